@@ -1,0 +1,105 @@
+//! Names and sizes of the pinned maps: the contract between the kernel programs, the daemon and the
+//! inspection commands.
+
+/// Version of everything in this crate that lives in a map. It names the pin directory, so that one
+/// version never reads another's maps.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// `Array<Settings>`, one entry.
+pub const SETTINGS: &str = "SETTINGS";
+/// `Array<PortSlot>`, direct-mapped by `ifindex % PORT_SLOTS`.
+pub const PORTS: &str = "PORTS";
+/// `HashMap<u32 ifindex, PortSlot>`: interfaces whose slot in [`PORTS`] is taken.
+pub const PORT_OVERFLOW: &str = "PORT_OVERFLOW";
+/// `HashMap<GrantKey, Grant>`: identities beyond the inline one.
+pub const GRANTS: &str = "GRANTS";
+/// `LpmTrie<PrefixKey, Grant>`: prefixes beyond the inline ones.
+pub const PREFIXES: &str = "PREFIXES";
+/// `HashMap<QuarantineKey, QuarantineRecord>`.
+pub const QUARANTINE: &str = "QUARANTINE";
+/// `Array<Sighting>`, entry `port id * SIGHTINGS_PER_PORT + hash`.
+pub const SIGHTINGS: &str = "SIGHTINGS";
+/// `Array<Budget>`, by port id.
+pub const BUDGETS: &str = "BUDGETS";
+/// `PerCpuArray<PortCounters>`, by port id.
+pub const COUNTERS: &str = "COUNTERS";
+/// `RingBuf` of `Event`.
+pub const EVENTS: &str = "EVENTS";
+
+/// Every map, in the order above.
+pub const ALL: &[&str] = &[
+    SETTINGS,
+    PORTS,
+    PORT_OVERFLOW,
+    GRANTS,
+    PREFIXES,
+    QUARANTINE,
+    SIGHTINGS,
+    BUDGETS,
+    COUNTERS,
+    EVENTS,
+];
+
+/// Slots of [`PORTS`]; a power of two.
+pub const PORT_SLOTS: u32 = 4096;
+/// Ports, bridges and uplinks that can be guarded at a time: the range of port ids.
+pub const MAX_PORTS: u32 = 1024;
+pub const MAX_GRANTS: u32 = 131_072;
+pub const MAX_PREFIXES: u32 = 16_384;
+pub const MAX_QUARANTINES: u32 = 4096;
+/// A power of two.
+pub const SIGHTINGS_PER_PORT: u32 = 16;
+/// Bytes of [`EVENTS`]; a power of two and whole pages.
+pub const EVENT_BYTES: u32 = 256 * 1024;
+
+/// Programs in the kernel object, by the name of their function.
+pub mod programs {
+    /// Guard, frames from the guest: tc ingress of the port.
+    pub const PORT_INGRESS: &str = "port_ingress";
+    /// Guard, frames to the guest: tc egress of the port.
+    pub const PORT_EGRESS: &str = "port_egress";
+    /// Gate, frames for the host: tc ingress of the bridge device.
+    pub const BRIDGE_INGRESS: &str = "bridge_ingress";
+    /// Gate, frames that the host sends or routes into the bridge: tc egress of the bridge device.
+    pub const BRIDGE_EGRESS: &str = "bridge_egress";
+    /// Frames from outside: tc ingress of the uplink.
+    pub const UPLINK_INGRESS: &str = "uplink_ingress";
+    /// Gate, frames out of the host: tc egress of the uplink.
+    pub const UPLINK_EGRESS: &str = "uplink_egress";
+    /// Every program.
+    pub const ALL: &[&str] =
+        &[PORT_INGRESS, PORT_EGRESS, BRIDGE_INGRESS, BRIDGE_EGRESS, UPLINK_INGRESS, UPLINK_EGRESS];
+}
+
+const _: () = assert!(PORT_SLOTS.is_power_of_two());
+const _: () = assert!(SIGHTINGS_PER_PORT.is_power_of_two());
+const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 4096);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{counters, port, quarantine};
+
+    /// Kernel memory of all maps must stay small enough for any host that runs VMs.
+    #[test]
+    fn memory_is_budgeted() {
+        let entry = |count: u32, bytes: usize| count as usize * bytes;
+        let hash_overhead = 56;
+        let preallocated = entry(PORT_SLOTS, size_of::<port::PortSlot>())
+            + entry(MAX_PORTS * SIGHTINGS_PER_PORT, size_of::<counters::Sighting>())
+            + entry(MAX_PORTS, size_of::<counters::Budget>())
+            + EVENT_BYTES as usize;
+        assert!(preallocated < 2 << 20, "{preallocated} bytes are always taken");
+
+        let each_cpu = entry(MAX_PORTS, size_of::<counters::PortCounters>());
+        assert!(each_cpu < 2 << 20, "{each_cpu} bytes a CPU");
+
+        let on_demand = entry(MAX_GRANTS, size_of::<port::GrantKey>() + 4 + hash_overhead)
+            + entry(MAX_PREFIXES, size_of::<port::PrefixKey>() + 4 + hash_overhead)
+            + entry(
+                MAX_QUARANTINES,
+                size_of::<quarantine::QuarantineRecord>() + 20 + hash_overhead,
+            );
+        assert!(on_demand < 16 << 20, "{on_demand} bytes when every map is full");
+    }
+}

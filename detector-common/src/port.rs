@@ -1,0 +1,153 @@
+//! The slot that describes one interface to the kernel programs.
+
+use crate::{addr::Mac, layout};
+
+/// What an interface is to the programs that run on it or look at where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// The slot is free.
+    Vacant = 0,
+    /// A guest speaks through it; its guard is attached.
+    Guest = 1,
+    /// It leads out of the host.
+    Uplink = 2,
+    /// A bridge device: the host's own side of a bridge.
+    Bridge = 3,
+}
+
+impl Role {
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Guest,
+            2 => Self::Uplink,
+            3 => Self::Bridge,
+            _ => Self::Vacant,
+        }
+    }
+}
+
+/// Bits of [`PortSlot::flags`].
+pub mod flags {
+    /// A verdict grants this port its identity. Without it the port is mute.
+    pub const GRANTED: u32 = 1 << 0;
+    /// The port is quarantined: it neither sends nor receives.
+    pub const ISOLATED: u32 = 1 << 1;
+    /// A person quarantined the port: the isolation holds in observe mode too.
+    pub const ISOLATED_BY_OPERATOR: u32 = 1 << 2;
+    /// IPv4 sources within `v4`/`v4_mask` are granted to the inline MAC.
+    pub const V4: u32 = 1 << 3;
+    /// IPv6 sources within `v6`/`v6_mask` are granted to the inline MAC.
+    pub const V6: u32 = 1 << 4;
+    /// The `GRANTS` map holds more MACs, VLANs or exact addresses of this port.
+    pub const MORE_GRANTS: u32 = 1 << 5;
+    /// The `PREFIXES` map holds more prefixes of this port.
+    pub const MORE_PREFIXES: u32 = 1 << 6;
+    /// The NIC may answer as a DHCP or DHCPv6 server.
+    pub const DHCP_SERVER: u32 = 1 << 7;
+    /// The NIC may send router advertisements and redirects.
+    pub const ROUTER: u32 = 1 << 8;
+}
+
+/// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces
+/// share a slot, an entry of `PORT_OVERFLOW`. The common identity, one MAC on one VLAN with at most
+/// one prefix of each family, is inline, so that the pass path needs no second look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortSlot {
+    /// The interface that this slot is for; 0 when vacant.
+    pub ifindex: u32,
+    /// Which life of the interface: never the same for two, so that grants cannot be inherited.
+    pub instance: u32,
+    /// Dense number of the port, index into counters, budgets and sightings.
+    pub id: u16,
+    /// A [`Role`] code.
+    pub role: u8,
+    pub pad: u8,
+    /// Bits of [`flags`].
+    pub flags: u32,
+    /// The inline MAC.
+    pub mac: Mac,
+    /// The inline VLAN id, 0 for untagged.
+    pub vlan: u16,
+    pub v4: [u8; 4],
+    pub v4_mask: [u8; 4],
+    pub v6: [u8; 16],
+    pub v6_mask: [u8; 16],
+}
+
+layout!(
+    PortSlot, size 64,
+    ifindex @ 0, instance @ 4, id @ 8, role @ 10, pad @ 11, flags @ 12, mac @ 16, vlan @ 22,
+    v4 @ 24, v4_mask @ 28, v6 @ 32, v6_mask @ 48,
+);
+
+impl PortSlot {
+    pub const VACANT: Self = Self {
+        ifindex: 0,
+        instance: 0,
+        id: 0,
+        role: Role::Vacant as u8,
+        pad: 0,
+        flags: 0,
+        mac: Mac::ZERO,
+        vlan: 0,
+        v4: [0; 4],
+        v4_mask: [0; 4],
+        v6: [0; 16],
+        v6_mask: [0; 16],
+    };
+
+    pub const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub const fn role(&self) -> Role {
+        Role::from_code(self.role)
+    }
+}
+
+/// Key of `GRANTS`: a MAC on a VLAN (address all zero, which is never granted), or one exact
+/// address of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct GrantKey {
+    pub ifindex: u32,
+    pub instance: u32,
+    pub mac: Mac,
+    pub vlan: u16,
+    /// IPv4 is IPv4-mapped.
+    pub address: [u8; 16],
+}
+
+layout!(GrantKey, size 32, ifindex @ 0, instance @ 4, mac @ 8, vlan @ 14, address @ 16);
+
+/// Key data of `PREFIXES`, behind the 32-bit prefix length that the kernel's trie wants. Interface,
+/// instance, MAC and VLAN are always matched in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct PrefixKey {
+    pub ifindex: [u8; 4],
+    pub instance: [u8; 4],
+    pub mac: Mac,
+    pub vlan: [u8; 2],
+    pub address: [u8; 16],
+}
+
+layout!(PrefixKey, size 32, ifindex @ 0, instance @ 4, mac @ 8, vlan @ 14, address @ 16);
+
+impl PrefixKey {
+    /// Bits before the address, which every entry matches in full.
+    pub const SCOPE_BITS: u32 = 128;
+}
+
+/// Value of `GRANTS` and `PREFIXES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Grant {
+    /// Bits [`flags::V4`] and [`flags::V6`]: any address of that family (on the entry of a MAC);
+    /// [`flags::DHCP_SERVER`], [`flags::ROUTER`].
+    pub flags: u32,
+}
+
+layout!(Grant, size 4, flags @ 0);

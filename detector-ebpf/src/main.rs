@@ -1,0 +1,4 @@
+//! Entry points of the kernel programs.
+
+#![no_std]
+#![no_main]

@@ -1,0 +1,92 @@
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Timestamp;
+
+/// Something an administrator must know. It lasts as long as decisions keep naming it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub key: FindingKey,
+    pub severity: Severity,
+    /// One sentence: what is the matter with what.
+    pub title: String,
+    /// Evidence, as name and value, in reading order. Values may come from guests.
+    pub evidence: Vec<(String, String)>,
+    /// The command that an operator would type next, where there is one.
+    pub next: Option<String>,
+    pub since: Timestamp,
+}
+
+/// Which finding it is: two with the same key are the same one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FindingKey {
+    pub kind: FindingKind,
+    pub subject: Subject,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    Vm(Uuid),
+    Port {
+        ifindex: u32,
+        instance: u32,
+    },
+    /// An inventory source.
+    Source(String),
+    /// A place in a file.
+    Place(String),
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// A VM that descends from no approved template.
+    RogueVm,
+    /// A port on a guarded bridge that belongs to no VM.
+    UnknownPort,
+    /// A port sends under an identity that is not its own: a spoof or something nested behind it.
+    ForeignIdentity,
+    /// A VM of a deprecated template.
+    DeprecatedTemplate,
+    /// A VM whose evidence cannot be read, so that no verdict falls.
+    NoEvidence,
+    /// Two sources, or two VMs, contradict each other; the strictest answer is in force.
+    Conflict,
+    /// A VM in force that its source no longer lists.
+    VmVanished,
+    /// An inventory source does not answer; what is in force stays, nothing new is admitted.
+    SourceLost,
+    /// An entry of a manifest, inventory or policy was refused.
+    EntryRejected,
+    /// An action on the kernel failed.
+    EnforcementFailed,
+}
+
+impl FindingKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RogueVm => "rogue-vm",
+            Self::UnknownPort => "unknown-port",
+            Self::ForeignIdentity => "foreign-identity",
+            Self::DeprecatedTemplate => "deprecated-template",
+            Self::NoEvidence => "no-evidence",
+            Self::Conflict => "conflict",
+            Self::VmVanished => "vm-vanished",
+            Self::SourceLost => "source-lost",
+            Self::EntryRejected => "entry-rejected",
+            Self::EnforcementFailed => "enforcement-failed",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Info,
+    Low,
+    Medium,
+    High,
+    Critical,
+}

@@ -1,0 +1,23 @@
+//! Plain types: what is known about the host, its VMs and their images.
+
+mod evidence;
+mod finding;
+mod link;
+mod observed;
+mod policy;
+mod quarantine;
+mod template;
+mod time;
+pub(crate) mod vm;
+mod world;
+
+pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
+pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use link::{Link, LinkKind};
+pub use observed::{Observed, ObservedInterface};
+pub use policy::{AddressRule, EvidenceLevel, Policy};
+pub use quarantine::{Quarantine, QuarantineTarget};
+pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
+pub use time::Timestamp;
+pub use vm::{Medium, MediumRole, MediumSource, Nic, PowerState, Vm};
+pub use world::{Health, Seen, Source, World};

@@ -1,0 +1,31 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::{
+    addr::Mac,
+    port::{Grant, GrantKey, PortSlot, PrefixKey},
+    settings::Mode,
+};
+
+use super::{Quarantine, QuarantineTarget};
+
+/// What the kernel holds, as far as it is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Interfaces with a slot in force, by ifindex.
+    pub interfaces: BTreeMap<u32, ObservedInterface>,
+    pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
+    /// `None` until settings have been written.
+    pub mode: Option<Mode>,
+}
+
+/// An interface with a slot in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedInterface {
+    pub slot: PortSlot,
+    /// Entries of `GRANTS` for this instance.
+    pub grants: BTreeMap<GrantKey, Grant>,
+    /// Entries of `PREFIXES` for this instance, with the length of the address prefix.
+    pub prefixes: BTreeMap<(PrefixKey, u8), Grant>,
+    /// `static sticky` forwarding entries that we have put on the port: MAC and VLAN.
+    pub forwarding: BTreeSet<(Mac, u16)>,
+}

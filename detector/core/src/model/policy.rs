@@ -1,0 +1,44 @@
+use std::time::Duration;
+
+use detector_common::settings::Mode;
+use serde::{Deserialize, Serialize};
+
+/// What the administrator has configured about verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub mode: Mode,
+    /// The weakest evidence of lineage that admits a VM.
+    pub evidence: EvidenceLevel,
+    /// The rule for NICs whose source lists no addresses. A NIC with addresses has `Exact`.
+    pub default_rule: AddressRule,
+    /// Bridges in scope, as patterns: `*` and `?` stand for any characters and any one, a leading
+    /// `!` excludes; the last pattern that matches a name settles it.
+    pub bridges: Vec<String>,
+    /// Interfaces that lead out of the host, as patterns. Physical devices always do.
+    pub uplinks: Vec<String>,
+    /// Interfaces whose frames the host may route into a guarded bridge, as patterns.
+    pub trusted: Vec<String>,
+    /// How long a port may belong to no VM before that is a finding.
+    pub unknown_port_grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceLevel {
+    /// The inventory says so.
+    Declared,
+    /// A digest of what the VM boots from proves it.
+    Digest,
+}
+
+/// How the addresses of a NIC are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressRule {
+    /// The listed addresses.
+    Exact,
+    /// Any address in the listed prefixes.
+    Prefix,
+    /// Any address: the MAC alone is checked.
+    Any,
+}

@@ -1,0 +1,46 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, MediumRole, Timestamp};
+
+/// The templates in force, and what could not be read of their manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    pub templates: Vec<Template>,
+    pub rejected: Vec<Rejected>,
+}
+
+/// An approved image, or rather the set of images that a VM of it boots from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    pub id: String,
+    pub version: Option<String>,
+    pub os: Option<String>,
+    pub status: TemplateStatus,
+    /// The template admits nobody from this moment on.
+    pub expires: Option<Timestamp>,
+    pub images: Vec<Image>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplateStatus {
+    Approved,
+    /// Still admitted, with a finding.
+    Deprecated,
+    Revoked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    pub role: MediumRole,
+    pub sha256: Digest,
+}
+
+/// An entry of a file that was refused while the rest of the file, and the other files, hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rejected {
+    /// File, and line or entry where there is one.
+    pub place: String,
+    /// What is wrong and what was expected.
+    pub why: String,
+}

@@ -1,0 +1,106 @@
+use std::path::PathBuf;
+
+use detector_common::addr::Mac;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::AddressRule;
+
+/// A virtual machine as an inventory source describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    pub uuid: Uuid,
+    /// Chosen by whoever created the VM: escape it before it reaches a terminal.
+    pub name: String,
+    pub power: PowerState,
+    pub nics: Vec<Nic>,
+    /// Everything the VM can boot from, in boot order.
+    pub media: Vec<Medium>,
+    /// The template that the source says the VM is made from; a statement, not evidence.
+    pub declared_template: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerState {
+    /// Its ports exist, the guest does not run yet.
+    Starting,
+    Running,
+    Paused,
+    /// The source says that it does not run: nothing is granted to it.
+    Off,
+}
+
+/// A network interface of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    #[serde(with = "super::vm::mac_text")]
+    pub mac: Mac,
+    /// The host interface that it speaks through (`vnet0`), once there is one.
+    pub port: Option<String>,
+    /// VLAN ids granted; 0 is untagged. Empty means untagged only.
+    pub vlans: Vec<u16>,
+    /// Addresses and prefixes that the source says the NIC may use.
+    pub addresses: Vec<IpNet>,
+    /// How the addresses are granted; `None` leaves it to the policy's default.
+    pub rule: Option<AddressRule>,
+    pub dhcp_server: bool,
+    pub router: bool,
+}
+
+/// Something a VM can boot from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Medium {
+    pub role: MediumRole,
+    pub source: MediumSource,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediumRole {
+    Disk,
+    Cdrom,
+    Floppy,
+    Kernel,
+    Initrd,
+    Firmware,
+    Network,
+}
+
+impl MediumRole {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Cdrom => "cdrom",
+            Self::Floppy => "floppy",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Firmware => "firmware",
+            Self::Network => "network",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediumSource {
+    /// A file or block device of this host.
+    Path(PathBuf),
+    /// Something that cannot be digested here: a network disk, a volume only the manager knows,
+    /// network boot. The text says what, for people.
+    Remote(String),
+}
+
+pub(crate) mod mac_text {
+    use detector_common::addr::Mac;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(mac: &Mac, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(mac)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mac, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}

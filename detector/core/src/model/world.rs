@@ -1,0 +1,53 @@
+use std::{collections::BTreeMap, path::PathBuf};
+
+use detector_common::claim::ClaimRecord;
+use uuid::Uuid;
+
+use super::{Evidence, Link, Observed, Policy, Registry, Rejected, Timestamp, Vm};
+
+/// Everything that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub policy: Policy,
+    pub registry: Registry,
+    /// Inventory sources by name (`qemu:///system`, `/etc/detector/inventory.toml`).
+    pub sources: BTreeMap<String, Source>,
+    /// Interfaces by ifindex.
+    pub links: BTreeMap<u32, Link>,
+    /// What reading each medium has shown, by its path.
+    pub evidence: BTreeMap<PathBuf, Evidence>,
+    pub observed: Observed,
+    /// Claims without a grant, by ifindex; of each port only the latest few.
+    pub seen: BTreeMap<u32, Vec<Seen>>,
+    /// When each interface without a VM was first noticed, by ifindex and instance.
+    pub noticed: BTreeMap<(u32, u32), Timestamp>,
+}
+
+/// An inventory source and what it last said. What a lost source said stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub health: Health,
+    pub vms: BTreeMap<Uuid, Vm>,
+    pub rejected: Vec<Rejected>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    /// It does not answer.
+    Lost {
+        since: Timestamp,
+        why: String,
+    },
+}
+
+/// A claim that a port made without a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub instance: u32,
+    pub claim: ClaimRecord,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u64,
+}

@@ -1,0 +1,117 @@
+use detector_common::{addr::Mac, settings::Mode};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Quarantine, QuarantineTarget};
+
+/// One primitive step on the kernel. Plain data, so that it can cross a process boundary, be logged
+/// and be compared; carrying one out twice is the same as once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    SetMode(#[serde(with = "mode_text")] Mode),
+    /// Give the interface a new instance and a mute slot, then attach the guard.
+    AttachGuard {
+        ifindex: u32,
+        name: String,
+    },
+    /// Give the uplink a slot, then attach its gate.
+    AttachUplink {
+        ifindex: u32,
+        name: String,
+    },
+    /// Give the bridge device a slot, then attach its gate.
+    AttachBridge {
+        ifindex: u32,
+        name: String,
+    },
+    /// Give the interface a slot; nothing is attached.
+    Trust {
+        ifindex: u32,
+        name: String,
+    },
+    /// Detach what is ours from the interface if it still exists, and free its slot and grants.
+    Release {
+        ifindex: u32,
+    },
+    /// Add entries beyond the inline identity. Comes before the `WriteSlot` that makes them count.
+    PutGrants {
+        ifindex: u32,
+        instance: u32,
+        grants: Vec<GrantEntry>,
+    },
+    /// Write the slot of a guest port: this is the moment at which a verdict is in force. The
+    /// interpreter keeps ifindex, instance and id, and refuses when the instance is another.
+    WriteSlot {
+        ifindex: u32,
+        instance: u32,
+        slot: SlotEntry,
+    },
+    /// Remove entries. Comes after the `WriteSlot` that no longer needs them.
+    DropGrants {
+        ifindex: u32,
+        instance: u32,
+        grants: Vec<GrantEntry>,
+    },
+    /// Put a `static sticky` forwarding entry on the bridge port.
+    PinForwarding {
+        ifindex: u32,
+        #[serde(with = "crate::model::vm::mac_text")]
+        mac: Mac,
+        vlan: u16,
+    },
+    /// Remove such an entry.
+    UnpinForwarding {
+        ifindex: u32,
+        #[serde(with = "crate::model::vm::mac_text")]
+        mac: Mac,
+        vlan: u16,
+    },
+    PutQuarantine(Quarantine),
+    LiftQuarantine(QuarantineTarget),
+}
+
+/// What a [`Action::WriteSlot`] sets of a slot: flags and inline identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotEntry {
+    /// Bits of [`detector_common::port::flags`].
+    pub flags: u32,
+    pub mac: [u8; 6],
+    pub vlan: u16,
+    pub v4: [u8; 4],
+    pub v4_mask: [u8; 4],
+    pub v6: [u8; 16],
+    pub v6_mask: [u8; 16],
+}
+
+/// An entry of `GRANTS` (no `prefix`) or of `PREFIXES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GrantEntry {
+    pub mac: [u8; 6],
+    pub vlan: u16,
+    /// IPv4 is IPv4-mapped; all zero is the MAC itself.
+    pub address: [u8; 16],
+    /// Length of the address prefix in bits, counted on the mapped address.
+    pub prefix: Option<u8>,
+    /// Bits of [`detector_common::port::flags`].
+    pub flags: u32,
+}
+
+mod mode_text {
+    use detector_common::settings::Mode;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(mode: &Mode, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match mode {
+            Mode::Observe => "observe",
+            Mode::Enforce => "enforce",
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "observe" => Ok(Mode::Observe),
+            "enforce" => Ok(Mode::Enforce),
+            other => Err(D::Error::unknown_variant(other, &["observe", "enforce"])),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use std::collections::BTreeMap;
+
+use detector_common::{addr::Mac, settings::Mode};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::model::{Quarantine, QuarantineTarget};
+
+/// The state that the host should be in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    pub mode: Option<Mode>,
+    /// Interfaces in scope, by ifindex.
+    pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
+    /// Every quarantine, those in force included: one that is missing here is lifted.
+    pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
+}
+
+/// What an interface should be to the kernel programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfacePlan {
+    Guest(PortPlan),
+    /// Gated, and a source that is vetted.
+    Uplink,
+    /// A bridge device: gated.
+    Bridge,
+    /// Nothing runs on it; the host may route its frames into a guarded bridge.
+    Trusted,
+}
+
+/// What a guest port should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortPlan {
+    /// Leave in force what is in force for this instance; a new instance is mute.
+    Keep,
+    /// Mute.
+    Pending,
+    /// Neither sends nor receives.
+    Isolated(Isolation),
+    /// Sends and receives under these identities. Sorted by MAC and VLAN, never empty.
+    Granted(Vec<Identity>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// By verdict: carried out in enforce mode.
+    Verdict,
+    /// By a person: carried out in every mode.
+    Operator,
+}
+
+/// One MAC on one VLAN, with the addresses it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub mac: Mac,
+    /// 0 is untagged.
+    pub vlan: u16,
+    pub v4: AddressSet<Ipv4Net>,
+    pub v6: AddressSet<Ipv6Net>,
+    pub dhcp_server: bool,
+    pub router: bool,
+}
+
+/// The addresses of one family that an identity may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressSet<Net> {
+    Any,
+    /// Sorted; empty grants none. The link-local address formed from the MAC is always granted.
+    Only(Vec<Net>),
+}

@@ -1,0 +1,1 @@
+//! Where the VMs of this host are known from.

@@ -1,0 +1,11 @@
+//! The host daemon and its command line.
+//!
+//! The library is for this workspace: the binary, the tests and the benchmarks. What the daemon
+//! decides is in `detector-core`; here is what fetches the inputs and carries out the actions.
+
+pub mod bpf;
+pub mod config;
+pub mod enforcer;
+pub mod inventory;
+pub mod net;
+pub mod registry;

@@ -1,0 +1,1 @@
+//! rtnetlink: which interfaces there are, and the forwarding entries of bridge ports.

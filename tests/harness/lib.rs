@@ -1,0 +1,1 @@
+//! What the suites share: namespaces, taps, guests, a libvirt of their own.
