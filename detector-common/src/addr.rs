@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::layout;
+
 /// An Ethernet address, in wire order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -16,9 +18,13 @@ impl Mac {
     }
 
     /// The IPv6 link-local address a station forms from its MAC (RFC 4291, appendix A).
-    pub const fn link_local(self) -> [u8; 16] {
-        let m = self.0;
-        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]]
+    #[inline(always)]
+    pub const fn link_local(self) -> Address {
+        let [a, b, c, d, e, f] = self.0;
+        Address {
+            high: u64::from_ne_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]),
+            low: u64::from_ne_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]),
+        }
     }
 }
 
@@ -58,11 +64,78 @@ impl core::str::FromStr for Mac {
     }
 }
 
-/// Places an IPv4 address where every map keeps one: as an IPv4-mapped IPv6 address (RFC 4291,
-/// section 2.5.5.2).
-pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = v4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+/// An IPv6 address, or an IPv4 address mapped into one (RFC 4291, section 2.5.5.2), as two words in
+/// wire order: what maps keep as 16 bytes, in the form that compares in two steps.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Address {
+    high: u64,
+    low: u64,
+}
+
+layout!(Address, size 16, high @ 0, low @ 8);
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", core::net::Ipv6Addr::from(self.bytes()))
+    }
+}
+
+impl Address {
+    pub const UNSPECIFIED: Self = Self { high: 0, low: 0 };
+    pub const LOOPBACK: Self = Self::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+    #[inline(always)]
+    pub const fn from_words(high: u64, low: u64) -> Self {
+        Self { high, low }
+    }
+
+    #[inline(always)]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Self {
+            high: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            low: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
+    #[inline(always)]
+    pub const fn mapped(v4: [u8; 4]) -> Self {
+        let [a, b, c, d] = v4;
+        Self { high: 0, low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]) }
+    }
+
+    #[inline(always)]
+    pub const fn bytes(self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = self.high.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = self.low.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// The last four bytes: the IPv4 address of a mapped one.
+    #[inline(always)]
+    pub const fn v4(self) -> [u8; 4] {
+        let [_, _, _, _, a, b, c, d] = self.low.to_ne_bytes();
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
+    pub const fn is_mapped(self) -> bool {
+        let [a, b, c, d, ..] = self.low.to_ne_bytes();
+        self.high == 0 && a == 0 && b == 0 && c == 0xff && d == 0xff
+    }
+
+    /// The first byte is 0xff in every IPv6 multicast address.
+    #[inline(always)]
+    pub const fn is_v6_multicast(self) -> bool {
+        self.high.to_ne_bytes()[0] == 0xff
+    }
+
+    /// Whether the address lies in `prefix`, whose bits outside of `mask` are zero.
+    #[inline(always)]
+    pub const fn is_within(self, prefix: Self, mask: Self) -> bool {
+        self.high & mask.high == prefix.high && self.low & mask.low == prefix.low
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +163,7 @@ mod tests {
     fn link_local_flips_the_universal_bit() {
         let mac: Mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(
-            core::net::Ipv6Addr::from(mac.link_local()).to_string(),
+            core::net::Ipv6Addr::from(mac.link_local().bytes()).to_string(),
             "fe80::5054:ff:fe12:3456"
         );
     }

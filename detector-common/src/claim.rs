@@ -1,6 +1,9 @@
 //! What one frame asserts, as sightings and events carry it.
 
-use crate::{addr::Mac, layout};
+use crate::{
+    addr::{Address, Mac},
+    layout,
+};
 
 /// Which kind of source address a claim holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,7 @@ impl Family {
 #[repr(C)]
 pub struct ClaimRecord {
     /// The claimed source address; IPv4 is IPv4-mapped.
-    pub address: [u8; 16],
+    pub address: Address,
     /// The Ethernet source.
     pub mac: Mac,
     /// VLAN id, 0 for untagged and priority-tagged frames.
@@ -39,6 +42,19 @@ pub struct ClaimRecord {
     pub family: u8,
     /// A [`Reason`](crate::reason::Reason) code.
     pub reason: u8,
+    pub pad: [u8; 4],
 }
 
-layout!(ClaimRecord, size 28, address @ 0, mac @ 16, vlan @ 22, ethertype @ 24, family @ 26, reason @ 27);
+layout!(
+    ClaimRecord, size 32,
+    address @ 0, mac @ 16, vlan @ 22, ethertype @ 24, family @ 26, reason @ 27, pad @ 28,
+);
+
+impl ClaimRecord {
+    /// The whole record, for comparison and hashing in few steps.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 4] {
+        // SAFETY: the sizes are equal, the record has no padding, and it is aligned as its address is.
+        unsafe { *core::ptr::from_ref(self).cast() }
+    }
+}

@@ -1,6 +1,9 @@
 //! The slot that describes one interface to the kernel programs.
 
-use crate::{addr::Mac, layout};
+use crate::{
+    addr::{Address, Mac},
+    layout,
+};
 
 /// What an interface is to the programs that run on it or look at where a frame came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +75,8 @@ pub struct PortSlot {
     pub vlan: u16,
     pub v4: [u8; 4],
     pub v4_mask: [u8; 4],
-    pub v6: [u8; 16],
-    pub v6_mask: [u8; 16],
+    pub v6: Address,
+    pub v6_mask: Address,
 }
 
 layout!(
@@ -94,8 +97,8 @@ impl PortSlot {
         vlan: 0,
         v4: [0; 4],
         v4_mask: [0; 4],
-        v6: [0; 16],
-        v6_mask: [0; 16],
+        v6: Address::UNSPECIFIED,
+        v6_mask: Address::UNSPECIFIED,
     };
 
     pub const fn has(&self, flag: u32) -> bool {
