@@ -16,7 +16,7 @@ const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// Extension headers that are walked. Real traffic has one or two.
-const MAX_HEADERS: usize = 6;
+const MAX_HEADERS: usize = 4;
 /// Offset of the last header that is read, so that what follows it lies within
 /// [`crate::frame::MAX_OFFSET`].
 const MAX_CHAIN: usize = 320;
