@@ -16,16 +16,6 @@ impl Mac {
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0
     }
-
-    /// The IPv6 link-local address a station forms from its MAC (RFC 4291, appendix A).
-    #[inline(always)]
-    pub const fn link_local(self) -> Address {
-        let [a, b, c, d, e, f] = self.0;
-        Address {
-            high: u64::from_ne_bytes([0xfe, 0x80, 0, 0, 0, 0, 0, 0]),
-            low: u64::from_ne_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]),
-        }
-    }
 }
 
 impl fmt::Display for Mac {
@@ -61,6 +51,87 @@ impl core::str::FromStr for Mac {
             *octet = u8::from_str_radix(part, 16).map_err(|_| MacParseError)?;
         }
         if parts.next().is_some() { Err(MacParseError) } else { Ok(Self(octets)) }
+    }
+}
+
+/// A MAC on a VLAN as one number: the MAC's bytes as they lie in memory, then the VLAN id. Arrays
+/// would be taken apart byte by byte in the kernel, and compared by a call.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Station(u64);
+
+#[cfg(target_endian = "big")]
+compile_error!("a station is laid out for little-endian machines, as the kernel object is");
+
+impl Station {
+    const MAC: u64 = 0xffff_ffff_ffff;
+
+    #[inline(always)]
+    pub const fn new(mac: Mac, vlan: u16) -> Self {
+        let [a, b, c, d, e, f] = mac.0;
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | (vlan as u64) << 48)
+    }
+
+    /// From the two parts that a MAC is loaded in, untagged.
+    #[inline(always)]
+    pub const fn from_parts(first: u32, last: u16) -> Self {
+        Self(first as u64 | (last as u64) << 32)
+    }
+
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    pub const fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// VLAN id, 0 for untagged and priority-tagged frames.
+    #[inline(always)]
+    pub const fn vlan(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline(always)]
+    pub const fn on_vlan(self, vlan: u16) -> Self {
+        Self(self.0 & Self::MAC | (vlan as u64) << 48)
+    }
+
+    #[inline(always)]
+    pub const fn same_mac(self, other: Self) -> bool {
+        (self.0 ^ other.0) & Self::MAC == 0
+    }
+
+    /// A group address, or none at all, is nobody's own.
+    #[inline(always)]
+    pub const fn is_valid_source(self) -> bool {
+        self.0 & 1 == 0 && self.0 & Self::MAC != 0
+    }
+
+    /// 01:80:c2:00:00:00 to :0f, which bridges keep for themselves (IEEE 802.1D, table 7-10).
+    #[inline(always)]
+    pub const fn is_bridge_link_local(self) -> bool {
+        self.0 & 0xf0ff_ffff_ffff == 0x0000_00c2_8001
+    }
+
+    /// The IPv6 link-local address a station forms from its MAC (RFC 4291, appendix A).
+    #[inline(always)]
+    pub const fn link_local(self) -> Address {
+        let first = self.0 & 0x00ff_ffff ^ 2;
+        let last = self.0 >> 24 & 0x00ff_ffff;
+        Address { high: 0x80fe, low: first | 0xfeff << 24 | last << 40 }
+    }
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vlan {}", self.mac(), self.vlan())
     }
 }
 
@@ -103,6 +174,11 @@ impl Address {
     pub const fn mapped(v4: [u8; 4]) -> Self {
         let [a, b, c, d] = v4;
         Self { high: 0, low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]) }
+    }
+
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 2] {
+        [self.high, self.low]
     }
 
     #[inline(always)]
@@ -160,10 +236,32 @@ mod tests {
     }
 
     #[test]
+    fn stations() {
+        let cases: &[(&str, bool, bool)] = &[
+            ("52:54:00:12:34:56", true, false),
+            ("00:00:00:00:00:00", false, false),
+            ("00:00:00:00:00:01", true, false),
+            ("01:80:c2:00:00:00", false, true),
+            ("01:80:c2:00:00:0f", false, true),
+            ("01:80:c2:00:00:10", false, false),
+            ("01:80:c2:00:01:00", false, false),
+            ("ff:ff:ff:ff:ff:ff", false, false),
+        ];
+        for &(text, valid, link_local) in cases {
+            let mac: Mac = text.parse().unwrap();
+            let station = Station::new(mac, 0xabc);
+            assert_eq!((station.mac(), station.vlan()), (mac, 0xabc));
+            assert!(station.same_mac(station.on_vlan(1)) && station != station.on_vlan(1));
+            assert_eq!(station.is_valid_source(), valid, "{text}");
+            assert_eq!(station.is_bridge_link_local(), link_local, "{text}");
+        }
+    }
+
+    #[test]
     fn link_local_flips_the_universal_bit() {
         let mac: Mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(
-            core::net::Ipv6Addr::from(mac.link_local().bytes()).to_string(),
+            core::net::Ipv6Addr::from(Station::new(mac, 7).link_local().bytes()).to_string(),
             "fe80::5054:ff:fe12:3456"
         );
     }

@@ -1,8 +1,9 @@
 //! What one frame asserts, as sightings and events carry it.
 
 use crate::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     layout,
+    reason::Reason,
 };
 
 /// Which kind of source address a claim holds.
@@ -51,10 +52,53 @@ layout!(
 );
 
 impl ClaimRecord {
+    #[inline(always)]
+    pub fn new(
+        address: Address,
+        station: Station,
+        ethertype: u16,
+        family: Family,
+        reason: Reason,
+    ) -> Self {
+        let [high, low] = address.words();
+        let rest = u64::from(ethertype) | (family as u64) << 16 | (reason as u64) << 24;
+        // SAFETY: the sizes are equal, and every bit pattern is a record (MapData).
+        unsafe { core::mem::transmute([high, low, station.word(), rest]) }
+    }
+
     /// The whole record, for comparison and hashing in few steps.
     #[inline(always)]
     pub fn words(&self) -> [u64; 4] {
-        // SAFETY: the sizes are equal, the record has no padding, and it is aligned as its address is.
-        unsafe { *core::ptr::from_ref(self).cast() }
+        // SAFETY: the sizes are equal, and the record has no padding.
+        unsafe { core::mem::transmute(*self) }
+    }
+
+    /// Whether two records are equal, without a call.
+    #[inline(always)]
+    pub fn same(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.words(), other.words());
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_laid_out_as_its_words() {
+        let mac = Mac([1, 2, 3, 4, 5, 6]);
+        let record = ClaimRecord::new(
+            Address::mapped([192, 0, 2, 1]),
+            Station::new(mac, 9),
+            0x0800,
+            Family::V4,
+            Reason::Ipv4Source,
+        );
+        assert_eq!(record.address, Address::mapped([192, 0, 2, 1]));
+        assert_eq!((record.mac, record.vlan, record.ethertype), (mac, 9, 0x0800));
+        assert_eq!((record.family, record.reason, record.pad), (4, 29, [0; 4]));
+        assert!(record.same(&record));
+        assert!(!record.same(&ClaimRecord { vlan: 8, ..record }));
     }
 }

@@ -1,7 +1,7 @@
 //! The slot that describes one interface to the kernel programs.
 
 use crate::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     layout,
 };
 
@@ -103,6 +103,13 @@ impl PortSlot {
 
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The inline MAC and VLAN.
+    #[inline(always)]
+    pub fn station(&self) -> Station {
+        // SAFETY: the eight bytes from `mac` on 16 on are `mac` and `vlan` (see layout!).
+        Station::from_word(unsafe { *core::ptr::from_ref(self).cast::<u64>().add(2) })
     }
 
     pub const fn role(&self) -> Role {

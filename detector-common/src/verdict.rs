@@ -1,7 +1,7 @@
 //! From claim to verdict.
 
 use crate::{
-    addr::Address,
+    addr::{Address, Station},
     claim::Family,
     parse::{Claim, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
@@ -22,13 +22,17 @@ pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     if !slot.has(flags::GRANTED) {
         return Reason::PortPending;
     }
-    if claim.mac == slot.mac && claim.vlan == slot.vlan {
+    if claim.station == slot.station() {
         let refused = judge_inline(slot, claim);
         if refused.passes() || !slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES) {
             return refused;
         }
     } else if !slot.has(flags::MORE_GRANTS) {
-        return if claim.mac == slot.mac { Reason::VlanNotGranted } else { Reason::MacNotGranted };
+        return if claim.station.same_mac(slot.station()) {
+            Reason::VlanNotGranted
+        } else {
+            Reason::MacNotGranted
+        };
     }
     judge_listed(slot, claim, more)
 }
@@ -63,7 +67,7 @@ fn inline_v4(slot: &PortSlot, address: Address) -> bool {
 #[inline(always)]
 fn inline_v6(slot: &PortSlot, address: Address) -> bool {
     (slot.has(flags::V6) && address.is_within(slot.v6, slot.v6_mask))
-        || address == slot.mac.link_local()
+        || address == slot.station().link_local()
 }
 
 /// The verdict by the entries of the maps. The entry of the MAC says which families are open and
@@ -73,12 +77,16 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     let key = GrantKey {
         ifindex: slot.ifindex,
         instance: slot.instance,
-        mac: claim.mac,
-        vlan: claim.vlan,
+        mac: claim.station.mac(),
+        vlan: claim.station.vlan(),
         address: [0; 16],
     };
     let Some(mac) = more.grant(&key) else {
-        return if claim.mac == slot.mac { Reason::VlanNotGranted } else { Reason::MacNotGranted };
+        return if claim.station.same_mac(slot.station()) {
+            Reason::VlanNotGranted
+        } else {
+            Reason::MacNotGranted
+        };
     };
     if let Some(reason) = missing_role(mac.flags, claim) {
         return reason;
@@ -107,7 +115,7 @@ fn listed_v6(
     more: &impl Grants,
 ) -> bool {
     mac.flags & flags::V6 != 0
-        || address == key.mac.link_local()
+        || address == Station::new(key.mac, 0).link_local()
         || listed(slot, key, address, more)
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord
     // SAFETY: the entry is a living map value. CPUs may race for it: a sighting can then be counted
     // wrongly, but is never of another port.
     unsafe {
-        if (*entry).instance == slot.instance && (*entry).claim.words() == claim.words() {
+        if (*entry).instance == slot.instance && (*entry).claim.same(claim) {
             (*entry).last = now;
             (*entry).count += 1;
             return;

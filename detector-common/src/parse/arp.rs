@@ -43,5 +43,9 @@ fn read_sender(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<u16, Re
     if sender != [0; 4] {
         claim.set_v4(sender);
     }
-    if packet.mac::<8>() == claim.mac { Ok(packet.u16::<6>()) } else { Err(Reason::ArpSenderMac) }
+    if packet.mac::<8>().same_mac(claim.station) {
+        Ok(packet.u16::<6>())
+    } else {
+        Err(Reason::ArpSenderMac)
+    }
 }

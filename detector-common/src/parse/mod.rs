@@ -11,7 +11,7 @@ mod ipv6;
 mod nd;
 
 use crate::{
-    addr::{Address, Mac},
+    addr::{Address, Station},
     claim::{ClaimRecord, Family},
     frame::{Frame, opaque},
     reason::Reason,
@@ -30,9 +30,8 @@ pub mod ethertype {
 /// What a frame asserts about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    pub mac: Mac,
-    /// VLAN id; 0 for untagged and priority-tagged frames.
-    pub vlan: u16,
+    /// The Ethernet source, on the VLAN of the frame.
+    pub station: Station,
     /// The EtherType behind all tags; 0 as long as none was read.
     pub ethertype: u16,
     /// Which kind of source address the frame claims to come from; none where none is needed: an ARP
@@ -52,15 +51,9 @@ impl Claim {
     #[inline(always)]
     pub fn record(&self, reason: Reason) -> ClaimRecord {
         let refused_target = matches!(reason, Reason::NdTarget);
-        ClaimRecord {
-            address: if refused_target { self.target } else { self.source },
-            mac: self.mac,
-            vlan: self.vlan,
-            ethertype: self.ethertype,
-            family: if refused_target { Family::V6 } else { self.family } as u8,
-            reason: reason as u8,
-            pad: [0; 4],
-        }
+        let address = if refused_target { self.target } else { self.source };
+        let family = if refused_target { Family::V6 } else { self.family };
+        ClaimRecord::new(address, self.station, self.ethertype, family, reason)
     }
 
     #[inline(always)]

@@ -100,7 +100,7 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Resu
             return Err(Reason::NdMalformed);
         }
         if matches!(option.u8::<0>(), SOURCE_LINK_LAYER | TARGET_LINK_LAYER)
-            && (units != 1 || option.mac::<2>() != claim.mac)
+            && (units != 1 || !option.mac::<2>().same_mac(claim.station))
         {
             return Err(Reason::NdLinkLayer);
         }

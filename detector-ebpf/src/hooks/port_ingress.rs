@@ -58,7 +58,7 @@ fn vet_linear(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
     if slot.has(flags::ISOLATED) {
         // The sender's MAC is evidence enough, and a flood is cheap to drop.
         if let Some(header) = skb.frame().window::<14>(0) {
-            claim.mac = header.mac::<6>();
+            claim.station = header.mac::<6>();
             claim.ethertype = header.u16::<12>();
         }
         return Reason::PortIsolated;
