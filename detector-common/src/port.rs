@@ -17,6 +17,8 @@ pub enum Role {
     Uplink = 2,
     /// A bridge device: the host's own side of a bridge.
     Bridge = 3,
+    /// The host may route its frames into a guarded bridge; no program of ours is attached.
+    Trusted = 4,
 }
 
 impl Role {
@@ -25,6 +27,7 @@ impl Role {
             1 => Self::Guest,
             2 => Self::Uplink,
             3 => Self::Bridge,
+            4 => Self::Trusted,
             _ => Self::Vacant,
         }
     }
