@@ -1,6 +1,6 @@
 //! Addresses in wire order.
 
-use core::fmt;
+use core::{fmt, net::Ipv6Addr};
 
 use crate::layout;
 
@@ -148,7 +148,19 @@ layout!(Address, size 16, high @ 0, low @ 8);
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", core::net::Ipv6Addr::from(self.bytes()))
+        fmt::Display::fmt(&Ipv6Addr::from(*self), f)
+    }
+}
+
+impl From<Address> for Ipv6Addr {
+    fn from(address: Address) -> Self {
+        Self::from(address.bytes())
+    }
+}
+
+impl From<Ipv6Addr> for Address {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::from_bytes(address.octets())
     }
 }
 
@@ -261,7 +273,7 @@ mod tests {
     fn link_local_flips_the_universal_bit() {
         let mac: Mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(
-            core::net::Ipv6Addr::from(Station::new(mac, 7).link_local().bytes()).to_string(),
+            Ipv6Addr::from(Station::new(mac, 7).link_local()).to_string(),
             "fe80::5054:ff:fe12:3456"
         );
     }

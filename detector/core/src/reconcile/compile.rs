@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use detector_common::{
-    addr::{Mac, mapped},
+    addr::{Address, Mac, Station},
     port::flags,
 };
 use ipnet::Ipv6Net;
@@ -89,7 +89,7 @@ fn listed(identity: &Identity) -> Vec<GrantEntry> {
         AddressSet::Only(nets) => entries.extend(nets.iter().map(|net| {
             let length =
                 (net.prefix_len() < Ipv4Addr::BITS as u8).then_some(MAPPED_BITS + net.prefix_len());
-            entry(mapped(net.network().octets()), length, 0)
+            entry(Address::mapped(net.network().octets()).bytes(), length, 0)
         })),
     }
     match &identity.v6 {
@@ -113,5 +113,6 @@ fn roles(identity: &Identity) -> u32 {
 
 /// Whether the entry is the address that the kernel programs grant to the MAC anyway.
 fn is_link_local(mac: Mac, net: &Ipv6Net) -> bool {
-    u32::from(net.prefix_len()) == Ipv6Addr::BITS && net.addr().octets() == mac.link_local()
+    u32::from(net.prefix_len()) == Ipv6Addr::BITS
+        && Address::from(net.addr()) == Station::new(mac, 0).link_local()
 }

@@ -73,8 +73,8 @@ fn in_force(slot: &PortSlot) -> SlotEntry {
         vlan: slot.vlan,
         v4: slot.v4,
         v4_mask: slot.v4_mask,
-        v6: slot.v6,
-        v6_mask: slot.v6_mask,
+        v6: slot.v6.bytes(),
+        v6_mask: slot.v6_mask.bytes(),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
 
-use detector_common::{addr::Mac, claim::Family, reason::Reason};
+use detector_common::{
+    addr::{Address, Mac},
+    claim::Family,
+    reason::Reason,
+};
 
 use super::{Facts, Found, finding, pair, vms};
 use crate::{
@@ -180,7 +184,7 @@ fn is_foreign(seen: &Seen, plan: &PortPlan) -> bool {
     }
 }
 
-fn grants(identity: &Identity, address: [u8; 16]) -> bool {
+fn grants(identity: &Identity, address: Address) -> bool {
     let address = Ipv6Addr::from(address);
     match address.to_ipv4_mapped() {
         Some(address) => match &identity.v4 {
