@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
-use detector_common::claim::ClaimRecord;
+use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
-use super::{Evidence, Link, Observed, Policy, Registry, Rejected, Timestamp, Vm};
+use super::{Evidence, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm};
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct World {
 pub struct Source {
     pub health: Health,
     pub vms: BTreeMap<Uuid, Vm>,
+    /// Settings for NICs that other sources list, by MAC.
+    pub overlays: BTreeMap<Mac, NicSettings>,
     pub rejected: Vec<Rejected>,
 }
 
