@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection, and what they may ask.
 
-use std::{io, mem, os::fd::AsRawFd};
+use std::{io, os::fd::AsRawFd};
 
 use tokio::net::UnixStream;
 
@@ -55,8 +55,8 @@ impl Peer {
 fn groups(stream: &UnixStream) -> io::Result<Vec<u32>> {
     // NGROUPS_MAX of Linux; more cannot be set.
     let mut groups = vec![0u32; 65_536];
-    let mut bytes = libc::socklen_t::try_from(mem::size_of_val(groups.as_slice()))
-        .map_err(io::Error::other)?;
+    let mut bytes =
+        libc::socklen_t::try_from(size_of_val(groups.as_slice())).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the time of the call, the buffer is `bytes` long, and the
     // kernel writes at most that many and sets `bytes` to how many it wrote.
     let result = unsafe {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use detector_core::{
     decide::{PortStatus, Requirement, VmStatus},
-    model::{EvidenceLevel, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject},
+    model::{EvidenceLevel, Finding, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -326,4 +326,26 @@ pub enum AdmissionOutcome {
     Denied,
     /// No verdict within the time; the ports are mute until there is one.
     Undecided,
+}
+
+/// The moment in the form that replies have.
+pub fn moment(at: detector_core::model::Timestamp) -> Timestamp {
+    i64::try_from(at.0)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+impl From<&Finding> for FindingView {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            kind: finding.key.kind,
+            subject: finding.key.subject.clone(),
+            severity: finding.severity,
+            title: finding.title.clone(),
+            evidence: finding.evidence.clone(),
+            next: finding.next.clone(),
+            since: moment(finding.since),
+        }
+    }
 }
