@@ -6,6 +6,7 @@
 //! requests and replies are in [`schema`].
 
 pub mod client;
+pub mod kernel;
 pub mod line;
 pub mod peer;
 pub mod schema;
