@@ -16,7 +16,7 @@ pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use link::{Link, LinkKind};
 pub use observed::{Observed, ObservedInterface};
 pub use policy::{AddressRule, EvidenceLevel, Policy};
-pub use quarantine::{Quarantine, QuarantineTarget};
+pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
 pub use time::Timestamp;
 pub use vm::{Medium, MediumRole, MediumSource, Nic, PowerState, Vm};

@@ -1,4 +1,7 @@
-use detector_common::{addr::Mac, quarantine::Cause};
+use detector_common::{
+    addr::Mac,
+    quarantine::{Cause, NOTE_BYTES, QuarantineKey, QuarantineRecord, Scope},
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,7 +25,87 @@ pub struct Quarantine {
     pub cause: Cause,
     /// User id of the person, or of the daemon.
     pub uid: u32,
+    /// Why, for people: at most [`NOTE_BYTES`] bytes, without NUL. [`Quarantine::new`] sees to it,
+    /// so that a quarantine read back from the kernel is equal to the one that was put there.
     pub note: String,
+}
+
+impl Quarantine {
+    /// A quarantine whose note is cut to what the record holds.
+    pub fn new(
+        target: QuarantineTarget,
+        since: Timestamp,
+        cause: Cause,
+        uid: u32,
+        note: &str,
+    ) -> Self {
+        Self { target, since, cause, uid, note: cut(note).chars().filter(|c| *c != '\0').collect() }
+    }
+
+    /// The entry's value in the `QUARANTINE` map.
+    pub fn record(&self) -> QuarantineRecord {
+        let mut note = [0; NOTE_BYTES];
+        let text = cut(&self.note).as_bytes();
+        note[..text.len()].copy_from_slice(text);
+        QuarantineRecord {
+            since: self.since.0.saturating_mul(NANOS_PER_MILLI),
+            cause: self.cause as u32,
+            uid: self.uid,
+            note,
+        }
+    }
+
+    /// A quarantine from its entry. A cause that is unknown is read as a person's: the stricter of
+    /// the two, since it holds in every mode. What is no UTF-8 in the note is replaced.
+    pub fn from_record(target: QuarantineTarget, record: &QuarantineRecord) -> Self {
+        let end = record.note.iter().position(|byte| *byte == 0).unwrap_or(NOTE_BYTES);
+        let cause =
+            if record.cause == Cause::Verdict as u32 { Cause::Verdict } else { Cause::Operator };
+        let note = String::from_utf8_lossy(&record.note[..end]);
+        Self::new(target, Timestamp(record.since / NANOS_PER_MILLI), cause, record.uid, &note)
+    }
+}
+
+impl From<QuarantineTarget> for QuarantineKey {
+    fn from(target: QuarantineTarget) -> Self {
+        match target {
+            QuarantineTarget::Port { ifindex, instance } => Self::port(ifindex, instance),
+            QuarantineTarget::Mac(mac) => Self::mac(mac),
+            QuarantineTarget::Vm(uuid) => Self::vm(uuid.into_bytes()),
+        }
+    }
+}
+
+/// Why a key of the `QUARANTINE` map names no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a quarantine of unknown scope {0}: expected 1 (port), 2 (MAC) or 3 (VM)")]
+pub struct UnknownScope(pub u32);
+
+impl TryFrom<QuarantineKey> for QuarantineTarget {
+    type Error = UnknownScope;
+
+    fn try_from(key: QuarantineKey) -> Result<Self, UnknownScope> {
+        const PORT: u32 = Scope::Port as u32;
+        const MAC: u32 = Scope::Mac as u32;
+        const VM: u32 = Scope::Vm as u32;
+        let [a, b, c, d, e, f, g, h, ..] = key.id;
+        match key.scope {
+            PORT => Ok(Self::Port {
+                ifindex: u32::from_le_bytes([a, b, c, d]),
+                instance: u32::from_le_bytes([e, f, g, h]),
+            }),
+            MAC => Ok(Self::Mac(Mac([a, b, c, d, e, f]))),
+            VM => Ok(Self::Vm(Uuid::from_bytes(key.id))),
+            other => Err(UnknownScope(other)),
+        }
+    }
+}
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// The longest start of `note` that fits a record and ends at a character.
+fn cut(note: &str) -> &str {
+    &note[..note.floor_char_boundary(NOTE_BYTES)]
 }
 
 mod cause_text {
@@ -42,5 +125,57 @@ mod cause_text {
             "operator" => Ok(Cause::Operator),
             other => Err(D::Error::unknown_variant(other, &["verdict", "operator"])),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGETS: [QuarantineTarget; 3] = [
+        QuarantineTarget::Port { ifindex: 7, instance: 0x0102_0304 },
+        QuarantineTarget::Mac(Mac([0x52, 0x54, 0, 1, 2, 3])),
+        QuarantineTarget::Vm(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10)),
+    ];
+
+    #[test]
+    fn keys_round_trip() {
+        for target in TARGETS {
+            assert_eq!(QuarantineKey::from(target).try_into(), Ok(target));
+        }
+        let unknown = QuarantineKey { scope: 9, id: [0; 16] };
+        assert_eq!(QuarantineTarget::try_from(unknown), Err(UnknownScope(9)));
+    }
+
+    #[test]
+    fn records_round_trip_and_notes_are_cut_at_a_character() {
+        let long = "ä".repeat(NOTE_BYTES);
+        let odd = format!("x{long}");
+        let cases: &[(&str, usize)] = &[
+            ("", 0),
+            ("why", 3),
+            (&"x".repeat(NOTE_BYTES), NOTE_BYTES),
+            (&"x".repeat(NOTE_BYTES + 1), NOTE_BYTES),
+            (&long, NOTE_BYTES),
+            (&odd, NOTE_BYTES - 1),
+            ("a\0b", 2),
+        ];
+        for (note, length) in cases {
+            for cause in [Cause::Verdict, Cause::Operator] {
+                let quarantine =
+                    Quarantine::new(TARGETS[0], Timestamp(1_763_900_000_123), cause, 1000, note);
+                assert_eq!(quarantine.note.len(), *length, "{note:?}");
+                let back = Quarantine::from_record(TARGETS[0], &quarantine.record());
+                assert_eq!(back, quarantine);
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_still_quarantines() {
+        let record = QuarantineRecord { since: u64::MAX, cause: 7, uid: 0, note: [0xff; 112] };
+        let read = Quarantine::from_record(TARGETS[2], &record);
+        assert_eq!(read.cause, Cause::Operator);
+        assert!(read.note.len() <= NOTE_BYTES);
     }
 }
