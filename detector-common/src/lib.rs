@@ -5,6 +5,7 @@
 //! kernel is the code that the host's tests exercise.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod addr;
 pub mod claim;

@@ -1,4 +1,78 @@
-//! Entry points of the kernel programs.
+//! The kernel programs. Each entry point asks its hook for an outcome and maps it to an action; what
+//! a frame claims and whether that is granted is decided by `detector-common`.
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod counters;
+mod hooks;
+mod lookup;
+mod report;
+mod skb;
+mod stamp;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    macros::classifier,
+    programs::TcContext,
+};
+
+use crate::skb::Skb;
+
+/// What becomes of a frame.
+pub(crate) enum Outcome {
+    /// It goes on, past the programs of others too.
+    Next,
+    Drop,
+}
+
+/// `TC_ACT_UNSPEC` is `TCX_NEXT`: neither ends the chain of programs, so that other people's
+/// filters still run.
+const fn action(outcome: Outcome) -> i32 {
+    match outcome {
+        Outcome::Next => TC_ACT_UNSPEC,
+        Outcome::Drop => TC_ACT_SHOT,
+    }
+}
+
+#[classifier]
+fn port_ingress(ctx: TcContext) -> i32 {
+    action(hooks::port_ingress::run(&Skb::new(ctx)))
+}
+
+#[classifier]
+fn port_egress(ctx: TcContext) -> i32 {
+    action(hooks::port_egress::run(&Skb::new(ctx)))
+}
+
+#[classifier]
+fn bridge_ingress(ctx: TcContext) -> i32 {
+    action(hooks::gate::bridge_ingress(&Skb::new(ctx)))
+}
+
+#[classifier]
+fn bridge_egress(ctx: TcContext) -> i32 {
+    action(hooks::gate::bridge_egress(&Skb::new(ctx)))
+}
+
+#[classifier]
+fn uplink_ingress(ctx: TcContext) -> i32 {
+    action(hooks::gate::uplink_ingress(&Skb::new(ctx)))
+}
+
+#[classifier]
+fn uplink_egress(ctx: TcContext) -> i32 {
+    action(hooks::gate::uplink_egress(&Skb::new(ctx)))
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could get here.
+    loop {}
+}
+
+/// None of the helpers in use asks for the GPL; the string is one that the kernel knows.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

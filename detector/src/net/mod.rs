@@ -1,11 +1,42 @@
 //! rtnetlink: which interfaces there are, and the forwarding entries of bridge ports.
+//!
+//! Messages are read here attribute by attribute and not by a typed library: such a library drops
+//! the whole message when one attribute is new to it or a name is no UTF-8, and an interface that
+//! nobody sees is one that nobody guards. Everything is in the network namespace of the thread that
+//! opens the socket.
 
-use detector_core::model::Link;
+mod forwarding;
+mod link;
+mod links;
+mod netlink;
+mod tc;
 
-/// What happened to an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkEvent {
-    Seen(Link),
-    Gone { ifindex: u32 },
-    Resynced(Vec<Link>),
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use forwarding::{Forwarding, ForwardingEntry};
+pub use link::{link_by_index, link_by_name, links};
+pub use links::{LinkEvent, LinkEvents};
+pub(crate) use tc::{Direction, Filter, Tc};
+
+/// Why a question to rtnetlink was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error("cannot open a netlink socket")]
+    Open(#[source] std::io::Error),
+    #[error("the kernel refused to {what}")]
+    Refused {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl NetError {
+    /// The errno that the kernel answered with.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Open(source) | Self::Refused { source, .. } => source.raw_os_error(),
+        }
+    }
 }

@@ -1,0 +1,76 @@
+//! Ethernet II with up to two VLAN tags.
+
+use super::Claim;
+use crate::{addr::Mac, frame::Frame, reason::Reason};
+
+const DOT1Q: u16 = 0x8100;
+const DOT1AD: u16 = 0x88a8;
+const VID_MASK: u16 = 0x0fff;
+/// Values of the type field from here on are EtherTypes; below are lengths of 802.3 frames.
+const FIRST_ETHERTYPE: u16 = 0x0600;
+
+/// The outermost tag, where the network stack has moved it from the frame into its metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetaTag {
+    pub present: bool,
+    /// Priority and VLAN id, as in the tag.
+    pub tci: u16,
+}
+
+/// Reads addresses, tags and EtherType; returns the offset of the payload. At most two tags are
+/// read, and at most one of them may name a VLAN: the same identity must not be expressible in more
+/// ways than are compared.
+#[inline(always)]
+pub(super) fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize, Reason> {
+    let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
+    let destination = header.mac::<0>();
+    claim.mac = header.mac::<6>();
+    claim.ethertype = header.u16::<12>();
+    claim.vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
+
+    if claim.mac.is_group() || claim.mac == Mac::ZERO {
+        return Err(Reason::SourceMacInvalid);
+    }
+    if is_link_local(destination) {
+        return Err(Reason::LinkLocalDestination);
+    }
+    let payload = if is_tag(claim.ethertype) { skip_tags(frame, tag, claim)? } else { 14 };
+    if claim.ethertype < FIRST_ETHERTYPE { Err(Reason::Llc) } else { Ok(payload) }
+}
+
+fn skip_tags(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize, Reason> {
+    let inner = frame.window::<4>(14).ok_or(Reason::Truncated)?;
+    join_vlan(claim, inner.u16::<0>())?;
+    claim.ethertype = inner.u16::<2>();
+    if !is_tag(claim.ethertype) {
+        return Ok(18);
+    }
+    if tag.present {
+        return Err(Reason::VlanTags);
+    }
+    let innermost = frame.window::<4>(18).ok_or(Reason::Truncated)?;
+    join_vlan(claim, innermost.u16::<0>())?;
+    claim.ethertype = innermost.u16::<2>();
+    if is_tag(claim.ethertype) { Err(Reason::VlanTags) } else { Ok(22) }
+}
+
+fn join_vlan(claim: &mut Claim, tci: u16) -> Result<(), Reason> {
+    match (claim.vlan, tci & VID_MASK) {
+        (_, 0) => Ok(()),
+        (0, vid) => {
+            claim.vlan = vid;
+            Ok(())
+        }
+        _ => Err(Reason::VlanTags),
+    }
+}
+
+const fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, DOT1Q | DOT1AD | 0x9100 | 0x9200)
+}
+
+/// 01:80:c2:00:00:00 to :0f, which bridges keep for themselves (IEEE 802.1D, table 7-10).
+const fn is_link_local(mac: Mac) -> bool {
+    let Mac([a, b, c, d, e, f]) = mac;
+    a == 0x01 && b == 0x80 && c == 0xc2 && d == 0 && e == 0 && f & 0xf0 == 0
+}

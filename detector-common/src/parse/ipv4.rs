@@ -1,0 +1,49 @@
+//! IPv4 (RFC 791), as far as it asserts an identity.
+
+use super::{Claim, Source, dhcp};
+use crate::{frame::Frame, reason::Reason};
+
+const UDP: u8 = 17;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+#[inline(always)]
+pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+    let header = frame.window::<20>(at).ok_or(Reason::Truncated)?;
+    let source = header.v4::<12>();
+    let unspecified = source == [0; 4];
+    if !unspecified {
+        claim.source = Source::V4(source);
+    }
+
+    let header_length = usize::from(header.u8::<0>() & 0x0f) * 4;
+    let total_length = usize::from(header.u16::<2>());
+    if header.u8::<0>() >> 4 != 4
+        || header_length < 20
+        || total_length < header_length
+        || at + total_length > frame.length()
+    {
+        return Err(Reason::Ipv4Malformed);
+    }
+    // 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
+    if !unspecified && matches!(source[0], 0 | 127 | 224..) {
+        return Err(Reason::Ipv4Source);
+    }
+
+    let fragment = header.u16::<6>();
+    let first = fragment & FRAGMENT_OFFSET == 0;
+    if header.u8::<9>() == UDP && first {
+        if total_length - header_length < dhcp::UDP_HEADER {
+            return Err(if fragment & MORE_FRAGMENTS == 0 {
+                Reason::Ipv4Malformed
+            } else {
+                Reason::Ipv4Fragment
+            });
+        }
+        dhcp::inspect_v4(frame, at + header_length, unspecified, claim)
+    } else if unspecified {
+        Err(Reason::Ipv4Source)
+    } else {
+        Ok(())
+    }
+}

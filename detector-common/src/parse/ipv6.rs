@@ -1,0 +1,128 @@
+//! IPv6 (RFC 8200) with a bounded walk of its extension headers.
+
+use super::{Claim, Source, dhcp, nd};
+use crate::{frame::Frame, reason::Reason};
+
+const HOP_BY_HOP: u8 = 0;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Extension headers that are walked. Real traffic has one or two.
+const MAX_HEADERS: usize = 6;
+/// Offset of the last header that is read, so that what follows it lies within
+/// [`crate::frame::MAX_OFFSET`].
+const MAX_CHAIN: usize = 320;
+
+const UNSPECIFIED: [u8; 16] = [0; 16];
+const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// What the walk has found behind the extension headers.
+struct Upper {
+    protocol: u8,
+    at: usize,
+    /// The packet is one of several fragments.
+    fragmented: bool,
+    /// It is a fragment other than the first, which has no upper-layer header.
+    later_fragment: bool,
+}
+
+#[inline(always)]
+pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+    let header = frame.window::<40>(at).ok_or(Reason::Truncated)?;
+    let source = header.v6::<8>();
+    let unspecified = source == UNSPECIFIED;
+    if !unspecified {
+        claim.source = Source::V6(source);
+    }
+    let end = at + 40 + usize::from(header.u16::<4>());
+    if header.u8::<0>() >> 4 != 6 || end > frame.length() {
+        return Err(Reason::Ipv6Malformed);
+    }
+    if source[0] == 0xff || source == LOOPBACK || is_v4_mapped(&source) {
+        return Err(Reason::Ipv6Source);
+    }
+
+    let upper = walk(frame, at + 40, end, header.u8::<6>())?;
+    if upper.later_fragment {
+        return if unspecified { Err(Reason::Ipv6Source) } else { Ok(()) };
+    }
+    match upper.protocol {
+        ICMPV6 => {
+            if upper.at + 4 > end {
+                return Err(short(&upper));
+            }
+            let message = nd::Message {
+                at: upper.at,
+                end,
+                hop_limit: header.u8::<7>(),
+                fragmented: upper.fragmented,
+                unspecified,
+            };
+            nd::inspect(frame, message, claim)
+        }
+        _ if unspecified => Err(Reason::Ipv6Source),
+        UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
+        UDP => dhcp::inspect_v6(frame, upper.at, claim),
+        _ => Ok(()),
+    }
+}
+
+/// Why an upper-layer header that is cut off is refused.
+const fn short(upper: &Upper) -> Reason {
+    if upper.fragmented { Reason::Ipv6Fragment } else { Reason::Ipv6Malformed }
+}
+
+#[inline(always)]
+fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Reason> {
+    let mut upper = Upper { protocol: first, at, fragmented: false, later_fragment: false };
+    for _ in 0..MAX_HEADERS {
+        if !is_extension(upper.protocol) {
+            return Ok(upper);
+        }
+        if upper.at > MAX_CHAIN {
+            return Err(Reason::Ipv6HeaderChain);
+        }
+        if upper.at + 8 > end {
+            return Err(short(&upper));
+        }
+        let header = frame.window::<8>(upper.at).ok_or(Reason::Truncated)?;
+        let units = usize::from(header.u8::<1>());
+        match upper.protocol {
+            FRAGMENT => {
+                let field = header.u16::<2>();
+                let (offset, more) = (field & 0xfff8, field & 1);
+                // An atomic fragment is a whole packet (RFC 6946).
+                upper.fragmented |= offset != 0 || more != 0;
+                if offset != 0 {
+                    upper.later_fragment = true;
+                    return Ok(upper);
+                }
+                upper.at += 8;
+            }
+            AUTHENTICATION => upper.at += (units + 2) * 4,
+            _ => upper.at += (units + 1) * 8,
+        }
+        upper.protocol = header.u8::<0>();
+        if upper.at > end {
+            return Err(short(&upper));
+        }
+    }
+    if is_extension(upper.protocol) { Err(Reason::Ipv6HeaderChain) } else { Ok(upper) }
+}
+
+const fn is_extension(protocol: u8) -> bool {
+    // Mobility, HIP and Shim6 have the common format too (IANA, IPv6 extension header types).
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | 135 | 139 | 140
+    )
+}
+
+/// `::ffff:0:0/96` never appears on a wire (RFC 4038, section 4.2), and maps keep IPv4 there.
+fn is_v4_mapped(address: &[u8; 16]) -> bool {
+    address[..10] == [0; 10] && address[10] == 0xff && address[11] == 0xff
+}

@@ -1,0 +1,5 @@
+//! One file for each place in the path of a frame.
+
+pub(crate) mod gate;
+pub(crate) mod port_egress;
+pub(crate) mod port_ingress;

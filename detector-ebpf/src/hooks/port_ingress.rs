@@ -1,0 +1,77 @@
+//! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
+
+use aya_log_ebpf::warn;
+use detector_common::{
+    parse::{self, Claim},
+    port::{PortSlot, flags},
+    reason::Reason,
+    settings::Settings,
+    verdict,
+};
+
+use crate::{
+    Outcome, counters,
+    lookup::{self, MapGrants},
+    report,
+    skb::Skb,
+    stamp,
+};
+
+#[inline(always)]
+pub(crate) fn run(skb: &Skb) -> Outcome {
+    let Some(settings) = lookup::settings() else { return Outcome::Drop };
+    let Some(slot) = lookup::port(skb.ifindex()) else {
+        warn!(skb.context(), "guard on interface {} has no slot", skb.ifindex());
+        return if settings.enforces() { Outcome::Drop } else { Outcome::Next };
+    };
+
+    let mut claim = Claim::default();
+    let reason = vet(skb, slot, &mut claim);
+    counters::from(slot, reason);
+    if reason.passes() {
+        stamp::set(skb, settings);
+        return Outcome::Next;
+    }
+
+    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
+    report::sighting(slot, settings, &claim.record(reason), dropped);
+    if dropped { Outcome::Drop } else { pass_observed(skb, settings) }
+}
+
+/// The verdict on a frame.
+#[inline(always)]
+fn vet(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
+    let reason = vet_linear(skb, slot, claim);
+    if reason as u8 != Reason::Truncated as u8 {
+        return reason;
+    }
+    // A guest chooses how much of a frame is linear (virtio's hdr_len).
+    if skb.pull_headers() { vet_linear(skb, slot, claim) } else { reason }
+}
+
+#[inline(always)]
+fn vet_linear(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
+    if slot.has(flags::ISOLATED) {
+        // The sender's MAC is evidence enough, and a flood is cheap to drop.
+        if let Some(header) = skb.frame().window::<14>(0) {
+            claim.mac = header.mac::<6>();
+            claim.ethertype = header.u16::<12>();
+        }
+        return Reason::PortIsolated;
+    }
+    *claim = Claim::default();
+    match parse::parse(skb.frame(), skb.tag(), claim) {
+        Ok(()) => verdict::judge(slot, claim, &MapGrants),
+        Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
+            reason
+        }
+        Err(_) => Reason::PortPending,
+    }
+}
+
+/// Observe mode: the frame goes on as if it had been granted.
+#[inline(always)]
+fn pass_observed(skb: &Skb, settings: &Settings) -> Outcome {
+    stamp::set(skb, settings);
+    Outcome::Next
+}

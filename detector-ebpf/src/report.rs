@@ -1,0 +1,125 @@
+//! What the daemon learns of claims without a grant: sightings, and events within a budget. Nothing
+//! here decides, and a port can only ever crowd out what is its own.
+
+use aya_ebpf::{
+    helpers::generated::bpf_jiffies64,
+    macros::map,
+    maps::{Array, RingBuf},
+};
+use detector_common::{
+    claim::ClaimRecord,
+    counters::{Budget, Sighting},
+    event::Event,
+    maps::{self, SIGHTINGS_PER_PORT},
+    port::PortSlot,
+    settings::Settings,
+};
+
+use crate::counters;
+
+/// Events a port may cause in a second.
+const EVENTS_PER_SECOND: u32 = 16;
+
+#[map]
+static SIGHTINGS: Array<Sighting> = Array::pinned(maps::MAX_PORTS * SIGHTINGS_PER_PORT, 0);
+
+#[map]
+static BUDGETS: Array<Budget> = Array::pinned(maps::MAX_PORTS, 0);
+
+#[map]
+static EVENTS: RingBuf = RingBuf::pinned(maps::EVENT_BYTES, 0);
+
+/// Notes a claim that was refused, and reports it when it is new.
+#[inline(always)]
+pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord, dropped: bool) {
+    // SAFETY: no arguments, no effects.
+    let now = unsafe { bpf_jiffies64() };
+    let index = u32::from(slot.id) * SIGHTINGS_PER_PORT + (hash(claim) & (SIGHTINGS_PER_PORT - 1));
+    let Some(entry) = SIGHTINGS.get_ptr_mut(index) else { return };
+    // SAFETY: the entry is a living map value. CPUs may race for it: a sighting can then be counted
+    // wrongly, but is never of another port.
+    unsafe {
+        if (*entry).instance == slot.instance && same(&(*entry).claim, claim) {
+            (*entry).last = now;
+            (*entry).count += 1;
+            return;
+        }
+        *entry =
+            Sighting { first: now, last: now, count: 1, instance: slot.instance, claim: *claim };
+    }
+    if let Some(held) = take_token(slot, settings, now) {
+        send(slot, claim, now, held, dropped);
+    }
+}
+
+/// Takes one event from the port's budget; returns how many were held back before it.
+#[inline(always)]
+fn take_token(slot: &PortSlot, settings: &Settings, now: u64) -> Option<u32> {
+    let budget = BUDGETS.get_ptr_mut(u32::from(slot.id))?;
+    // SAFETY: the entry is a living map value; CPUs that race for it can take a few tokens more.
+    unsafe {
+        if now.wrapping_sub((*budget).refilled) >= u64::from(settings.hz) {
+            (*budget).refilled = now;
+            (*budget).tokens = EVENTS_PER_SECOND;
+        }
+        if (*budget).tokens == 0 {
+            (*budget).held = (*budget).held.wrapping_add(1);
+            counters::event_held(slot);
+            return None;
+        }
+        (*budget).tokens -= 1;
+        let held = (*budget).held;
+        (*budget).held = 0;
+        Some(held)
+    }
+}
+
+#[inline(always)]
+fn send(slot: &PortSlot, claim: &ClaimRecord, at: u64, held: u32, dropped: bool) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        counters::event_lost(slot);
+        return;
+    };
+    entry.write(Event {
+        at,
+        ifindex: slot.ifindex,
+        instance: slot.instance,
+        port: slot.id,
+        dropped: u8::from(dropped),
+        pad: 0,
+        held,
+        claim: *claim,
+        pad2: [0; 4],
+    });
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn same(a: &ClaimRecord, b: &ClaimRecord) -> bool {
+    words(a) == words(b)
+}
+
+/// Spreads the claims of one port over its sightings.
+#[inline(always)]
+fn hash(claim: &ClaimRecord) -> u32 {
+    let mut hash = 0_u32;
+    for word in words(claim) {
+        hash = (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(15);
+    }
+    hash >> 16
+}
+
+#[inline(always)]
+fn words(claim: &ClaimRecord) -> [u32; 7] {
+    let a = claim.address;
+    let m = claim.mac.0;
+    [
+        u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
+        u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
+        u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
+        u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
+        u32::from_ne_bytes([m[0], m[1], m[2], m[3]]),
+        u32::from_ne_bytes([m[4], m[5], claim.family, claim.reason]),
+        u32::from(claim.vlan) << 16 | u32::from(claim.ethertype),
+    ]
+}

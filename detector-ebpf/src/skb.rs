@@ -1,0 +1,120 @@
+//! The one accessor of `__sk_buff`.
+
+use core::{arch::asm, mem::offset_of};
+
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use detector_common::{frame::Frame, parse::MetaTag};
+
+/// Every header that is read lies within so many bytes, so that a frame is pulled at most once.
+const HEADERS: u32 = 576;
+
+pub(crate) struct Skb {
+    ctx: TcContext,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub(crate) const fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+
+    pub(crate) const fn context(&self) -> &TcContext {
+        &self.ctx
+    }
+
+    /// The part of the frame that lies in linear memory.
+    #[inline(always)]
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        // SAFETY: these are the packet pointers of the context.
+        unsafe { Frame::from_raw(self.ctx.data(), self.ctx.data_end(), self.ctx.len() as usize) }
+    }
+
+    /// Moves all headers into linear memory. Frames that were read before must not be used again.
+    #[inline(always)]
+    pub(crate) fn pull_headers(&self) -> bool {
+        let length = self.ctx.len();
+        self.ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_ok()
+    }
+
+    #[inline(always)]
+    pub(crate) fn tag(&self) -> MetaTag {
+        let present = self.field::<{ offset_of!(__sk_buff, vlan_present) }>() != 0;
+        MetaTag { present, tci: self.field::<{ offset_of!(__sk_buff, vlan_tci) }>() as u16 }
+    }
+
+    /// The interface that the program runs on.
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.field::<{ offset_of!(__sk_buff, ifindex) }>()
+    }
+
+    /// The interface by which the frame came into the host; 0 for the host's own frames.
+    #[inline(always)]
+    pub(crate) fn ingress_ifindex(&self) -> u32 {
+        self.field::<{ offset_of!(__sk_buff, ingress_ifindex) }>()
+    }
+
+    /// `PACKET_HOST`, `PACKET_LOOPBACK` and so on (linux/if_packet.h).
+    #[inline(always)]
+    pub(crate) fn packet_type(&self) -> u32 {
+        self.field::<{ offset_of!(__sk_buff, pkt_type) }>()
+    }
+
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        self.field::<{ offset_of!(__sk_buff, mark) }>()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_mark(&self, mark: u32) {
+        self.set_field::<{ offset_of!(__sk_buff, mark) }>(mark);
+    }
+
+    #[inline(always)]
+    pub(crate) fn tc_index(&self) -> u32 {
+        self.field::<{ offset_of!(__sk_buff, tc_index) }>()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_tc_index(&self, index: u32) {
+        self.set_field::<{ offset_of!(__sk_buff, tc_index) }>(index);
+    }
+
+    /// Reads a field of the context. In plain Rust the compiler may join two such reads into one at
+    /// a computed offset, and the verifier wants each at a constant one.
+    #[inline(always)]
+    fn field<const OFFSET: usize>(&self) -> u32 {
+        let value: u64;
+        // SAFETY: one load of a field of the context, with no other effect.
+        unsafe {
+            asm!(
+                "{value} = *(u32 *)({skb} + {offset})",
+                value = lateout(reg) value,
+                skb = in(reg) self.raw(),
+                offset = const OFFSET,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        value as u32
+    }
+
+    /// Writes a field of the context that programs may write; see [`Self::field`].
+    #[inline(always)]
+    fn set_field<const OFFSET: usize>(&self, value: u32) {
+        // SAFETY: one store to a field of the context.
+        unsafe {
+            asm!(
+                "*(u32 *)({skb} + {offset}) = {value}",
+                value = in(reg) u64::from(value),
+                skb = in(reg) self.raw(),
+                offset = const OFFSET,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}

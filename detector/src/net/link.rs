@@ -1,0 +1,160 @@
+//! Interfaces as rtnetlink describes them.
+
+use detector_core::model::{Link, LinkKind};
+
+use super::{
+    NetError,
+    netlink::{Message, Request, Rtnetlink, attributes, text},
+};
+
+/// Every interface.
+pub fn links() -> Result<Vec<Link>, NetError> {
+    let request = Request::new(libc::RTM_GETLINK, 0, &[0; HEADER_BYTES]);
+    Rtnetlink::open()?
+        .dump(&request, |m| read(m).map(|read| read.link))
+        .map_err(|source| NetError::Refused { what: "list the interfaces".into(), source })
+}
+
+/// The interface of that index; `None` when there is none.
+pub fn link_by_index(ifindex: u32) -> Result<Option<Link>, NetError> {
+    let mut header = [0; HEADER_BYTES];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    one(&Request::new(libc::RTM_GETLINK, 0, &header), &format!("show interface {ifindex}"))
+}
+
+/// The interface of that name; `None` when there is none.
+pub fn link_by_name(name: &str) -> Result<Option<Link>, NetError> {
+    // The kernel's answer to a name that no interface can have is an error.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Ok(None);
+    }
+    let name_attribute = [name.as_bytes(), b"\0"].concat();
+    let request = Request::new(libc::RTM_GETLINK, 0, &[0; HEADER_BYTES])
+        .attribute(libc::IFLA_IFNAME, &name_attribute);
+    one(&request, &format!("show interface {}", name.escape_debug()))
+}
+
+/// `struct ifinfomsg` (`linux/rtnetlink.h`).
+const HEADER_BYTES: usize = 16;
+const IFLA_INFO_KIND: u16 = 1;
+
+/// A message about an interface.
+pub(super) struct Read {
+    pub(super) link: Link,
+    /// `AF_BRIDGE` when it is about the interface as a bridge port.
+    pub(super) family: u8,
+    /// Whether the interface, or its port, is gone.
+    pub(super) deleted: bool,
+}
+
+/// Reads `RTM_NEWLINK` and `RTM_DELLINK`.
+pub(super) fn read(message: Message<'_>) -> Option<Read> {
+    let deleted = match message.kind {
+        libc::RTM_NEWLINK => false,
+        libc::RTM_DELLINK => true,
+        _ => return None,
+    };
+    let [family, ..] = message.field::<1>(0)?;
+    let hardware = message.field(2).map(u16::from_ne_bytes)?;
+    let ifindex = message.u32(4)?;
+    let flags = message.u32(8)?;
+    let mut name: &[u8] = &[];
+    let mut master = None;
+    let mut kind: Option<&[u8]> = None;
+    for (attribute, value) in message.attributes(HEADER_BYTES) {
+        match attribute {
+            libc::IFLA_IFNAME => name = text(value),
+            libc::IFLA_MASTER => {
+                master = value.first_chunk().map(|index| u32::from_ne_bytes(*index));
+            }
+            libc::IFLA_LINKINFO => {
+                kind = attributes(value).find(|(k, _)| *k == IFLA_INFO_KIND).map(|(_, v)| text(v));
+            }
+            _ => (),
+        }
+    }
+    let kind = classify(kind, hardware, flags);
+    Some(Read { link: Link { ifindex, name: printable(name), kind, master }, family, deleted })
+}
+
+fn classify(kind: Option<&[u8]>, hardware: u16, flags: u32) -> LinkKind {
+    match kind {
+        _ if flags & libc::IFF_LOOPBACK as u32 != 0 => LinkKind::Loopback,
+        None => LinkKind::Physical,
+        Some(b"bridge") => LinkKind::Bridge,
+        Some(b"veth") => LinkKind::Veth,
+        Some(b"macvtap") => LinkKind::Macvtap,
+        // A tun device that carries IP packets has no Ethernet address (ARPHRD_NONE).
+        Some(b"tun") if hardware == libc::ARPHRD_ETHER => LinkKind::Tap,
+        Some(_) => LinkKind::Other,
+    }
+}
+
+/// An interface's name is any bytes but `/` and white space. One that is plain text stays as it is;
+/// in any other each byte that is not printable ASCII is escaped, so that two names never look the
+/// same and none reaches a terminal raw.
+fn printable(name: &[u8]) -> String {
+    match str::from_utf8(name) {
+        Ok(text) if !text.contains(|c: char| c.is_control() || c == '\\') => text.to_owned(),
+        _ => name.escape_ascii().to_string(),
+    }
+}
+
+fn one(request: &Request, what: &str) -> Result<Option<Link>, NetError> {
+    let mut found = None;
+    match Rtnetlink::open()?.get(request, &mut |m| found = read(m).map(|read| read.link)) {
+        Ok(()) => Ok(found),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(source) => Err(NetError::Refused { what: what.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::{NetNs, ip};
+
+    #[test]
+    fn names_are_kept_apart_and_harmless() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"vnet0", "vnet0"),
+            ("tap-ü".as_bytes(), "tap-ü"),
+            (b"tap\xff", "tap\\xff"),
+            (b"tap\\xff", "tap\\\\xff"),
+            (b"a\x1b[31m", "a\\x1b[31m"),
+        ];
+        for (name, expect) in cases {
+            assert_eq!(printable(name), *expect);
+        }
+    }
+
+    #[test]
+    fn kinds_in_a_namespace() {
+        let _ns = NetNs::enter();
+        ip("link add br0 type bridge");
+        ip("tuntap add tap0 mode tap");
+        ip("tuntap add tun0 mode tun");
+        ip("link add veth0 type veth peer name veth1");
+        ip("link add link veth1 name macvtap0 type macvtap");
+        ip("link set tap0 master br0");
+
+        let bridge = link_by_name("br0").unwrap().unwrap();
+        assert_eq!(bridge.kind, LinkKind::Bridge);
+        let tap = link_by_name("tap0").unwrap().unwrap();
+        assert_eq!((tap.kind, tap.master), (LinkKind::Tap, Some(bridge.ifindex)));
+        assert_eq!(link_by_index(tap.ifindex).unwrap(), Some(tap));
+        let kinds: Vec<_> = links().unwrap().into_iter().map(|l| (l.name, l.kind)).collect();
+        for (name, kind) in [
+            ("lo", LinkKind::Loopback),
+            ("tun0", LinkKind::Other),
+            ("veth0", LinkKind::Veth),
+            ("macvtap0", LinkKind::Macvtap),
+        ] {
+            assert!(kinds.contains(&(name.to_owned(), kind)), "{name}: {kinds:?}");
+        }
+        for absent in ["nope", "", "a-name-that-is-far-too-long"] {
+            assert_eq!(link_by_name(absent).unwrap(), None);
+        }
+        assert_eq!(link_by_index(9999).unwrap(), None);
+    }
+}
