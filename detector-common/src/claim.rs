@@ -1,6 +1,10 @@
 //! What one frame asserts, as sightings and events carry it.
 
-use crate::{addr::Mac, layout};
+use crate::{
+    addr::{Address, Mac, Station},
+    layout,
+    reason::Reason,
+};
 
 /// Which kind of source address a claim holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +32,7 @@ impl Family {
 #[repr(C)]
 pub struct ClaimRecord {
     /// The claimed source address; IPv4 is IPv4-mapped.
-    pub address: [u8; 16],
+    pub address: Address,
     /// The Ethernet source.
     pub mac: Mac,
     /// VLAN id, 0 for untagged and priority-tagged frames.
@@ -39,6 +43,62 @@ pub struct ClaimRecord {
     pub family: u8,
     /// A [`Reason`](crate::reason::Reason) code.
     pub reason: u8,
+    pub pad: [u8; 4],
 }
 
-layout!(ClaimRecord, size 28, address @ 0, mac @ 16, vlan @ 22, ethertype @ 24, family @ 26, reason @ 27);
+layout!(
+    ClaimRecord, size 32,
+    address @ 0, mac @ 16, vlan @ 22, ethertype @ 24, family @ 26, reason @ 27, pad @ 28,
+);
+
+impl ClaimRecord {
+    #[inline(always)]
+    pub fn new(
+        address: Address,
+        station: Station,
+        ethertype: u16,
+        family: Family,
+        reason: Reason,
+    ) -> Self {
+        let [high, low] = address.words();
+        let rest = u64::from(ethertype) | (family as u64) << 16 | (reason as u64) << 24;
+        // SAFETY: the sizes are equal, and every bit pattern is a record (MapData).
+        unsafe { core::mem::transmute([high, low, station.word(), rest]) }
+    }
+
+    /// The whole record, for comparison and hashing in few steps.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 4] {
+        // SAFETY: the sizes are equal, and the record has no padding.
+        unsafe { core::mem::transmute(*self) }
+    }
+
+    /// Whether two records are equal, without a call.
+    #[inline(always)]
+    pub fn same(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.words(), other.words());
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_laid_out_as_its_words() {
+        let mac = Mac([1, 2, 3, 4, 5, 6]);
+        let record = ClaimRecord::new(
+            Address::mapped([192, 0, 2, 1]),
+            Station::new(mac, 9),
+            0x0800,
+            Family::V4,
+            Reason::Ipv4Source,
+        );
+        assert_eq!(record.address, Address::mapped([192, 0, 2, 1]));
+        assert_eq!((record.mac, record.vlan, record.ethertype), (mac, 9, 0x0800));
+        assert_eq!((record.family, record.reason, record.pad), (4, 29, [0; 4]));
+        assert!(record.same(&record));
+        assert!(!record.same(&ClaimRecord { vlan: 8, ..record }));
+    }
+}

@@ -36,12 +36,13 @@ pub struct Sighting {
     pub last: u64,
     /// Frames seen since `first`.
     pub count: u64,
+    pub claim: ClaimRecord,
     /// The port instance, so that a reused slot's old sightings are not the new port's.
     pub instance: u32,
-    pub claim: ClaimRecord,
+    pub pad: u32,
 }
 
-layout!(Sighting, size 56, first @ 0, last @ 8, count @ 16, instance @ 24, claim @ 28);
+layout!(Sighting, size 64, first @ 0, last @ 8, count @ 16, claim @ 24, instance @ 56, pad @ 60);
 
 /// Token bucket of one port's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

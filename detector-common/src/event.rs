@@ -19,12 +19,11 @@ pub struct Event {
     /// Events of this port that its budget held back since the last one.
     pub held: u32,
     pub claim: ClaimRecord,
-    pub pad2: [u8; 4],
 }
 
 layout!(
     Event, size 56,
-    at @ 0, ifindex @ 8, instance @ 12, port @ 16, dropped @ 18, held @ 20, claim @ 24, pad2 @ 52,
+    at @ 0, ifindex @ 8, instance @ 12, port @ 16, dropped @ 18, held @ 20, claim @ 24,
 );
 
 impl Event {

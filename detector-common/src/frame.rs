@@ -6,7 +6,7 @@
 
 use core::marker::PhantomData;
 
-use crate::addr::Mac;
+use crate::addr::{Address, Station};
 
 /// Headers are read within so many bytes of the start of the frame; a frame that has more is
 /// refused. The bound is also what the verifier needs to know of a computed offset.
@@ -80,13 +80,13 @@ impl<const N: usize> Window<'_, N> {
         u16::from_be(unsafe { load::u16(self.from + AT) })
     }
 
+    /// A MAC, on no VLAN.
     #[inline(always)]
-    pub fn mac<const AT: usize>(self) -> Mac {
+    pub fn mac<const AT: usize>(self) -> Station {
         const { assert!(AT + 6 <= N) };
-        // SAFETY: both halves lie within the window.
-        let (a, b) = unsafe { (load::u32(self.from + AT), load::u16(self.from + AT + 4)) };
-        let ([a, b, c, d], [e, f]) = (a.to_ne_bytes(), b.to_ne_bytes());
-        Mac([a, b, c, d, e, f])
+        // SAFETY: both parts lie within the window.
+        let (first, last) = unsafe { (load::u32(self.from + AT), load::u16(self.from + AT + 4)) };
+        Station::from_parts(first, last)
     }
 
     /// An IPv4 address, in wire order.
@@ -97,17 +97,30 @@ impl<const N: usize> Window<'_, N> {
         unsafe { load::u32(self.from + AT) }.to_ne_bytes()
     }
 
-    /// An IPv6 address, in wire order.
     #[inline(always)]
-    pub fn v6<const AT: usize>(self) -> [u8; 16] {
+    pub fn v6<const AT: usize>(self) -> Address {
         const { assert!(AT + 16 <= N) };
         // SAFETY: both halves lie within the window.
         let (high, low) = unsafe { (load::u64(self.from + AT), load::u64(self.from + AT + 8)) };
-        let mut address = [0; 16];
-        address[..8].copy_from_slice(&high.to_ne_bytes());
-        address[8..].copy_from_slice(&low.to_ne_bytes());
-        address
+        Address::from_words(high, low)
     }
+}
+
+/// Hides from the optimiser what it knows of `value`, so that it neither unrolls the code that
+/// follows nor copies it for each value: the verifier walks every copy. Costs no instruction.
+#[inline(always)]
+pub fn opaque(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: no instruction.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
 }
 
 /// Unaligned loads. The BPF instruction set has them, but the compiler, which must assume machines
@@ -178,7 +191,7 @@ mod tests {
                 let window = frame.window::<6>(at);
                 assert_eq!(window.is_some(), at + 6 <= length, "6 bytes at {at} of {length}");
                 if let Some(window) = window {
-                    assert_eq!(window.mac::<0>().0[..], bytes[at..at + 6]);
+                    assert_eq!(window.mac::<0>().mac().0[..], bytes[at..at + 6]);
                     assert_eq!(
                         window.u16::<4>(),
                         u16::from_be_bytes([bytes[at + 4], bytes[at + 5]])

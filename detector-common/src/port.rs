@@ -1,6 +1,9 @@
 //! The slot that describes one interface to the kernel programs.
 
-use crate::{addr::Mac, layout};
+use crate::{
+    addr::{Address, Mac, Station},
+    layout,
+};
 
 /// What an interface is to the programs that run on it or look at where a frame came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub enum Role {
     Uplink = 2,
     /// A bridge device: the host's own side of a bridge.
     Bridge = 3,
+    /// The host may route its frames into a guarded bridge; no program of ours is attached.
+    Trusted = 4,
 }
 
 impl Role {
@@ -22,6 +27,7 @@ impl Role {
             1 => Self::Guest,
             2 => Self::Uplink,
             3 => Self::Bridge,
+            4 => Self::Trusted,
             _ => Self::Vacant,
         }
     }
@@ -72,8 +78,8 @@ pub struct PortSlot {
     pub vlan: u16,
     pub v4: [u8; 4],
     pub v4_mask: [u8; 4],
-    pub v6: [u8; 16],
-    pub v6_mask: [u8; 16],
+    pub v6: Address,
+    pub v6_mask: Address,
 }
 
 layout!(
@@ -94,12 +100,19 @@ impl PortSlot {
         vlan: 0,
         v4: [0; 4],
         v4_mask: [0; 4],
-        v6: [0; 16],
-        v6_mask: [0; 16],
+        v6: Address::UNSPECIFIED,
+        v6_mask: Address::UNSPECIFIED,
     };
 
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The inline MAC and VLAN.
+    #[inline(always)]
+    pub fn station(&self) -> Station {
+        // SAFETY: the eight bytes from `mac` on 16 on are `mac` and `vlan` (see layout!).
+        Station::from_word(unsafe { *core::ptr::from_ref(self).cast::<u64>().add(2) })
     }
 
     pub const fn role(&self) -> Role {

@@ -1,8 +1,9 @@
 //! From claim to verdict.
 
 use crate::{
-    addr::mapped,
-    parse::{Claim, Source, ethertype},
+    addr::{Address, Station},
+    claim::Family,
+    parse::{Claim, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     reason::Reason,
 };
@@ -21,13 +22,17 @@ pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     if !slot.has(flags::GRANTED) {
         return Reason::PortPending;
     }
-    if claim.mac == slot.mac && claim.vlan == slot.vlan {
+    if claim.station == slot.station() {
         let refused = judge_inline(slot, claim);
         if refused.passes() || !slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES) {
             return refused;
         }
     } else if !slot.has(flags::MORE_GRANTS) {
-        return if claim.mac == slot.mac { Reason::VlanNotGranted } else { Reason::MacNotGranted };
+        return if claim.station.same_mac(slot.station()) {
+            Reason::VlanNotGranted
+        } else {
+            Reason::MacNotGranted
+        };
     }
     judge_listed(slot, claim, more)
 }
@@ -38,26 +43,31 @@ fn judge_inline(slot: &PortSlot, claim: &Claim) -> Reason {
     if let Some(reason) = missing_role(slot.flags, claim) {
         return reason;
     }
-    let source = match claim.source {
-        Source::None => true,
-        Source::V4(v4) => {
-            slot.has(flags::V4) && masked4(v4, slot.v4_mask) == u32::from_ne_bytes(slot.v4)
-        }
-        Source::V6(v6) => inline_v6(slot, &v6),
+    let source = match claim.family {
+        Family::None => true,
+        Family::V4 => slot.has(flags::V4) && inline_v4(slot, claim.source),
+        Family::V6 => inline_v6(slot, claim.source),
     };
     if !source {
         return refused_source(claim);
     }
-    match claim.target {
-        Some(target) if !inline_v6(slot, &target) => Reason::NdTarget,
-        _ => Reason::Granted,
+    if claim.target == Address::UNSPECIFIED || inline_v6(slot, claim.target) {
+        Reason::Granted
+    } else {
+        Reason::NdTarget
     }
 }
 
 #[inline(always)]
-fn inline_v6(slot: &PortSlot, address: &[u8; 16]) -> bool {
-    (slot.has(flags::V6) && masked6(address, &slot.v6_mask) == halves(&slot.v6))
-        || halves(address) == halves(&slot.mac.link_local())
+fn inline_v4(slot: &PortSlot, address: Address) -> bool {
+    u32::from_ne_bytes(address.v4()) & u32::from_ne_bytes(slot.v4_mask)
+        == u32::from_ne_bytes(slot.v4)
+}
+
+#[inline(always)]
+fn inline_v6(slot: &PortSlot, address: Address) -> bool {
+    (slot.has(flags::V6) && address.is_within(slot.v6, slot.v6_mask))
+        || address == slot.station().link_local()
 }
 
 /// The verdict by the entries of the maps. The entry of the MAC says which families are open and
@@ -67,27 +77,32 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     let key = GrantKey {
         ifindex: slot.ifindex,
         instance: slot.instance,
-        mac: claim.mac,
-        vlan: claim.vlan,
+        mac: claim.station.mac(),
+        vlan: claim.station.vlan(),
         address: [0; 16],
     };
     let Some(mac) = more.grant(&key) else {
-        return if claim.mac == slot.mac { Reason::VlanNotGranted } else { Reason::MacNotGranted };
+        return if claim.station.same_mac(slot.station()) {
+            Reason::VlanNotGranted
+        } else {
+            Reason::MacNotGranted
+        };
     };
     if let Some(reason) = missing_role(mac.flags, claim) {
         return reason;
     }
-    let source = match claim.source {
-        Source::None => true,
-        Source::V4(v4) => mac.flags & flags::V4 != 0 || listed(slot, key, mapped(v4), more),
-        Source::V6(v6) => listed_v6(slot, key, mac, v6, more),
+    let source = match claim.family {
+        Family::None => true,
+        Family::V4 => mac.flags & flags::V4 != 0 || listed(slot, key, claim.source, more),
+        Family::V6 => listed_v6(slot, key, mac, claim.source, more),
     };
     if !source {
         return refused_source(claim);
     }
-    match claim.target {
-        Some(target) if !listed_v6(slot, key, mac, target, more) => Reason::NdTarget,
-        _ => Reason::Granted,
+    if claim.target == Address::UNSPECIFIED || listed_v6(slot, key, mac, claim.target, more) {
+        Reason::Granted
+    } else {
+        Reason::NdTarget
     }
 }
 
@@ -96,16 +111,17 @@ fn listed_v6(
     slot: &PortSlot,
     key: GrantKey,
     mac: Grant,
-    address: [u8; 16],
+    address: Address,
     more: &impl Grants,
 ) -> bool {
     mac.flags & flags::V6 != 0
-        || halves(&address) == halves(&key.mac.link_local())
+        || address == Station::new(key.mac, 0).link_local()
         || listed(slot, key, address, more)
 }
 
 #[inline(always)]
-fn listed(slot: &PortSlot, key: GrantKey, address: [u8; 16], more: &impl Grants) -> bool {
+fn listed(slot: &PortSlot, key: GrantKey, address: Address, more: &impl Grants) -> bool {
+    let address = address.bytes();
     if more.grant(&GrantKey { address, ..key }).is_some() {
         return true;
     }
@@ -140,24 +156,6 @@ fn refused_source(claim: &Claim) -> Reason {
         ethertype::IPV4 => Reason::Ipv4Source,
         _ => Reason::Ipv6Source,
     }
-}
-
-#[inline(always)]
-fn masked4(address: [u8; 4], mask: [u8; 4]) -> u32 {
-    u32::from_ne_bytes(address) & u32::from_ne_bytes(mask)
-}
-
-#[inline(always)]
-fn masked6(address: &[u8; 16], mask: &[u8; 16]) -> [u64; 2] {
-    let (address, mask) = (halves(address), halves(mask));
-    [address[0] & mask[0], address[1] & mask[1]]
-}
-
-/// The two halves of an address, for comparison in two steps.
-#[inline(always)]
-fn halves(address: &[u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 #[cfg(test)]

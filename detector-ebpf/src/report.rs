@@ -39,13 +39,19 @@ pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord
     // SAFETY: the entry is a living map value. CPUs may race for it: a sighting can then be counted
     // wrongly, but is never of another port.
     unsafe {
-        if (*entry).instance == slot.instance && same(&(*entry).claim, claim) {
+        if (*entry).instance == slot.instance && (*entry).claim.same(claim) {
             (*entry).last = now;
             (*entry).count += 1;
             return;
         }
-        *entry =
-            Sighting { first: now, last: now, count: 1, instance: slot.instance, claim: *claim };
+        *entry = Sighting {
+            first: now,
+            last: now,
+            count: 1,
+            instance: slot.instance,
+            claim: *claim,
+            pad: 0,
+        };
     }
     if let Some(held) = take_token(slot, settings, now) {
         send(slot, claim, now, held, dropped);
@@ -89,37 +95,16 @@ fn send(slot: &PortSlot, claim: &ClaimRecord, at: u64, held: u32, dropped: bool)
         pad: 0,
         held,
         claim: *claim,
-        pad2: [0; 4],
     });
     entry.submit(0);
-}
-
-#[inline(always)]
-fn same(a: &ClaimRecord, b: &ClaimRecord) -> bool {
-    words(a) == words(b)
 }
 
 /// Spreads the claims of one port over its sightings.
 #[inline(always)]
 fn hash(claim: &ClaimRecord) -> u32 {
-    let mut hash = 0_u32;
-    for word in words(claim) {
-        hash = (hash ^ word).wrapping_mul(0x9e37_79b1).rotate_left(15);
+    let mut hash = 0_u64;
+    for word in claim.words() {
+        hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(27);
     }
-    hash >> 16
-}
-
-#[inline(always)]
-fn words(claim: &ClaimRecord) -> [u32; 7] {
-    let a = claim.address;
-    let m = claim.mac.0;
-    [
-        u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
-        u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
-        u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
-        u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
-        u32::from_ne_bytes([m[0], m[1], m[2], m[3]]),
-        u32::from_ne_bytes([m[4], m[5], claim.family, claim.reason]),
-        u32::from(claim.vlan) << 16 | u32::from(claim.ethertype),
-    ]
+    (hash >> 40) as u32
 }

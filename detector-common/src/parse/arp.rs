@@ -1,7 +1,7 @@
 //! ARP (RFC 826, RFC 5227) and RARP (RFC 903) for IPv4 over Ethernet.
 
-use super::{Claim, Source};
-use crate::{frame::Frame, reason::Reason};
+use super::Claim;
+use crate::{claim::Family, frame::Frame, reason::Reason};
 
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
@@ -13,8 +13,8 @@ const PROTOCOL_IPV4: u16 = 0x0800;
 #[inline(always)]
 pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
     let operation = read_sender(frame, at, claim)?;
-    match (operation, claim.source) {
-        (REQUEST, _) | (REPLY, Source::V4(_)) => Ok(()),
+    match (operation, claim.family) {
+        (REQUEST, _) | (REPLY, Family::V4) => Ok(()),
         (REPLY, _) => Err(Reason::ArpSenderAddress),
         _ => Err(Reason::ArpMalformed),
     }
@@ -41,7 +41,11 @@ fn read_sender(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<u16, Re
     }
     let sender = packet.v4::<14>();
     if sender != [0; 4] {
-        claim.source = Source::V4(sender);
+        claim.set_v4(sender);
     }
-    if packet.mac::<8>() == claim.mac { Ok(packet.u16::<6>()) } else { Err(Reason::ArpSenderMac) }
+    if packet.mac::<8>().same_mac(claim.station) {
+        Ok(packet.u16::<6>())
+    } else {
+        Err(Reason::ArpSenderMac)
+    }
 }

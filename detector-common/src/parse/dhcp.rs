@@ -41,7 +41,7 @@ pub(super) fn inspect_v4(
     if message.u16::<1>() != 0x0106 {
         return Err(Reason::DhcpMalformed);
     }
-    if message.mac::<28>() == claim.mac { Ok(()) } else { Err(Reason::DhcpClientMac) }
+    if message.mac::<28>().same_mac(claim.station) { Ok(()) } else { Err(Reason::DhcpClientMac) }
 }
 
 /// A UDP datagram over IPv6 at `at`.

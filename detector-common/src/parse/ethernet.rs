@@ -1,7 +1,7 @@
 //! Ethernet II with up to two VLAN tags.
 
 use super::Claim;
-use crate::{addr::Mac, frame::Frame, reason::Reason};
+use crate::{frame::Frame, reason::Reason};
 
 const DOT1Q: u16 = 0x8100;
 const DOT1AD: u16 = 0x88a8;
@@ -24,14 +24,14 @@ pub struct MetaTag {
 pub(super) fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize, Reason> {
     let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
     let destination = header.mac::<0>();
-    claim.mac = header.mac::<6>();
+    let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
+    claim.station = header.mac::<6>().on_vlan(vlan);
     claim.ethertype = header.u16::<12>();
-    claim.vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
 
-    if claim.mac.is_group() || claim.mac == Mac::ZERO {
+    if !claim.station.is_valid_source() {
         return Err(Reason::SourceMacInvalid);
     }
-    if is_link_local(destination) {
+    if destination.is_bridge_link_local() {
         return Err(Reason::LinkLocalDestination);
     }
     let payload = if is_tag(claim.ethertype) { skip_tags(frame, tag, claim)? } else { 14 };
@@ -55,10 +55,10 @@ fn skip_tags(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize,
 }
 
 fn join_vlan(claim: &mut Claim, tci: u16) -> Result<(), Reason> {
-    match (claim.vlan, tci & VID_MASK) {
+    match (claim.station.vlan(), tci & VID_MASK) {
         (_, 0) => Ok(()),
         (0, vid) => {
-            claim.vlan = vid;
+            claim.station = claim.station.on_vlan(vid);
             Ok(())
         }
         _ => Err(Reason::VlanTags),
@@ -67,10 +67,4 @@ fn join_vlan(claim: &mut Claim, tci: u16) -> Result<(), Reason> {
 
 const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, DOT1Q | DOT1AD | 0x9100 | 0x9200)
-}
-
-/// 01:80:c2:00:00:00 to :0f, which bridges keep for themselves (IEEE 802.1D, table 7-10).
-const fn is_link_local(mac: Mac) -> bool {
-    let Mac([a, b, c, d, e, f]) = mac;
-    a == 0x01 && b == 0x80 && c == 0xc2 && d == 0 && e == 0 && f & 0xf0 == 0
 }

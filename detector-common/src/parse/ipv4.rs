@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791), as far as it asserts an identity.
 
-use super::{Claim, Source, dhcp};
+use super::{Claim, dhcp};
 use crate::{frame::Frame, reason::Reason};
 
 const UDP: u8 = 17;
@@ -13,7 +13,7 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
     let source = header.v4::<12>();
     let unspecified = source == [0; 4];
     if !unspecified {
-        claim.source = Source::V4(source);
+        claim.set_v4(source);
     }
 
     let header_length = usize::from(header.u8::<0>() & 0x0f) * 4;

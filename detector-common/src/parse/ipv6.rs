@@ -1,7 +1,11 @@
 //! IPv6 (RFC 8200) with a bounded walk of its extension headers.
 
-use super::{Claim, Source, dhcp, nd};
-use crate::{frame::Frame, reason::Reason};
+use super::{Claim, dhcp, nd};
+use crate::{
+    addr::Address,
+    frame::{Frame, opaque},
+    reason::Reason,
+};
 
 const HOP_BY_HOP: u8 = 0;
 const UDP: u8 = 17;
@@ -12,13 +16,10 @@ const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// Extension headers that are walked. Real traffic has one or two.
-const MAX_HEADERS: usize = 6;
+const MAX_HEADERS: usize = 4;
 /// Offset of the last header that is read, so that what follows it lies within
 /// [`crate::frame::MAX_OFFSET`].
 const MAX_CHAIN: usize = 320;
-
-const UNSPECIFIED: [u8; 16] = [0; 16];
-const LOOPBACK: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// What the walk has found behind the extension headers.
 struct Upper {
@@ -34,15 +35,16 @@ struct Upper {
 pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
     let header = frame.window::<40>(at).ok_or(Reason::Truncated)?;
     let source = header.v6::<8>();
-    let unspecified = source == UNSPECIFIED;
+    let unspecified = source == Address::UNSPECIFIED;
     if !unspecified {
-        claim.source = Source::V6(source);
+        claim.set_v6(source);
     }
     let end = at + 40 + usize::from(header.u16::<4>());
     if header.u8::<0>() >> 4 != 6 || end > frame.length() {
         return Err(Reason::Ipv6Malformed);
     }
-    if source[0] == 0xff || source == LOOPBACK || is_v4_mapped(&source) {
+    // IPv4-mapped addresses never appear on a wire (RFC 4038, section 4.2), and maps keep IPv4 there.
+    if source.is_v6_multicast() || source == Address::LOOPBACK || source.is_mapped() {
         return Err(Reason::Ipv6Source);
     }
 
@@ -79,7 +81,9 @@ const fn short(upper: &Upper) -> Reason {
 #[inline(always)]
 fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Reason> {
     let mut upper = Upper { protocol: first, at, fragmented: false, later_fragment: false };
-    for _ in 0..MAX_HEADERS {
+    let mut left = opaque(MAX_HEADERS);
+    while left > 0 {
+        left -= 1;
         if !is_extension(upper.protocol) {
             return Ok(upper);
         }
@@ -120,9 +124,4 @@ const fn is_extension(protocol: u8) -> bool {
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | 135 | 139 | 140
     )
-}
-
-/// `::ffff:0:0/96` never appears on a wire (RFC 4038, section 4.2), and maps keep IPv4 there.
-fn is_v4_mapped(address: &[u8; 16]) -> bool {
-    address[..10] == [0; 10] && address[10] == 0xff && address[11] == 0xff
 }

@@ -10,7 +10,12 @@ mod ipv4;
 mod ipv6;
 mod nd;
 
-use crate::{addr::Mac, claim::ClaimRecord, claim::Family, frame::Frame, reason::Reason};
+use crate::{
+    addr::{Address, Station},
+    claim::{ClaimRecord, Family},
+    frame::{Frame, opaque},
+    reason::Reason,
+};
 
 pub use ethernet::MetaTag;
 
@@ -25,48 +30,42 @@ pub mod ethertype {
 /// What a frame asserts about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    pub mac: Mac,
-    /// VLAN id; 0 for untagged and priority-tagged frames.
-    pub vlan: u16,
+    /// The Ethernet source, on the VLAN of the frame.
+    pub station: Station,
     /// The EtherType behind all tags; 0 as long as none was read.
     pub ethertype: u16,
-    pub source: Source,
-    /// An address that the frame asserts besides its source: the target of a neighbour
-    /// advertisement or of duplicate address detection.
-    pub target: Option<[u8; 16]>,
+    /// Which kind of source address the frame claims to come from; none where none is needed: an ARP
+    /// probe, duplicate address detection, a DHCP discover.
+    pub family: Family,
+    pub source: Address,
+    /// An address that the frame asserts besides its source, the target of a neighbour
+    /// advertisement or of duplicate address detection; unspecified where there is none.
+    pub target: Address,
     /// Bits [`DHCP_SERVER`](crate::port::flags::DHCP_SERVER) and
     /// [`ROUTER`](crate::port::flags::ROUTER): the roles that the sender plays.
     pub roles: u32,
-}
-
-/// The protocol address that a frame claims to come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Source {
-    /// None, where none is needed: an ARP probe, duplicate address detection, a DHCP discover.
-    #[default]
-    None,
-    V4([u8; 4]),
-    V6([u8; 16]),
 }
 
 impl Claim {
     /// The claim as maps and events keep it.
     #[inline(always)]
     pub fn record(&self, reason: Reason) -> ClaimRecord {
-        let (family, address) = match (self.source, self.target, reason) {
-            (_, Some(target), Reason::NdTarget) => (Family::V6, target),
-            (Source::None, _, _) => (Family::None, [0; 16]),
-            (Source::V4(v4), _, _) => (Family::V4, crate::addr::mapped(v4)),
-            (Source::V6(v6), _, _) => (Family::V6, v6),
-        };
-        ClaimRecord {
-            address,
-            mac: self.mac,
-            vlan: self.vlan,
-            ethertype: self.ethertype,
-            family: family as u8,
-            reason: reason as u8,
-        }
+        let refused_target = matches!(reason, Reason::NdTarget);
+        let address = if refused_target { self.target } else { self.source };
+        let family = if refused_target { Family::V6 } else { self.family };
+        ClaimRecord::new(address, self.station, self.ethertype, family, reason)
+    }
+
+    #[inline(always)]
+    fn set_v4(&mut self, source: [u8; 4]) {
+        self.family = Family::V4;
+        self.source = Address::mapped(source);
+    }
+
+    #[inline(always)]
+    fn set_v6(&mut self, source: Address) {
+        self.family = Family::V6;
+        self.source = source;
     }
 }
 
@@ -74,7 +73,7 @@ impl Claim {
 /// which the frame is dropped whatever is granted.
 #[inline(always)]
 pub fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<(), Reason> {
-    let payload = ethernet::parse(frame, tag, claim)?;
+    let payload = opaque(ethernet::parse(frame, tag, claim)?);
     match claim.ethertype {
         ethertype::IPV4 => ipv4::parse(frame, payload, claim),
         ethertype::IPV6 => ipv6::parse(frame, payload, claim),

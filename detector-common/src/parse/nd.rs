@@ -1,7 +1,12 @@
 //! ICMPv6: Neighbour Discovery (RFC 4861), and what may speak without a source address.
 
 use super::Claim;
-use crate::{frame::Frame, port::flags, reason::Reason};
+use crate::{
+    addr::Address,
+    frame::{Frame, opaque},
+    port::flags,
+    reason::Reason,
+};
 
 const MLD_REPORT: u8 = 131;
 const MLD_DONE: u8 = 132;
@@ -55,10 +60,13 @@ pub(super) fn inspect(frame: Frame<'_>, message: Message, claim: &mut Claim) -> 
                 return Err(Reason::NdMalformed);
             }
             let target = frame.window::<24>(message.at).ok_or(Reason::Truncated)?.v6::<8>();
+            if target == Address::UNSPECIFIED || target.is_v6_multicast() {
+                return Err(Reason::NdMalformed);
+            }
             // A solicitation asks for somebody else's address, but without a source it announces
             // the sender's own (RFC 4862, section 5.4.2).
             if kind == NEIGHBOUR_ADVERTISEMENT || message.unspecified {
-                claim.target = Some(target);
+                claim.target = target;
             }
             message.at + 24
         }
@@ -77,7 +85,9 @@ pub(super) fn inspect(frame: Frame<'_>, message: Message, claim: &mut Claim) -> 
 #[inline(always)]
 fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Result<(), Reason> {
     let mut at = at;
-    for _ in 0..MAX_OPTIONS {
+    let mut left = opaque(MAX_OPTIONS);
+    while left > 0 {
+        left -= 1;
         if at == end {
             return Ok(());
         }
@@ -90,7 +100,7 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Resu
             return Err(Reason::NdMalformed);
         }
         if matches!(option.u8::<0>(), SOURCE_LINK_LAYER | TARGET_LINK_LAYER)
-            && (units != 1 || option.mac::<2>() != claim.mac)
+            && (units != 1 || !option.mac::<2>().same_mac(claim.station))
         {
             return Err(Reason::NdLinkLayer);
         }

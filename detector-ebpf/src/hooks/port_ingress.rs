@@ -2,6 +2,7 @@
 
 use aya_log_ebpf::warn;
 use detector_common::{
+    frame::opaque,
     parse::{self, Claim},
     port::{PortSlot, flags},
     reason::Reason,
@@ -41,12 +42,15 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
 /// The verdict on a frame.
 #[inline(always)]
 fn vet(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
-    let reason = vet_linear(skb, slot, claim);
-    if reason as u8 != Reason::Truncated as u8 {
-        return reason;
+    let mut tries = opaque(2);
+    loop {
+        let reason = vet_linear(skb, slot, claim);
+        tries -= 1;
+        // A guest chooses how much of a frame is linear (virtio's hdr_len).
+        if reason as u8 != Reason::Truncated as u8 || tries == 0 || !skb.pull_headers() {
+            return reason;
+        }
     }
-    // A guest chooses how much of a frame is linear (virtio's hdr_len).
-    if skb.pull_headers() { vet_linear(skb, slot, claim) } else { reason }
 }
 
 #[inline(always)]
@@ -54,7 +58,7 @@ fn vet_linear(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
     if slot.has(flags::ISOLATED) {
         // The sender's MAC is evidence enough, and a flood is cheap to drop.
         if let Some(header) = skb.frame().window::<14>(0) {
-            claim.mac = header.mac::<6>();
+            claim.station = header.mac::<6>();
             claim.ethertype = header.u16::<12>();
         }
         return Reason::PortIsolated;

@@ -1,16 +1,50 @@
 //! From what is known to what should be: pure, and able to say why.
+//!
+//! What holds throughout:
+//!
+//! - A verdict in force stays until another verdict falls. A port whose VM no source lists, whose
+//!   source or whose manifests are lost, or whose media are still being read, keeps what this very
+//!   port instance has ([`PortPlan::Keep`]); one that has nothing gets nothing.
+//! - Only a positive statement takes a grant away: the VM is off, fails a requirement, is
+//!   quarantined, its media cannot be read, or sources contradict each other about it.
+//! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
+//!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
+
+mod findings;
+mod identity;
+mod interfaces;
+mod inventory;
+mod lineage;
+mod ports;
+mod quarantines;
+mod requirements;
+mod text;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
+use detector_common::{quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::{
+    findings::Facts,
+    interfaces::Class,
+    inventory::Merged,
+    lineage::{Images, Lineage, Standing},
+    ports::{Judged, Ports},
+    requirements::Case,
+};
 use crate::{
-    model::{Finding, Timestamp, World},
-    reconcile::Desired,
+    model::{
+        Finding, MediumSource, PowerState, Quarantine, QuarantineTarget, Timestamp, Vm, World,
+    },
+    reconcile::{Desired, InterfacePlan, PortPlan},
 };
 
 /// What follows from a [`World`].
@@ -97,6 +131,119 @@ pub enum PortStatus {
 }
 
 /// Decides.
-pub fn decide(_world: &World) -> Decision {
-    Decision::default()
+pub fn decide(world: &World) -> Decision {
+    let inventory = inventory::merge(&world.sources);
+    let images = Images::new(&world.registry, world.now);
+    let lineages: Vec<_> =
+        inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
+    let decisions: Vec<_> = inventory
+        .iter()
+        .zip(&lineages)
+        .map(|(merged, lineage)| judge(&merged.vm, lineage, world))
+        .collect();
+    let judged: Vec<_> = inventory
+        .iter()
+        .zip(lineages.iter().zip(&decisions))
+        .map(|(merged, (lineage, decision))| Judged {
+            merged,
+            status: decision.status,
+            awaited: lineage.gaps.unreadable.is_none(),
+        })
+        .collect();
+
+    let classes = interfaces::classify(&world.links, &world.policy);
+    let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
+    let ports = Ports::new(world, &inventory, &judged).plan(guests);
+    let facts =
+        Facts { world, vms: &judged, lineages: &lineages, decisions: &decisions, ports: &ports };
+    let (findings, wake_at) = findings::collect(&facts);
+    let wanted = wanted(&inventory, &lineages, world);
+    let quarantines = quarantines(&inventory, &decisions, world);
+
+    let mut interfaces = BTreeMap::new();
+    let mut port_decisions = BTreeMap::new();
+    let mut ports = ports.into_iter();
+    for (link, class) in classes {
+        let plan = match class {
+            Class::Bridge => InterfacePlan::Bridge,
+            Class::Uplink => InterfacePlan::Uplink,
+            Class::Trusted => InterfacePlan::Trusted,
+            // Planned in the order of the links.
+            Class::Guest => match ports.next() {
+                Some(port) => {
+                    port_decisions.insert(link.ifindex, port.decision);
+                    InterfacePlan::Guest(port.plan)
+                }
+                None => InterfacePlan::Guest(PortPlan::Pending),
+            },
+        };
+        interfaces.insert(link.ifindex, (link.name.clone(), plan));
+    }
+    let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
+    Decision {
+        desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
+        vms,
+        ports: port_decisions,
+        findings,
+        wanted,
+        wake_at,
+    }
 }
+
+fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
+    let (policy, registry) = (&world.policy, &world.registry);
+    let case = Case { vm, lineage, policy, registry, now: world.now };
+    let requirements = requirements::check(&case);
+    let status = if world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm.uuid)) {
+        VmStatus::Quarantined
+    } else if vm.power == PowerState::Off {
+        VmStatus::Off
+    } else {
+        requirements::verdict(&requirements)
+    };
+    let template = match lineage.standing {
+        Standing::Proven(template) => Some(template.id.clone()),
+        Standing::Declared(id, _) => Some(id.to_owned()),
+        Standing::Open | Standing::None => None,
+    };
+    VmDecision { status, template, requirements }
+}
+
+/// The media to read: those on which a verdict on a VM that runs still hangs.
+fn wanted(inventory: &[Merged<'_>], lineages: &[Lineage<'_>], world: &World) -> BTreeSet<PathBuf> {
+    let open = inventory.iter().zip(lineages).filter(|(merged, lineage)| {
+        merged.vm.power != PowerState::Off && matches!(lineage.standing, Standing::Open)
+    });
+    open.flat_map(|(merged, _)| &merged.vm.media)
+        .filter_map(|medium| match &medium.source {
+            MediumSource::Path(path) => Some(path),
+            MediumSource::Remote(_) => None,
+        })
+        .filter(|path| !world.evidence.contains_key(*path))
+        .cloned()
+        .collect()
+}
+
+/// Every quarantine in force, for no decision lifts one, and in enforce mode one more for each VM
+/// that runs and is denied.
+fn quarantines(
+    inventory: &[Merged<'_>],
+    decisions: &[VmDecision],
+    world: &World,
+) -> BTreeMap<QuarantineTarget, Quarantine> {
+    let mut quarantines = world.observed.quarantines.clone();
+    if world.policy.mode == Mode::Enforce {
+        let denied = inventory.iter().zip(decisions);
+        for (merged, decision) in denied.filter(|(_, one)| one.status == VmStatus::Denied) {
+            let target = QuarantineTarget::Vm(merged.vm.uuid);
+            let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
+            let note = failed.map_or("", |one| &one.finding);
+            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note);
+            quarantines.insert(target, quarantine);
+        }
+    }
+    quarantines
+}
+
+/// The user id that quarantines by verdict carry: the daemon decides on nobody's behalf.
+const DAEMON: u32 = 0;

@@ -7,6 +7,10 @@ use super::{Digest, MediumRole, Timestamp};
 pub struct Registry {
     pub templates: Vec<Template>,
     pub rejected: Vec<Rejected>,
+    /// Why the manifests cannot be read, when they cannot: the templates are then those that were
+    /// read last, and nothing new is admitted by them.
+    #[serde(default)]
+    pub lost: Option<String>,
 }
 
 /// An approved image, or rather the set of images that a VM of it boots from.

@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
-use detector_common::{addr::Mac, claim::ClaimRecord};
+use detector_common::claim::ClaimRecord;
 use uuid::Uuid;
 
-use super::{Evidence, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm};
+use super::{Evidence, Link, Nic, Observed, Policy, Registry, Rejected, Timestamp, Vm};
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
@@ -20,7 +20,8 @@ pub struct World {
     pub observed: Observed,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,
-    /// When each interface without a VM was first noticed, by ifindex and instance.
+    /// When each guest port without a VM was first noticed, by ifindex and instance (0 while it
+    /// has none). A port without an entry counts as noticed now.
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
 }
 
@@ -29,9 +30,23 @@ pub struct World {
 pub struct Source {
     pub health: Health,
     pub vms: BTreeMap<Uuid, Vm>,
-    /// Settings for NICs that other sources list, by MAC.
-    pub overlays: BTreeMap<Mac, NicSettings>,
+    /// Settings for NICs that another source lists, matched by MAC. They narrow what that source
+    /// says of VLANs and addresses, and add the roles it plays.
+    pub nics: Vec<Nic>,
     pub rejected: Vec<Rejected>,
+}
+
+impl Source {
+    /// Forgets which NICs speak through the interface of this name. For a source that reports what
+    /// runs now: when an interface goes, a later one of the same name is another port, and only
+    /// the source's next word can say whose.
+    pub fn forget_port(&mut self, name: &str) {
+        for nic in self.vms.values_mut().flat_map(|vm| &mut vm.nics) {
+            if nic.port.as_deref() == Some(name) {
+                nic.port = None;
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

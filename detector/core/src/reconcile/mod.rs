@@ -1,15 +1,133 @@
 //! From what should be and what is to what has to be done: pure.
 
 mod action;
+mod compile;
 mod desired;
+mod guest;
+
+#[cfg(test)]
+mod tests;
+
+use detector_common::{port::Role, settings::Mode};
 
 pub use action::{Action, GrantEntry, SlotEntry};
 pub use desired::{AddressSet, Desired, Identity, InterfacePlan, Isolation, PortPlan};
 
-use crate::model::Observed;
+use crate::model::{Observed, ObservedInterface};
 
-/// The actions that lead from `observed` to `desired`, in the order to carry them out. Carrying
-/// them all out and observing again leads to no actions.
-pub fn reconcile(_desired: &Desired, _observed: &Observed) -> Vec<Action> {
-    Vec::new()
+/// The actions that lead from `observed` to `desired`, in the order to carry them out.
+///
+/// Carrying them all out and observing again leads to no actions, but for the guest ports that were
+/// attached: what is written for a port names its instance, which attaching gives it. The round
+/// after writes it, and the round after that has nothing to do.
+///
+/// The order, and what it is for:
+///
+/// 1. **Observe mode**, when that is the way to go: whoever turns enforcing off wants the network
+///    back before anything else.
+/// 2. **Quarantines, then isolated ports, then muted ones**: what takes something away needs nothing
+///    from any other step, takes microseconds, and frees MACs for the ports that get them. The
+///    record comes before the slot, so that a crash in between leaves the port to be isolated.
+/// 3. **Releases**, which make room in maps and slots for what is attached next.
+/// 4. **Attachments**: sources that are vetted (trusted interfaces, uplinks) before the gates that
+///    ask for the vetting, so that the host's own traffic is not cut; then the guards, which leave
+///    their ports mute.
+/// 5. **Grants**: of each port the entries, then the slot that makes them count, then the removal of
+///    what it no longer needs. After all of them the forwarding entries, those that go before those
+///    that come, since a MAC may move from one port to another.
+/// 6. **Lifted quarantines**, so that a crash before leaves the record.
+/// 7. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
+///    was about to be made.
+pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
+    let mut steps = Steps::default();
+    for (ifindex, held) in &observed.interfaces {
+        if !desired.interfaces.contains_key(ifindex) {
+            release(*ifindex, held, &mut steps);
+        }
+    }
+    for (ifindex, (name, plan)) in &desired.interfaces {
+        let held = match observed.interfaces.get(ifindex) {
+            Some(held) if held.slot.role() == role(plan) => held,
+            other => {
+                if let Some(held) = other {
+                    release(*ifindex, held, &mut steps);
+                }
+                attach(*ifindex, name, plan, &mut steps);
+                continue;
+            }
+        };
+        if let InterfacePlan::Guest(plan) = plan {
+            guest::converge(*ifindex, plan, held, &mut steps);
+        }
+    }
+
+    let mode = desired.mode.filter(|mode| observed.mode != Some(*mode)).map(Action::SetMode);
+    let (observe, enforce) = match mode {
+        Some(Action::SetMode(Mode::Enforce)) => (None, mode),
+        _ => (mode, None),
+    };
+    let missing = desired
+        .quarantines
+        .iter()
+        .filter(|(target, quarantine)| observed.quarantines.get(target) != Some(quarantine));
+    let lifted =
+        observed.quarantines.keys().filter(|target| !desired.quarantines.contains_key(target));
+
+    let mut actions: Vec<Action> = Vec::new();
+    actions.extend(observe);
+    actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
+    actions.extend(steps.into_actions());
+    actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
+    actions.extend(enforce);
+    actions
+}
+
+/// Steps on interfaces, by the phase in which they are carried out.
+#[derive(Default)]
+struct Steps {
+    isolate: Vec<Action>,
+    mute: Vec<Action>,
+    release: Vec<Action>,
+    trust: Vec<Action>,
+    uplinks: Vec<Action>,
+    bridges: Vec<Action>,
+    guards: Vec<Action>,
+    grant: Vec<Action>,
+    unpin: Vec<Action>,
+    pin: Vec<Action>,
+}
+
+impl Steps {
+    fn into_actions(self) -> impl Iterator<Item = Action> {
+        let Self { isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin } =
+            self;
+        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin]
+            .into_iter()
+            .flatten()
+    }
+}
+
+fn role(plan: &InterfacePlan) -> Role {
+    match plan {
+        InterfacePlan::Guest(_) => Role::Guest,
+        InterfacePlan::Uplink => Role::Uplink,
+        InterfacePlan::Bridge => Role::Bridge,
+        InterfacePlan::Trusted => Role::Trusted,
+    }
+}
+
+fn release(ifindex: u32, held: &ObservedInterface, steps: &mut Steps) {
+    let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
+    steps.release.extend(held.forwarding.iter().map(unpin));
+    steps.release.push(Action::Release { ifindex });
+}
+
+fn attach(ifindex: u32, name: &str, plan: &InterfacePlan, steps: &mut Steps) {
+    let name = name.to_owned();
+    match plan {
+        InterfacePlan::Guest(_) => steps.guards.push(Action::AttachGuard { ifindex, name }),
+        InterfacePlan::Uplink => steps.uplinks.push(Action::AttachUplink { ifindex, name }),
+        InterfacePlan::Bridge => steps.bridges.push(Action::AttachBridge { ifindex, name }),
+        InterfacePlan::Trusted => steps.trust.push(Action::Trust { ifindex, name }),
+    }
 }

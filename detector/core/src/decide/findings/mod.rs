@@ -1,0 +1,75 @@
+//! What an administrator must know.
+
+mod ports;
+mod sources;
+mod vms;
+
+use std::collections::BTreeMap;
+
+use super::{
+    VmDecision,
+    lineage::Lineage,
+    ports::{Judged, Port},
+};
+use crate::model::{Finding, FindingKey, FindingKind, Severity, Subject, Timestamp, World};
+
+/// What the findings are drawn from.
+pub(super) struct Facts<'a> {
+    pub(super) world: &'a World,
+    pub(super) vms: &'a [Judged<'a>],
+    /// Of each VM, in the same order.
+    pub(super) lineages: &'a [Lineage<'a>],
+    /// Of each VM, in the same order.
+    pub(super) decisions: &'a [VmDecision],
+    pub(super) ports: &'a [Port<'a>],
+}
+
+/// Every finding, in the order of the keys, and when time alone will change them.
+pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
+    let mut found = Found::default();
+    sources::report(facts.world, &mut found);
+    vms::report(facts, &mut found);
+    ports::report(facts, &mut found);
+    (found.findings.into_values().collect(), found.wake_at)
+}
+
+#[derive(Default)]
+struct Found {
+    findings: BTreeMap<FindingKey, Finding>,
+    wake_at: Option<Timestamp>,
+}
+
+impl Found {
+    /// Adds a finding, or its evidence to the finding of the same key.
+    fn add(&mut self, finding: Finding) {
+        match self.findings.get_mut(&finding.key) {
+            None => {
+                self.findings.insert(finding.key.clone(), finding);
+            }
+            Some(known) => {
+                known.severity = known.severity.max(finding.severity);
+                known.since = known.since.min(finding.since);
+                known.evidence.extend(finding.evidence);
+            }
+        }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+fn finding(
+    (kind, subject): (FindingKind, Subject),
+    severity: Severity,
+    title: String,
+    evidence: Vec<(String, String)>,
+    next: Option<String>,
+    since: Timestamp,
+) -> Finding {
+    Finding { key: FindingKey { kind, subject }, severity, title, evidence, next, since }
+}
+
+fn pair(name: &str, value: impl std::fmt::Display) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}

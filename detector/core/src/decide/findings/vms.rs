@@ -1,0 +1,126 @@
+//! Findings about VMs: rogue, unproven, deprecated, contradictory.
+
+use super::{Facts, Found, finding, pair};
+use crate::{
+    decide::{
+        Outcome, VmDecision, VmStatus, identity,
+        lineage::{Lineage, Standing},
+        ports::Judged,
+        text::{explain, quoted},
+    },
+    model::{
+        Finding, FindingKind, PowerState, QuarantineTarget, Severity, Subject, TemplateStatus,
+        Timestamp, Vm, World,
+    },
+};
+
+pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
+    for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(facts.decisions) {
+        let vm = &judged.merged.vm;
+        entries(vm, facts.world.now, found);
+        if vm.power == PowerState::Off {
+            continue;
+        }
+        rogue(vm, decision, facts.world, found);
+        no_evidence(vm, lineage, decision, facts.world.now, found);
+        conflicts(judged, lineage, facts.world.now, found);
+        template(vm, lineage, decision, facts.world, found);
+    }
+}
+
+fn rogue(vm: &Vm, decision: &VmDecision, world: &World, found: &mut Found) {
+    if !matches!(decision.status, VmStatus::Denied | VmStatus::Quarantined) {
+        return;
+    }
+    let failed = decision.requirements.iter().filter(|one| one.outcome == Outcome::Failed);
+    let mut evidence: Vec<_> = failed.map(|one| (one.id.clone(), one.finding.clone())).collect();
+    if evidence.is_empty() {
+        return;
+    }
+    evidence.insert(0, pair("uuid", vm.uuid));
+    let record = world.observed.quarantines.get(&QuarantineTarget::Vm(vm.uuid));
+    let title = format!("VM {} does not meet the policy.", quoted(&vm.name));
+    let since = record.map_or(world.now, |record| record.since);
+    found.add(about(vm, FindingKind::RogueVm, Severity::High, title, evidence, since));
+}
+
+fn no_evidence(
+    vm: &Vm,
+    lineage: &Lineage<'_>,
+    decision: &VmDecision,
+    now: Timestamp,
+    found: &mut Found,
+) {
+    let Some((path, why)) = lineage.gaps.unreadable else { return };
+    if decision.status != VmStatus::Pending {
+        return;
+    }
+    let title = format!("What VM {} boots cannot be read: its ports are mute.", quoted(&vm.name));
+    let evidence = vec![pair("uuid", vm.uuid), pair("medium", path.display()), pair("why", why)];
+    found.add(about(vm, FindingKind::NoEvidence, Severity::Medium, title, evidence, now));
+}
+
+fn conflicts(judged: &Judged<'_>, lineage: &Lineage<'_>, now: Timestamp, found: &mut Found) {
+    let vm = &judged.merged.vm;
+    let mut evidence = judged.merged.conflicts.clone();
+    if let Standing::Proven(template) = lineage.standing {
+        evidence.extend(lineage.rivals.iter().map(|rival| {
+            let both = format!("{} and {}", quoted(&template.id), quoted(&rival.id));
+            pair("templates of the same media", format!("{both}: the first, stricter one counts"))
+        }));
+        if let Some(declared) = vm.declared_template.as_deref().filter(|id| *id != template.id) {
+            let (said, proven) = (quoted(declared), quoted(&template.id));
+            evidence.push(pair("declared template", format!("{said}, but {proven} is proven")));
+        }
+    }
+    if !evidence.is_empty() {
+        found.add(conflict(vm, evidence, now));
+    }
+}
+
+/// A finding that contradictory statements about a VM make.
+pub(super) fn conflict(vm: &Vm, evidence: Vec<(String, String)>, now: Timestamp) -> Finding {
+    let name = quoted(&vm.name);
+    let title = format!("Statements about VM {name} contradict each other: the strictest holds.");
+    about(vm, FindingKind::Conflict, Severity::Medium, title, evidence, now)
+}
+
+fn template(
+    vm: &Vm,
+    lineage: &Lineage<'_>,
+    decision: &VmDecision,
+    world: &World,
+    found: &mut Found,
+) {
+    let Some(template) = lineage.template() else { return };
+    if let Some(expires) = template.expires.filter(|at| *at > world.now) {
+        found.wake_at(expires);
+    }
+    if template.status == TemplateStatus::Deprecated && decision.status == VmStatus::Approved {
+        let name = quoted(&vm.name);
+        let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.id));
+        let evidence = vec![pair("uuid", vm.uuid), pair("template", &template.id)];
+        let kind = FindingKind::DeprecatedTemplate;
+        found.add(about(vm, kind, Severity::Low, title, evidence, world.now));
+    }
+}
+
+fn entries(vm: &Vm, now: Timestamp, found: &mut Found) {
+    for nic in vm.nics.iter().filter(|nic| identity::has_refused(nic)) {
+        let refused = identity::refused(nic).into_iter();
+        let evidence = refused.map(|entry| (format!("NIC {}", nic.mac), entry)).collect();
+        let title = format!("VM {} lists what no NIC can have as a source.", quoted(&vm.name));
+        found.add(about(vm, FindingKind::EntryRejected, Severity::Low, title, evidence, now));
+    }
+}
+
+fn about(
+    vm: &Vm,
+    kind: FindingKind,
+    severity: Severity,
+    title: String,
+    evidence: Vec<(String, String)>,
+    since: Timestamp,
+) -> Finding {
+    finding((kind, Subject::Vm(vm.uuid)), severity, title, evidence, Some(explain(vm)), since)
+}

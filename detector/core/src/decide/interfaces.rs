@@ -1,0 +1,80 @@
+//! Which interfaces are in scope, and what each is to the kernel programs.
+
+use std::collections::BTreeMap;
+
+use wildmatch::WildMatch;
+
+use crate::model::{Link, LinkKind, Policy};
+
+/// What an interface is. One that is none of these is none of our business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// A bridge in scope.
+    Bridge,
+    /// A port of a bridge in scope that leads out of the host.
+    Uplink,
+    /// No port of a bridge in scope; the host may route its frames into one.
+    Trusted,
+    /// Any other port of a bridge in scope.
+    Guest,
+}
+
+/// The interfaces in scope, in the order of their ifindex.
+///
+/// A port of a bridge in scope is a guest's unless something positive says otherwise: it is a
+/// device of the machine, or the administrator has named it. A kind that guests use (tap, veth,
+/// macvtap) is never guessed to be an uplink, and neither is any other virtual kind: an uplink's
+/// frames are vetted unseen, so the guess would be the way around every guard.
+pub(super) fn classify<'a>(
+    links: &'a BTreeMap<u32, Link>,
+    policy: &Policy,
+) -> Vec<(&'a Link, Class)> {
+    let bridges = Patterns::new(&policy.bridges);
+    let uplinks = Patterns::new(&policy.uplinks);
+    let trusted = Patterns::new(&policy.trusted);
+    let in_scope = |link: &Link| link.kind == LinkKind::Bridge && bridges.matches(&link.name);
+    // Guests share few bridges, so the answer for the last one is worth keeping.
+    let mut last = (0, false);
+    let mut is_port = |link: &Link| {
+        let Some(master) = link.master else { return false };
+        if last.0 != master {
+            last = (master, links.get(&master).is_some_and(in_scope));
+        }
+        last.1
+    };
+    let class = |link: &Link| {
+        if is_port(link) {
+            let leads_out = link.kind == LinkKind::Physical || uplinks.matches(&link.name);
+            Some(if leads_out { Class::Uplink } else { Class::Guest })
+        } else if in_scope(link) {
+            Some(Class::Bridge)
+        } else if link.kind == LinkKind::Physical
+            || (link.kind != LinkKind::Loopback
+                && (trusted.matches(&link.name) || uplinks.matches(&link.name)))
+        {
+            Some(Class::Trusted)
+        } else {
+            None
+        }
+    };
+    let mut class = class;
+    links.values().filter_map(|link| Some((link, class(link)?))).collect()
+}
+
+/// Patterns of which the last that matches a name settles it.
+struct Patterns(Vec<(WildMatch, bool)>);
+
+impl Patterns {
+    fn new(patterns: &[String]) -> Self {
+        let compile = |pattern: &String| match pattern.strip_prefix('!') {
+            Some(excluded) => (WildMatch::new(excluded), false),
+            None => (WildMatch::new(pattern), true),
+        };
+        Self(patterns.iter().map(compile).collect())
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let last = self.0.iter().rev().find(|(pattern, _)| pattern.matches(name));
+        last.is_some_and(|(_, included)| *included)
+    }
+}

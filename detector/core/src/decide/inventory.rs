@@ -1,0 +1,233 @@
+//! One list of VMs from all sources. Where they disagree the strictest answer holds, and the
+//! disagreement is kept for a finding.
+//!
+//! | statement | how two of them become one |
+//! | --- | --- |
+//! | power | off, if one says off. No finding: sources learn of a change at different moments |
+//! | declared template | the one that is named; none, if two are named |
+//! | media | all that any lists: each has to be covered |
+//! | NICs | those that both list, by MAC, unless one lists none |
+//! | port of a NIC | the one that is named; the NIC is withheld, if two are named |
+//! | VLANs, addresses | those that both grant; saying nothing of them leaves it to the other |
+//! | roles of a NIC | those that both grant |
+//!
+//! Settings for NICs by MAC ([`Source::nics`]) narrow VLANs and addresses in the same way and add
+//! roles, since the sources that they complete have no words for roles.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use detector_common::addr::Mac;
+use uuid::Uuid;
+
+use super::{identity, text::quoted};
+use crate::model::{AddressRule, Health, Nic, PowerState, Source, Vm};
+
+/// A VM as all sources together describe it.
+#[derive(Debug)]
+pub(super) struct Merged<'a> {
+    pub(super) vm: Cow<'a, Vm>,
+    /// Every source that lists the VM is lost.
+    pub(super) lost: bool,
+    /// What the sources disagree on: the subject, and what they say.
+    pub(super) conflicts: Vec<(String, String)>,
+    /// NICs that are granted nothing, because the sources leave nothing or contradict each other.
+    pub(super) withheld: Vec<Mac>,
+}
+
+/// Every VM that any source lists, in the order of the UUIDs.
+pub(super) fn merge(sources: &BTreeMap<String, Source>) -> Vec<Merged<'_>> {
+    let mut listed: Vec<(&Uuid, &Source, &Vm)> = sources
+        .values()
+        .flat_map(|source| source.vms.iter().map(move |(uuid, vm)| (uuid, source, vm)))
+        .collect();
+    // Stable: sources stay in the order of their names.
+    listed.sort_by_key(|(uuid, ..)| **uuid);
+
+    let mut merged: Vec<Merged<'_>> = Vec::with_capacity(listed.len());
+    for (uuid, source, vm) in listed {
+        let lost = source.health != Health::Healthy;
+        match merged.last_mut() {
+            Some(last) if last.vm.uuid == *uuid => {
+                last.lost &= lost;
+                last.join(vm);
+            }
+            _ => merged.push(Merged {
+                vm: Cow::Borrowed(vm),
+                lost,
+                conflicts: Vec::new(),
+                withheld: Vec::new(),
+            }),
+        }
+    }
+
+    let mut settings: Vec<&Nic> = sources.values().flat_map(|source| &source.nics).collect();
+    if !settings.is_empty() {
+        settings.sort_by_key(|nic| nic.mac);
+        merged.iter_mut().for_each(|vm| vm.apply(&settings));
+    }
+    merged
+}
+
+impl Merged<'_> {
+    /// Takes in what another source says of the same VM.
+    fn join(&mut self, other: &Vm) {
+        let Self { vm, conflicts, withheld, .. } = self;
+        let vm = vm.to_mut();
+        if other.power == PowerState::Off {
+            vm.power = PowerState::Off;
+        }
+        match (&vm.declared_template, &other.declared_template) {
+            (Some(one), Some(two)) if one != two => {
+                conflicts.push((
+                    "declared template".to_owned(),
+                    format!("{} or {}: neither is believed", quoted(one), quoted(two)),
+                ));
+                vm.declared_template = None;
+            }
+            (None, two) => vm.declared_template.clone_from(two),
+            _ => {}
+        }
+        join_media(vm, other, conflicts);
+        join_nics(vm, other, conflicts, withheld);
+    }
+
+    /// Applies the settings for the VM's NICs; `settings` is sorted by MAC.
+    fn apply(&mut self, settings: &[&Nic]) {
+        for index in 0..self.vm.nics.len() {
+            let mac = self.vm.nics[index].mac;
+            let start = settings.partition_point(|nic| nic.mac < mac);
+            for setting in settings[start..].iter().take_while(|nic| nic.mac == mac) {
+                let nic = &mut self.vm.to_mut().nics[index];
+                narrow(nic, setting, &mut self.conflicts, &mut self.withheld);
+                nic.dhcp_server |= setting.dhcp_server;
+                nic.router |= setting.router;
+            }
+        }
+    }
+}
+
+fn join_media(vm: &mut Vm, other: &Vm, conflicts: &mut Vec<(String, String)>) {
+    let known = vm.media.len();
+    for medium in &other.media {
+        if !vm.media.contains(medium) {
+            vm.media.push(medium.clone());
+        }
+    }
+    let silent = known == 0 || other.media.is_empty();
+    if !silent && (vm.media.len() != known || other.media.len() != known) {
+        conflicts.push((
+            "media".to_owned(),
+            format!(
+                "{known} or {} listed: all {} have to be covered",
+                other.media.len(),
+                vm.media.len()
+            ),
+        ));
+    }
+}
+
+fn join_nics(
+    vm: &mut Vm,
+    other: &Vm,
+    conflicts: &mut Vec<(String, String)>,
+    withheld: &mut Vec<Mac>,
+) {
+    if other.nics.is_empty() {
+        return;
+    }
+    if vm.nics.is_empty() {
+        vm.nics.clone_from(&other.nics);
+        return;
+    }
+    let known: Vec<Mac> = vm.nics.iter().map(|nic| nic.mac).collect();
+    for nic in &mut vm.nics {
+        let mut said = false;
+        let mac = nic.mac;
+        for twin in other.nics.iter().filter(|twin| twin.mac == mac) {
+            said = true;
+            narrow(nic, twin, conflicts, withheld);
+            if nic.dhcp_server != twin.dhcp_server || nic.router != twin.router {
+                conflicts.push((
+                    format!("roles of {}", nic.mac),
+                    "one source grants a role that the other does not: it is not granted"
+                        .to_owned(),
+                ));
+                nic.dhcp_server &= twin.dhcp_server;
+                nic.router &= twin.router;
+            }
+        }
+        if !said {
+            withhold(nic.mac, "only one source lists this NIC", conflicts, withheld);
+        }
+    }
+    // Kept, and withheld, so that its port is known to be this VM's.
+    for nic in other.nics.iter().filter(|nic| !known.contains(&nic.mac)) {
+        vm.nics.push(nic.clone());
+        withhold(nic.mac, "only one source lists this NIC", conflicts, withheld);
+    }
+}
+
+/// Leaves of `nic` what `other` grants too: port, VLANs and addresses.
+fn narrow(
+    nic: &mut Nic,
+    other: &Nic,
+    conflicts: &mut Vec<(String, String)>,
+    withheld: &mut Vec<Mac>,
+) {
+    match (&nic.port, &other.port) {
+        (Some(one), Some(two)) if one != two => {
+            let why = format!("port {} or {}", quoted(one), quoted(two));
+            withhold(nic.mac, &why, conflicts, withheld);
+        }
+        (None, two) => nic.port.clone_from(two),
+        _ => {}
+    }
+
+    if nic.vlans.is_empty() {
+        nic.vlans.clone_from(&other.vlans);
+    } else if !other.vlans.is_empty() {
+        let (one, two) = (identity::vlans(nic), identity::vlans(other));
+        if one != two {
+            nic.vlans = one.iter().copied().filter(|id| two.contains(id)).collect();
+            if nic.vlans.is_empty() {
+                withhold(nic.mac, "the sources share no VLAN", conflicts, withheld);
+            } else {
+                conflicts.push((
+                    format!("VLANs of {}", nic.mac),
+                    format!("{one:?} or {two:?}: {:?} granted", nic.vlans),
+                ));
+            }
+        }
+    }
+
+    match (stated(nic), stated(other)) {
+        (_, None) => {}
+        (None, Some(_)) => {
+            nic.rule = other.rule;
+            nic.addresses.clone_from(&other.addresses);
+        }
+        (Some(one), Some(two)) if one != two => {
+            let (rule, addresses) = identity::listed(&identity::intersect(&one, &two));
+            conflicts.push((
+                format!("addresses of {}", nic.mac),
+                format!("the sources differ: {} entries granted that both grant", addresses.len()),
+            ));
+            nic.rule = Some(rule);
+            nic.addresses = addresses;
+        }
+        _ => {}
+    }
+}
+
+/// What a NIC's source says of its addresses, if it says anything.
+fn stated(nic: &Nic) -> Option<identity::Addresses> {
+    let silent = nic.rule.is_none() && nic.addresses.is_empty();
+    (!silent).then(|| identity::addresses(identity::rule(nic, AddressRule::Exact), &nic.addresses))
+}
+
+fn withhold(mac: Mac, why: &str, conflicts: &mut Vec<(String, String)>, withheld: &mut Vec<Mac>) {
+    conflicts.push((format!("NIC {mac}"), format!("{why}: nothing is granted to it")));
+    if !withheld.contains(&mac) {
+        withheld.push(mac);
+    }
+}

@@ -1,0 +1,193 @@
+//! Which template a VM descends from, and what proves it.
+
+use std::path::Path;
+
+use crate::model::{
+    Digest, Evidence, EvidenceLevel, Medium, MediumRole, MediumSource, Registry, Template,
+    TemplateStatus, Timestamp, Vm, World,
+};
+
+/// The registered images, in the order of role and digest.
+pub(super) struct Images<'a> {
+    registry: &'a Registry,
+    now: Timestamp,
+    index: Vec<(MediumRole, Digest, usize)>,
+}
+
+impl<'a> Images<'a> {
+    pub(super) fn new(registry: &'a Registry, now: Timestamp) -> Self {
+        let mut index: Vec<_> = registry
+            .templates
+            .iter()
+            .enumerate()
+            .flat_map(|(number, template)| {
+                template.images.iter().map(move |image| (image.role, image.sha256, number))
+            })
+            .collect();
+        index.sort_unstable();
+        Self { registry, now, index }
+    }
+
+    /// The template that a source names. Of several with one id, the strictest.
+    pub(super) fn named(&self, id: &str) -> Option<&'a Template> {
+        let namesakes = self.registry.templates.iter().filter(|template| template.id == id);
+        namesakes.min_by_key(|template| self.leniency(template))
+    }
+
+    /// The templates that an image is part of.
+    fn with(&self, role: MediumRole, digest: Digest) -> impl Iterator<Item = usize> {
+        let start = self.index.partition_point(|(r, d, _)| (*r, *d) < (role, digest));
+        self.index[start..]
+            .iter()
+            .take_while(move |(r, d, _)| (*r, *d) == (role, digest))
+            .map(|(.., number)| *number)
+    }
+
+    fn leniency(&self, template: &Template) -> u8 {
+        let expired = template.expires.is_some_and(|at| at <= self.now);
+        match (template.status, expired) {
+            (TemplateStatus::Revoked, _) => 0,
+            (_, true) => 1,
+            (TemplateStatus::Deprecated, _) => 2,
+            (TemplateStatus::Approved, _) => 3,
+        }
+    }
+}
+
+/// Where a VM comes from, as far as it can be told.
+pub(super) struct Lineage<'a> {
+    pub(super) standing: Standing<'a>,
+    pub(super) gaps: Gaps<'a>,
+    /// Other templates that cover the same media, where the proven one is the strictest of several
+    /// with a different status.
+    pub(super) rivals: Vec<&'a Template>,
+}
+
+/// How strong the evidence is.
+#[derive(Clone, Copy)]
+pub(super) enum Standing<'a> {
+    /// One template covers every medium by role and by the digest of its base.
+    Proven(&'a Template),
+    /// A source names the template, which is registered or not.
+    Declared(&'a str, Option<&'a Template>),
+    /// Evidence that could still prove it is missing.
+    Open,
+    /// Nothing ties the VM to a template.
+    None,
+}
+
+/// What stands between a VM and a proof by digest; of each kind the first.
+#[derive(Default)]
+pub(super) struct Gaps<'a> {
+    pub(super) network: Option<&'a Medium>,
+    pub(super) remote: Option<(MediumRole, &'a str)>,
+    /// A medium whose base is no image of any template.
+    pub(super) foreign: Option<(MediumRole, &'a Path, Digest)>,
+    /// Every medium is known to some template, but no template covers all.
+    pub(super) mixed: bool,
+    pub(super) pending: Option<&'a Path>,
+    pub(super) unreadable: Option<(&'a Path, &'a str)>,
+}
+
+impl<'a> Lineage<'a> {
+    pub(super) fn trace(vm: &'a Vm, images: &Images<'a>, world: &'a World) -> Self {
+        let mut gaps = Gaps::default();
+        let mut candidates: Option<Vec<usize>> = None;
+        for medium in &vm.media {
+            let path = match &medium.source {
+                _ if medium.role == MediumRole::Network => {
+                    gaps.network.get_or_insert(medium);
+                    continue;
+                }
+                MediumSource::Remote(what) => {
+                    gaps.remote.get_or_insert((medium.role, what));
+                    continue;
+                }
+                MediumSource::Path(path) => path,
+            };
+            match world.evidence.get(path) {
+                None | Some(Evidence::Pending) => {
+                    gaps.pending.get_or_insert(path);
+                }
+                Some(Evidence::Unreadable(why)) => {
+                    gaps.unreadable.get_or_insert((path, why));
+                }
+                Some(Evidence::Chain(chain)) => {
+                    let covering: Vec<_> = images.with(medium.role, chain.digest).collect();
+                    if covering.is_empty() {
+                        gaps.foreign.get_or_insert((medium.role, path, chain.digest));
+                    }
+                    match &mut candidates {
+                        Some(left) => left.retain(|number| covering.contains(number)),
+                        None => candidates = Some(covering),
+                    }
+                }
+            }
+        }
+        let candidates = candidates.map(|numbers| {
+            numbers.into_iter().map(|number| &images.registry.templates[number]).collect::<Vec<_>>()
+        });
+        let exhausted = candidates.as_ref().is_some_and(Vec::is_empty);
+        gaps.mixed = exhausted && gaps.foreign.is_none();
+
+        let (proof, rivals) = gaps.proof(vm, candidates.unwrap_or_default(), images);
+        let declared = vm.declared_template.as_deref();
+        let standing = match (proof, declared) {
+            (Standing::Proven(template), _) => Standing::Proven(template),
+            (Standing::Open, Some(id)) if world.policy.evidence == EvidenceLevel::Declared => {
+                Standing::Declared(id, images.named(id))
+            }
+            (Standing::Open, _) => Standing::Open,
+            (_, Some(id)) => Standing::Declared(id, images.named(id)),
+            (_, None) => Standing::None,
+        };
+        Self { standing, gaps, rivals }
+    }
+
+    /// The template that the VM is proven, or said, to descend from.
+    pub(super) fn template(&self) -> Option<&'a Template> {
+        match self.standing {
+            Standing::Proven(template) => Some(template),
+            Standing::Declared(_, template) => template,
+            Standing::Open | Standing::None => None,
+        }
+    }
+
+    /// Whether a source's word is all that the policy asks for, and a source has given it.
+    pub(super) fn word_suffices(&self, policy: EvidenceLevel) -> bool {
+        policy == EvidenceLevel::Declared && matches!(self.standing, Standing::Declared(..))
+    }
+}
+
+impl Gaps<'_> {
+    /// What digests alone say. Contradictory registrations of the same images are no way around a
+    /// revocation: of several templates that cover all media, the strictest one counts.
+    fn proof<'a>(
+        &self,
+        vm: &Vm,
+        candidates: Vec<&'a Template>,
+        images: &Images<'a>,
+    ) -> (Standing<'a>, Vec<&'a Template>) {
+        let unprovable = self.network.is_some() || self.remote.is_some() || vm.media.is_empty();
+        let unmatched = self.foreign.is_some() || self.mixed;
+        if unprovable || (unmatched && images.registry.lost.is_none()) {
+            return (Standing::None, Vec::new());
+        }
+        // While the manifests cannot be read, an unknown image may be one of theirs.
+        if unmatched || self.pending.is_some() || self.unreadable.is_some() {
+            return (Standing::Open, Vec::new());
+        }
+        let strictest = candidates
+            .iter()
+            .min_by_key(|template| (images.leniency(template), &template.id, &template.version));
+        match strictest.copied() {
+            None => (Standing::None, Vec::new()),
+            Some(template) => {
+                let rank = images.leniency(template);
+                let mut rivals = candidates;
+                rivals.retain(|rival| images.leniency(rival) != rank);
+                (Standing::Proven(template), rivals)
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What each guest port should be, from the verdict on the VM that it belongs to.
+
+use std::collections::BTreeMap;
+
+use detector_common::{
+    addr::Mac,
+    port::{PortSlot, Role, flags},
+};
+
+use super::{
+    PortDecision, PortStatus, VmStatus, identity, inventory::Merged, quarantines, text::quoted,
+};
+use crate::{
+    model::{Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
+    reconcile::{Identity, Isolation, PortPlan},
+};
+
+/// A VM with the verdict on it.
+pub(super) struct Judged<'a> {
+    pub(super) merged: &'a Merged<'a>,
+    pub(super) status: VmStatus,
+    /// Undecided for no other reason than that its media are still being read, or that the
+    /// manifests cannot be: what is in force stays until the verdict falls.
+    pub(super) awaited: bool,
+}
+
+/// A guest port and what is in store for it.
+pub(super) struct Port<'a> {
+    pub(super) link: &'a Link,
+    /// 0 while it has none.
+    pub(super) instance: u32,
+    pub(super) observed: Option<&'a ObservedInterface>,
+    /// The VMs whose sources name this port, by their place in the list of VMs.
+    pub(super) claimants: Vec<usize>,
+    pub(super) plan: PortPlan,
+    pub(super) decision: PortDecision,
+    /// Its MACs that another port is named for too.
+    pub(super) contested: Vec<Mac>,
+}
+
+/// Everything that the plan of a port follows from.
+pub(super) struct Ports<'a> {
+    world: &'a World,
+    vms: &'a [Judged<'a>],
+    /// NICs with a port, by its name.
+    claims: Vec<(&'a str, usize, &'a Nic)>,
+    unaccounted: bool,
+}
+
+impl<'a> Ports<'a> {
+    pub(super) fn new(world: &'a World, inventory: &[Merged<'_>], vms: &'a [Judged<'a>]) -> Self {
+        let mut claims: Vec<_> = vms
+            .iter()
+            .enumerate()
+            .flat_map(|(number, judged)| {
+                let nics = judged.merged.vm.nics.iter();
+                nics.filter_map(move |nic| Some((nic.port.as_deref()?, number, nic)))
+            })
+            .collect();
+        claims.sort_by_key(|(port, number, _)| (*port, *number));
+        let unaccounted = quarantines::any_unaccounted(&world.observed, inventory);
+        Self { world, vms, claims, unaccounted }
+    }
+
+    /// Plans the guest ports, in the order given.
+    pub(super) fn plan(&self, guests: impl Iterator<Item = &'a Link>) -> Vec<Port<'a>> {
+        let mut ports: Vec<_> = guests.map(|link| self.port(link)).collect();
+        settle_contests(&mut ports);
+        ports
+    }
+
+    fn port(&self, link: &'a Link) -> Port<'a> {
+        let observed = self.world.observed.interfaces.get(&link.ifindex);
+        let observed = observed.filter(|held| held.slot.role() == Role::Guest);
+        let start = self.claims.partition_point(|(name, ..)| *name < link.name.as_str());
+        let length = self.claims[start..].partition_point(|(name, ..)| *name == link.name);
+        let mut claims = &self.claims[start..start + length];
+        // A VM that does not run speaks through no port, whatever its description says.
+        let lives: Vec<_>;
+        let is_off =
+            |(_, number, _): &(_, usize, _)| self.vms[*number].merged.vm.power == PowerState::Off;
+        if claims.iter().any(is_off) && !claims.iter().all(is_off) {
+            lives = claims.iter().copied().filter(|claim| !is_off(claim)).collect();
+            claims = &lives;
+        }
+        let mut claimants: Vec<usize> = claims.iter().map(|(_, number, _)| *number).collect();
+        claimants.dedup();
+
+        let mut port = Port {
+            link,
+            instance: observed.map_or(0, |held| held.slot.instance),
+            observed,
+            claimants,
+            plan: PortPlan::Pending,
+            decision: PortDecision { status: PortStatus::Pending, vm: None, why: String::new() },
+            contested: Vec::new(),
+        };
+        if let [only] = port.claimants[..] {
+            port.decision.vm = Some(self.vms[only].merged.vm.uuid);
+        }
+        let (plan, why) = self.judge(&port, claims);
+        port.set(plan, why);
+        port
+    }
+
+    /// The plan, before NICs that share a MAC are looked at, and why.
+    fn judge(&self, port: &Port<'a>, claims: &[(&str, usize, &'a Nic)]) -> (PortPlan, String) {
+        let named = claims.iter().map(|(.., nic)| nic.mac);
+        let held = port.observed.into_iter().flat_map(held_macs);
+        let vms = port.claimants.iter().map(|number| self.vms[*number].merged.vm.uuid);
+        let place = (port.link.ifindex, port.instance);
+        if let Some(held) =
+            quarantines::on_port(&self.world.observed, place, named.chain(held), vms)
+        {
+            let what = match held.target {
+                QuarantineTarget::Port { .. } => "The port".to_owned(),
+                QuarantineTarget::Mac(mac) => format!("MAC {mac}"),
+                QuarantineTarget::Vm(_) => "The VM".to_owned(),
+            };
+            let why = format!("{what} is quarantined: {}.", quoted(&held.note));
+            return (PortPlan::Isolated(quarantines::isolation(held.cause)), why);
+        }
+        let denied = |number: &&usize| self.vms[**number].status == VmStatus::Denied;
+        match port.claimants[..] {
+            [] => self.unknown(port),
+            [only] => self.of_vm(port, &self.vms[only], claims),
+            _ if port.claimants.iter().any(|number| denied(&number)) => (
+                PortPlan::Isolated(Isolation::Verdict),
+                "Several VMs are said to speak through this port, and one of them is denied."
+                    .to_owned(),
+            ),
+            _ => (
+                PortPlan::Pending,
+                "Several VMs are said to speak through this port: none is believed.".to_owned(),
+            ),
+        }
+    }
+
+    /// A port that no source names. What is in force stays, since a source may have forgotten it;
+    /// so does an isolation while its reason may be a quarantine on what is not known now.
+    fn unknown(&self, port: &Port<'_>) -> (PortPlan, String) {
+        match port.observed {
+            Some(held) if is_granted(&held.slot) => (
+                PortPlan::Keep,
+                "No source lists a VM with this port any more; what is in force stays.".to_owned(),
+            ),
+            Some(held) if held.slot.has(flags::ISOLATED) && self.unaccounted => (
+                PortPlan::Keep,
+                "No source lists a VM with this port any more, and a quarantine on something that \
+                 none lists is in force: the port stays isolated."
+                    .to_owned(),
+            ),
+            _ => (
+                PortPlan::Pending,
+                "No source lists a VM with this port. If it leads out of the host, name it under \
+                 network.uplinks."
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn of_vm(
+        &self,
+        port: &Port<'a>,
+        judged: &Judged<'a>,
+        claims: &[(&str, usize, &'a Nic)],
+    ) -> (PortPlan, String) {
+        let name = quoted(&judged.merged.vm.name);
+        let in_force = port.observed.is_some_and(|held| {
+            is_granted(&held.slot)
+                && claims.iter().any(|(.., nic)| held_macs(held).any(|mac| mac == nic.mac))
+        });
+        match judged.status {
+            VmStatus::Off => (PortPlan::Pending, format!("VM {name} does not run.")),
+            VmStatus::Denied | VmStatus::Quarantined => {
+                (PortPlan::Isolated(Isolation::Verdict), format!("VM {name} fails a requirement."))
+            }
+            VmStatus::Pending if judged.awaited && in_force => (
+                PortPlan::Keep,
+                format!("The evidence of VM {name} is being read; what is in force stays."),
+            ),
+            VmStatus::Pending => {
+                (PortPlan::Pending, format!("There is no verdict on VM {name} yet."))
+            }
+            VmStatus::Approved if judged.merged.lost && !in_force => (
+                PortPlan::Pending,
+                format!("The source that lists VM {name} is lost: nothing new is admitted."),
+            ),
+            VmStatus::Approved if self.world.registry.lost.is_some() && !in_force => (
+                PortPlan::Pending,
+                "The templates' manifests cannot be read: nothing new is admitted.".to_owned(),
+            ),
+            VmStatus::Approved => {
+                let identities = self.identities(judged.merged, claims);
+                if identities.is_empty() {
+                    let why =
+                        format!("VM {name} is approved, but this NIC can be granted nothing.");
+                    (PortPlan::Pending, why)
+                } else {
+                    (PortPlan::Granted(identities), format!("VM {name} is approved."))
+                }
+            }
+        }
+    }
+
+    /// What the NICs behind the port are granted together, sorted by MAC and VLAN.
+    fn identities(&self, merged: &Merged<'_>, claims: &[(&str, usize, &Nic)]) -> Vec<Identity> {
+        let default = self.world.policy.default_rule;
+        let mut identities: Vec<Identity> = claims
+            .iter()
+            .filter(|(.., nic)| !merged.withheld.contains(&nic.mac))
+            .flat_map(|(.., nic)| identity::identities(nic, default))
+            .collect();
+        identities.sort_by_key(|identity| (identity.mac, identity.vlan));
+        // A MAC that is listed twice for one VLAN has what both entries grant.
+        identities.dedup_by(|twin, kept| {
+            let same = (twin.mac, twin.vlan) == (kept.mac, kept.vlan);
+            if same {
+                let one = (kept.v4.clone(), kept.v6.clone());
+                let both = identity::intersect(&one, &(twin.v4.clone(), twin.v6.clone()));
+                (kept.v4, kept.v6) = both;
+                kept.dhcp_server &= twin.dhcp_server;
+                kept.router &= twin.router;
+            }
+            same
+        });
+        identities
+    }
+}
+
+impl Port<'_> {
+    fn set(&mut self, plan: PortPlan, why: String) {
+        self.decision.status = match &plan {
+            PortPlan::Granted(_) => PortStatus::Granted,
+            PortPlan::Pending => PortStatus::Pending,
+            PortPlan::Isolated(_) => PortStatus::Isolated,
+            PortPlan::Keep if self.observed.is_some_and(|held| is_granted(&held.slot)) => {
+                PortStatus::Kept
+            }
+            PortPlan::Keep => PortStatus::Isolated,
+        };
+        self.decision.why = why;
+        self.plan = plan;
+    }
+}
+
+/// Takes a MAC away from every port that wants it when several do, except from the one on which it
+/// is in force: who speaks under it already is not put out by a newcomer who claims the same. When
+/// nobody has it yet, or several do, nobody gets it.
+fn settle_contests(ports: &mut [Port<'_>]) {
+    let mut wanted: Vec<(Mac, usize)> = Vec::with_capacity(ports.len());
+    for (number, port) in ports.iter().enumerate() {
+        match &port.plan {
+            PortPlan::Granted(identities) => {
+                wanted.extend(identities.iter().map(|identity| (identity.mac, number)));
+            }
+            PortPlan::Keep if port.decision.status == PortStatus::Kept => {
+                let held = port.observed.into_iter().flat_map(held_macs);
+                wanted.extend(held.map(|mac| (mac, number)));
+            }
+            _ => {}
+        }
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+
+    let mut losses: BTreeMap<usize, Vec<(Mac, usize)>> = BTreeMap::new();
+    for rivals in wanted.chunk_by(|one, other| one.0 == other.0).filter(|rivals| rivals.len() > 1) {
+        let in_force = |(mac, number): &&(Mac, usize)| {
+            let held = ports[*number].observed.into_iter().flat_map(held_macs);
+            held.into_iter().any(|held| held == *mac)
+        };
+        let mut incumbents = rivals.iter().filter(in_force);
+        let incumbent = match (incumbents.next(), incumbents.next()) {
+            (Some((_, number)), None) => Some(*number),
+            _ => None,
+        };
+        for (mac, number) in rivals.iter().filter(|(_, number)| Some(*number) != incumbent) {
+            let other = rivals.iter().find(|(_, other)| other != number);
+            let other = other.map_or(*number, |(_, other)| *other);
+            losses.entry(*number).or_default().push((*mac, incumbent.unwrap_or(other)));
+        }
+    }
+    for (number, lost) in losses {
+        let (mac, rival) = lost[0];
+        let rival = quoted(&ports[rival].link.name);
+        let port = &mut ports[number];
+        port.contested = lost.iter().map(|(mac, _)| *mac).collect();
+        let PortPlan::Granted(identities) = &mut port.plan else { continue };
+        identities.retain(|identity| !port.contested.contains(&identity.mac));
+        if identities.is_empty() {
+            let why = format!(
+                "MAC {mac} is also claimed for port {rival}: it is granted to one only when that one had it first."
+            );
+            port.set(PortPlan::Pending, why);
+        }
+    }
+}
+
+/// The MACs that are in force on a granted port.
+pub(super) fn held_macs(held: &ObservedInterface) -> impl Iterator<Item = Mac> {
+    let inline = is_granted(&held.slot).then_some(held.slot.mac);
+    let listed = held.grants.keys().filter(|key| key.address == [0; 16]).map(|key| key.mac);
+    let listed = listed.take_while(|_| is_granted(&held.slot));
+    inline.into_iter().filter(|mac| *mac != Mac::ZERO).chain(listed)
+}
+
+pub(super) fn is_granted(slot: &PortSlot) -> bool {
+    slot.role() == Role::Guest && slot.has(flags::GRANTED) && !slot.has(flags::ISOLATED)
+}

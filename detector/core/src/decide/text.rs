@@ -1,0 +1,46 @@
+//! Names that others have chosen, made fit for sentences and commands.
+
+use std::path::Path;
+
+use crate::model::Vm;
+
+/// The most characters of a foreign text that a sentence repeats.
+const LONGEST: usize = 96;
+
+/// A text that a guest or tenant may have chosen, quoted, with control characters escaped and its
+/// length bounded.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+pub(super) fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// The command that explains the verdict on a VM. A name that a shell might read as anything but a
+/// word is never part of a command: the UUID stands in for it.
+pub(super) fn explain(vm: &Vm) -> String {
+    if is_plain(&vm.name) {
+        format!("detector explain {}", vm.name)
+    } else {
+        format!("detector explain {}", vm.uuid)
+    }
+}
+
+/// The command that shows a port, or all of them when the name could be misread by a shell.
+pub(super) fn show_port(name: &str) -> String {
+    if is_plain(name) {
+        format!("detector port show {name}")
+    } else {
+        "detector port list".to_owned()
+    }
+}
+
+fn is_plain(word: &str) -> bool {
+    word.len() <= LONGEST
+        && word.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}

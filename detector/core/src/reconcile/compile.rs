@@ -1,0 +1,118 @@
+//! From identities to what the kernel looks up: one slot, and entries beyond it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use detector_common::{
+    addr::{Address, Mac, Station},
+    port::flags,
+};
+use ipnet::Ipv6Net;
+
+use super::{AddressSet, GrantEntry, Identity, SlotEntry};
+
+/// Bits of a mapped address before the IPv4 address.
+const MAPPED_BITS: u8 = 96;
+
+/// What grants the identities: the slot, and the entries of the maps, sorted.
+///
+/// One identity with at most one prefix in each family is held by the slot alone, so that the pass
+/// path needs no second look-up. Otherwise every identity is in the maps; the slot then names the
+/// first one's MAC, with no address and no role, for the reason of a refusal.
+pub(super) fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
+    if let [only] = identities
+        && let Some(slot) = inline(only)
+    {
+        return (slot, Vec::new());
+    }
+    let mut entries: Vec<GrantEntry> = identities.iter().flat_map(listed).collect();
+    entries.sort_unstable();
+    let mut slot = SlotEntry { flags: flags::GRANTED | flags::MORE_GRANTS, ..Default::default() };
+    if entries.iter().any(|entry| entry.prefix.is_some()) {
+        slot.flags |= flags::MORE_PREFIXES;
+    }
+    if let Some(first) = identities.first() {
+        slot.mac = first.mac.0;
+        slot.vlan = first.vlan;
+    }
+    (slot, entries)
+}
+
+/// The slot that holds the identity by itself, if one can.
+fn inline(identity: &Identity) -> Option<SlotEntry> {
+    let mut slot = SlotEntry {
+        flags: flags::GRANTED | roles(identity),
+        mac: identity.mac.0,
+        vlan: identity.vlan,
+        ..Default::default()
+    };
+    match &identity.v4 {
+        AddressSet::Any => slot.flags |= flags::V4,
+        AddressSet::Only(nets) => match nets[..] {
+            [] => {}
+            [net] => {
+                slot.flags |= flags::V4;
+                slot.v4 = net.network().octets();
+                slot.v4_mask = net.netmask().octets();
+            }
+            _ => return None,
+        },
+    }
+    match &identity.v6 {
+        AddressSet::Any => slot.flags |= flags::V6,
+        AddressSet::Only(nets) => {
+            let mut nets = nets.iter().filter(|net| !is_link_local(identity.mac, net));
+            if let Some(net) = nets.next() {
+                slot.flags |= flags::V6;
+                slot.v6 = net.network().octets();
+                slot.v6_mask = net.netmask().octets();
+            }
+            if nets.next().is_some() {
+                return None;
+            }
+        }
+    }
+    Some(slot)
+}
+
+/// The entries for one identity: the MAC itself, then each address and prefix.
+fn listed(identity: &Identity) -> Vec<GrantEntry> {
+    let entry = |address, prefix, flags| GrantEntry {
+        mac: identity.mac.0,
+        vlan: identity.vlan,
+        address,
+        prefix,
+        flags,
+    };
+    let mut entries = vec![entry([0; 16], None, roles(identity))];
+    match &identity.v4 {
+        AddressSet::Any => entries[0].flags |= flags::V4,
+        AddressSet::Only(nets) => entries.extend(nets.iter().map(|net| {
+            let length =
+                (net.prefix_len() < Ipv4Addr::BITS as u8).then_some(MAPPED_BITS + net.prefix_len());
+            entry(Address::mapped(net.network().octets()).bytes(), length, 0)
+        })),
+    }
+    match &identity.v6 {
+        AddressSet::Any => entries[0].flags |= flags::V6,
+        AddressSet::Only(nets) => {
+            let nets = nets.iter().filter(|net| !is_link_local(identity.mac, net));
+            entries.extend(nets.map(|net| {
+                let length = (net.prefix_len() < Ipv6Addr::BITS as u8).then_some(net.prefix_len());
+                entry(net.network().octets(), length, 0)
+            }));
+        }
+    }
+    entries
+}
+
+fn roles(identity: &Identity) -> u32 {
+    let dhcp_server = if identity.dhcp_server { flags::DHCP_SERVER } else { 0 };
+    let router = if identity.router { flags::ROUTER } else { 0 };
+    dhcp_server | router
+}
+
+/// Whether the entry is the address that the kernel programs grant to the MAC anyway.
+fn is_link_local(mac: Mac, net: &Ipv6Net) -> bool {
+    u32::from(net.prefix_len()) == Ipv6Addr::BITS
+        && Address::from(net.addr()) == Station::new(mac, 0).link_local()
+}
