@@ -1,0 +1,249 @@
+//! Programs on interfaces: attached, replaced, found again, taken off.
+
+use std::{ffi::CStr, fs, io, mem, os::fd::AsFd};
+
+use aya::programs::{
+    TcAttachType,
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
+};
+use nix::{errno::Errno, net::if_::if_indextoname};
+
+use super::{
+    BpfError, Hook, Pins,
+    load::{Programs, borrowed},
+    sys,
+};
+use crate::net::{Direction, Filter, Tc};
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A pinned TCX link (Linux 6.6).
+    Tcx,
+    /// A filter on a clsact qdisc.
+    Clsact,
+}
+
+impl Method {
+    /// Attaches a program ahead of all others, or, where our link is alive, replaces the program in
+    /// it without a gap.
+    pub(super) fn attach(
+        self,
+        programs: &mut Programs,
+        program: &str,
+        pins: &Pins,
+        ifindex: u32,
+        hook: Hook,
+    ) -> Result<(), BpfError> {
+        let what = format!("attach {program} to the {} of interface {ifindex}", hook.as_str());
+        match self {
+            Self::Tcx => attach_tcx(programs, program, pins, ifindex, hook, what),
+            Self::Clsact => attach_clsact(programs, program, ifindex, hook, what),
+        }
+    }
+
+    /// Whether a program of ours is on this interface of this network namespace. It went on with
+    /// the interface, so if it is, the interface is the one that it was attached to.
+    pub(super) fn alive(
+        self,
+        pins: &Pins,
+        ifindex: u32,
+        hook: Hook,
+        program: &str,
+    ) -> Result<bool, BpfError> {
+        match self {
+            Self::Tcx => tcx_alive(pins.paths(), ifindex, hook),
+            Self::Clsact => clsact_alive(ifindex, hook, program),
+        }
+    }
+
+    /// Takes off what is ours. What is not there is off already.
+    pub(super) fn detach(self, pins: &Pins, ifindex: u32) -> Result<(), BpfError> {
+        for hook in Hook::BOTH {
+            remove_pin(pins, ifindex, hook)?;
+        }
+        if self == Self::Clsact { detach_clsact(ifindex) } else { Ok(()) }
+    }
+}
+
+/// Whether our pinned link is alive on this interface of this network namespace. An interface that
+/// went has left its pin behind; one that moved to another namespace is not on our list.
+pub(super) fn tcx_alive(
+    paths: &super::PinPaths,
+    ifindex: u32,
+    hook: Hook,
+) -> Result<bool, BpfError> {
+    let path = paths.link(ifindex, hook);
+    let look = || -> io::Result<bool> {
+        let link = match sys::open_pin(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            link => sys::describe(link?.as_fd())?,
+        };
+        if link.ifindex != ifindex {
+            return Ok(false);
+        }
+        match sys::links_on(ifindex, hook) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(false),
+            links => links.map(|ids| ids.contains(&link.id)),
+        }
+    };
+    look().map_err(BpfError::failed(format!("look at the pinned link {}", path.display())))
+}
+
+/// The filter is ours by this place and its name.
+const CLSACT_PRIORITY: u16 = 1;
+const CLSACT_HANDLE: u32 = 0xde7;
+
+fn attach_tcx(
+    programs: &mut Programs,
+    program: &str,
+    pins: &Pins,
+    ifindex: u32,
+    hook: Hook,
+    what: String,
+) -> Result<(), BpfError> {
+    let path = pins.paths().link(ifindex, hook);
+    let alive = tcx_alive(pins.paths(), ifindex, hook)?;
+    if !alive {
+        remove_pin(pins, ifindex, hook)?;
+    }
+    let program = borrowed(programs.fd(program)?);
+    let attach = || {
+        if alive {
+            return sys::replace(sys::open_pin(&path)?.as_fd(), program);
+        }
+        let link = sys::attach_first(program, ifindex, hook)?;
+        sys::pin(link.as_fd(), &path)
+    };
+    attach().map_err(BpfError::failed(what))
+}
+
+fn remove_pin(pins: &Pins, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
+    let path = pins.paths().link(ifindex, hook);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BpfError::failed(format!("remove the pin {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn attach_clsact(
+    programs: &mut Programs,
+    program: &str,
+    ifindex: u32,
+    hook: Hook,
+    what: String,
+) -> Result<(), BpfError> {
+    let name = name_of(ifindex)?;
+    ensure_clsact(ifindex, &name)?;
+    let there = own_filters(ifindex, hook)?;
+    let classifier = programs.get(program)?;
+    let handle = TcHandle::from(CLSACT_HANDLE);
+    let attached = if there.is_empty() {
+        let options = NlOptions { priority: CLSACT_PRIORITY, handle, ..NlOptions::default() };
+        classifier.attach_with_options(&name, attach_type(hook), TcAttachOptions::Netlink(options))
+    } else {
+        let link =
+            SchedClassifierLink::attached(&name, attach_type(hook), CLSACT_PRIORITY, handle, None);
+        classifier.attach_to_link(link.map_err(BpfError::failed(what.clone()))?)
+    };
+    let id = attached.map_err(BpfError::failed(what.clone()))?;
+    // The filter has to outlive this process, and dropping aya's link would take it off.
+    mem::forget(classifier.take_link(id).map_err(BpfError::failed(what))?);
+    // aya attaches by name; what it attached to is only known afterwards.
+    if own_filters(ifindex, hook)?.is_empty() {
+        return Err(BpfError::Refused(format!(
+            "interface {name} became another one while a program was being attached to it"
+        )));
+    }
+    Ok(())
+}
+
+/// A classifier on the egress of an `ingress` qdisc is accepted, and runs at ingress.
+fn ensure_clsact(ifindex: u32, name: &str) -> Result<(), BpfError> {
+    match Tc::open()?.clsact_kind(ifindex)?.as_deref() {
+        Some("clsact") => Ok(()),
+        None => qdisc_add_clsact(name)
+            .map_err(BpfError::failed(format!("add a clsact qdisc to {name}"))),
+        Some(other) => Err(BpfError::Refused(format!(
+            "{name} has a qdisc of kind {other:?} where a guard needs clsact, as libvirt's \
+             <bandwidth> makes one: this kernel has no TCX, and the two exclude each other. Remove it \
+             with `tc qdisc del dev {name} {other}`, or run Linux 6.6 or newer"
+        ))),
+    }
+}
+
+/// Whether a filter of ours with that program is on the interface.
+pub(super) fn clsact_alive(ifindex: u32, hook: Hook, program: &str) -> Result<bool, BpfError> {
+    let filters = own_filters(ifindex, hook)?;
+    Ok(filters.iter().any(|filter| filter.name == program.as_bytes()))
+}
+
+/// Takes the filters off, and the qdisc too when nothing else hangs on it: it stands in the way of
+/// an `ingress` qdisc.
+fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
+    let Ok(name) = name_of(ifindex) else { return Ok(()) };
+    let mut tc = Tc::open()?;
+    if tc.clsact_kind(ifindex)?.as_deref() != Some("clsact") {
+        return Ok(());
+    }
+    let mut others = false;
+    for hook in Hook::BOTH {
+        for filter in tc.filters(ifindex, direction(hook))? {
+            if !is_own(&filter) {
+                others = true;
+                continue;
+            }
+            let handle = TcHandle::from(CLSACT_HANDLE);
+            let kind = attach_type(hook);
+            // Dropping it takes it off.
+            SchedClassifierLink::attached(&name, kind, CLSACT_PRIORITY, handle, None)
+                .map(drop)
+                .map_err(BpfError::failed(format!("take the filter off {name}")))?;
+        }
+    }
+    if others { Ok(()) } else { Ok(tc.remove_clsact(ifindex)?) }
+}
+
+fn own_filters(ifindex: u32, hook: Hook) -> Result<Vec<Filter>, BpfError> {
+    let mut filters = Tc::open()?.filters(ifindex, direction(hook))?;
+    filters.retain(is_own);
+    Ok(filters)
+}
+
+fn is_own(filter: &Filter) -> bool {
+    let names = detector_common::maps::programs::ALL;
+    (filter.priority, filter.handle) == (CLSACT_PRIORITY, CLSACT_HANDLE)
+        && names.iter().any(|name| filter.name == name.as_bytes())
+}
+
+fn name_of(ifindex: u32) -> Result<String, BpfError> {
+    let name = if_indextoname(ifindex).map_err(|errno| {
+        BpfError::failed(format!("find interface {ifindex}"))(match errno {
+            Errno::ENXIO => Errno::ENODEV,
+            errno => errno,
+        })
+    })?;
+    let name: &CStr = &name;
+    name.to_str().map(str::to_owned).map_err(|_| {
+        BpfError::Refused(format!(
+            "interface {ifindex} has a name that is no UTF-8, and this kernel has no TCX: rename it \
+             with `ip link set`"
+        ))
+    })
+}
+
+const fn attach_type(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::Ingress => TcAttachType::Ingress,
+        Hook::Egress => TcAttachType::Egress,
+    }
+}
+
+const fn direction(hook: Hook) -> Direction {
+    match hook {
+        Hook::Ingress => Direction::Ingress,
+        Hook::Egress => Direction::Egress,
+    }
+}

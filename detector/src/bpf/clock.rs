@@ -1,0 +1,84 @@
+//! From the kernel's `jiffies64` to the time of day.
+
+use detector_core::model::Timestamp;
+use nix::time::{ClockId, clock_getres, clock_gettime};
+
+use super::BpfError;
+
+/// Converts `jiffies64`, in which sightings and events are stamped, to wall-clock time. Exact to a
+/// few ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JiffyClock {
+    tick_nanos: u64,
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const NANOS_PER_MILLI: u64 = 1_000_000;
+
+impl JiffyClock {
+    /// The clock of this kernel. A coarse clock moves once a tick, so its resolution is the tick:
+    /// `TICK_NSEC`, one `CONFIG_HZ`th of a second.
+    pub fn new() -> Result<Self, BpfError> {
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+            .map_err(BpfError::failed("read the resolution of the coarse clock"))?;
+        let tick_nanos = u64::try_from(tick.tv_nsec()).unwrap_or(0);
+        if tick.tv_sec() != 0 || tick_nanos == 0 {
+            return Err(BpfError::Refused(format!("the coarse clock ticks every {tick}")));
+        }
+        Ok(Self { tick_nanos })
+    }
+
+    /// Ticks in a second: `CONFIG_HZ`.
+    pub fn hz(self) -> u32 {
+        let hz = (NANOS_PER_SECOND + self.tick_nanos / 2) / self.tick_nanos;
+        u32::try_from(hz).unwrap_or(u32::MAX)
+    }
+
+    /// The time of day at a count of ticks. Later ones than now, and what is no count at all, are
+    /// now or the beginning of the host.
+    pub fn timestamp(self, jiffies: u64) -> Timestamp {
+        let uptime = nanos(ClockId::CLOCK_MONOTONIC);
+        let age = uptime.saturating_sub(self.since_boot(jiffies));
+        let now = nanos(ClockId::CLOCK_REALTIME);
+        Timestamp(now.saturating_sub(age) / NANOS_PER_MILLI)
+    }
+
+    /// Counting starts five minutes before the 32-bit counter wraps (`INITIAL_JIFFIES` in
+    /// `linux/jiffies.h`), and follows the monotonic clock.
+    fn since_boot(self, jiffies: u64) -> u64 {
+        let initial = (1_u64 << 32) - 300 * u64::from(self.hz());
+        jiffies.saturating_sub(initial).saturating_mul(self.tick_nanos)
+    }
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    seconds * NANOS_PER_SECOND + u64::try_from(time.tv_nsec()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_rates() {
+        for hz in [100, 250, 300, 1000] {
+            let clock = JiffyClock { tick_nanos: (NANOS_PER_SECOND + hz / 2) / hz };
+            assert_eq!(u64::from(clock.hz()), hz);
+            let initial = (1 << 32) - 300 * hz;
+            assert_eq!(clock.since_boot(initial), 0);
+            assert!(clock.since_boot(initial + hz).abs_diff(NANOS_PER_SECOND) < hz);
+            assert_eq!(clock.since_boot(0), 0);
+        }
+    }
+
+    #[test]
+    fn this_kernel_agrees_with_its_configuration() {
+        let clock = JiffyClock::new().unwrap();
+        assert!([100, 250, 300, 1000].contains(&clock.hz()), "{}", clock.hz());
+        let now = nanos(ClockId::CLOCK_REALTIME) / NANOS_PER_MILLI;
+        assert!(clock.timestamp(u64::MAX).0.abs_diff(now) < 1000);
+        assert!(clock.timestamp(0).0 < now);
+    }
+}

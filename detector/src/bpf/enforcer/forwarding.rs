@@ -1,0 +1,83 @@
+//! Forwarding entries of granted MACs.
+
+use std::collections::BTreeSet;
+
+use detector_common::addr::Mac;
+use detector_core::model::ObservedInterface;
+
+use super::KernelEnforcer;
+use crate::{bpf::BpfError, net::ForwardingEntry};
+
+/// A bridge that does not filter VLANs forwards by MAC alone, and keeps its entries without a VLAN.
+const NO_VLAN: u16 = 0;
+
+impl KernelEnforcer {
+    pub(super) fn pin_forwarding(
+        &mut self,
+        ifindex: u32,
+        mac: Mac,
+        vlan: u16,
+    ) -> Result<(), BpfError> {
+        match self.forwarding.put(ForwardingEntry { ifindex, mac, vlan }) {
+            // The bridge does not know the VLAN.
+            Err(error) if vlan != NO_VLAN && error.errno() == Some(libc::EINVAL) => {
+                self.forwarding.put(ForwardingEntry { ifindex, mac, vlan: NO_VLAN })?;
+            }
+            result => result?,
+        }
+        if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex) {
+            interface.forwarding.insert((mac, vlan));
+        }
+        Ok(())
+    }
+
+    pub(super) fn unpin_forwarding(
+        &mut self,
+        ifindex: u32,
+        mac: Mac,
+        vlan: u16,
+    ) -> Result<(), BpfError> {
+        let mut last = true;
+        if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex) {
+            interface.forwarding.remove(&(mac, vlan));
+            last = !interface.forwarding.iter().any(|(other, _)| *other == mac);
+        }
+        self.forwarding.remove(ForwardingEntry { ifindex, mac, vlan })?;
+        if last { self.remove_entries(ifindex, mac) } else { Ok(()) }
+    }
+
+    /// Removes whatever entries of a MAC are on a port.
+    pub(super) fn remove_entries(&mut self, ifindex: u32, mac: Mac) -> Result<(), BpfError> {
+        let entries = self.forwarding.list()?;
+        for entry in entries.into_iter().filter(|e| (e.ifindex, e.mac) == (ifindex, mac)) {
+            self.forwarding.remove(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the entries of the interfaces that are ours, or of one of them. An entry without a VLAN stands for the
+    /// VLANs on which its MAC is granted, where it is granted on none without.
+    pub(super) fn read_forwarding(&mut self, only: Option<u32>) -> Result<(), BpfError> {
+        let wanted = |ifindex: u32| only.is_none_or(|only| only == ifindex);
+        let entries = self.forwarding.list()?;
+        let interfaces = self.mirror.interfaces.iter_mut().filter(|(ifindex, _)| wanted(**ifindex));
+        interfaces.for_each(|(_, interface)| interface.forwarding.clear());
+        for entry in entries.into_iter().filter(|entry| wanted(entry.ifindex)) {
+            let Some(interface) = self.mirror.interfaces.get_mut(&entry.ifindex) else { continue };
+            let vlans = vlans_of(interface, entry.mac);
+            if entry.vlan != NO_VLAN || vlans.is_empty() || vlans.contains(&NO_VLAN) {
+                interface.forwarding.insert((entry.mac, entry.vlan));
+            } else {
+                interface.forwarding.extend(vlans.into_iter().map(|vlan| (entry.mac, vlan)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn vlans_of(interface: &ObservedInterface, mac: Mac) -> BTreeSet<u16> {
+    let slot = &interface.slot;
+    let inline = (slot.mac == mac).then_some(slot.vlan);
+    let granted = interface.grants.keys().filter(|key| key.mac == mac).map(|key| key.vlan);
+    inline.into_iter().chain(granted).collect()
+}

@@ -1,0 +1,174 @@
+//! Carries out actions on the kernel.
+
+mod execute;
+mod forwarding;
+mod resync;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use detector_common::{
+    counters::Sighting,
+    maps::programs,
+    port::{PortSlot, Role, flags},
+    settings::{Carrier, Settings},
+};
+use detector_core::{
+    model::{Observed, Seen},
+    reconcile::Action,
+};
+
+use super::{
+    BpfError, Events, Hook, JiffyClock, Method, Pins, PortTotals, load::Programs, maps::Maps, probe,
+};
+use crate::{
+    enforcer::{EnforceError, Enforcer},
+    net::Forwarding,
+};
+
+/// What a [`KernelEnforcer`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Root of the pins; the schema version is added to it.
+    pub pins: PathBuf,
+    pub stamp: Stamp,
+    /// How to attach programs; `None` takes TCX where the kernel has it, else clsact.
+    pub method: Option<Method>,
+}
+
+/// How a vetted frame is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub carrier: Carrier,
+    /// Bits of the carrier that are ours.
+    pub mask: u32,
+    /// What they hold on a vetted frame: not zero, and within the mask.
+    pub value: u32,
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        let Settings { stamp_mask: mask, stamp_value: value, .. } = Settings::DEFAULT;
+        Self { carrier: Carrier::Mark, mask, value }
+    }
+}
+
+/// The [`Enforcer`] of this host, in the network namespace of the thread that opens it and calls it.
+///
+/// What it has put in force stays in force when it is dropped or its process dies; the next one
+/// takes over from there. It keeps a mirror of what the kernel holds, so that observing costs no
+/// system call; [`Self::recheck`] and [`Self::resync`] look at the kernel anew.
+pub struct KernelEnforcer {
+    pins: Pins,
+    method: Method,
+    programs: Programs,
+    maps: Maps,
+    forwarding: Forwarding,
+    clock: JiffyClock,
+    settings: Settings,
+    mirror: Observed,
+}
+
+impl KernelEnforcer {
+    /// Takes the pins over: loads the programs, replaces those that run by them without a gap, and
+    /// frees what belonged to interfaces that are gone.
+    ///
+    /// # Errors
+    ///
+    /// When this kernel or process cannot do it, another process holds the pins, or what is pinned
+    /// is of another version. What is in force has not been touched then.
+    pub fn open(options: &Options) -> Result<Self, BpfError> {
+        let Stamp { mask, value, .. } = options.stamp;
+        if value == 0 || value & !mask != 0 {
+            return Err(BpfError::Refused(format!(
+                "stamp value {value:#x} must not be zero, and must lie within the mask {mask:#x}"
+            )));
+        }
+        let features = probe()?;
+        let best = if features.tcx { Method::Tcx } else { Method::Clsact };
+        let pins = Pins::claim(&options.pins)?;
+        let programs = Programs::load(&pins)?;
+        let maps = Maps::open(pins.paths())?;
+        let mut enforcer = Self {
+            method: options.method.unwrap_or(best),
+            settings: maps.settings()?,
+            forwarding: Forwarding::open()?,
+            clock: JiffyClock::new()?,
+            mirror: Observed::default(),
+            pins,
+            programs,
+            maps,
+        };
+        enforcer.take_settings(options.stamp)?;
+        enforcer.resync()?;
+        enforcer.replace_programs()?;
+        Ok(enforcer)
+    }
+
+    /// How programs are attached here.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The events of the kernel programs. Needs a Tokio runtime; one stream at a time.
+    pub fn events(&self) -> Result<Events, BpfError> {
+        Events::open(&self.pins)
+    }
+
+    /// Converts the time stamps of events.
+    pub fn clock(&self) -> JiffyClock {
+        self.clock
+    }
+
+    /// The claims without a grant of each port instance, the latest first, by ifindex.
+    pub fn seen(&self) -> Result<BTreeMap<u32, Vec<Seen>>, BpfError> {
+        let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
+        slots
+            .filter(|slot| slot.role() == Role::Guest)
+            .map(|slot| Ok((slot.ifindex, seen(self.clock, self.maps.sightings(slot)?))))
+            .collect()
+    }
+
+    /// The counters of an interface; `None` when it has no slot.
+    pub fn totals(&self, ifindex: u32) -> Result<Option<PortTotals>, BpfError> {
+        let interface = self.mirror.interfaces.get(&ifindex);
+        interface.map(|interface| self.maps.totals(interface.slot.id)).transpose()
+    }
+}
+
+impl Enforcer for KernelEnforcer {
+    fn observe(&mut self) -> Result<Observed, EnforceError> {
+        Ok(self.mirror.clone())
+    }
+
+    fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
+        Ok(self.carry_out(action)?)
+    }
+}
+
+/// Sightings as the core knows them.
+pub(super) fn seen(clock: JiffyClock, sightings: Vec<Sighting>) -> Vec<Seen> {
+    let seen = |sighting: Sighting| Seen {
+        instance: sighting.instance,
+        claim: sighting.claim,
+        first: clock.timestamp(sighting.first),
+        last: clock.timestamp(sighting.last),
+        count: sighting.count,
+    };
+    sightings.into_iter().map(seen).collect()
+}
+
+/// The programs that run on an interface of this slot; none on a trusted one.
+pub(super) fn programs_of(slot: &PortSlot) -> Option<[(Hook, &'static str); 2]> {
+    let [ingress, egress] = match slot.role() {
+        Role::Guest => [programs::PORT_INGRESS, programs::PORT_EGRESS],
+        Role::Uplink if slot.has(flags::TRUSTED) => return None,
+        Role::Uplink => [programs::UPLINK_INGRESS, programs::UPLINK_EGRESS],
+        Role::Bridge => [programs::BRIDGE_INGRESS, programs::BRIDGE_EGRESS],
+        Role::Vacant => return None,
+    };
+    Some([(Hook::Ingress, ingress), (Hook::Egress, egress)])
+}

@@ -1,0 +1,152 @@
+//! What the kernel holds, read anew.
+
+use std::collections::BTreeSet;
+
+use detector_common::{
+    port::{PortSlot, Role},
+    settings::{Mode, Settings},
+};
+use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
+
+use super::{KernelEnforcer, Stamp, programs_of};
+use crate::{bpf::BpfError, net::link_by_index};
+
+impl KernelEnforcer {
+    /// Reads everything anew. Slots whose interface is gone, or from which somebody has taken our
+    /// programs, are not in force: they are freed, and what belonged to them with them.
+    pub fn resync(&mut self) -> Result<(), BpfError> {
+        self.settings = self.maps.settings()?;
+        let mut mirror = Observed {
+            // Before the mode has been set for the first time, nothing is decided.
+            mode: self.mirror.mode,
+            ..Observed::default()
+        };
+        if mirror.mode.is_some() {
+            mirror.mode = Some(mode(&self.settings));
+        }
+        for (key, record) in self.maps.quarantines()? {
+            match QuarantineTarget::try_from(key) {
+                Ok(target) => {
+                    mirror.quarantines.insert(target, Quarantine::from_record(target, &record));
+                }
+                Err(error) => tracing::warn!(%error, "a quarantine is left as it is"),
+            }
+        }
+        let mut dead = BTreeSet::new();
+        for slot in self.maps.slots()? {
+            if self.is_alive(&slot)? {
+                mirror.interfaces.insert(slot.ifindex, bare(slot));
+            } else {
+                dead.insert(slot.ifindex);
+            }
+        }
+        self.mirror = mirror;
+        self.read_grants()?;
+        self.read_forwarding(None)?;
+        dead.extend(self.pins.paths().linked()?);
+        dead.retain(|ifindex| !self.mirror.interfaces.contains_key(ifindex));
+        for ifindex in dead {
+            self.release(ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether an interface is still the instance that it was, and frees its slot if not; and
+    /// which forwarding entries it has, for it loses them when it changes its bridge. Call it when
+    /// rtnetlink tells of the interface. Returns whether it had to be freed.
+    pub fn recheck(&mut self, ifindex: u32) -> Result<bool, BpfError> {
+        let Some(interface) = self.mirror.interfaces.get(&ifindex) else { return Ok(false) };
+        if self.is_alive(&interface.slot)? {
+            self.read_forwarding(Some(ifindex))?;
+            return Ok(false);
+        }
+        self.release(ifindex)?;
+        Ok(true)
+    }
+
+    /// Whether the slot's interface is the one that our programs were attached to. A trusted
+    /// interface has none, and is taken for the same while its index is in use.
+    pub(super) fn is_alive(&self, slot: &PortSlot) -> Result<bool, BpfError> {
+        let Some(programs) = programs_of(slot) else {
+            return Ok(slot.role() != Role::Vacant && link_by_index(slot.ifindex)?.is_some());
+        };
+        for (hook, program) in programs {
+            if !self.method.alive(&self.pins, slot.ifindex, hook, program)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Settings that are the daemon's to choose; mode and instance numbers stay.
+    pub(super) fn take_settings(&mut self, stamp: Stamp) -> Result<(), BpfError> {
+        let fresh = self.settings.next_instance == 0;
+        let kept = if fresh { Settings::DEFAULT } else { self.settings };
+        let settings = Settings {
+            carrier: stamp.carrier as u32,
+            stamp_mask: stamp.mask,
+            stamp_value: stamp.value,
+            hz: self.clock.hz(),
+            ..kept
+        };
+        if settings != self.settings {
+            self.maps.write_settings(settings)?;
+            self.settings = settings;
+        }
+        self.mirror.mode = (!fresh).then(|| mode(&settings));
+        Ok(())
+    }
+
+    /// Puts the programs of this build in the place of those that run.
+    pub(super) fn replace_programs(&mut self) -> Result<(), BpfError> {
+        for interface in self.mirror.interfaces.values() {
+            for (hook, program) in programs_of(&interface.slot).into_iter().flatten() {
+                let ifindex = interface.slot.ifindex;
+                self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Grants of instances that are no more are dropped.
+    fn read_grants(&mut self) -> Result<(), BpfError> {
+        for (key, grant) in self.maps.grants()? {
+            match self.instance_mut(key.ifindex, key.instance) {
+                Some(interface) => {
+                    interface.grants.insert(key, grant);
+                }
+                None => self.maps.drop_grant(key)?,
+            }
+        }
+        for (prefix, grant) in self.maps.prefixes()? {
+            let (key, _) = prefix;
+            let [ifindex, instance] = [key.ifindex, key.instance].map(u32::from_ne_bytes);
+            match self.instance_mut(ifindex, instance) {
+                Some(interface) => {
+                    interface.prefixes.insert(prefix, grant);
+                }
+                None => self.maps.drop_prefix(prefix)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn instance_mut(&mut self, ifindex: u32, instance: u32) -> Option<&mut ObservedInterface> {
+        let interface = self.mirror.interfaces.get_mut(&ifindex)?;
+        (interface.slot.instance == instance).then_some(interface)
+    }
+}
+
+/// An interface of which only the slot is known.
+pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
+    ObservedInterface {
+        slot,
+        grants: Default::default(),
+        prefixes: Default::default(),
+        forwarding: Default::default(),
+    }
+}
+
+fn mode(settings: &Settings) -> Mode {
+    if settings.enforces() { Mode::Enforce } else { Mode::Observe }
+}

@@ -1,0 +1,229 @@
+//! The pins without a daemon: what is in force, and quarantines in an emergency.
+
+use std::{collections::BTreeSet, path::Path};
+
+use detector_common::{
+    port::{PortSlot, Role, flags},
+    quarantine::Cause,
+    settings::Settings,
+};
+use detector_core::model::{Quarantine, QuarantineTarget, Seen};
+use nix::net::if_::if_indextoname;
+
+use super::{
+    BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
+    enforcer::{programs_of, seen},
+    holder,
+    maps::Maps,
+    object, schema,
+};
+
+/// Reads what is pinned, whether a daemon runs or not.
+pub struct Inspector {
+    paths: PinPaths,
+    maps: Maps,
+    clock: JiffyClock,
+}
+
+/// What is in force at a moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub settings: Settings,
+    /// By ifindex.
+    pub ports: Vec<PortView>,
+    /// By target.
+    pub quarantines: Vec<Quarantine>,
+    /// The process that holds the pins: the daemon, when one runs.
+    pub holder: Option<u32>,
+}
+
+/// An interface with a slot.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    pub slot: PortSlot,
+    /// Its name now, escaped where it is no plain text; `None` when it is not in this network
+    /// namespace.
+    pub name: Option<String>,
+    /// Whether all its programs run on it. Nothing runs on a trusted interface.
+    pub guarded: bool,
+    pub totals: PortTotals,
+    /// Claims without a grant of this instance, the latest first.
+    pub sightings: Vec<Seen>,
+}
+
+/// What a quarantine without a daemon has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether the record is new (or was there, when it was lifted).
+    pub record: bool,
+    /// Interfaces whose slot was changed. A quarantine on a VM changes none: only the daemon knows
+    /// its ports.
+    pub ports: Vec<u32>,
+}
+
+impl Inspector {
+    /// # Errors
+    ///
+    /// When nothing is pinned below `root`, or it is of another schema version.
+    pub fn open(root: &Path) -> Result<Self, BpfError> {
+        let paths = PinPaths::new(root);
+        if !paths.maps().exists() {
+            return Err(BpfError::Nothing(root.to_owned()));
+        }
+        schema::check(&paths, &schema::expected(object::bytes())?)?;
+        Ok(Self { maps: Maps::open(&paths)?, clock: JiffyClock::new()?, paths })
+    }
+
+    pub fn snapshot(&self) -> Result<Snapshot, BpfError> {
+        let mut slots = self.maps.slots()?;
+        slots.sort_unstable_by_key(|slot| slot.ifindex);
+        Ok(Snapshot {
+            settings: self.maps.settings()?,
+            ports: slots.into_iter().map(|slot| self.view(slot)).collect::<Result<_, _>>()?,
+            quarantines: self.quarantines()?,
+            holder: holder(self.paths.root()),
+        })
+    }
+
+    /// The quarantines on record, by target. Entries of a scope that is unknown are left out.
+    pub fn quarantines(&self) -> Result<Vec<Quarantine>, BpfError> {
+        let mut quarantines: Vec<_> = self
+            .maps
+            .quarantines()?
+            .into_iter()
+            .filter_map(|(key, record)| {
+                let target = QuarantineTarget::try_from(key).ok()?;
+                Some(Quarantine::from_record(target, &record))
+            })
+            .collect();
+        quarantines.sort_unstable_by_key(|quarantine| quarantine.target);
+        Ok(quarantines)
+    }
+
+    fn view(&self, slot: PortSlot) -> Result<PortView, BpfError> {
+        let name = if_indextoname(slot.ifindex).ok();
+        let mut guarded = name.is_some();
+        for (hook, program) in programs_of(&slot).into_iter().flatten() {
+            guarded &= attach::tcx_alive(&self.paths, slot.ifindex, hook)?
+                || attach::clsact_alive(slot.ifindex, hook, program)?;
+        }
+        Ok(PortView {
+            name: name.map(|name| name.to_bytes().escape_ascii().to_string()),
+            guarded,
+            totals: self.maps.totals(slot.id)?,
+            sightings: seen(self.clock, self.maps.sightings(&slot)?),
+            slot,
+        })
+    }
+}
+
+impl Inspector {
+    /// Records a quarantine on the pins themselves and isolates its ports, when no daemon runs. A
+    /// VM's ports are only known to the daemon: they are isolated when it runs again.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Locked`] when a daemon runs; when a port's instance is not in force.
+    pub fn put_quarantine(root: &Path, quarantine: &Quarantine) -> Result<Applied, BpfError> {
+        let mut pinned = Pinned::claim(root)?;
+        let covered = pinned.covered(quarantine.target)?;
+        if let QuarantineTarget::Port { ifindex, instance } = quarantine.target
+            && covered.is_empty()
+        {
+            return Err(BpfError::Refused(format!(
+                "interface {ifindex} has no instance {instance} in force: `detector port list` shows \
+                 which there are"
+            )));
+        }
+        let key = quarantine.target.into();
+        let record = !pinned.maps.quarantines()?.contains_key(&key);
+        pinned.maps.put_quarantine(key, quarantine.record())?;
+        let isolated = match quarantine.cause {
+            Cause::Verdict => flags::ISOLATED,
+            Cause::Operator => flags::ISOLATED | flags::ISOLATED_BY_OPERATOR,
+        };
+        let ports = pinned.change(covered, |slot| slot.flags |= isolated)?;
+        Ok(Applied { record, ports })
+    }
+
+    /// Removes a record on the pins themselves, when no daemon runs. Its ports become mute and not
+    /// granted.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Locked`] when a daemon runs.
+    pub fn lift_quarantine(root: &Path, target: QuarantineTarget) -> Result<Applied, BpfError> {
+        let mut pinned = Pinned::claim(root)?;
+        let key = target.into();
+        let mut records = pinned.maps.quarantines()?;
+        let record = records.remove(&key).is_some();
+        pinned.maps.lift_quarantine(key)?;
+        let mut covered = pinned.covered(target)?;
+        for other in records.into_keys().filter_map(|key| QuarantineTarget::try_from(key).ok()) {
+            let still: BTreeSet<_> =
+                pinned.covered(other)?.iter().map(|slot| slot.ifindex).collect();
+            covered.retain(|slot| !still.contains(&slot.ifindex));
+        }
+        let lifted = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
+        let ports = pinned.change(covered, |slot| {
+            if slot.has(lifted) {
+                slot.flags &= !(lifted | flags::GRANTED);
+            }
+        })?;
+        Ok(Applied { record, ports })
+    }
+}
+
+/// The maps, held against everybody else.
+struct Pinned {
+    maps: Maps,
+    _pins: Pins,
+}
+
+impl Pinned {
+    fn claim(root: &Path) -> Result<Self, BpfError> {
+        let pins = Pins::claim_existing(root)?;
+        schema::check(pins.paths(), &schema::expected(object::bytes())?)?;
+        Ok(Self { maps: Maps::open(pins.paths())?, _pins: pins })
+    }
+
+    /// The guest ports that a quarantine is on, as far as the kernel's maps say.
+    fn covered(&self, target: QuarantineTarget) -> Result<Vec<PortSlot>, BpfError> {
+        let mut slots = self.maps.slots()?;
+        slots.retain(|slot| slot.role() == Role::Guest);
+        match target {
+            QuarantineTarget::Port { ifindex, instance } => {
+                slots.retain(|slot| (slot.ifindex, slot.instance) == (ifindex, instance));
+            }
+            QuarantineTarget::Mac(mac) => {
+                let grants = self.maps.grants()?;
+                let has = |slot: &PortSlot| {
+                    grants.keys().any(|key| {
+                        (key.ifindex, key.instance, key.mac) == (slot.ifindex, slot.instance, mac)
+                    })
+                };
+                slots.retain(|slot| slot.mac == mac || has(slot));
+            }
+            QuarantineTarget::Vm(_) => slots.clear(),
+        }
+        Ok(slots)
+    }
+
+    /// Writes what `change` makes of the slots; returns those that it has changed.
+    fn change(
+        &mut self,
+        slots: Vec<PortSlot>,
+        change: impl Fn(&mut PortSlot),
+    ) -> Result<Vec<u32>, BpfError> {
+        let mut changed = Vec::new();
+        for old in slots {
+            let mut new = old;
+            change(&mut new);
+            if new != old {
+                self.maps.write_slot(new)?;
+                changed.push(new.ifindex);
+            }
+        }
+        Ok(changed)
+    }
+}

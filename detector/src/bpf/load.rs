@@ -1,0 +1,77 @@
+//! Loads the kernel programs over the pinned maps.
+
+use std::os::fd::BorrowedFd;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{ProgramError, ProgramFd, SchedClassifier},
+};
+use detector_common::maps::programs;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::{BpfError, Pins, object, schema};
+
+/// The programs, loaded. Those that are attached run on when this value is gone.
+#[derive(Debug)]
+pub(super) struct Programs {
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads all programs. Maps that are pinned are taken over, the others are made and pinned.
+    ///
+    /// # Errors
+    ///
+    /// When a pinned map is of another shape, before anything is touched; when the kernel refuses a
+    /// program, with the end of what its verifier says.
+    pub(super) fn load(pins: &Pins) -> Result<Self, BpfError> {
+        let object = object::bytes();
+        schema::check(pins.paths(), &schema::expected(object)?)?;
+        // Kernels before 5.11 count map memory against this limit. Where it cannot be raised, it
+        // either does not matter or creating a map says so.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        let mut ebpf = EbpfLoader::new()
+            .default_map_pin_directory(pins.paths().maps())
+            .load(object)
+            .map_err(BpfError::failed("create the maps"))?;
+        for name in programs::ALL {
+            classifier(&mut ebpf, name)?.load().map_err(|error| refused(name, error))?;
+        }
+        Ok(Self { ebpf })
+    }
+
+    /// A loaded program by its name in [`programs`].
+    pub(super) fn get(&mut self, name: &str) -> Result<&mut SchedClassifier, BpfError> {
+        classifier(&mut self.ebpf, name)
+    }
+
+    pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {
+        self.get(name)?.fd().map_err(BpfError::failed(format!("use the program {name}")))
+    }
+}
+
+/// A borrowed descriptor of a loaded program.
+pub(super) fn borrowed(fd: &ProgramFd) -> BorrowedFd<'_> {
+    std::os::fd::AsFd::as_fd(fd)
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, BpfError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| {
+        BpfError::Refused(format!(
+            "the kernel object has no program {name}: it is of another build"
+        ))
+    })?;
+    program.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+fn refused(name: &str, error: ProgramError) -> BpfError {
+    const TAIL_LINES: usize = 12;
+    if let ProgramError::LoadError { io_error, verifier_log } = &error {
+        let log = verifier_log.to_string();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+        let what = format!("load the program {name}; the verifier's last words are:\n{tail}\n");
+        return BpfError::failed(what)(std::io::Error::from(io_error.kind()));
+    }
+    BpfError::failed(format!("load the program {name}"))(error)
+}

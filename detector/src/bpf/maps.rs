@@ -1,0 +1,292 @@
+//! Typed access to the pinned maps.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{
+    Array, HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+    lpm_trie::Key,
+};
+use detector_common::{
+    counters::{Budget, PortCounters, Sighting},
+    maps::{self, MAX_GRANTS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS, SIGHTINGS_PER_PORT},
+    port::{Grant, GrantKey, PortSlot, PrefixKey},
+    quarantine::{QuarantineKey, QuarantineRecord},
+    reason::Reason,
+    settings::Settings,
+};
+
+use super::{BpfError, PinPaths, pod::Pod};
+
+/// The pinned maps, but for the events.
+pub(super) struct Maps {
+    settings: Array<MapData, Pod<Settings>>,
+    ports: Array<MapData, Pod<PortSlot>>,
+    overflow: BpfHashMap<MapData, u32, Pod<PortSlot>>,
+    grants: BpfHashMap<MapData, Pod<GrantKey>, Pod<Grant>>,
+    prefixes: LpmTrie<MapData, Pod<PrefixKey>, Pod<Grant>>,
+    quarantine: BpfHashMap<MapData, Pod<QuarantineKey>, Pod<QuarantineRecord>>,
+    sightings: Array<MapData, Pod<Sighting>>,
+    budgets: Array<MapData, Pod<Budget>>,
+    counters: PerCpuArray<MapData, Pod<PortCounters>>,
+}
+
+/// The counters of a port, added up over the CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortTotals {
+    /// Frames from the port's side; only reasons that have occurred.
+    pub from: BTreeMap<Reason, u64>,
+    /// Frames towards the port's side.
+    pub to: BTreeMap<Reason, u64>,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Events that the port's budget held back.
+    pub events_held: u64,
+}
+
+/// An entry of `PREFIXES`, with the length of its address prefix.
+pub(super) type Prefix = (PrefixKey, u8);
+
+/// Opens a pinned map.
+pub(super) fn open<T>(paths: &PinPaths, name: &str) -> Result<T, BpfError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let path = paths.map(name);
+    MapData::from_pin(&path)
+        .and_then(Map::from_map_data)
+        .and_then(T::try_from)
+        .map_err(BpfError::failed(format!("open the pinned map {}", path.display())))
+}
+
+impl Maps {
+    pub(super) fn open(paths: &PinPaths) -> Result<Self, BpfError> {
+        Ok(Self {
+            settings: open(paths, maps::SETTINGS)?,
+            ports: open(paths, maps::PORTS)?,
+            overflow: open(paths, maps::PORT_OVERFLOW)?,
+            grants: open(paths, maps::GRANTS)?,
+            prefixes: open(paths, maps::PREFIXES)?,
+            quarantine: open(paths, maps::QUARANTINE)?,
+            sightings: open(paths, maps::SIGHTINGS)?,
+            budgets: open(paths, maps::BUDGETS)?,
+            counters: open(paths, maps::COUNTERS)?,
+        })
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, BpfError> {
+        self.settings
+            .get(&0, 0)
+            .map(|Pod(settings)| settings)
+            .map_err(failed("read", maps::SETTINGS))
+    }
+
+    pub(super) fn write_settings(&mut self, settings: Settings) -> Result<(), BpfError> {
+        self.settings.set(0, Pod(settings), 0).map_err(failed("write", maps::SETTINGS))
+    }
+
+    /// Every slot that is not vacant, wherever it is.
+    pub(super) fn slots(&self) -> Result<Vec<PortSlot>, BpfError> {
+        let mut slots = Vec::new();
+        for slot in self.ports.iter() {
+            let Pod(slot) = slot.map_err(failed("read", maps::PORTS))?;
+            if slot.ifindex != 0 {
+                slots.push(slot);
+            }
+        }
+        let overflow = entries(self.overflow.iter(), maps::MAX_PORTS, maps::PORT_OVERFLOW)?;
+        slots.extend(overflow.into_iter().map(|(_, Pod(slot))| slot));
+        Ok(slots)
+    }
+
+    /// Writes the slot of an interface, beside another one's where they share a place.
+    pub(super) fn write_slot(&mut self, slot: PortSlot) -> Result<(), BpfError> {
+        let place = slot.ifindex % PORT_SLOTS;
+        let Pod(there) = self.ports.get(&place, 0).map_err(failed("read", maps::PORTS))?;
+        // One that lives in the overflow stays there: two slots for one interface would be a
+        // verdict and its opposite.
+        let overflows = there.ifindex != slot.ifindex
+            && (there.ifindex != 0 || present(self.overflow.get(&slot.ifindex, 0))?);
+        if overflows {
+            return self
+                .overflow
+                .insert(slot.ifindex, Pod(slot), 0)
+                .map_err(failed("write", maps::PORT_OVERFLOW));
+        }
+        self.ports.set(place, Pod(slot), 0).map_err(failed("write", maps::PORTS))
+    }
+
+    /// Vacates the slot of an interface, if it has one.
+    pub(super) fn clear_slot(&mut self, ifindex: u32) -> Result<(), BpfError> {
+        let place = ifindex % PORT_SLOTS;
+        let Pod(there) = self.ports.get(&place, 0).map_err(failed("read", maps::PORTS))?;
+        if there.ifindex == ifindex {
+            let vacant = Pod(PortSlot::VACANT);
+            self.ports.set(place, vacant, 0).map_err(failed("write", maps::PORTS))?;
+        }
+        gone(self.overflow.remove(&ifindex)).map_err(failed("write", maps::PORT_OVERFLOW))
+    }
+
+    pub(super) fn grants(&self) -> Result<BTreeMap<GrantKey, Grant>, BpfError> {
+        let all = entries(self.grants.iter(), MAX_GRANTS, maps::GRANTS)?;
+        Ok(all.into_iter().map(|(Pod(key), Pod(grant))| (key, grant)).collect())
+    }
+
+    pub(super) fn put_grant(&mut self, key: GrantKey, grant: Grant) -> Result<(), BpfError> {
+        self.grants.insert(Pod(key), Pod(grant), 0).map_err(failed("write", maps::GRANTS))
+    }
+
+    pub(super) fn drop_grant(&mut self, key: GrantKey) -> Result<(), BpfError> {
+        gone(self.grants.remove(&Pod(key))).map_err(failed("write", maps::GRANTS))
+    }
+
+    pub(super) fn prefixes(&self) -> Result<BTreeMap<Prefix, Grant>, BpfError> {
+        let all = entries(self.prefixes.iter(), MAX_PREFIXES, maps::PREFIXES)?;
+        let read = |(key, Pod(grant)): (Key<Pod<PrefixKey>>, Pod<Grant>)| {
+            let address_bits = key.prefix_len().saturating_sub(PrefixKey::SCOPE_BITS);
+            let Pod(data) = key.data();
+            ((data, u8::try_from(address_bits).unwrap_or(u8::MAX)), grant)
+        };
+        Ok(all.into_iter().map(read).collect())
+    }
+
+    pub(super) fn put_prefix(&mut self, prefix: Prefix, grant: Grant) -> Result<(), BpfError> {
+        self.prefixes
+            .insert(&trie_key(prefix), Pod(grant), 0)
+            .map_err(failed("write", maps::PREFIXES))
+    }
+
+    pub(super) fn drop_prefix(&mut self, prefix: Prefix) -> Result<(), BpfError> {
+        gone(self.prefixes.remove(&trie_key(prefix))).map_err(failed("write", maps::PREFIXES))
+    }
+
+    pub(super) fn quarantines(
+        &self,
+    ) -> Result<BTreeMap<QuarantineKey, QuarantineRecord>, BpfError> {
+        let all = entries(self.quarantine.iter(), MAX_QUARANTINES, maps::QUARANTINE)?;
+        Ok(all.into_iter().map(|(Pod(key), Pod(record))| (key, record)).collect())
+    }
+
+    pub(super) fn put_quarantine(
+        &mut self,
+        key: QuarantineKey,
+        record: QuarantineRecord,
+    ) -> Result<(), BpfError> {
+        self.quarantine.insert(Pod(key), Pod(record), 0).map_err(failed("write", maps::QUARANTINE))
+    }
+
+    pub(super) fn lift_quarantine(&mut self, key: QuarantineKey) -> Result<(), BpfError> {
+        gone(self.quarantine.remove(&Pod(key))).map_err(failed("write", maps::QUARANTINE))
+    }
+
+    /// The sightings of a port instance, the latest first.
+    pub(super) fn sightings(&self, slot: &PortSlot) -> Result<Vec<Sighting>, BpfError> {
+        let mut found = Vec::new();
+        for index in sighting_indices(slot.id) {
+            let Pod(sighting) =
+                self.sightings.get(&index, 0).map_err(failed("read", maps::SIGHTINGS))?;
+            if sighting.instance == slot.instance && sighting.count > 0 {
+                found.push(sighting);
+            }
+        }
+        found.sort_by_key(|sighting| std::cmp::Reverse(sighting.last));
+        Ok(found)
+    }
+
+    pub(super) fn totals(&self, id: u16) -> Result<PortTotals, BpfError> {
+        let each_cpu =
+            self.counters.get(&u32::from(id), 0).map_err(failed("read", maps::COUNTERS))?;
+        let mut totals = PortTotals::default();
+        for Pod(cpu) in each_cpu.iter() {
+            for &reason in Reason::ALL {
+                add(&mut totals.from, reason, cpu.from[reason as usize]);
+                add(&mut totals.to, reason, cpu.to[reason as usize]);
+            }
+            totals.events_lost += cpu.events_lost;
+            totals.events_held += cpu.events_held;
+        }
+        Ok(totals)
+    }
+
+    /// Forgets what a former port with this id has left: counters, sightings, budget.
+    pub(super) fn clear_traces(&mut self, id: u16) -> Result<(), BpfError> {
+        for index in sighting_indices(id) {
+            self.sightings
+                .set(index, Pod(NO_SIGHTING), 0)
+                .map_err(failed("write", maps::SIGHTINGS))?;
+        }
+        let index = u32::from(id);
+        self.budgets
+            .set(index, Pod(Budget::default()), 0)
+            .map_err(failed("write", maps::BUDGETS))?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, e)| BpfError::failed("count the CPUs")(e))?;
+        let zero = PerCpuValues::try_from(vec![Pod(PortCounters::ZERO); cpus])
+            .map_err(BpfError::failed("clear counters"))?;
+        self.counters.set(index, zero, 0).map_err(failed("write", maps::COUNTERS))
+    }
+}
+
+const NO_SIGHTING: Sighting = Sighting {
+    first: 0,
+    last: 0,
+    count: 0,
+    instance: 0,
+    claim: detector_common::claim::ClaimRecord {
+        address: [0; 16],
+        mac: detector_common::addr::Mac::ZERO,
+        vlan: 0,
+        ethertype: 0,
+        family: 0,
+        reason: 0,
+    },
+};
+
+fn sighting_indices(id: u16) -> std::ops::Range<u32> {
+    let first = u32::from(id) * SIGHTINGS_PER_PORT;
+    first..first + SIGHTINGS_PER_PORT
+}
+
+fn trie_key((key, address_bits): Prefix) -> Key<Pod<PrefixKey>> {
+    Key::new(PrefixKey::SCOPE_BITS + u32::from(address_bits), Pod(key))
+}
+
+fn add(counts: &mut BTreeMap<Reason, u64>, reason: Reason, count: u64) {
+    if count > 0 {
+        *counts.entry(reason).or_default() += count;
+    }
+}
+
+/// Every entry of a map. Another process may change it meanwhile: what is gone by then is left out.
+/// A walk starts anew when the entry that it stands on is removed, so it has a bound; an entry may
+/// come twice.
+fn entries<K, V>(
+    walk: impl Iterator<Item = Result<(K, V), MapError>>,
+    most: u32,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, BpfError> {
+    walk.take(2 * most as usize).collect::<Result<_, _>>().map_err(failed("read", name))
+}
+
+fn present<T>(result: Result<T, MapError>) -> Result<bool, BpfError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(error) => Err(failed("read", maps::PORT_OVERFLOW)(error)),
+    }
+}
+
+/// Removing what is not there is done already.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn failed(verb: &str, name: &str) -> impl FnOnce(MapError) -> BpfError {
+    BpfError::failed(format!("{verb} the map {name}"))
+}

@@ -1,0 +1,264 @@
+//! Where maps and links are pinned, and who may change them.
+
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use detector_common::maps::SCHEMA_VERSION;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::BpfError;
+
+/// A place on an interface where a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+
+impl Hook {
+    pub const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// The layout of a pin directory: `<root>/<schema version>/{maps,links}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinPaths {
+    root: PathBuf,
+    version: PathBuf,
+}
+
+impl PinPaths {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), version: root.join(SCHEMA_VERSION.to_string()) }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of this schema version.
+    pub fn version(&self) -> &Path {
+        &self.version
+    }
+
+    pub fn maps(&self) -> PathBuf {
+        self.version.join("maps")
+    }
+
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    pub fn links(&self) -> PathBuf {
+        self.version.join("links")
+    }
+
+    pub fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
+        self.links().join(format!("{ifindex}-{}", hook.as_str()))
+    }
+
+    /// The interfaces that links are pinned for, whether they live or not.
+    pub(super) fn linked(&self) -> Result<Vec<u32>, BpfError> {
+        let list = || -> io::Result<Vec<u32>> {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(self.links())? {
+                let name = entry?.file_name();
+                let ifindex = name.to_str().and_then(|n| n.split_once('-')?.0.parse::<u32>().ok());
+                found.extend(ifindex);
+            }
+            found.sort_unstable();
+            found.dedup();
+            Ok(found)
+        };
+        list().map_err(BpfError::failed(format!("list {}", self.links().display())))
+    }
+}
+
+/// A pin directory that nobody else may change while this value lives. What mutates the pins asks
+/// for one.
+#[derive(Debug)]
+pub struct Pins {
+    paths: PinPaths,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Makes the directory where there is none, and claims it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not on a BPF file system, when another process holds it, or when it holds the
+    /// pins of another schema version. Nothing that is pinned has been touched then.
+    pub fn claim(root: &Path) -> Result<Self, BpfError> {
+        on_bpffs(root)?;
+        make(root)?;
+        Self::lock(root)
+    }
+
+    /// Claims a directory that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::claim`], and when nothing is pinned there.
+    pub fn claim_existing(root: &Path) -> Result<Self, BpfError> {
+        if !PinPaths::new(root).maps().exists() {
+            return Err(BpfError::Nothing(root.to_owned()));
+        }
+        on_bpffs(root)?;
+        Self::lock(root)
+    }
+
+    pub fn paths(&self) -> &PinPaths {
+        &self.paths
+    }
+
+    fn lock(root: &Path) -> Result<Self, BpfError> {
+        let directory = open(root)?;
+        let lock = match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let holder = holder(root).map_or_else(|| "another".into(), |pid| pid.to_string());
+                return Err(BpfError::Locked { root: root.to_owned(), holder });
+            }
+            Err((_, errno)) => {
+                return Err(BpfError::failed(format!("lock {}", root.display()))(errno));
+            }
+        };
+        let paths = PinPaths::new(root);
+        refuse_other_versions(&paths)?;
+        for directory in [paths.version(), &paths.maps(), &paths.links()] {
+            make(directory)?;
+        }
+        Ok(Self { paths, _lock: lock })
+    }
+}
+
+/// The process that holds the pins, when one does. The lock is a flock(2) on the directory, which
+/// ends with its holder; the kernel says who that is.
+pub fn holder(root: &Path) -> Option<u32> {
+    let meta = fs::metadata(root).ok()?;
+    let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+    find_holder(&fs::read_to_string("/proc/locks").ok()?, &place)
+}
+
+/// Lines read `1: FLOCK ADVISORY WRITE 4242 00:27:1234 0 EOF`; one that waits has `->` second.
+fn find_holder(locks: &str, place: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        match fields[..] {
+            [_, "FLOCK", _, "WRITE", pid, at, ..] if at == place => pid.parse().ok(),
+            _ => None,
+        }
+    })
+}
+
+/// The nearest directory that exists decides, for the rest is made in it.
+fn on_bpffs(root: &Path) -> Result<(), BpfError> {
+    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let found = statfs(existing)
+        .map_err(BpfError::failed(format!("look at the file system of {}", existing.display())))?;
+    if found.filesystem_type() == BPF_FS_MAGIC {
+        Ok(())
+    } else {
+        Err(BpfError::NotBpffs(root.to_owned()))
+    }
+}
+
+/// Makes a directory that is ours alone.
+fn make(path: &Path) -> Result<(), BpfError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700)))
+        .map_err(BpfError::failed(format!("make the directory {}", path.display())))
+}
+
+fn open(path: &Path) -> Result<File, BpfError> {
+    File::open(path).map_err(BpfError::failed(format!("open {}", path.display())))
+}
+
+fn refuse_other_versions(paths: &PinPaths) -> Result<(), BpfError> {
+    let read = fs::read_dir(paths.root())
+        .map_err(BpfError::failed(format!("list {}", paths.root().display())))?;
+    for entry in read.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let version = name.to_str().and_then(|name| name.parse::<u32>().ok());
+        if version.is_some_and(|version| version != SCHEMA_VERSION) {
+            let found = entry.path().display().to_string();
+            return Err(BpfError::OtherSchema { found, ours: SCHEMA_VERSION });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::enforcer::testing::PinRoot;
+
+    #[test]
+    fn the_kernel_names_the_holder() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 12495 00:27:23915 0 EOF\n\
+                     2: FLOCK  ADVISORY  READ 77 00:27:23916 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 78 00:27:23916 0 EOF\n\
+                     3: POSIX  ADVISORY  WRITE 79 00:27:23917 0 EOF\n";
+        let cases = [
+            ("00:27:23915", Some(12495)),
+            ("00:27:23916", None),
+            ("00:27:23917", None),
+            ("00:27:2391", None),
+        ];
+        for (place, pid) in cases {
+            assert_eq!(find_holder(locks, place), pid, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_second_one_is_refused_and_told_by_whom() {
+        let root = PinRoot::new();
+        let first = Pins::claim(root.path()).unwrap();
+        assert_eq!(holder(root.path()), Some(std::process::id()));
+        let error = Pins::claim(root.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        let mode = fs::metadata(root.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        drop(first);
+        assert_eq!(holder(root.path()), None);
+        Pins::claim(root.path()).unwrap();
+    }
+
+    #[test]
+    fn another_schema_version_is_refused_untouched() {
+        let root = PinRoot::new();
+        let other = root.path().join("4000000000");
+        DirBuilder::new().recursive(true).create(&other).unwrap();
+        let error = Pins::claim(root.path()).unwrap_err().to_string();
+        assert!(error.contains(&*other.to_string_lossy()), "{error}");
+        assert!(other.exists() && !PinPaths::new(root.path()).version().exists());
+    }
+
+    #[test]
+    fn only_a_bpf_file_system_will_do() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = Pins::claim(&elsewhere.path().join("pins")).unwrap_err().to_string();
+        assert!(error.contains("mount -t bpf"), "{error}");
+        let error = Pins::claim_existing(elsewhere.path()).unwrap_err().to_string();
+        assert!(error.contains("nothing is pinned"), "{error}");
+    }
+}
