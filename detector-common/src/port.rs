@@ -53,6 +53,9 @@ pub mod flags {
     pub const DHCP_SERVER: u32 = 1 << 7;
     /// The NIC may send router advertisements and redirects.
     pub const ROUTER: u32 = 1 << 8;
+    /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
+    /// daemon to know it by; no program looks at it.
+    pub const TRUSTED: u32 = 1 << 9;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

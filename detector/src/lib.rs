@@ -3,9 +3,13 @@
 //! The library is for this workspace: the binary, the tests and the benchmarks. What the daemon
 //! decides is in `detector-core`; here is what fetches the inputs and carries out the actions.
 
+pub mod api;
 pub mod bpf;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod enforcer;
+pub mod findings;
 pub mod inventory;
 pub mod net;
 pub mod registry;

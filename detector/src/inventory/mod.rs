@@ -1,1 +1,100 @@
 //! Where the VMs of this host are known from.
+//!
+//! A source is whatever sends [`SourceEvent`]s: [`LibvirtSource`] from a thread of its own,
+//! [`file::read`] whenever the daemon asks. What several sources say is merged where decisions are
+//! made.
+
+pub mod file;
+mod libvirt;
+mod nic;
+pub mod xml;
+
+use std::collections::BTreeMap;
+
+use detector_common::addr::Mac;
+use detector_core::model::{Health, NicSettings, Rejected, Source, Timestamp, Vm};
+use uuid::Uuid;
+
+pub use libvirt::LibvirtSource;
+
+/// What a source has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceEvent {
+    /// Name of the source: the URI of libvirt, the path of a file.
+    pub source: String,
+    pub update: Update,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Everything it knows. The source answers (again).
+    Snapshot { vms: Vec<Vm>, overlays: BTreeMap<Mac, NicSettings>, refused: Vec<Refused> },
+    /// One VM is there, or is different.
+    Changed(Vm),
+    /// One VM is no longer defined.
+    Gone(Uuid),
+    /// One VM cannot be understood; what was known of it stays.
+    Refused(Refused),
+    /// The source does not answer; what it said stays.
+    Lost { why: String },
+}
+
+/// A VM or entry that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which VM, where that much is known.
+    pub vm: Option<Uuid>,
+    pub rejected: Rejected,
+}
+
+impl Update {
+    /// Brings what is known of a source up to date.
+    pub fn apply(self, source: &mut Source, now: Timestamp) {
+        match self {
+            Self::Snapshot { vms, overlays, refused } => {
+                let mut before = std::mem::take(&mut source.vms);
+                source.vms = vms.into_iter().map(|vm| (vm.uuid, vm)).collect();
+                for vm in refused.iter().filter_map(|refused| refused.vm) {
+                    if let Some(known) = before.remove(&vm) {
+                        source.vms.entry(vm).or_insert(known);
+                    }
+                }
+                source.overlays = overlays;
+                source.rejected = refused.into_iter().map(|refused| refused.rejected).collect();
+                source.health = Health::Healthy;
+            }
+            Self::Changed(vm) => {
+                forget_refusal(source, vm.uuid);
+                source.vms.insert(vm.uuid, vm);
+            }
+            Self::Gone(uuid) => {
+                forget_refusal(source, uuid);
+                source.vms.remove(&uuid);
+            }
+            Self::Refused(Refused { rejected, .. }) => {
+                source.rejected.retain(|other| other.place != rejected.place);
+                source.rejected.push(rejected);
+            }
+            Self::Lost { why } => {
+                let since = match source.health {
+                    Health::Lost { since, .. } => since,
+                    Health::Healthy => now,
+                };
+                source.health = Health::Lost { since, why };
+            }
+        }
+    }
+}
+
+/// The place of a refusal that concerns one VM of a manager ends with its UUID.
+fn place_of(source: &str, vm: Uuid) -> String {
+    format!("{source}, domain {vm}")
+}
+
+fn forget_refusal(source: &mut Source, vm: Uuid) {
+    let end = place_of("", vm);
+    source.rejected.retain(|rejected| !rejected.place.ends_with(&end));
+}
+
+#[cfg(test)]
+mod tests;

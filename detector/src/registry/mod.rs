@@ -1,1 +1,18 @@
 //! Templates and what images descend from.
+//!
+//! [`Manifests`] reads what an administrator has approved; [`Gatherer`] reads what a VM boots
+//! from. Images are hostile: of their contents nothing but one header of bounded size is ever
+//! interpreted.
+
+mod chain;
+mod digest;
+mod evidence;
+mod manifest;
+mod open;
+mod qcow2;
+
+pub use chain::{ChainError, Format, MAX_LAYERS};
+pub use evidence::Gatherer;
+pub use manifest::Manifests;
+pub use open::OpenError;
+pub use qcow2::{Backing, Header, HeaderError};

@@ -49,11 +49,25 @@ pub struct Nic {
     pub router: bool,
 }
 
+/// What an administrator adds to a NIC that another source lists. What both sources state is
+/// granted at the strictest; what is `None` or empty here is left to the other source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicSettings {
+    pub addresses: Vec<IpNet>,
+    pub rule: Option<AddressRule>,
+    /// VLAN ids granted; 0 is untagged.
+    pub vlans: Option<Vec<u16>>,
+    pub dhcp_server: Option<bool>,
+    pub router: Option<bool>,
+}
+
 /// Something a VM can boot from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Medium {
     pub role: MediumRole,
     pub source: MediumSource,
+    /// How the hypervisor reads it (`qcow2`, `raw`), as its manager says; `None` when nobody says.
+    pub format: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

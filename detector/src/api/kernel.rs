@@ -1,0 +1,147 @@
+//! From what the kernel holds to what replies show; used with the daemon and without it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use detector_common::{
+    addr::Mac,
+    claim::{ClaimRecord, Family},
+    counters::PortCounters,
+    port::{PortSlot, PrefixKey, Role, flags},
+    reason::Reason,
+};
+use detector_core::model::ObservedInterface;
+
+use super::view::{CountersView, IdentityView, PortState, SightingView};
+
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Vacant => "vacant",
+        Role::Guest => "guest",
+        Role::Uplink => "uplink",
+        Role::Bridge => "bridge",
+    }
+}
+
+/// What a slot says of its port.
+pub fn state(slot: &PortSlot) -> PortState {
+    if slot.role() != Role::Guest {
+        PortState::Gate
+    } else if slot.has(flags::ISOLATED) || slot.has(flags::ISOLATED_BY_OPERATOR) {
+        PortState::Isolated
+    } else if slot.has(flags::GRANTED) {
+        PortState::Granted
+    } else {
+        PortState::Pending
+    }
+}
+
+/// The identities that are granted to an interface, sorted.
+pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
+    let slot = &interface.slot;
+    let mut identities: Vec<IdentityView> = Vec::new();
+    let mut of = |mac: Mac, vlan: u16, bits: u32, addresses: Vec<String>| {
+        let mac = mac.to_string();
+        let at = match identities.iter().position(|i| i.mac == mac && i.vlan == vlan) {
+            Some(at) => at,
+            None => {
+                identities.push(IdentityView {
+                    mac,
+                    vlan,
+                    addresses: Vec::new(),
+                    dhcp_server: false,
+                    router: false,
+                });
+                identities.len() - 1
+            }
+        };
+        let identity = &mut identities[at];
+        identity.addresses.extend(addresses);
+        identity.dhcp_server |= bits & flags::DHCP_SERVER != 0;
+        identity.router |= bits & flags::ROUTER != 0;
+    };
+    if slot.has(flags::GRANTED) && slot.mac != Mac::ZERO {
+        let mut addresses = Vec::new();
+        if slot.has(flags::V4) {
+            addresses.push(inline(&slot.v4, &slot.v4_mask, "any-v4", &Ipv4Addr::from(slot.v4)));
+        }
+        if slot.has(flags::V6) {
+            addresses.push(inline(&slot.v6, &slot.v6_mask, "any-v6", &Ipv6Addr::from(slot.v6)));
+        }
+        of(slot.mac, slot.vlan, slot.flags, addresses);
+    }
+    for (key, grant) in &interface.grants {
+        let addresses = if key.address == [0; 16] {
+            let any = [(flags::V4, "any-v4"), (flags::V6, "any-v6")];
+            any.iter().filter(|(flag, _)| grant.flags & flag != 0).map(|(_, n)| (*n).into()).collect()
+        } else {
+            vec![address(key.address)]
+        };
+        of(key.mac, key.vlan, grant.flags, addresses);
+    }
+    for ((key, length), grant) in &interface.prefixes {
+        let PrefixKey { mac, vlan, address: bytes, .. } = key;
+        let mapped = Ipv6Addr::from(*bytes).to_ipv4_mapped();
+        let length = if mapped.is_some() { length.saturating_sub(96) } else { *length };
+        let text = format!("{}/{length}", address(*bytes));
+        // As the kernel programs do: the key is compared as bytes, the number is little-endian.
+        of(*mac, u16::from_le_bytes(*vlan), grant.flags, vec![text]);
+    }
+    for identity in &mut identities {
+        identity.addresses.sort();
+    }
+    identities.sort();
+    identities
+}
+
+/// The frames of a port, without the reasons that have none.
+pub fn counters(counters: &PortCounters) -> CountersView {
+    let by_reason = |counts: &[u64]| {
+        let named = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        named
+            .map(|(code, count)| {
+                let known = u8::try_from(code).ok().and_then(Reason::from_code);
+                let name = known.map_or_else(|| format!("reason-{code}"), |r| r.as_str().to_owned());
+                (name, *count)
+            })
+            .collect()
+    };
+    CountersView {
+        from: by_reason(&counters.from),
+        to: by_reason(&counters.to),
+        events_lost: counters.events_lost,
+        events_held: counters.events_held,
+    }
+}
+
+/// A claim that was seen without a grant; the caller adds when.
+pub fn sighting(claim: &ClaimRecord, count: u64) -> SightingView {
+    let reason = Reason::from_code(claim.reason);
+    SightingView {
+        mac: claim.mac.to_string(),
+        vlan: claim.vlan,
+        ethertype: format!("{:#06x}", claim.ethertype),
+        address: match Family::from_code(claim.family) {
+            Family::None => None,
+            Family::V4 | Family::V6 => Some(address(claim.address)),
+        },
+        reason: reason.map_or_else(|| format!("reason-{}", claim.reason), |r| r.as_str().to_owned()),
+        describe: reason.map_or("", Reason::describe).to_owned(),
+        first: None,
+        last: None,
+        count,
+    }
+}
+
+fn address(bytes: [u8; 16]) -> String {
+    let address = Ipv6Addr::from(bytes);
+    address.to_ipv4_mapped().map_or_else(|| address.to_string(), |v4| v4.to_string())
+}
+
+fn inline(address: &[u8], mask: &[u8], any: &str, text: &dyn std::fmt::Display) -> String {
+    let length: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+    match length as usize {
+        0 => any.to_owned(),
+        all if all == address.len() * 8 => text.to_string(),
+        length => format!("{text}/{length}"),
+    }
+}

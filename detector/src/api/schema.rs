@@ -1,0 +1,165 @@
+//! Requests and replies of version 1. Fields are added, never renamed or removed, within a version.
+
+use detector_core::model::QuarantineTarget;
+use serde::{Deserialize, Serialize};
+
+use super::view::{
+    AdmissionView, Explanation, FindingView, PortView, QuarantineChange, QuarantineView, Status,
+    TemplateView, VmView,
+};
+
+/// The version of requests and replies that this build speaks.
+pub const VERSION: u32 = 1;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    Status {},
+    PortList {},
+    /// A port by interface name, or by ifindex.
+    PortShow {
+        name: String,
+    },
+    VmList {},
+    /// A VM by name or UUID.
+    VmShow {
+        name: String,
+    },
+    QuarantineList {},
+    QuarantineShow {
+        target: TargetSpec,
+    },
+    /// Imposes a quarantine in the caller's name.
+    QuarantineAdd {
+        target: TargetSpec,
+        reason: String,
+    },
+    /// Lifts a quarantine; refused while the requirements that led to it still fail.
+    QuarantineRelease {
+        target: TargetSpec,
+    },
+    /// The quarantines in force, then every change, until the client closes.
+    QuarantineWatch {},
+    TemplateList {},
+    TemplateShow {
+        id: String,
+    },
+    FindingList {},
+    /// Why a VM, a port or a MAC is treated as it is.
+    Explain {
+        subject: String,
+    },
+    /// libvirt is about to start a VM; only root and the daemon's own user may ask.
+    Admit {
+        /// Name of the VM as the hook got it.
+        name: String,
+        /// `start`, the operation that the hook got.
+        op: String,
+        /// The live domain XML.
+        xml: String,
+    },
+}
+
+/// What to quarantine, in an operator's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetSpec {
+    /// Interface name, or `ifindex/instance` as `quarantine list` shows it.
+    Port(String),
+    Mac(String),
+    /// Name or UUID.
+    Vm(String),
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    Status(Box<Status>),
+    Ports(Vec<PortView>),
+    Port(Box<PortView>),
+    Vms(Vec<VmView>),
+    Vm(Box<VmView>),
+    Quarantines(Vec<QuarantineView>),
+    Quarantine(QuarantineView),
+    QuarantineChange(QuarantineChange),
+    /// The quarantine has been lifted.
+    Released(QuarantineTarget),
+    Templates(Vec<TemplateView>),
+    Template(TemplateView),
+    Findings(Vec<FindingView>),
+    Explanation(Box<Explanation>),
+    Admission(AdmissionView),
+}
+
+/// Why a request was refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub code: ErrorCode,
+    /// What was wrong, what was expected, and the way out.
+    pub message: String,
+}
+
+impl ApiError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request speaks another version.
+    UnsupportedVersion,
+    /// Not a request of this version.
+    BadRequest,
+    /// The line is longer than is read.
+    TooLong,
+    /// The caller may not ask this.
+    Forbidden,
+    /// Too many connections.
+    Busy,
+    NotFound,
+    /// A name that several things answer to.
+    Ambiguous,
+    /// The quarantine cannot be lifted: requirements still fail.
+    StillFailing,
+    /// The kernel refused.
+    EnforcementFailed,
+    /// The daemon is stopping or has broken.
+    Unavailable,
+}
+
+/// One line from a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RequestLine {
+    pub v: u32,
+    pub request: Request,
+}
+
+/// One line from the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyLine {
+    pub v: u32,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Ok(Reply),
+    Error(ApiError),
+}
+
+impl From<Result<Reply, ApiError>> for ReplyLine {
+    fn from(result: Result<Reply, ApiError>) -> Self {
+        let outcome = match result {
+            Ok(reply) => Outcome::Ok(reply),
+            Err(error) => Outcome::Error(error),
+        };
+        Self { v: VERSION, outcome }
+    }
+}

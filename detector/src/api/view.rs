@@ -1,0 +1,351 @@
+//! What replies show. The fields are the stable JSON of `detector --output json`.
+//!
+//! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
+//! they reach a terminal.
+
+use std::collections::BTreeMap;
+
+use detector_core::{
+    decide::{PortStatus, Requirement, VmStatus},
+    model::{EvidenceLevel, Finding, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The daemon at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Version of the pinned maps.
+    pub schema: u32,
+    pub mode: ModeView,
+    pub evidence: EvidenceLevel,
+    pub started: Timestamp,
+    pub sources: Vec<SourceView>,
+    /// Guest ports by status.
+    pub ports: BTreeMap<String, usize>,
+    /// VMs by status.
+    pub vms: BTreeMap<String, usize>,
+    pub bridges: usize,
+    pub uplinks: usize,
+    pub quarantines: usize,
+    pub templates: usize,
+    /// Kernel events received since the daemon started.
+    pub events: u64,
+    /// Open findings, the most severe first.
+    pub findings: Vec<FindingView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModeView {
+    /// Verdicts are computed and counted; frames go on all the same.
+    Observe,
+    Enforce,
+    /// No settings have been written to the kernel.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceView {
+    pub name: String,
+    pub healthy: bool,
+    /// Why it is not healthy.
+    pub why: Option<String>,
+    pub since: Option<Timestamp>,
+    pub vms: usize,
+    /// Entries that were refused.
+    pub rejected: usize,
+}
+
+/// An interface that has a slot in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortView {
+    pub name: String,
+    pub ifindex: u32,
+    pub instance: u32,
+    /// `guest`, `uplink`, `bridge` or `trusted`.
+    pub role: String,
+    /// Name of the bridge that it is a port of.
+    pub bridge: Option<String>,
+    pub status: PortState,
+    /// Why it is treated so; absent when read from the pins.
+    pub why: Option<String>,
+    pub since: Option<Timestamp>,
+    pub vm: Option<VmRef>,
+    pub identities: Vec<IdentityView>,
+    /// Absent in lists, and where the maps cannot be read.
+    pub counters: Option<CountersView>,
+    /// Claims seen without a grant; absent in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sightings: Vec<SightingView>,
+}
+
+/// What is in force on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortState {
+    /// Its identity is granted.
+    Granted,
+    /// No verdict yet: mute.
+    Pending,
+    /// Quarantined: neither sends nor receives.
+    Isolated,
+    /// In force since before its source was lost or forgot it.
+    Kept,
+    /// No guest port: gated, or trusted.
+    Gate,
+    /// In scope, but no guard is attached to it yet.
+    Unguarded,
+}
+
+impl PortState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Pending => "pending",
+            Self::Isolated => "isolated",
+            Self::Kept => "kept",
+            Self::Gate => "gate",
+            Self::Unguarded => "unguarded",
+        }
+    }
+}
+
+impl From<PortStatus> for PortState {
+    fn from(status: PortStatus) -> Self {
+        match status {
+            PortStatus::Granted => Self::Granted,
+            PortStatus::Pending => Self::Pending,
+            PortStatus::Isolated => Self::Isolated,
+            PortStatus::Kept => Self::Kept,
+        }
+    }
+}
+
+/// The name of a VM's status.
+pub const fn vm_status(status: VmStatus) -> &'static str {
+    match status {
+        VmStatus::Approved => "approved",
+        VmStatus::Pending => "pending",
+        VmStatus::Denied => "denied",
+        VmStatus::Quarantined => "quarantined",
+        VmStatus::Off => "off",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmRef {
+    pub uuid: Uuid,
+    pub name: String,
+}
+
+/// A MAC on a VLAN, and the addresses granted to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IdentityView {
+    pub mac: String,
+    /// 0 is untagged.
+    pub vlan: u16,
+    /// Addresses and prefixes; `any-v4` and `any-v6` for a whole family.
+    pub addresses: Vec<String>,
+    pub dhcp_server: bool,
+    pub router: bool,
+}
+
+/// Frames of a port by reason; reasons without a frame are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersView {
+    pub from: BTreeMap<String, u64>,
+    pub to: BTreeMap<String, u64>,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Events that the port's budget held back.
+    pub events_held: u64,
+}
+
+/// A claim without a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SightingView {
+    pub mac: String,
+    pub vlan: u16,
+    /// The EtherType, as `0x0806`.
+    pub ethertype: String,
+    pub address: Option<String>,
+    pub reason: String,
+    /// The reason in a sentence.
+    pub describe: String,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmView {
+    pub uuid: Uuid,
+    pub name: String,
+    pub source: String,
+    pub power: PowerState,
+    pub status: VmStatus,
+    pub since: Option<Timestamp>,
+    pub template: Option<String>,
+    pub nics: Vec<NicView>,
+    /// Every requirement, met or not; empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<Requirement>,
+    /// What it can boot from; empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub media: Vec<MediumView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicView {
+    pub mac: String,
+    pub port: Option<String>,
+    pub status: Option<PortState>,
+    pub addresses: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediumView {
+    pub role: MediumRole,
+    /// A path, or what it is that cannot be digested here.
+    pub source: String,
+    pub evidence: EvidenceView,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceView {
+    /// It is being read.
+    Pending,
+    /// Layers, the one that is written to first, the base last; and the digest of the base.
+    Chain {
+        layers: Vec<String>,
+        sha256: String,
+    },
+    Unreadable(String),
+    /// It cannot be digested on this host.
+    Remote,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineView {
+    pub target: QuarantineTarget,
+    /// What the operator calls it: interface name, MAC or VM name.
+    pub name: String,
+    pub since: Timestamp,
+    /// `verdict` or `operator`.
+    pub cause: String,
+    /// User id of the person, or of the daemon.
+    pub uid: u32,
+    pub note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineChange {
+    /// True when it was imposed, false when it was lifted.
+    pub imposed: bool,
+    pub quarantine: QuarantineView,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateView {
+    pub id: String,
+    pub version: Option<String>,
+    pub os: Option<String>,
+    /// `approved`, `deprecated`, `revoked`, or `expired`.
+    pub status: String,
+    pub expires: Option<Timestamp>,
+    pub images: Vec<ImageView>,
+    /// VMs that descend from it.
+    pub vms: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageView {
+    pub role: MediumRole,
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingView {
+    pub kind: FindingKind,
+    pub subject: Subject,
+    pub severity: Severity,
+    pub title: String,
+    pub evidence: Vec<(String, String)>,
+    pub next: Option<String>,
+    pub since: Timestamp,
+}
+
+/// Everything there is to say about one VM, port or MAC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// What was asked about.
+    pub subject: String,
+    /// `vm`, `port` or `mac`.
+    pub kind: String,
+    /// Its status in a word: that of the VM, or of the port where no VM is known.
+    pub status: String,
+    /// One sentence: what and why.
+    pub summary: String,
+    pub since: Option<Timestamp>,
+    pub vm: Option<VmView>,
+    pub ports: Vec<PortView>,
+    pub quarantines: Vec<QuarantineView>,
+    pub findings: Vec<FindingView>,
+    pub remedies: Vec<Remedy>,
+}
+
+/// What would let it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remedy {
+    pub what: String,
+    /// The command that does it, where there is one.
+    pub command: Option<String>,
+}
+
+/// The answer to libvirt's hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmissionView {
+    /// Whether the start goes on.
+    pub start: bool,
+    pub outcome: AdmissionOutcome,
+    /// For the person who starts the VM; empty when there is nothing to say.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdmissionOutcome {
+    /// The grant is in force.
+    Granted,
+    /// The verdict is against it.
+    Denied,
+    /// No verdict within the time; the ports are mute until there is one.
+    Undecided,
+}
+
+/// The moment in the form that replies have.
+pub fn moment(at: detector_core::model::Timestamp) -> Timestamp {
+    i64::try_from(at.0)
+        .ok()
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+impl From<&Finding> for FindingView {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            kind: finding.key.kind,
+            subject: finding.key.subject.clone(),
+            severity: finding.severity,
+            title: finding.title.clone(),
+            evidence: finding.evidence.clone(),
+            next: finding.next.clone(),
+            since: moment(finding.since),
+        }
+    }
+}

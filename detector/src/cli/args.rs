@@ -1,0 +1,288 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Finds virtual machines that nobody approved, and quarantines them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "detector",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  detector status                    what is guarded, and what needs attention
+  detector explain web1              why a VM has network or has none, and what would change that
+  detector quarantine list           what is quarantined, also with the daemon dead
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Configuration file [default: /etc/detector/config.toml]
+    #[arg(long, global = true, env = "DETECTOR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The daemon's socket, in place of the configured one
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Directory of the pinned maps, in place of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: stable and documented
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    #[command(after_help = "\
+Examples:
+  detector run
+  detector run --config /etc/detector/config.toml --mode enforce --log json
+
+The line `ready` in the log says that the first state is in force and the socket answers. On SIGTERM
+the daemon ends and leaves everything in force.")]
+    Run(RunArgs),
+    /// Show what is guarded, and what needs attention
+    #[command(after_help = "\
+Examples:
+  detector status
+  detector status --output json | jq '.findings[].title'
+
+Exits with 3 when findings are open.")]
+    Status,
+    /// Interfaces through which guests speak
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Port {
+        #[command(subcommand)]
+        command: PortCommand,
+    },
+    /// Virtual machines and the verdicts on them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Vm {
+        #[command(subcommand)]
+        command: VmCommand,
+    },
+    /// What is cut off from the network, by verdict or by a person
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
+    /// Approved images
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Template {
+        #[command(subcommand)]
+        command: TemplateCommand,
+    },
+    /// What an administrator must know
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Finding {
+        #[command(subcommand)]
+        command: FindingCommand,
+    },
+    /// Say why a VM, a port or a MAC is treated as it is, and what would change that
+    #[command(after_help = "\
+Examples:
+  detector explain web1
+  detector explain vnet3
+  detector explain 52:54:00:12:34:56
+
+Exits with 3 when it is not granted.")]
+    Explain {
+        /// Name or UUID of a VM, name of a port, or a MAC
+        subject: String,
+    },
+    /// Answer a hook of a VM manager
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Hook {
+        #[command(subcommand)]
+        command: HookCommand,
+    },
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  detector completions bash > /etc/bash_completion.d/detector
+  detector completions zsh > /usr/share/zsh/site-functions/_detector")]
+    Completions { shell: Shell },
+    /// Print the manual page, or write one for each command
+    #[command(after_help = "\
+Examples:
+  detector man | man -l -
+  detector man --directory /usr/share/man/man1")]
+    Man {
+        /// Write one page for each command to this directory
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Observe or enforce, in place of the configured mode
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub log: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Compute and count verdicts, let every frame go on
+    Observe,
+    /// Carry verdicts out
+    Enforce,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PortCommand {
+    /// List the interfaces in scope; reads the pinned maps when the daemon does not answer
+    #[command(after_help = "Examples:\n  detector port list\n  detector port list --output json")]
+    List,
+    /// Show one with its identities, counters and what it claimed
+    #[command(after_help = "Examples:\n  detector port show vnet3")]
+    Show {
+        /// Interface name or ifindex
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VmCommand {
+    /// List the VMs of all inventories
+    #[command(after_help = "Examples:\n  detector vm list\n  detector vm list --output json")]
+    List,
+    /// Show one with its requirements and media
+    #[command(after_help = "Examples:\n  detector vm show web1")]
+    Show {
+        /// Name or UUID
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QuarantineCommand {
+    /// List what is quarantined; reads the pinned maps when the daemon does not answer
+    #[command(after_help = "Examples:\n  detector quarantine list")]
+    List,
+    /// Show one quarantine
+    #[command(after_help = "Examples:\n  detector quarantine show vm web1")]
+    Show(Target),
+    /// Cut a VM, a port or a MAC off, in every mode, until it is released
+    #[command(after_help = "\
+Examples:
+  detector quarantine add vm web1 --reason 'incident 42'
+  detector quarantine add mac 52:54:00:12:34:56 --reason 'seen on two hosts'")]
+    Add {
+        #[command(flatten)]
+        target: Target,
+        /// Why, for whoever finds it later
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift a quarantine; refused while the VM still does not meet the policy
+    #[command(after_help = "Examples:\n  detector quarantine release vm web1")]
+    Release(Target),
+    /// Print every quarantine as it is imposed and lifted, until interrupted
+    #[command(after_help = "Examples:\n  detector quarantine watch --output json")]
+    Watch,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// What it is
+    #[arg(value_enum)]
+    pub kind: TargetKind,
+    /// Interface name, MAC, or name or UUID of a VM
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetKind {
+    Port,
+    Mac,
+    Vm,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// List the templates
+    #[command(after_help = "Examples:\n  detector template list")]
+    List,
+    /// Show one with its images and the VMs that descend from it
+    #[command(after_help = "Examples:\n  detector template show debian-12")]
+    Show {
+        /// Id of the template
+        id: String,
+    },
+    /// Digest an image and say which template it matches; needs no daemon
+    #[command(after_help = "\
+Examples:
+  detector template verify /var/lib/libvirt/images/web1.qcow2
+
+Exits with 3 when no template in force matches.")]
+    Verify {
+        /// Image file, or an overlay of one
+        path: PathBuf,
+        /// How the hypervisor reads it: qcow2 or raw
+        #[arg(long)]
+        format: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FindingCommand {
+    /// List the open findings, the most severe first
+    #[command(after_help = "Examples:\n  detector finding list --output json")]
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HookCommand {
+    /// Answer libvirt's qemu hook: at a start, wait for the verdict on the VM
+    #[command(after_help = "\
+Examples:
+  detector hook qemu \"$@\"          in /etc/libvirt/hooks/qemu
+
+The domain's XML is read from standard input. Exits with 1 when the VM may not start.")]
+    Qemu {
+        /// Name of the VM
+        name: String,
+        /// What libvirt does (`start`, `stopped`, …)
+        op: String,
+        /// The part of it (`begin`, `end`)
+        #[arg(default_value = "-")]
+        sub_op: String,
+        /// Anything else that libvirt passes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}

@@ -1,0 +1,55 @@
+//! Talking to the daemon.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use super::Global;
+use crate::{
+    api::{CallError, Client, Reply, Request, client::TIMEOUT},
+    config::Config,
+};
+
+/// The configuration that the command line names, with its paths replaced by those given.
+pub(super) fn config(global: &Global) -> Result<Config> {
+    let mut config = Config::load(global.config.as_deref())?;
+    if let Some(socket) = &global.socket {
+        config.paths.socket.clone_from(socket);
+    }
+    if let Some(pins) = &global.pins {
+        config.paths.pins.clone_from(pins);
+    }
+    Ok(config)
+}
+
+/// Where the daemon listens. The configuration is not read where the command line says it.
+pub(super) fn socket(global: &Global) -> Result<PathBuf> {
+    match &global.socket {
+        Some(socket) => Ok(socket.clone()),
+        None => Ok(config(global)?.paths.socket),
+    }
+}
+
+/// Asks the daemon.
+pub(super) fn ask(global: &Global, request: Request) -> Result<Reply> {
+    match try_ask(global, request)? {
+        Ok(reply) => Ok(reply),
+        Err(error @ CallError::Unreachable { .. }) => {
+            Err(error).context("is it running? Start it with `detector run`")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks the daemon; that it does not answer is for the caller to judge.
+pub(super) fn try_ask(global: &Global, request: Request) -> Result<Result<Reply, CallError>> {
+    let socket = socket(global)?;
+    Ok(Client::connect(&socket, TIMEOUT).and_then(|mut client| client.call(request)))
+}
+
+/// A reply that is not the one to this request.
+pub(super) fn unexpected<T>(reply: &Reply) -> Result<T> {
+    let debug = format!("{reply:?}");
+    let kind = debug.split(['(', ' ']).next().unwrap_or_default();
+    bail!("the daemon answered with {kind}, which is no answer to this request")
+}

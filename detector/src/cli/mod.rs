@@ -1,0 +1,74 @@
+//! The command line: one file for each noun.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
+//! findings, `explain` of something that is not granted, `template verify` of an image that no
+//! template in force matches).
+
+mod args;
+mod ask;
+mod completions;
+mod escape;
+mod explain;
+mod finding;
+mod hook;
+mod man;
+mod output;
+mod port;
+mod quarantine;
+mod run;
+mod status;
+mod template;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{Cli, Command, Format, Global};
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Fine,
+    Report,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let done = match command {
+        Command::Run(args) => run::run(&global, args),
+        Command::Status => status::run(&global),
+        Command::Port { command } => port::run(&global, &command),
+        Command::Vm { command } => vm::run(&global, &command),
+        Command::Quarantine { command } => quarantine::run(&global, &command),
+        Command::Template { command } => template::run(&global, &command),
+        Command::Finding { command } => finding::run(&global, &command),
+        Command::Explain { subject } => explain::run(&global, &subject),
+        Command::Hook { command } => return hook::run(&global, &command),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { directory } => man::run(directory.as_deref()),
+    };
+    match done {
+        Ok(Done::Fine) => ExitCode::SUCCESS,
+        Ok(Done::Report) => ExitCode::from(3),
+        Err(error) => {
+            if is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            let text: Vec<_> = format!("{error:#}").lines().map(escape::escape).collect();
+            eprintln!("detector: {}", text.join("\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whoever reads our output, such as `head`, has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests;

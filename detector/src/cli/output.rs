@@ -1,0 +1,164 @@
+//! How results are printed: tables for people, JSON for programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Result;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Format, Global, escape::{Visible, escape}};
+
+/// Where results go, and how.
+pub(super) struct Output<W = io::Stdout> {
+    to: W,
+    format: Format,
+    /// Colours, and tables cut to the width of the terminal.
+    terminal: bool,
+    now: Timestamp,
+}
+
+/// What a word means to an administrator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Good,
+    Attention,
+    Bad,
+}
+
+/// A cell of a table, not escaped yet.
+pub(super) struct Text(pub(super) String, pub(super) Tone);
+
+impl<T: Into<String>> From<T> for Text {
+    fn from(text: T) -> Self {
+        Self(text.into(), Tone::Plain)
+    }
+}
+
+impl Output {
+    pub(super) fn new(global: &Global) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self { to: io::stdout(), format: global.output, terminal, now: Timestamp::now() }
+    }
+}
+
+impl<W: Write> Output<W> {
+    #[cfg(test)]
+    pub(super) fn to(to: W, format: Format, now: Timestamp) -> Self {
+        Self { to, format, terminal: false, now }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints one JSON document.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        let formatter = Visible(serde_json::ser::PrettyFormatter::new());
+        let mut to = serde_json::Serializer::with_formatter(&mut self.to, formatter);
+        value.serialize(&mut to).map_err(io_error)?;
+        writeln!(self.to)?;
+        Ok(())
+    }
+
+    /// Prints a JSON document on a line of its own, at once.
+    pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
+        let formatter = Visible(serde_json::ser::CompactFormatter);
+        let mut to = serde_json::Serializer::with_formatter(&mut self.to, formatter);
+        value.serialize(&mut to).map_err(io_error)?;
+        writeln!(self.to)?;
+        Ok(self.to.flush()?)
+    }
+
+    /// Prints a table; every cell is escaped.
+    pub(super) fn table(&mut self, header: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        if self.terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(header.iter().map(|name| {
+            let cell = Cell::new(name);
+            if self.colours() { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
+        for row in rows {
+            table.add_row(row.into_iter().map(|text| self.cell(text)));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.lines() {
+            writeln!(self.to, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line; the caller has escaped what guests may have chosen.
+    pub(super) fn line(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(self.to, "{text}")?)
+    }
+
+    /// Prints a name and a value in two columns; the value is escaped.
+    pub(super) fn field(&mut self, name: &str, value: impl Into<Text>) -> Result<()> {
+        let Text(value, tone) = value.into();
+        let value = self.toned(&escape(&value), tone);
+        Ok(writeln!(self.to, "{name:<12} {value}")?)
+    }
+
+    /// Prints a heading.
+    pub(super) fn heading(&mut self, text: &str) -> Result<()> {
+        if self.colours() {
+            Ok(writeln!(self.to, "\n\x1b[1m{text}\x1b[0m")?)
+        } else {
+            Ok(writeln!(self.to, "\n{text}")?)
+        }
+    }
+
+    /// A text in the colour of its tone, where there are colours.
+    pub(super) fn toned(&self, text: &str, tone: Tone) -> String {
+        let code = match tone {
+            _ if !self.colours() => return text.to_owned(),
+            Tone::Plain => return text.to_owned(),
+            Tone::Good => 32,
+            Tone::Attention => 33,
+            Tone::Bad => 31,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// How long ago, in the largest unit.
+    pub(super) fn ago(&self, at: Timestamp) -> String {
+        let seconds = self.now.as_second() - at.as_second();
+        match seconds {
+            ..0 => at.to_string(),
+            0..60 => format!("{seconds} s ago"),
+            60..3600 => format!("{} min ago", seconds / 60),
+            3600..172_800 => format!("{} h ago", seconds / 3600),
+            _ => format!("{} d ago", seconds / 86_400),
+        }
+    }
+
+    fn colours(&self) -> bool {
+        self.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    fn cell(&self, Text(text, tone): Text) -> Cell {
+        let cell = Cell::new(escape(&text));
+        let colour = match tone {
+            _ if !self.colours() => return cell,
+            Tone::Plain => return cell,
+            Tone::Good => Color::Green,
+            Tone::Attention => Color::Yellow,
+            Tone::Bad => Color::Red,
+        };
+        cell.fg(colour)
+    }
+}
+
+/// The I/O error beneath, so that a closed pipe is known as one.
+fn io_error(error: serde_json::Error) -> anyhow::Error {
+    if error.is_io() { io::Error::from(error).into() } else { error.into() }
+}

@@ -1,0 +1,190 @@
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{
+    Done, Global,
+    args::PortCommand,
+    ask::{try_ask, unexpected},
+    output::{Output, Text, Tone},
+    pins::{self, Origin},
+};
+use crate::api::{
+    CallError, Reply, Request,
+    view::{CountersView, IdentityView, PortState, PortView, SightingView},
+};
+
+pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
+    let mut output = Output::new(global);
+    match command {
+        PortCommand::List => {
+            let (origin, ports) = match try_ask(global, Request::PortList {})? {
+                Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
+                Ok(other) => return unexpected(&other),
+                Err(CallError::Unreachable { source, .. }) => {
+                    (Origin::Pins, pins::read(global, &source)?.ports)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            list(&mut output, origin, &ports)?;
+        }
+        PortCommand::Show { name } => {
+            let request = Request::PortShow { name: name.clone() };
+            let (origin, port) = match try_ask(global, request)? {
+                Ok(Reply::Port(port)) => (Origin::Daemon, *port),
+                Ok(other) => return unexpected(&other),
+                Err(CallError::Unreachable { source, .. }) => {
+                    (Origin::Pins, pins::read(global, &source)?.port(name)?)
+                }
+                Err(error) => return Err(error.into()),
+            };
+            show(&mut output, origin, &port)?;
+        }
+    }
+    Ok(Done::Fine)
+}
+
+pub(super) fn list<W: Write>(
+    output: &mut Output<W>,
+    source: Origin,
+    ports: &[PortView],
+) -> Result<()> {
+    if output.is_json() {
+        #[derive(Serialize)]
+        struct List<'a> {
+            source: Origin,
+            ports: &'a [PortView],
+        }
+        return output.json(&List { source, ports });
+    }
+    let rows = ports
+        .iter()
+        .map(|port| {
+            vec![
+                port.name.as_str().into(),
+                port.role.as_str().into(),
+                state(port.status),
+                port.bridge.as_deref().unwrap_or("-").into(),
+                port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
+                macs(port).into(),
+                port.why.as_deref().unwrap_or_default().into(),
+            ]
+        })
+        .collect();
+    output.table(&["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"], rows)
+}
+
+fn show<W: Write>(output: &mut Output<W>, source: Origin, port: &PortView) -> Result<()> {
+    if output.is_json() {
+        #[derive(Serialize)]
+        struct Show<'a> {
+            source: Origin,
+            #[serde(flatten)]
+            port: &'a PortView,
+        }
+        return output.json(&Show { source, port });
+    }
+    let place = format!("{} (ifindex {}, instance {})", port.name, port.ifindex, port.instance);
+    output.field("Port", place)?;
+    output.field("Role", port.role.as_str())?;
+    output.field("Status", state(port.status))?;
+    if let Some(why) = &port.why {
+        output.field("Why", why.as_str())?;
+    }
+    if let Some(since) = port.since {
+        output.field("Since", output.ago(since))?;
+    }
+    if let Some(vm) = &port.vm {
+        output.field("VM", format!("{} ({})", vm.name, vm.uuid))?;
+    }
+    identities(output, &port.identities)?;
+    if let Some(counted) = &port.counters {
+        counters(output, counted)?;
+    }
+    sightings(output, &port.sightings)
+}
+
+/// What is granted.
+pub(super) fn identities<W: Write>(
+    output: &mut Output<W>,
+    identities: &[IdentityView],
+) -> Result<()> {
+    for identity in identities {
+        let mut text = identity.mac.clone();
+        if identity.vlan != 0 {
+            text.push_str(&format!(" VLAN {}", identity.vlan));
+        }
+        if identity.addresses.is_empty() {
+            text.push_str(" link-local only");
+        }
+        for word in &identity.addresses {
+            text.push(' ');
+            text.push_str(word);
+        }
+        if identity.dhcp_server {
+            text.push_str(" (DHCP server)");
+        }
+        if identity.router {
+            text.push_str(" (router)");
+        }
+        output.field("Granted", text)?;
+    }
+    Ok(())
+}
+
+/// Frames by reason, the most frequent first.
+pub(super) fn counters<W: Write>(output: &mut Output<W>, counters: &CountersView) -> Result<()> {
+    let directions = [("From guest", &counters.from), ("To guest", &counters.to)];
+    for (name, counts) in directions {
+        let mut counts: Vec<_> = counts.iter().collect();
+        counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), (*reason).clone()));
+        let text: Vec<_> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let text = if text.is_empty() { "no frames".to_owned() } else { text.join(", ") };
+        output.field(name, text)?;
+    }
+    if counters.events_lost > 0 || counters.events_held > 0 {
+        let text = format!("{} lost, {} held back", counters.events_lost, counters.events_held);
+        output.field("Reports", text)?;
+    }
+    Ok(())
+}
+
+/// What was claimed without a grant.
+pub(super) fn sightings<W: Write>(output: &mut Output<W>, seen: &[SightingView]) -> Result<()> {
+    if seen.is_empty() {
+        return Ok(());
+    }
+    output.heading("Claims without a grant")?;
+    let rows = seen
+        .iter()
+        .map(|seen| {
+            vec![
+                seen.mac.as_str().into(),
+                seen.vlan.to_string().into(),
+                seen.ethertype.as_str().into(),
+                seen.address.as_deref().unwrap_or("-").into(),
+                seen.count.to_string().into(),
+                seen.last.map(|at| output.ago(at)).unwrap_or_default().into(),
+                seen.describe.as_str().into(),
+            ]
+        })
+        .collect();
+    output.table(&["MAC", "VLAN", "TYPE", "ADDRESS", "FRAMES", "LAST", "WHY"], rows)
+}
+
+pub(super) fn state(state: PortState) -> Text {
+    let tone = match state {
+        PortState::Granted => Tone::Good,
+        PortState::Isolated => Tone::Bad,
+        PortState::Pending | PortState::Kept | PortState::Unguarded => Tone::Attention,
+        PortState::Gate => Tone::Plain,
+    };
+    Text(state.as_str().to_owned(), tone)
+}
+
+fn macs(port: &PortView) -> String {
+    let mut macs: Vec<_> = port.identities.iter().map(|identity| identity.mac.as_str()).collect();
+    macs.dedup();
+    macs.join(" ")
+}

@@ -1,0 +1,143 @@
+use std::io::Write;
+
+use anyhow::Result;
+use detector_core::decide::{Outcome, Requirement, VmStatus};
+use serde::Serialize;
+
+use super::{
+    Done, Global,
+    args::VmCommand,
+    ask::{ask, unexpected},
+    output::{Output, Text, Tone},
+};
+use crate::api::{
+    Reply, Request,
+    view::{EvidenceView, MediumView, VmView, vm_status},
+};
+
+pub(super) fn run(global: &Global, command: &VmCommand) -> Result<Done> {
+    let mut output = Output::new(global);
+    match command {
+        VmCommand::List => match ask(global, Request::VmList {})? {
+            Reply::Vms(vms) => list(&mut output, &vms)?,
+            other => return unexpected(&other),
+        },
+        VmCommand::Show { name } => match ask(global, Request::VmShow { name: name.clone() })? {
+            Reply::Vm(vm) => show(&mut output, &vm)?,
+            other => return unexpected(&other),
+        },
+    }
+    Ok(Done::Fine)
+}
+
+pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<()> {
+    if output.is_json() {
+        #[derive(Serialize)]
+        struct List<'a> {
+            vms: &'a [VmView],
+        }
+        return output.json(&List { vms });
+    }
+    let rows = vms
+        .iter()
+        .map(|vm| {
+            let ports: Vec<_> = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).collect();
+            vec![
+                vm.name.as_str().into(),
+                status(vm.status),
+                power(vm).into(),
+                vm.template.as_deref().unwrap_or("-").into(),
+                ports.join(" ").into(),
+                vm.since.map(|at| output.ago(at)).unwrap_or_default().into(),
+                vm.uuid.to_string().into(),
+            ]
+        })
+        .collect();
+    output.table(&["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"], rows)
+}
+
+fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
+    if output.is_json() {
+        return output.json(vm);
+    }
+    output.field("VM", vm.name.as_str())?;
+    output.field("UUID", vm.uuid.to_string())?;
+    output.field("Source", vm.source.as_str())?;
+    output.field("Power", power(vm))?;
+    output.field("Status", status(vm.status))?;
+    output.field("Template", vm.template.as_deref().unwrap_or("none"))?;
+    for nic in &vm.nics {
+        let port = nic.port.as_deref().unwrap_or("no port");
+        let state = nic.status.map_or("", |state| state.as_str());
+        output.field("NIC", format!("{} {port} {state} {}", nic.mac, nic.addresses.join(" ")))?;
+    }
+    requirements(output, &vm.requirements)?;
+    media(output, &vm.media)
+}
+
+/// Every requirement, met or not.
+pub(super) fn requirements<W: Write>(
+    output: &mut Output<W>,
+    requirements: &[Requirement],
+) -> Result<()> {
+    if requirements.is_empty() {
+        return Ok(());
+    }
+    output.heading("Requirements")?;
+    for requirement in requirements {
+        let (mark, tone) = match requirement.outcome {
+            Outcome::Met => ("met", Tone::Good),
+            Outcome::Failed => ("FAILED", Tone::Bad),
+            Outcome::Unknown => ("unknown", Tone::Attention),
+        };
+        let mark = output.toned(&format!("{mark:<8}"), tone);
+        let text = super::escape::escape(&requirement.finding);
+        output.line(&format!("  {mark} {:<16} {text}", requirement.id))?;
+    }
+    Ok(())
+}
+
+/// What the VM boots from, and what reading it has shown.
+pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> Result<()> {
+    if media.is_empty() {
+        return Ok(());
+    }
+    output.heading("Media")?;
+    for medium in media {
+        let evidence = match &medium.evidence {
+            EvidenceView::Pending => "not read yet".to_owned(),
+            EvidenceView::Unreadable(why) => format!("cannot be read: {why}"),
+            EvidenceView::Remote => "cannot be digested on this host".to_owned(),
+            EvidenceView::Chain { layers, sha256 } => {
+                format!("{}, sha256 {sha256}", layers.join(" on "))
+            }
+        };
+        let text = match &medium.evidence {
+            EvidenceView::Chain { .. } => evidence,
+            _ => format!("{}: {evidence}", medium.source),
+        };
+        let text = super::escape::escape(&text);
+        output.line(&format!("  {:<8} {text}", medium.role.as_str()))?;
+    }
+    Ok(())
+}
+
+pub(super) fn status(status: VmStatus) -> Text {
+    let tone = match status {
+        VmStatus::Approved => Tone::Good,
+        VmStatus::Pending => Tone::Attention,
+        VmStatus::Denied | VmStatus::Quarantined => Tone::Bad,
+        VmStatus::Off => Tone::Plain,
+    };
+    Text(vm_status(status).to_owned(), tone)
+}
+
+fn power(vm: &VmView) -> &'static str {
+    use detector_core::model::PowerState;
+    match vm.power {
+        PowerState::Starting => "starting",
+        PowerState::Running => "running",
+        PowerState::Paused => "paused",
+        PowerState::Off => "off",
+    }
+}

@@ -1,0 +1,120 @@
+use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
+
+use detector_common::settings::Carrier;
+
+use super::{Config, Stamp};
+
+/// What is wrong with a configuration, and with which key of it.
+pub(super) struct Complaint {
+    pub(super) key: &'static [&'static str],
+    pub(super) message: String,
+}
+
+type Checked = Result<(), Complaint>;
+
+/// `IFNAMSIZ` less its terminator.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// `sun_path` of `unix(7)` less its terminator.
+const MAX_SOCKET_PATH: usize = 107;
+
+const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
+
+/// Checks what the types do not say.
+pub(super) fn check(config: &Config) -> Checked {
+    let paths = &config.paths;
+    absolute(&["paths", "pins"], &paths.pins)?;
+    absolute(&["paths", "state"], &paths.state)?;
+    absolute(&["paths", "socket"], &paths.socket)?;
+    absolute(&["paths", "templates"], &paths.templates)?;
+    absolute(&["paths", "inventory"], &paths.inventory)?;
+    ensure(
+        paths.socket.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH,
+        &["paths", "socket"],
+        || {
+            format!(
+                "the path is too long for a Unix socket; expected at most {MAX_SOCKET_PATH} bytes"
+            )
+        },
+    )?;
+    patterns(&["network", "bridges"], &config.network.bridges)?;
+    patterns(&["network", "uplinks"], &config.network.uplinks)?;
+    patterns(&["network", "trusted"], &config.network.trusted)?;
+    let uri = &config.libvirt.uri;
+    ensure(uri.is_empty() || uri.contains("://"), &["libvirt", "uri"], || {
+        format!(
+            "{uri:?} is no connection URI; expected one such as \"qemu:///system\", or \"\" for no libvirt"
+        )
+    })?;
+    ensure(!uri.contains('\0'), &["libvirt", "uri"], || {
+        "a connection URI has no NUL character in it".to_owned()
+    })?;
+    ensure(
+        config.policy.unknown_port_grace <= MAX_GRACE,
+        &["policy", "unknown_port_grace"],
+        || "expected at most one day (\"1day\")".to_owned(),
+    )?;
+    ensure(
+        !config.admission.timeout.is_zero() && config.admission.timeout <= MAX_ADMISSION,
+        &["admission", "timeout"],
+        || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
+    )?;
+    stamp(config.stamp)?;
+    ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
+        "expected the name of a group; leave the key out for root alone".to_owned()
+    })
+}
+
+fn stamp(stamp: Stamp) -> Checked {
+    let Stamp { carrier, mask, value } = stamp;
+    match carrier {
+        Carrier::Mark => ensure(mask & 0xffff == 0, &["stamp", "mask"], || {
+            format!(
+                "{mask:#x} takes low bits of the mark, which hosts use for themselves; \
+                 expected bits 16 to 31 only, such as 0xc0000000"
+            )
+        }),
+        Carrier::TcIndex => ensure(mask <= 0xffff, &["stamp", "mask"], || {
+            format!("{mask:#x} does not fit; expected at most 16 bits, such as 0xc000")
+        }),
+    }?;
+    ensure(value != 0, &["stamp", "value"], || {
+        "zero is what an unvetted frame carries; expected at least one bit of the mask".to_owned()
+    })?;
+    ensure(value & !mask == 0, &["stamp", "value"], || {
+        format!("{value:#x} lies outside the mask {mask:#x}; expected bits of the mask only")
+    })
+}
+
+fn absolute(key: &'static [&'static str], path: &Path) -> Checked {
+    ensure(path.is_absolute(), key, || {
+        format!(
+            "{path:?} depends on where the daemon is started; expected a path that begins with /"
+        )
+    })
+}
+
+fn patterns(key: &'static [&'static str], patterns: &[String]) -> Checked {
+    for pattern in patterns {
+        let name = pattern.strip_prefix('!').unwrap_or(pattern);
+        let literal = name.bytes().filter(|byte| *byte != b'*').count();
+        let nameable =
+            |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':' | '!');
+        ensure(!name.is_empty() && name.chars().all(nameable), key, || {
+            format!(
+                "{pattern:?} matches no interface name; expected a pattern such as \"br*\" or \"!virbr0\""
+            )
+        })?;
+        ensure(literal <= MAX_INTERFACE_NAME, key, || {
+            format!(
+                "{pattern:?} matches no interface name, which has at most {MAX_INTERFACE_NAME} bytes"
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, key: &'static [&'static str], message: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(Complaint { key, message: message() }) }
+}

@@ -1,0 +1,92 @@
+//! The daemon's configuration file.
+//!
+//! Every key is optional and every unknown key is an error. What is wrong is reported with the
+//! file, the line and the column.
+
+mod check;
+mod sections;
+pub(crate) mod text;
+
+use std::path::{Path, PathBuf};
+
+use detector_common::settings::Settings;
+use detector_core::model::Policy;
+
+pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp};
+use text::read_text;
+pub use text::{Place, ReadError};
+
+/// Where the configuration is read from when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/detector/config.toml";
+
+/// A configuration is a page of text; what is larger is not one.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The documented configuration file that is installed: every key at its default, commented out.
+pub const EXAMPLE: &str = include_str!("../../../packaging/config.toml");
+
+/// Why a configuration is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {why}", path = path.display())]
+    Unreadable { path: PathBuf, why: ReadError },
+    #[error("{place}: {message}")]
+    Invalid { place: Place, message: String },
+}
+
+impl Config {
+    /// Reads the file, or [`DEFAULT_PATH`] when none is named. Only the latter may be absent: then
+    /// the defaults hold.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let named = path.is_some();
+        let path = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match read_text(path, MAX_BYTES) {
+            Ok(text) => Self::parse(&text, path),
+            Err(ReadError::Absent) if !named => Ok(Self::default()),
+            Err(why) => Err(ConfigError::Unreadable { path: path.to_owned(), why }),
+        }
+    }
+
+    /// Parses and checks the text of a configuration; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
+            place: Place::of(path, text, error.span()),
+            message: text::one_line(error.message()),
+        })?;
+        match check::check(&config) {
+            Ok(()) => Ok(config),
+            Err(check::Complaint { key, message }) => Err(ConfigError::Invalid {
+                place: Place::of(path, text, text::span_of(text, key)),
+                message: format!("{}: {message}", key.join(".")),
+            }),
+        }
+    }
+
+    /// What the administrator has configured about verdicts.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            mode: self.mode,
+            evidence: self.policy.evidence,
+            default_rule: self.policy.default_rule,
+            bridges: self.network.bridges.clone(),
+            uplinks: self.network.uplinks.clone(),
+            trusted: self.network.trusted.clone(),
+            unknown_port_grace: self.policy.unknown_port_grace,
+        }
+    }
+
+    /// The kernel's settings as far as they are configured: mode and stamp. `hz` and
+    /// `next_instance` are not, and keep the value that the kernel side has.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            mode: self.mode as u32,
+            carrier: self.stamp.carrier as u32,
+            stamp_mask: self.stamp.mask,
+            stamp_value: self.stamp.value,
+            ..Settings::DEFAULT
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

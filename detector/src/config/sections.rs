@@ -1,0 +1,220 @@
+use std::{path::PathBuf, time::Duration};
+
+use detector_common::settings::{Carrier, Mode, Settings};
+use detector_core::model::{AddressRule, EvidenceLevel};
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// The configuration of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    #[serde(with = "ModeText")]
+    pub mode: Mode,
+    pub paths: Paths,
+    pub network: Network,
+    pub libvirt: Libvirt,
+    pub policy: PolicyKeys,
+    pub admission: Admission,
+    pub stamp: Stamp,
+    pub api: Api,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Observe,
+            paths: Paths::default(),
+            network: Network::default(),
+            libvirt: Libvirt::default(),
+            policy: PolicyKeys::default(),
+            admission: Admission::default(),
+            stamp: Stamp::default(),
+            api: Api::default(),
+        }
+    }
+}
+
+/// Where things are; all absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Paths {
+    /// Directory on a bpffs; the daemon appends the schema version.
+    pub pins: PathBuf,
+    pub state: PathBuf,
+    /// The Unix socket of the API.
+    pub socket: PathBuf,
+    /// Directory of template manifests.
+    pub templates: PathBuf,
+    /// The static inventory; there is none when the file is absent.
+    pub inventory: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            pins: "/sys/fs/bpf/detector".into(),
+            state: "/var/lib/detector".into(),
+            socket: "/run/detector/detector.sock".into(),
+            templates: "/etc/detector/templates.d".into(),
+            inventory: "/etc/detector/inventory.toml".into(),
+        }
+    }
+}
+
+/// Patterns of interface names: `*` and `?` stand for any characters and any one, a leading `!`
+/// excludes; the last pattern that matches settles it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    pub bridges: Vec<String>,
+    pub uplinks: Vec<String>,
+    pub trusted: Vec<String>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { bridges: vec!["*".to_owned()], uplinks: Vec::new(), trusted: Vec::new() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Libvirt {
+    /// A connection URI; empty when this host's VMs are not libvirt's.
+    pub uri: String,
+}
+
+impl Default for Libvirt {
+    fn default() -> Self {
+        Self { uri: "qemu:///system".to_owned() }
+    }
+}
+
+/// The section `policy`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyKeys {
+    pub evidence: EvidenceLevel,
+    pub default_rule: AddressRule,
+    /// At most a day.
+    #[serde(deserialize_with = "duration")]
+    pub unknown_port_grace: Duration,
+}
+
+impl Default for PolicyKeys {
+    fn default() -> Self {
+        Self {
+            evidence: EvidenceLevel::Digest,
+            default_rule: AddressRule::Any,
+            unknown_port_grace: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the hook that libvirt runs at the start of a VM does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admission {
+    /// How long it waits for a verdict: more than zero, at most ten minutes.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    pub on_timeout: OnRefusal,
+    pub denied: OnRefusal,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            on_timeout: OnRefusal::Mute,
+            denied: OnRefusal::Mute,
+        }
+    }
+}
+
+/// What becomes of the start of a VM that has not been approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRefusal {
+    /// It starts, and its ports neither send nor receive.
+    Mute,
+    /// It does not start.
+    Refuse,
+}
+
+/// The bits by which a frame shows that a guard has vetted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "StampKeys")]
+pub struct Stamp {
+    pub carrier: Carrier,
+    pub mask: u32,
+    /// Not zero, and within the mask.
+    pub value: u32,
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        StampKeys::default().into()
+    }
+}
+
+/// The mask and value that stand for "not configured" depend on the carrier, which has 32 or 16
+/// bits.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StampKeys {
+    #[serde(with = "CarrierText")]
+    carrier: Carrier,
+    mask: Option<u32>,
+    value: Option<u32>,
+}
+
+impl Default for StampKeys {
+    fn default() -> Self {
+        Self { carrier: Carrier::Mark, mask: None, value: None }
+    }
+}
+
+impl From<StampKeys> for Stamp {
+    fn from(keys: StampKeys) -> Self {
+        let (mask, value) = match keys.carrier {
+            Carrier::Mark => (Settings::DEFAULT.stamp_mask, Settings::DEFAULT.stamp_value),
+            Carrier::TcIndex => (0xc000, 0x4000),
+        };
+        Self {
+            carrier: keys.carrier,
+            mask: keys.mask.unwrap_or(mask),
+            value: keys.value.unwrap_or(value),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// A group whose members may use the socket besides root.
+    pub group: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Mode", rename_all = "kebab-case")]
+enum ModeText {
+    Observe,
+    Enforce,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Carrier", rename_all = "kebab-case")]
+enum CarrierText {
+    Mark,
+    TcIndex,
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format_args!(
+            "{text:?} is not a duration ({error}); expected a text such as \"500ms\", \"10s\" or \"1m 30s\""
+        ))
+    })
+}

@@ -1,0 +1,139 @@
+use std::{fs, os::unix::ffi::OsStrExt, time::Duration};
+
+use detector_common::settings::{Carrier, Mode};
+use detector_core::model::{AddressRule, EvidenceLevel};
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn nothing_configured_is_the_default() {
+    assert_eq!(parse(""), Ok(Config::default()));
+    assert_eq!(Config::default().settings(), Settings::DEFAULT);
+}
+
+#[test]
+fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
+    assert_eq!(parse(EXAMPLE), Ok(Config::default()));
+    let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
+    assert_eq!(keys.count(), 20, "a key is missing from the example");
+    let active: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let mut expect = Config::default();
+    expect.api.group = Some("detector".to_owned());
+    assert_eq!(parse(&active), Ok(expect));
+}
+
+#[test]
+fn every_key_is_taken() {
+    let config = parse(
+        r#"
+        mode = "enforce"
+        [paths]
+        state = "/s"
+        [network]
+        bridges = ["br*", "!br9"]
+        uplinks = ["eth?"]
+        trusted = ["wg0"]
+        [policy]
+        evidence = "declared"
+        default_rule = "exact"
+        unknown_port_grace = "1m 30s"
+        [admission]
+        timeout = "500ms"
+        on_timeout = "refuse"
+        [stamp]
+        carrier = "tc-index"
+        "#,
+    )
+    .unwrap();
+    let policy = config.policy();
+    assert_eq!(policy.mode, Mode::Enforce);
+    assert_eq!(policy.evidence, EvidenceLevel::Declared);
+    assert_eq!(policy.default_rule, AddressRule::Exact);
+    assert_eq!(policy.unknown_port_grace, Duration::from_secs(90));
+    assert_eq!(policy.bridges, ["br*", "!br9"]);
+    assert_eq!(policy.uplinks, ["eth?"]);
+    assert_eq!(policy.trusted, ["wg0"]);
+    assert_eq!(config.admission.timeout, Duration::from_millis(500));
+    assert_eq!(config.admission.on_timeout, OnRefusal::Refuse);
+    assert_eq!(config.admission.denied, OnRefusal::Mute);
+    assert_eq!(config.paths.state, Path::new("/s"));
+    let settings = config.settings();
+    assert_eq!(
+        (settings.mode, settings.carrier, settings.stamp_mask, settings.stamp_value),
+        (Mode::Enforce as u32, Carrier::TcIndex as u32, 0xc000, 0x4000)
+    );
+}
+
+#[test]
+fn errors_name_the_place_and_what_was_expected() {
+    let cases: &[(&str, &str, &str)] = &[
+        ("mode = \"watch\"", "c.toml:1:8: ", "expected `observe` or `enforce`"),
+        ("\nmod = 1", "c.toml:2:1: ", "unknown field `mod`, expected one of `mode`"),
+        ("[libvirt]\nurl = \"\"", "c.toml:2:1: ", "expected `uri`"),
+        ("mode = ", "c.toml:1:", "string"),
+        ("[policy]\nunknown_port_grace = 5", "c.toml:2:22: ", "expected a string"),
+        ("[policy]\nunknown_port_grace = \"x\"", "c.toml:2:22: ", "\"500ms\""),
+        ("[policy]\nunknown_port_grace = \"2days\"", "c.toml:2:22: ", "one day"),
+        ("[admission]\ntimeout = \"0s\"", "c.toml:2:11: ", "more than zero"),
+        ("[network]\nbridges = [\"br 0\"]", "c.toml:2:11: ", "matches no interface name"),
+        ("[network]\nbridges = [\"!\"]", "c.toml:2:11: ", "matches no interface name"),
+        ("[network]\nuplinks = [\"a-very-long-name\"]", "c.toml:2:11: ", "at most 15"),
+        ("[paths]\nstate = \"x\"", "c.toml:2:9: ", "begins with /"),
+        ("[libvirt]\nuri = \"system\"", "c.toml:2:7: ", "qemu:///system"),
+        ("[stamp]\nmask = 0xff", "c.toml:2:8: ", "bits 16 to 31"),
+        ("[stamp]\nvalue = 0", "c.toml:2:9: ", "at least one bit"),
+        ("[stamp]\nvalue = 0x20000000", "c.toml:2:9: ", "outside the mask 0xc0000000"),
+        ("[stamp]\ncarrier = \"tc-index\"\nmask = 0x10000", "c.toml:3:8: ", "16 bits"),
+        ("[stamp]\nmask = 0x10000", "c.toml", "outside the mask 0x10000"),
+        ("[stamp]\nmask = 0x1_0000_0000", "c.toml:2:8: ", "u32"),
+        ("[stamp]\nmask = -1", "c.toml:2:8: ", "u32"),
+    ];
+    for (text, place, expected) in cases {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(place), "{text:?}: {error}");
+        assert!(error.contains(expected), "{text:?}: {error}");
+        assert!(!error.contains('\n'), "{error:?}");
+    }
+}
+
+#[test]
+fn a_named_file_has_to_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    assert!(matches!(
+        Config::load(Some(&path)),
+        Err(ConfigError::Unreadable { why: ReadError::Absent, .. })
+    ));
+    fs::write(&path, "mode = \"enforce\"").unwrap();
+    assert_eq!(Config::load(Some(&path)).unwrap().mode, Mode::Enforce);
+    fs::write(&path, b"# \n# \xff").unwrap();
+    assert!(matches!(
+        Config::load(Some(&path)),
+        Err(ConfigError::Unreadable { why: ReadError::Encoding(2), .. })
+    ));
+}
+
+#[test]
+fn only_small_regular_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(read_text(dir.path(), 9), Err(ReadError::Irregular));
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(read_text(&fifo, 9), Err(ReadError::Irregular));
+    let file = dir.path().join(std::ffi::OsStr::from_bytes(b"a\xff\n"));
+    fs::write(&file, "123456789").unwrap();
+    assert_eq!(read_text(&file, 9), Ok("123456789".to_owned()));
+    assert_eq!(read_text(&file, 8), Err(ReadError::TooLarge(8)));
+    let place = Place::of(&file, "\n\u{e9}x", Some(3..4)).to_string();
+    assert!(place.ends_with("\\n:2:2"), "{place}");
+}

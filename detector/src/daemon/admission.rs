@@ -1,0 +1,277 @@
+//! VMs that are about to start: libvirt's hook waits for the verdict on each.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use detector_common::settings::Mode;
+use detector_core::{
+    decide::{Outcome, VmStatus},
+    model::{Evidence, MediumSource, PowerState, Timestamp, Vm},
+};
+use uuid::Uuid;
+
+use super::{
+    answer::operand,
+    brain::{Brain, source_mut},
+    input::{Admit, AdmissionRules, CallId, Effect},
+    links,
+    sources::runs,
+};
+use crate::{
+    api::{
+        Reply,
+        view::{AdmissionOutcome, AdmissionView},
+    },
+    config::OnRefusal,
+    enforcer::Enforcer,
+    net::LinkEvent,
+};
+
+/// How long the hook's word stands against a source that does not know of the start yet: its
+/// listing may have been made just before.
+const PROVISIONAL: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Admissions {
+    rules: AdmissionRules,
+    waiting: Vec<Waiting>,
+    provisional: BTreeMap<Uuid, Provisional>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: CallId,
+    uuid: Uuid,
+    deadline: Timestamp,
+}
+
+/// A VM that is in its source's inventory because the hook said so.
+#[derive(Debug)]
+struct Provisional {
+    source: String,
+    vm: Vm,
+    until: Timestamp,
+    /// What the source says itself, where that is something else.
+    said: Option<Vm>,
+    contradicted: bool,
+}
+
+impl Admissions {
+    pub(super) fn new(rules: AdmissionRules) -> Self {
+        Self { rules, waiting: Vec::new(), provisional: BTreeMap::new() }
+    }
+
+    pub(super) fn holds(&self, source: &str, uuid: Uuid) -> bool {
+        self.provisional.get(&uuid).is_some_and(|held| held.source == source)
+    }
+
+    /// What to make of a source's word on one VM: `None` when the hook's word stands for now.
+    pub(super) fn hold_against(
+        &mut self,
+        source: &str,
+        uuid: Uuid,
+        said: Option<Vm>,
+    ) -> Option<Vm> {
+        if !self.holds(source, uuid) {
+            return said;
+        }
+        match said {
+            Some(vm) if runs(&vm) => {
+                self.provisional.remove(&uuid);
+                Some(vm)
+            }
+            other => {
+                if let Some(held) = self.provisional.get_mut(&uuid) {
+                    held.said = other;
+                    held.contradicted = true;
+                }
+                None
+            }
+        }
+    }
+
+    /// The same for everything that a source lists.
+    pub(super) fn hold_against_listing(&mut self, source: &str, listed: &mut BTreeMap<Uuid, Vm>) {
+        let held: Vec<_> = self
+            .provisional
+            .iter()
+            .filter(|(_, held)| held.source == source)
+            .map(|(uuid, held)| (*uuid, held.vm.clone()))
+            .collect();
+        for (uuid, provisional) in held {
+            let said = listed.remove(&uuid);
+            let stands = self.hold_against(source, uuid, said).unwrap_or(provisional);
+            listed.insert(uuid, stands);
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        let deadlines = self.waiting.iter().map(|waiting| waiting.deadline);
+        let ends = self.provisional.values().filter(|held| held.contradicted).map(|held| held.until);
+        deadlines.chain(ends).min()
+    }
+}
+
+impl<E: Enforcer> Brain<E> {
+    /// Takes in a VM that is about to start. The answer follows when the verdict is in force.
+    pub(super) fn admit(&mut self, admit: Admit) {
+        let now = self.world.now;
+        let Admit { id, source: name, mut vm, links, registry } = admit;
+        if let Some(registry) = registry {
+            self.world.registry = registry;
+        }
+        for link in links {
+            links::take_in(self, LinkEvent::Seen(link));
+        }
+        vm.power = PowerState::Starting;
+        let source = source_mut(&mut self.world.sources, &name, now);
+        let before = source.vms.insert(vm.uuid, vm.clone());
+        let uuid = vm.uuid;
+        self.media.refresh(&mut self.world, &[uuid]);
+        let until = now + PROVISIONAL;
+        let provisional =
+            Provisional { source: name, vm, until, said: before, contradicted: false };
+        self.admissions.provisional.insert(uuid, provisional);
+        let deadline = now + self.admissions.rules.timeout;
+        self.admissions.waiting.push(Waiting { id, uuid, deadline });
+    }
+
+    /// Lets the source's word stand where the hook's has had its time.
+    pub(super) fn expire_provisional(&mut self) {
+        let now = self.world.now;
+        let ended: Vec<_> = self
+            .admissions
+            .provisional
+            .iter()
+            .filter(|(_, held)| held.until <= now)
+            .map(|(uuid, held)| (*uuid, held.contradicted))
+            .collect();
+        for (uuid, contradicted) in ended {
+            if contradicted {
+                self.withdraw(uuid);
+            } else {
+                self.admissions.provisional.remove(&uuid);
+            }
+        }
+    }
+
+    /// Answers the hooks whose verdict is in force, and those whose time is up.
+    pub(super) fn answer_admissions(&mut self) {
+        let waiting = std::mem::take(&mut self.admissions.waiting);
+        let mut refused = Vec::new();
+        for waiting in waiting {
+            let answer = match self.verdict(waiting.uuid) {
+                None if waiting.deadline > self.world.now => {
+                    self.admissions.waiting.push(waiting);
+                    continue;
+                }
+                None => self.undecided(waiting.uuid, "there is no verdict in time"),
+                Some(answer) => answer,
+            };
+            if !answer.start {
+                refused.push(waiting.uuid);
+            }
+            self.emit(Effect::Reply {
+                id: waiting.id,
+                reply: Ok(Reply::Admission(answer)),
+                last: true,
+            });
+        }
+        for uuid in refused {
+            self.withdraw(uuid);
+        }
+    }
+
+    fn withdraw(&mut self, uuid: Uuid) {
+        if let Some(held) = self.admissions.provisional.remove(&uuid) {
+            let now = self.world.now;
+            let source = source_mut(&mut self.world.sources, &held.source, now);
+            match held.said {
+                Some(vm) => source.vms.insert(uuid, vm),
+                None => source.vms.remove(&uuid),
+            };
+        }
+    }
+
+    /// The answer, once there is a verdict and it is in force.
+    fn verdict(&self, uuid: Uuid) -> Option<AdmissionView> {
+        let vm = self.vm(uuid)?.1;
+        let decision = self.decision.vms.get(&uuid)?;
+        if self.media.reads(vm) {
+            return None;
+        }
+        let undecided = matches!(decision.status, VmStatus::Pending | VmStatus::Off);
+        if undecided {
+            let unreadable = vm.media.iter().any(|medium| match &medium.source {
+                MediumSource::Path(path) => {
+                    matches!(self.world.evidence.get(path), Some(Evidence::Unreadable(_)))
+                }
+                MediumSource::Remote(_) => false,
+            });
+            return unreadable.then(|| self.undecided(uuid, "its media cannot be read"));
+        }
+        let in_force = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).all(|port| {
+            let Some(link) = self.world.links.values().find(|link| link.name == port) else {
+                return true;
+            };
+            let planned = self.decision.desired.interfaces.contains_key(&link.ifindex);
+            let guarded = self.world.observed.interfaces.contains_key(&link.ifindex);
+            !planned || (guarded && !self.executor.fails_on(link.ifindex))
+        });
+        in_force.then(|| match decision.status {
+            VmStatus::Approved => AdmissionView {
+                start: true,
+                outcome: AdmissionOutcome::Granted,
+                message: String::new(),
+            },
+            _ => self.denied(uuid),
+        })
+    }
+
+    fn denied(&self, uuid: Uuid) -> AdmissionView {
+        let observing = self.world.policy.mode == Mode::Observe;
+        let refuse = self.admissions.rules.denied == OnRefusal::Refuse && !observing;
+        let effect = match (observing, refuse) {
+            (true, _) => "would be quarantined (mode is observe)",
+            (false, true) => "may not start",
+            (false, false) => "starts quarantined: it neither sends nor receives",
+        };
+        let why: Vec<_> = self
+            .decision
+            .vms
+            .get(&uuid)
+            .into_iter()
+            .flat_map(|decision| &decision.requirements)
+            .filter(|requirement| requirement.outcome != Outcome::Met)
+            .map(|requirement| requirement.finding.as_str())
+            .collect();
+        self.answer_start(uuid, !refuse, AdmissionOutcome::Denied, effect, &why.join(" "))
+    }
+
+    fn undecided(&self, uuid: Uuid, why: &str) -> AdmissionView {
+        let observing = self.world.policy.mode == Mode::Observe;
+        let refuse = self.admissions.rules.on_timeout == OnRefusal::Refuse && !observing;
+        let effect = match (observing, refuse) {
+            (true, _) => "starts unjudged (mode is observe)",
+            (false, true) => "may not start",
+            (false, false) => "starts mute",
+        };
+        self.answer_start(uuid, !refuse, AdmissionOutcome::Undecided, effect, &format!("{why}."))
+    }
+
+    fn answer_start(
+        &self,
+        uuid: Uuid,
+        start: bool,
+        outcome: AdmissionOutcome,
+        effect: &str,
+        why: &str,
+    ) -> AdmissionView {
+        let name = self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone());
+        let message = format!(
+            "the VM {} {effect}: {why} More: detector explain {}",
+            name.escape_debug(),
+            operand(&name, uuid)
+        );
+        AdmissionView { start, outcome, message }
+    }
+}

@@ -1,0 +1,253 @@
+use detector_common::{addr::Mac, quarantine::Cause};
+use detector_core::{
+    decide::Outcome,
+    model::{FindingKind, QuarantineTarget, Subject},
+};
+use uuid::Uuid;
+
+use super::operand;
+use crate::{
+    api::{
+        ApiError, ErrorCode,
+        view::{Explanation, FindingView, PortView, QuarantineView, Remedy, VmView, vm_status},
+    },
+    daemon::brain::Brain,
+    enforcer::Enforcer,
+};
+
+impl<E: Enforcer> Brain<E> {
+    /// Everything about one VM, port or MAC.
+    pub(super) fn explain(&self, subject: &str) -> Result<Explanation, ApiError> {
+        if let Ok(mac) = subject.parse::<Mac>() {
+            return self.explain_mac(mac);
+        }
+        if !self.vms_named(subject).is_empty() {
+            let (source, vm) = self.vm_named(subject)?;
+            return Ok(self.explain_vm(subject, self.vm_view(source, vm, true)));
+        }
+        if let Ok(ifindex) = self.ifindex_of(subject) {
+            return Ok(self.explain_port(subject, ifindex));
+        }
+        let message = format!(
+            "{subject:?} is no VM, port or MAC that is known here; detector vm list and detector \
+             port list show what is"
+        );
+        Err(ApiError::new(ErrorCode::NotFound, message))
+    }
+
+    fn explain_vm(&self, subject: &str, vm: VmView) -> Explanation {
+        let ports: Vec<_> = self
+            .decision
+            .ports
+            .iter()
+            .filter(|(_, port)| port.vm == Some(vm.uuid))
+            .map(|(ifindex, _)| self.port_in_full(*ifindex))
+            .collect();
+        let quarantines = self.quarantines_on(Some(vm.uuid), &ports, vm.nics.iter().map(|n| &n.mac));
+        let failing: Vec<_> =
+            vm.requirements.iter().filter(|r| r.outcome != Outcome::Met).collect();
+        let status = vm_status(vm.status).to_owned();
+        let summary = match (failing.as_slice(), quarantines.first()) {
+            ([], Some(quarantine)) => format!("Quarantined: {}", quarantine.note),
+            ([], None) => ports
+                .iter()
+                .find_map(|port| port.why.clone())
+                .unwrap_or_else(|| format!("The VM is {status}; no port of it is on a guarded bridge.")),
+            (failing, _) => {
+                failing.iter().map(|r| r.finding.as_str()).collect::<Vec<_>>().join(" ")
+            }
+        };
+        let findings = self.findings_on(Some(vm.uuid), &ports);
+        let remedies = self.remedies(Some(&vm), &quarantines);
+        Explanation {
+            subject: subject.to_owned(),
+            kind: "vm".to_owned(),
+            status,
+            summary,
+            since: vm.since,
+            vm: Some(vm),
+            ports,
+            quarantines,
+            findings,
+            remedies,
+        }
+    }
+
+    fn explain_port(&self, subject: &str, ifindex: u32) -> Explanation {
+        let port = self.port_in_full(ifindex);
+        let vm = port
+            .vm
+            .as_ref()
+            .and_then(|vm| self.vm(vm.uuid))
+            .map(|(source, vm)| self.vm_view(source, vm, true));
+        let uuid = vm.as_ref().map(|vm| vm.uuid);
+        let status = port.status.as_str().to_owned();
+        let summary = port
+            .why
+            .clone()
+            .unwrap_or_else(|| format!("This is no guest port: its role is {}.", port.role));
+        let since = port.since;
+        let ports = vec![port];
+        let macs = vm.iter().flat_map(|vm| &vm.nics).map(|nic| &nic.mac);
+        let quarantines = self.quarantines_on(uuid, &ports, macs);
+        let findings = self.findings_on(uuid, &ports);
+        let mut remedies = self.remedies(vm.as_ref(), &quarantines);
+        if vm.is_none() && ports.iter().any(|port| port.role == "guest") {
+            remedies.push(Remedy {
+                what: "No inventory lists a VM with this port: enter it into the static inventory, \
+                       or remove the interface."
+                    .to_owned(),
+                command: None,
+            });
+        }
+        Explanation {
+            subject: subject.to_owned(),
+            kind: "port".to_owned(),
+            status,
+            summary,
+            since,
+            vm,
+            ports,
+            quarantines,
+            findings,
+            remedies,
+        }
+    }
+
+    fn explain_mac(&self, mac: Mac) -> Result<Explanation, ApiError> {
+        let text = mac.to_string();
+        let owners: Vec<Uuid> = self
+            .decision
+            .vms
+            .keys()
+            .filter(|uuid| {
+                self.vm(**uuid).is_some_and(|(_, vm)| vm.nics.iter().any(|nic| nic.mac == mac))
+            })
+            .copied()
+            .collect();
+        let claimed = |ifindex: &u32| {
+            let seen = self.world.seen.get(ifindex).into_iter().flatten();
+            seen.into_iter().any(|seen| seen.claim.mac == mac)
+        };
+        let ports: Vec<_> = self
+            .decision
+            .desired
+            .interfaces
+            .keys()
+            .map(|ifindex| self.port_in_full(*ifindex))
+            .filter(|port| {
+                port.identities.iter().any(|identity| identity.mac == text)
+                    || claimed(&port.ifindex)
+            })
+            .collect();
+        let quarantines = self.quarantines_on(None, &ports, [&text].into_iter());
+        if owners.is_empty() && ports.is_empty() && quarantines.is_empty() {
+            let message = format!("{mac} belongs to no VM, and no port has claimed it");
+            return Err(ApiError::new(ErrorCode::NotFound, message));
+        }
+        let vm = owners
+            .first()
+            .and_then(|uuid| self.vm(*uuid))
+            .map(|(source, vm)| self.vm_view(source, vm, true));
+        let granted: Vec<_> = ports
+            .iter()
+            .filter(|port| port.identities.iter().any(|identity| identity.mac == text))
+            .map(|port| port.name.as_str())
+            .collect();
+        let status = match (granted.is_empty(), quarantines.is_empty()) {
+            (_, false) => "quarantined",
+            (false, true) => "granted",
+            (true, true) => "not-granted",
+        };
+        let owner = vm.as_ref().map_or("no VM".to_owned(), |vm| format!("the VM {}", vm.name));
+        let place = if granted.is_empty() {
+            "is granted to no port".to_owned()
+        } else {
+            format!("is granted to {}", granted.join(", "))
+        };
+        let summary = format!("The MAC belongs to {owner} and {place}.");
+        let findings = self.findings_on(vm.as_ref().map(|vm| vm.uuid), &ports);
+        let remedies = self.remedies(vm.as_ref(), &quarantines);
+        Ok(Explanation {
+            subject: text,
+            kind: "mac".to_owned(),
+            status: status.to_owned(),
+            summary,
+            since: None,
+            vm,
+            ports,
+            quarantines,
+            findings,
+            remedies,
+        })
+    }
+
+    fn quarantines_on<'a>(
+        &self,
+        vm: Option<Uuid>,
+        ports: &[PortView],
+        macs: impl Iterator<Item = &'a String>,
+    ) -> Vec<QuarantineView> {
+        let macs: Vec<_> = macs.collect();
+        let concerns = |target: &QuarantineTarget| match target {
+            QuarantineTarget::Vm(uuid) => Some(*uuid) == vm,
+            QuarantineTarget::Mac(mac) => macs.contains(&&mac.to_string()),
+            QuarantineTarget::Port { ifindex, instance } => {
+                ports.iter().any(|port| (port.ifindex, port.instance) == (*ifindex, *instance))
+            }
+        };
+        let in_force = self.world.observed.quarantines.values();
+        in_force.filter(|q| concerns(&q.target)).map(|q| self.quarantine_view(q)).collect()
+    }
+
+    fn findings_on(&self, vm: Option<Uuid>, ports: &[PortView]) -> Vec<FindingView> {
+        let concerns = |subject: &Subject, kind: FindingKind| match subject {
+            Subject::Vm(uuid) => Some(*uuid) == vm,
+            Subject::Port { ifindex, instance } => ports.iter().any(|port| {
+                port.ifindex == *ifindex
+                    && (port.instance == *instance || kind == FindingKind::EnforcementFailed)
+            }),
+            _ => false,
+        };
+        let open = self.findings.open().into_iter();
+        open.filter(|f| concerns(&f.key.subject, f.key.kind)).map(FindingView::from).collect()
+    }
+
+    /// What would let it back, in the order in which to do it.
+    fn remedies(&self, vm: Option<&VmView>, quarantines: &[QuarantineView]) -> Vec<Remedy> {
+        let mut remedies: Vec<Remedy> = vm
+            .iter()
+            .flat_map(|vm| &vm.requirements)
+            .filter(|requirement| requirement.outcome != Outcome::Met)
+            .filter(|requirement| !requirement.remedy.is_empty())
+            .map(|requirement| Remedy { what: requirement.remedy.clone(), command: None })
+            .collect();
+        for quarantine in quarantines {
+            let target = match &quarantine.target {
+                QuarantineTarget::Vm(uuid) => format!("vm {}", operand(&quarantine.name, *uuid)),
+                QuarantineTarget::Mac(mac) => format!("mac {mac}"),
+                QuarantineTarget::Port { ifindex, instance } => {
+                    format!("port {ifindex}/{instance}")
+                }
+            };
+            let by_verdict = quarantine.cause == cause_name(Cause::Verdict);
+            let what = if by_verdict {
+                "Once every requirement is met, lift the quarantine."
+            } else {
+                "An operator imposed a quarantine: lift it."
+            };
+            remedies.push(Remedy {
+                what: what.to_owned(),
+                command: Some(format!("detector quarantine release {target}")),
+            });
+        }
+        remedies
+    }
+}
+
+fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Verdict => "verdict",
+        Cause::Operator => "operator",
+    }
+}

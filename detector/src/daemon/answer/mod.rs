@@ -1,0 +1,113 @@
+//! Answers to operators, from the world and the decision as they stand.
+
+mod explain;
+mod finding;
+mod name;
+mod port;
+pub(super) mod quarantine;
+mod status;
+mod template;
+mod vm;
+
+pub(super) use name::operand;
+
+use detector_core::model::Vm;
+use uuid::Uuid;
+
+use super::{
+    brain::Brain,
+    input::{CallId, Effect},
+};
+use crate::{
+    api::{ApiError, ErrorCode, Reply, Request},
+    enforcer::Enforcer,
+};
+
+/// Answers a request of the user `uid`.
+pub(super) fn request<E: Enforcer>(
+    brain: &mut Brain<E>,
+    id: CallId,
+    uid: u32,
+    request: Request,
+) {
+    let mut last = true;
+    let reply = match request {
+        Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
+        Request::PortList {} => Ok(Reply::Ports(brain.port_views())),
+        Request::PortShow { name } => {
+            brain.port_named(&name).map(|port| Reply::Port(Box::new(port)))
+        }
+        Request::VmList {} => Ok(Reply::Vms(brain.vm_views())),
+        Request::VmShow { name } => brain
+            .vm_named(&name)
+            .map(|(source, vm)| Reply::Vm(Box::new(brain.vm_view(source, vm, true)))),
+        Request::QuarantineList {} => Ok(Reply::Quarantines(brain.quarantine_views())),
+        Request::QuarantineShow { target } => {
+            brain.quarantine_of(&target).map(|found| Reply::Quarantine(brain.quarantine_view(found)))
+        }
+        Request::QuarantineAdd { target, reason } => {
+            brain.impose(&target, reason, uid).map(Reply::Quarantine)
+        }
+        Request::QuarantineRelease { target } => brain.release(&target).map(Reply::Released),
+        Request::QuarantineWatch {} => {
+            last = false;
+            brain.watchers.insert(id);
+            Ok(Reply::Quarantines(brain.quarantine_views()))
+        }
+        Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
+        Request::TemplateShow { id } => brain.template_named(&id).map(Reply::Template),
+        Request::FindingList {} => Ok(Reply::Findings(brain.finding_views())),
+        Request::Explain { subject } => {
+            brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
+        }
+        // The admission task hands these in with what it has read for them.
+        Request::Admit { .. } => Err(ApiError::new(ErrorCode::BadRequest, "not for the brain")),
+    };
+    brain.emit(Effect::Reply { id, reply, last });
+}
+
+impl<E: Enforcer> Brain<E> {
+    /// The VM, as the first source that lists it describes it, and the name of that source.
+    pub(super) fn vm(&self, uuid: Uuid) -> Option<(&str, &Vm)> {
+        self.world
+            .sources
+            .iter()
+            .find_map(|(name, source)| Some((name.as_str(), source.vms.get(&uuid)?)))
+    }
+
+    /// The VM of that name or UUID.
+    fn vm_named(&self, name: &str) -> Result<(&str, &Vm), ApiError> {
+        let found = self.vms_named(name);
+        match found.as_slice() {
+            [] => Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("no VM {name:?} in any inventory; detector vm list shows all"),
+            )),
+            [one] => Ok(*one),
+            several => {
+                let uuids: Vec<_> = several.iter().map(|(_, vm)| vm.uuid.to_string()).collect();
+                Err(ApiError::new(
+                    ErrorCode::Ambiguous,
+                    format!("several VMs are called {name:?}; say which: {}", uuids.join(", ")),
+                ))
+            }
+        }
+    }
+
+    fn vms_named(&self, name: &str) -> Vec<(&str, &Vm)> {
+        if let Ok(uuid) = name.parse::<Uuid>()
+            && let Some(found) = self.vm(uuid)
+        {
+            return vec![found];
+        }
+        let mut found: Vec<(&str, &Vm)> = Vec::new();
+        for (source, said) in &self.world.sources {
+            for vm in said.vms.values().filter(|vm| vm.name == name) {
+                if !found.iter().any(|(_, known)| known.uuid == vm.uuid) {
+                    found.push((source, vm));
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,121 @@
+use detector_core::{
+    decide::PortDecision,
+    model::{Link, ObservedInterface},
+    reconcile::InterfacePlan,
+};
+
+use crate::{
+    api::{
+        ApiError, ErrorCode,
+        kernel::{identities, role_name, sighting, state},
+        view::{PortState, PortView, SightingView, VmRef, moment},
+    },
+    daemon::brain::Brain,
+    enforcer::Enforcer,
+};
+
+impl<E: Enforcer> Brain<E> {
+    /// Every interface in scope or in force.
+    pub(super) fn port_views(&self) -> Vec<PortView> {
+        let planned = self.decision.desired.interfaces.keys();
+        let in_force = self.world.observed.interfaces.keys();
+        let all: std::collections::BTreeSet<_> = planned.chain(in_force).copied().collect();
+        all.into_iter().map(|ifindex| self.port_view(ifindex)).collect()
+    }
+
+    /// A port by name or ifindex, with what it claimed.
+    pub(super) fn port_named(&self, name: &str) -> Result<PortView, ApiError> {
+        let ifindex = self.ifindex_of(name)?;
+        Ok(self.port_in_full(ifindex))
+    }
+
+    pub(super) fn port_in_full(&self, ifindex: u32) -> PortView {
+        PortView { sightings: self.sightings(ifindex), ..self.port_view(ifindex) }
+    }
+
+    /// The ifindex of an interface in scope or in force.
+    pub(super) fn ifindex_of(&self, name: &str) -> Result<u32, ApiError> {
+        let number = name.parse().ok();
+        let ours = |ifindex: &u32| {
+            self.decision.desired.interfaces.contains_key(ifindex)
+                || self.world.observed.interfaces.contains_key(ifindex)
+        };
+        let mut links = self.world.links.values();
+        links
+            .find(|link| link.name == name)
+            .map(|link| link.ifindex)
+            .or(number)
+            .filter(ours)
+            .ok_or_else(|| {
+                let message = format!("no port {name:?} in scope; detector port list shows all");
+                ApiError::new(ErrorCode::NotFound, message)
+            })
+    }
+
+    fn port_view(&self, ifindex: u32) -> PortView {
+        let link = self.world.links.get(&ifindex);
+        let observed = self.world.observed.interfaces.get(&ifindex);
+        let plan = self.decision.desired.interfaces.get(&ifindex).map(|(_, plan)| plan);
+        let decision = self.decision.ports.get(&ifindex);
+        let instance = observed.map_or(0, |interface| interface.slot.instance);
+        PortView {
+            name: link.map_or_else(|| format!("#{ifindex}"), |link| link.name.clone()),
+            ifindex,
+            instance,
+            role: role(plan, observed).to_owned(),
+            bridge: self.bridge_of(link),
+            status: port_state(observed, decision),
+            why: decision.map(|decision| decision.why.clone()),
+            since: self.since.port(ifindex, instance).map(moment),
+            vm: decision.and_then(|decision| decision.vm).map(|uuid| VmRef {
+                uuid,
+                name: self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone()),
+            }),
+            identities: observed.map_or_else(Vec::new, identities),
+            counters: None,
+            sightings: Vec::new(),
+        }
+    }
+
+    fn bridge_of(&self, link: Option<&Link>) -> Option<String> {
+        Some(self.world.links.get(&link?.master?)?.name.clone())
+    }
+
+    fn sightings(&self, ifindex: u32) -> Vec<SightingView> {
+        let seen = self.world.seen.get(&ifindex).into_iter().flatten();
+        let mut views: Vec<_> = seen
+            .map(|seen| SightingView {
+                first: Some(moment(seen.first)),
+                last: Some(moment(seen.last)),
+                ..sighting(&seen.claim, seen.count)
+            })
+            .collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.last));
+        views
+    }
+}
+
+fn role(plan: Option<&InterfacePlan>, observed: Option<&ObservedInterface>) -> &'static str {
+    match plan {
+        Some(InterfacePlan::Guest(_)) => "guest",
+        Some(InterfacePlan::Uplink) => "uplink",
+        Some(InterfacePlan::Bridge) => "bridge",
+        Some(InterfacePlan::Trusted) => "trusted",
+        None => observed.map_or("guest", |interface| role_name(interface.slot.role())),
+    }
+}
+
+/// What is in force counts; the decision only tells `kept` from `granted`.
+fn port_state(
+    observed: Option<&ObservedInterface>,
+    decision: Option<&PortDecision>,
+) -> PortState {
+    let Some(observed) = observed else { return PortState::Unguarded };
+    match (state(&observed.slot), decision) {
+        (PortState::Granted, Some(decision)) => match PortState::from(decision.status) {
+            PortState::Kept => PortState::Kept,
+            _ => PortState::Granted,
+        },
+        (in_force, _) => in_force,
+    }
+}

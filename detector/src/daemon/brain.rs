@@ -1,0 +1,244 @@
+//! The state machine: inputs change the world, and the host is brought to what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::settings::Mode;
+use detector_core::{
+    decide::{Decision, decide},
+    model::{
+        Finding, FindingKey, FindingKind, Observed, Policy, Registry, Severity, Source, Subject,
+        Timestamp, World,
+    },
+    reconcile::reconcile,
+};
+
+use super::{
+    admission::Admissions,
+    answer,
+    execute::Executor,
+    input::{AdmissionRules, CallId, Effect, Input},
+    links, media::Media,
+    seen, since::Since,
+    sources,
+};
+use crate::{enforcer::Enforcer, findings::Tracker};
+
+/// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
+const ROUNDS: usize = 8;
+
+/// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
+#[derive(Debug)]
+pub struct Brain<E> {
+    pub(super) world: World,
+    pub(super) enforcer: E,
+    pub(super) decision: Decision,
+    pub(super) executor: Executor,
+    pub(super) media: Media,
+    pub(super) admissions: Admissions,
+    pub(super) findings: Tracker,
+    pub(super) since: Since,
+    /// Clients that are told of every quarantine.
+    pub(super) watchers: BTreeSet<CallId>,
+    pub(super) started: Timestamp,
+    /// Kernel events taken in.
+    pub(super) events: u64,
+    effects: Vec<Effect>,
+}
+
+impl<E: Enforcer> Brain<E> {
+    /// A brain that knows what the kernel holds, and nothing else. `sources` are the names of the
+    /// inventories that will speak: until one does it counts as lost, so that what is in force
+    /// stays.
+    pub fn new(
+        now: Timestamp,
+        policy: Policy,
+        rules: AdmissionRules,
+        sources: impl IntoIterator<Item = String>,
+        mut enforcer: E,
+    ) -> Result<Self, crate::enforcer::EnforceError> {
+        let observed = enforcer.observe()?;
+        let world = World {
+            now,
+            policy,
+            registry: Registry::default(),
+            sources: sources.into_iter().map(|name| (name, sources::silent(now))).collect(),
+            links: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            observed,
+            seen: BTreeMap::new(),
+            noticed: BTreeMap::new(),
+        };
+        Ok(Self {
+            world,
+            enforcer,
+            decision: Decision::default(),
+            executor: Executor::default(),
+            media: Media::default(),
+            admissions: Admissions::new(rules),
+            findings: Tracker::default(),
+            since: Since::default(),
+            watchers: BTreeSet::new(),
+            started: now,
+            events: 0,
+            effects: Vec::new(),
+        })
+    }
+
+    /// Takes in what happened, brings the host to what follows from it, and returns what else has
+    /// to be done. Interfaces come first: a new port is guarded before anything else is looked at.
+    pub fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
+        self.world.now = now;
+        let (links, others): (Vec<_>, Vec<_>) =
+            inputs.into_iter().partition(|input| matches!(input, Input::Link(_)));
+        if !links.is_empty() {
+            for input in links {
+                self.take_in(input);
+            }
+            self.settle();
+        }
+        // A request sees what came before it, so the world is settled in front of each.
+        let mut unsettled = false;
+        for input in others {
+            if unsettled && matches!(input, Input::Request { .. }) {
+                self.settle();
+            }
+            unsettled = !matches!(input, Input::Request { .. });
+            self.take_in(input);
+        }
+        if unsettled {
+            self.settle();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When the brain wants a turn though nothing happens.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        [
+            self.decision.wake_at,
+            self.executor.wake_at(),
+            self.media.wake_at(),
+            self.admissions.wake_at(),
+            self.findings.wake_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The mode that the kernel is in.
+    pub fn mode(&self) -> Option<Mode> {
+        self.world.observed.mode
+    }
+
+    pub(super) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Reads from the kernel what it holds now, and tells watchers what has changed.
+    pub(super) fn observe(&mut self) {
+        match self.enforcer.observe() {
+            Ok(observed) => {
+                self.executor.observed();
+                let before = std::mem::replace(&mut self.world.observed, observed);
+                self.tell_watchers(&before);
+            }
+            // What was seen last stands until the kernel answers again.
+            Err(error) => self.executor.unobserved(self.world.now, &error),
+        }
+    }
+
+    fn take_in(&mut self, input: Input) {
+        match input {
+            Input::Link(event) => links::take_in(self, event),
+            Input::Source { name, said } => {
+                let started = sources::take_in(self, name, said);
+                self.media.refresh(&mut self.world, &started);
+            }
+            Input::Registry(registry) => self.world.registry = registry,
+            Input::Evidence { path, ticket, evidence } => {
+                self.media.arrived(&mut self.world, path, ticket, evidence);
+            }
+            Input::Kernel(event) => {
+                self.events += 1;
+                seen::take_in(&mut self.world, &event);
+            }
+            Input::Request { id, uid, request } => answer::request(self, id, uid, request),
+            Input::Admit(admit) => self.admit(*admit),
+            Input::HungUp(id) => {
+                self.watchers.remove(&id);
+            }
+            Input::Tick => {}
+        }
+    }
+
+    /// Decides and acts until nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        let now = self.world.now;
+        self.media.retry(&mut self.world);
+        self.expire_provisional();
+        for _ in 0..ROUNDS {
+            self.decision = decide(&self.world);
+            if seen::notice(&mut self.world, &self.decision) {
+                continue;
+            }
+            let actions = reconcile(&self.decision.desired, &self.world.observed);
+            if !self.executor.carry_out(&mut self.enforcer, actions, now) {
+                break;
+            }
+            self.observe();
+        }
+        for wanted in self.media.want(&self.world, &self.decision.wanted) {
+            self.emit(wanted);
+        }
+        self.since.update(now, &self.decision, &self.world.observed);
+        self.answer_admissions();
+        let mut findings = self.decision.findings.clone();
+        findings.extend(self.executor.findings());
+        for change in self.findings.update(now, findings) {
+            self.emit(Effect::Tell(change));
+        }
+    }
+
+    fn tell_watchers(&mut self, before: &Observed) {
+        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
+            return;
+        }
+        let changes = answer::quarantine::changes(self, before);
+        for id in self.watchers.clone() {
+            for change in &changes {
+                let reply = Ok(crate::api::Reply::QuarantineChange(change.clone()));
+                self.emit(Effect::Reply { id, reply, last: false });
+            }
+        }
+    }
+}
+
+/// A finding about the daemon's own hold on the kernel.
+pub(super) fn enforcement_finding(
+    subject: Subject,
+    title: String,
+    evidence: Vec<(String, String)>,
+    since: Timestamp,
+) -> Finding {
+    Finding {
+        key: FindingKey { kind: FindingKind::EnforcementFailed, subject },
+        severity: Severity::High,
+        title,
+        evidence,
+        next: Some("detector status".to_owned()),
+        since,
+    }
+}
+
+/// The source of that name, as far as it has spoken.
+pub(super) fn source_mut<'a>(
+    sources: &'a mut BTreeMap<String, Source>,
+    name: &str,
+    now: Timestamp,
+) -> &'a mut Source {
+    if !sources.contains_key(name) {
+        sources.insert(name.to_owned(), sources::silent(now));
+    }
+    #[expect(clippy::unwrap_used, reason = "inserted above where it was missing")]
+    sources.get_mut(name).unwrap()
+}

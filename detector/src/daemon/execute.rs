@@ -1,0 +1,227 @@
+//! The only interpreter of actions: carries them out, and comes back to those that fail.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use detector_common::addr::Mac;
+use detector_core::{
+    model::{Finding, QuarantineTarget, Subject, Timestamp},
+    reconcile::Action,
+};
+
+use super::brain::enforcement_finding;
+use crate::enforcer::{EnforceError, Enforcer};
+
+/// A failed action is tried again after this, then after twice as long, and so on…
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// … up to this.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// The first failure of an action may be a race with an interface that is going away; from this
+/// many on it is a finding.
+const A_FINDING: u32 = 2;
+
+/// What failed and when it is due again.
+#[derive(Debug, Default)]
+pub(super) struct Executor {
+    failures: BTreeMap<Key, Failure>,
+    /// Reading back what the kernel holds fails since then.
+    blind: Option<(Timestamp, String)>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    action: Action,
+    error: String,
+    attempts: u32,
+    since: Timestamp,
+    due: Timestamp,
+}
+
+/// Which step on what: one that fails with other contents is the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    on: On,
+    step: &'static str,
+    /// The forwarding entry: a port may have several.
+    entry: Option<(Mac, u16)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum On {
+    Host,
+    Interface(u32),
+    Quarantine(QuarantineTarget),
+}
+
+impl Executor {
+    /// Carries the actions out in their order. After a failure the later actions on the same
+    /// interface wait, since each relies on those before it; other interfaces go on. True when the
+    /// kernel has been changed.
+    pub(super) fn carry_out(
+        &mut self,
+        enforcer: &mut impl Enforcer,
+        actions: Vec<Action>,
+        now: Timestamp,
+    ) -> bool {
+        if !self.failures.is_empty() {
+            // What is not wanted any more is not failing any more.
+            self.failures.retain(|key, _| actions.iter().any(|action| key_of(action) == *key));
+        }
+        let mut held = Vec::new();
+        let mut changed = false;
+        for action in actions {
+            let key = key_of(&action);
+            if held.contains(&key.on) {
+                continue;
+            }
+            let waits = self
+                .failures
+                .get(&key)
+                .is_some_and(|failure| failure.due > now && failure.action == action);
+            if waits {
+                if key.entry.is_none() {
+                    held.push(key.on);
+                }
+                continue;
+            }
+            match enforcer.execute(&action) {
+                Ok(()) => {
+                    changed = true;
+                    if !self.failures.is_empty() {
+                        self.failures.remove(&key);
+                    }
+                }
+                Err(error) => {
+                    self.failed(key, action, &error, now);
+                    // A verdict does not depend on forwarding entries.
+                    if key.entry.is_none() {
+                        held.push(key.on);
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    /// Carries out one action at once, beside what reconciliation asks for.
+    pub(super) fn carry_out_now(
+        &mut self,
+        enforcer: &mut impl Enforcer,
+        action: Action,
+        now: Timestamp,
+    ) -> Result<(), EnforceError> {
+        let result = enforcer.execute(&action);
+        if let Err(error) = &result {
+            self.failed(key_of(&action), action, error, now);
+        }
+        result
+    }
+
+    pub(super) fn observed(&mut self) {
+        self.blind = None;
+    }
+
+    pub(super) fn unobserved(&mut self, now: Timestamp, error: &EnforceError) {
+        tracing::warn!(%error, "cannot read back what the kernel holds");
+        let since = self.blind.as_ref().map_or(now, |(since, _)| *since);
+        self.blind = Some((since, error.to_string()));
+    }
+
+    /// Whether an action on the interface has failed and waits to be tried again.
+    pub(super) fn fails_on(&self, ifindex: u32) -> bool {
+        self.failures.keys().any(|key| key.on == On::Interface(ifindex))
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.failures.values().map(|failure| failure.due).min()
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let mut by_subject: BTreeMap<On, Vec<(&Key, &Failure)>> = BTreeMap::new();
+        for (key, failure) in &self.failures {
+            if failure.attempts >= A_FINDING {
+                by_subject.entry(key.on).or_default().push((key, failure));
+            }
+        }
+        let mut findings: Vec<_> = by_subject
+            .into_iter()
+            .map(|(on, failures)| {
+                let (subject, what) = match on {
+                    On::Host => (Subject::Host, "the host's settings".to_owned()),
+                    On::Interface(ifindex) => {
+                        let subject = Subject::Port { ifindex, instance: 0 };
+                        (subject, format!("interface {ifindex}"))
+                    }
+                    On::Quarantine(target) => (
+                        match target {
+                            QuarantineTarget::Vm(uuid) => Subject::Vm(uuid),
+                            QuarantineTarget::Port { ifindex, instance } => {
+                                Subject::Port { ifindex, instance }
+                            }
+                            QuarantineTarget::Mac(mac) => Subject::Place(mac.to_string()),
+                        },
+                        "a quarantine".to_owned(),
+                    ),
+                };
+                let since = failures.iter().map(|(_, f)| f.since).min().unwrap_or_default();
+                let evidence = failures
+                    .iter()
+                    .map(|(key, failure)| {
+                        let times = failure.attempts;
+                        (key.step.to_owned(), format!("{} (tried {times} times)", failure.error))
+                    })
+                    .collect();
+                let title = format!("The verdict on {what} is not in force: the kernel refuses it.");
+                enforcement_finding(subject, title, evidence, since)
+            })
+            .collect();
+        if let Some((since, error)) = &self.blind {
+            let evidence = vec![("error".to_owned(), error.clone())];
+            let title = "What is in force cannot be read back from the kernel.".to_owned();
+            findings.push(enforcement_finding(Subject::Host, title, evidence, *since));
+        }
+        findings
+    }
+
+    fn failed(&mut self, key: Key, action: Action, error: &EnforceError, now: Timestamp) {
+        let failure = self.failures.entry(key).or_insert_with(|| Failure {
+            action: action.clone(),
+            error: String::new(),
+            attempts: 0,
+            since: now,
+            due: now,
+        });
+        failure.action = action;
+        failure.error = error.to_string();
+        failure.attempts = failure.attempts.saturating_add(1);
+        let wait = FIRST_RETRY.saturating_mul(1 << (failure.attempts - 1).min(20)).min(LAST_RETRY);
+        failure.due = now + wait;
+        if failure.attempts >= A_FINDING {
+            tracing::warn!(step = key.step, on = ?key.on, %error, "action failed");
+        }
+    }
+}
+
+fn key_of(action: &Action) -> Key {
+    let (on, step) = match action {
+        Action::SetMode(_) => (On::Host, "set-mode"),
+        Action::AttachGuard { ifindex, .. } => (On::Interface(*ifindex), "attach-guard"),
+        Action::AttachUplink { ifindex, .. } => (On::Interface(*ifindex), "attach-uplink"),
+        Action::AttachBridge { ifindex, .. } => (On::Interface(*ifindex), "attach-bridge"),
+        Action::Trust { ifindex, .. } => (On::Interface(*ifindex), "trust"),
+        Action::Release { ifindex } => (On::Interface(*ifindex), "release"),
+        Action::PutGrants { ifindex, .. } => (On::Interface(*ifindex), "put-grants"),
+        Action::WriteSlot { ifindex, .. } => (On::Interface(*ifindex), "write-slot"),
+        Action::DropGrants { ifindex, .. } => (On::Interface(*ifindex), "drop-grants"),
+        Action::PinForwarding { ifindex, .. } => (On::Interface(*ifindex), "pin-forwarding"),
+        Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
+        Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),
+        Action::LiftQuarantine(target) => (On::Quarantine(*target), "lift-quarantine"),
+    };
+    let entry = match action {
+        Action::PinForwarding { mac, vlan, .. } | Action::UnpinForwarding { mac, vlan, .. } => {
+            Some((*mac, *vlan))
+        }
+        _ => None,
+    };
+    Key { on, step, entry }
+}

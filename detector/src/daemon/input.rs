@@ -1,0 +1,106 @@
+//! What the brain is told, and what it wants done.
+
+use std::{path::PathBuf, time::Duration};
+
+use detector_common::event::Event;
+use detector_core::model::{Evidence, Link, Registry, Rejected, Source, Vm};
+use uuid::Uuid;
+
+use crate::{
+    api::{ApiError, Reply, Request},
+    config::OnRefusal,
+    findings::Change,
+    net::LinkEvent,
+};
+
+/// Names a request until its last reply.
+pub type CallId = u64;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Link(LinkEvent),
+    Source {
+        name: String,
+        said: SourceEvent,
+    },
+    /// The templates have been read.
+    Registry(Registry),
+    /// A medium has been read, as [`Effect::Gather`] asked.
+    Evidence {
+        path: PathBuf,
+        ticket: u64,
+        evidence: Evidence,
+    },
+    /// The kernel reports a claim without a grant.
+    Kernel(Event),
+    /// An operator asks.
+    Request {
+        id: CallId,
+        uid: u32,
+        request: Request,
+    },
+    /// libvirt is about to start a VM.
+    Admit(Box<Admit>),
+    /// Nobody waits for replies to this request any more.
+    HungUp(CallId),
+    /// Time has passed.
+    Tick,
+}
+
+/// What an inventory source says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// Everything that it knows.
+    Listed(Source),
+    /// A VM is there, or has changed.
+    Vm(Box<Vm>),
+    /// A VM is not known to it any more.
+    Removed(Uuid),
+    /// Entries that it could not read.
+    Rejected(Vec<Rejected>),
+    /// It does not answer.
+    Lost(String),
+}
+
+/// A VM that is about to start, with what was read afresh for it.
+#[derive(Clone, Debug)]
+pub struct Admit {
+    pub id: CallId,
+    /// The source in whose inventory the VM will appear.
+    pub source: String,
+    pub vm: Vm,
+    /// Its interfaces, as they are now.
+    pub links: Vec<Link>,
+    /// The templates, as they are now; `None` where they could not be read.
+    pub registry: Option<Registry>,
+}
+
+/// What the brain wants done outside the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a reply. After the last one the request is over.
+    Reply {
+        id: CallId,
+        reply: Result<Reply, ApiError>,
+        last: bool,
+    },
+    /// Read a medium, and say what it shows.
+    Gather {
+        path: PathBuf,
+        /// How the hypervisor reads it, where its manager says.
+        format: Option<String>,
+        ticket: u64,
+    },
+    /// Tell people.
+    Tell(Change),
+}
+
+/// How admissions are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdmissionRules {
+    /// How long to wait for a verdict.
+    pub timeout: Duration,
+    pub on_timeout: OnRefusal,
+    pub denied: OnRefusal,
+}

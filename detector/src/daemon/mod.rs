@@ -1,0 +1,21 @@
+//! The daemon: what happens goes in, what has to be done comes out.
+//!
+//! [`brain::Brain`] is a synchronous state machine. It owns the world, decides, reconciles, and
+//! drives an [`Enforcer`](crate::enforcer::Enforcer); everything else that it wants done it returns
+//! as an [`Effect`](input::Effect). Around it, tasks turn what happens into inputs (`observe`) and
+//! carry effects out; [`lifecycle`] wires them up. The loop never waits for libvirt, for an image
+//! to be digested or for a client.
+
+mod admission;
+mod answer;
+pub mod brain;
+mod execute;
+pub mod input;
+mod links;
+mod media;
+mod seen;
+mod since;
+mod sources;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! What ports claim without a grant, and since when a port has been without a VM.
+
+use detector_common::event::Event;
+use detector_core::{
+    decide::Decision,
+    model::{Seen, World},
+};
+
+/// Claims that are remembered of a port; the one seen longest ago makes room.
+const CLAIMS: usize = 16;
+
+/// Takes in a kernel event. Bounded work and memory, whatever a guest sends.
+pub(super) fn take_in(world: &mut World, event: &Event) {
+    let now = world.now;
+    let known = world
+        .observed
+        .interfaces
+        .get(&event.ifindex)
+        .is_some_and(|interface| interface.slot.instance == event.instance);
+    if !known {
+        return;
+    }
+    let claims = world.seen.entry(event.ifindex).or_default();
+    claims.retain(|seen| seen.instance == event.instance);
+    let frames = 1 + u64::from(event.held);
+    if let Some(seen) = claims.iter_mut().find(|seen| seen.claim == event.claim) {
+        seen.last = now;
+        seen.count = seen.count.saturating_add(frames);
+        return;
+    }
+    if claims.len() >= CLAIMS
+        && let Some(oldest) = (0..claims.len()).min_by_key(|at| claims[*at].last)
+    {
+        claims.swap_remove(oldest);
+    }
+    claims.push(Seen {
+        instance: event.instance,
+        claim: event.claim,
+        first: now,
+        last: now,
+        count: frames,
+    });
+}
+
+/// Remembers since when each port has belonged to no VM. True when that is news, so that the
+/// decision has to be made again.
+pub(super) fn notice(world: &mut World, decision: &Decision) -> bool {
+    let mut without_vm = Vec::new();
+    for (ifindex, port) in &decision.ports {
+        if port.vm.is_none()
+            && let Some(interface) = world.observed.interfaces.get(ifindex)
+        {
+            without_vm.push((*ifindex, interface.slot.instance));
+        }
+    }
+    world.noticed.retain(|key, _| without_vm.contains(key));
+    let mut news = false;
+    for key in without_vm {
+        let now = world.now;
+        world.noticed.entry(key).or_insert_with(|| {
+            news = true;
+            now
+        });
+    }
+    news
+}

@@ -1,0 +1,116 @@
+//! Where findings are told: the log for operators, and a file of JSON lines for other programs.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use detector_core::model::{Finding, FindingKey, Severity, Subject, Timestamp};
+use serde::Serialize;
+
+use super::Change;
+use crate::api::view::{FindingView, moment};
+
+/// The file of JSON lines. What cannot be written is counted and told in the log; it never holds
+/// anything up.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    failing: bool,
+    lost: u64,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    at: jiff::Timestamp,
+    event: &'static str,
+    finding: &'a FindingView,
+}
+
+impl Journal {
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: None, failing: false, lost: 0 }
+    }
+
+    /// Appends a line. A line is written with one call, so that a crash leaves whole lines.
+    pub fn write(&mut self, at: Timestamp, change: &Change) {
+        let (event, finding) = match change {
+            Change::Opened(finding) => ("opened", finding),
+            Change::Closed(finding) => ("closed", finding),
+        };
+        let line = Line { at: moment(at), event, finding: &FindingView::from(finding) };
+        let written = serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            self.append(&line)
+        });
+        match written {
+            Ok(()) if self.failing => {
+                tracing::info!(path = %self.path.display(), lost = self.lost, "findings: written again");
+                self.failing = false;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.file = None;
+                self.lost += 1;
+                if !self.failing {
+                    tracing::warn!(path = %self.path.display(), %error, "findings: cannot be written");
+                    self.failing = true;
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                if let Some(directory) = self.path.parent() {
+                    fs::create_dir_all(directory)?;
+                }
+                none.insert(
+                    OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?,
+                )
+            }
+        };
+        file.write_all(line)
+    }
+}
+
+/// Tells the log. Titles and evidence stay out of it: they may name addresses of tenants.
+pub fn log(change: &Change) {
+    let (event, finding) = match change {
+        Change::Opened(finding) => ("opened", finding),
+        Change::Closed(finding) => ("closed", finding),
+    };
+    let kind = finding.key.kind.as_str();
+    let subject = subject(&finding.key);
+    if event == "opened" && finding.severity >= Severity::Medium {
+        tracing::warn!(kind, %subject, severity = severity(finding), "finding {event}");
+    } else {
+        tracing::info!(kind, %subject, severity = severity(finding), "finding {event}");
+    }
+}
+
+fn severity(finding: &Finding) -> &'static str {
+    match finding.severity {
+        Severity::Info => "info",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Critical => "critical",
+    }
+}
+
+fn subject(key: &FindingKey) -> String {
+    match &key.subject {
+        Subject::Vm(uuid) => format!("vm {uuid}"),
+        Subject::Port { ifindex, instance } => format!("port {ifindex}/{instance}"),
+        Subject::Source(name) => format!("source {}", name.escape_debug()),
+        Subject::Place(place) => format!("place {}", place.escape_debug()),
+        Subject::Host => "host".to_owned(),
+    }
+}
+

@@ -1,0 +1,84 @@
+//! Which findings are open: decisions name them turn after turn, people are told when one opens and
+//! when it closes.
+
+mod journal;
+mod limit;
+
+pub use journal::{Journal, log};
+
+use std::collections::BTreeMap;
+
+use detector_core::model::{Finding, FindingKey, Timestamp};
+
+use limit::Limit;
+
+/// What people are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Opened(Finding),
+    Closed(Finding),
+}
+
+/// The open findings, and which of them people have been told of.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    open: BTreeMap<FindingKey, Finding>,
+    told: BTreeMap<FindingKey, Finding>,
+    limit: Limit,
+    deferred: Option<Timestamp>,
+}
+
+impl Tracker {
+    /// Takes what is the case now, and returns what to tell.
+    ///
+    /// A finding that opens and closes again and again is told of at a bounded rate; how it ended
+    /// is told in any case, later.
+    pub fn update(&mut self, now: Timestamp, findings: Vec<Finding>) -> Vec<Change> {
+        let mut open = BTreeMap::new();
+        for mut finding in findings {
+            if let Some(known) = self.open.get(&finding.key) {
+                finding.since = known.since.min(finding.since);
+            }
+            open.entry(finding.key.clone()).or_insert(finding);
+        }
+        self.open = open;
+        self.tell(now)
+    }
+
+    /// The open findings, the most severe first.
+    pub fn open(&self) -> Vec<&Finding> {
+        let mut open: Vec<_> = self.open.values().collect();
+        open.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        open
+    }
+
+    /// When there is something to tell that was held back.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.deferred
+    }
+
+    fn tell(&mut self, now: Timestamp) -> Vec<Change> {
+        let closed = self.told.keys().filter(|key| !self.open.contains_key(key));
+        let opened = self.open.keys().filter(|key| !self.told.contains_key(key));
+        let changed: Vec<_> = closed.chain(opened).cloned().collect();
+        self.deferred = None;
+        let mut changes = Vec::new();
+        for key in changed {
+            if let Err(until) = self.limit.take(&key, now) {
+                self.deferred = Some(self.deferred.map_or(until, |at| at.min(until)));
+                continue;
+            }
+            match self.open.get(&key) {
+                Some(finding) => {
+                    self.told.insert(key, finding.clone());
+                    changes.push(Change::Opened(finding.clone()));
+                }
+                None => changes.extend(self.told.remove(&key).map(Change::Closed)),
+            }
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests;

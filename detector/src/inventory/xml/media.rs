@@ -1,0 +1,233 @@
+use std::path::{Path, PathBuf};
+
+use detector_core::model::{Medium, MediumRole, MediumSource};
+use roxmltree::Node;
+
+use super::{XmlError, at, attribute, child, children, devices, text};
+
+/// Each medium costs a walk and a hash; nothing boots from that many.
+const MAX_MEDIA: usize = 64;
+
+/// A backing chain in the description that is longer than this is a mistake.
+const MAX_BACKING: usize = 64;
+
+/// Elements of QEMU's own arguments that put further media into the VM.
+const QEMU_MEDIA: [&str; 18] = [
+    "-drive",
+    "-blockdev",
+    "-hda",
+    "-hdb",
+    "-hdc",
+    "-hdd",
+    "-cdrom",
+    "-fda",
+    "-fdb",
+    "-sd",
+    "-mtdblock",
+    "-pflash",
+    "-kernel",
+    "-initrd",
+    "-bios",
+    "-option-rom",
+    "-readconfig",
+    "-loadvm",
+];
+
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// Everything that a domain can boot from, in boot order.
+pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+    let os = child(domain, "os");
+    let mut media = Vec::new();
+    if let Some(os) = os {
+        media.extend(text(os, "loader").map(|path| blob(MediumRole::Firmware, path)));
+    }
+    media.extend(option_roms(domain));
+    let kernel = os.and_then(|os| text(os, "kernel"));
+    media.extend(kernel.map(|path| blob(MediumRole::Kernel, path)));
+    let initrd = os.and_then(|os| text(os, "initrd"));
+    media.extend(initrd.map(|path| blob(MediumRole::Initrd, path)));
+
+    let ordered = by_device_order(domain)?;
+    if ordered.is_empty() {
+        media.extend(by_class_order(domain, os)?);
+    } else {
+        media.extend(ordered);
+    }
+    if kernel.is_some() {
+        // The kernel mounts its root from there, whatever the boot order says.
+        media.extend(first_disk(domain, &["disk", "lun"])?);
+    }
+    media.extend(qemu_arguments(domain));
+
+    let mut distinct: Vec<Medium> = Vec::new();
+    for medium in media {
+        if !distinct.contains(&medium) {
+            distinct.push(medium);
+        }
+        if distinct.len() > MAX_MEDIA {
+            return Err(at(domain, format!("it boots from more than {MAX_MEDIA} media")));
+        }
+    }
+    Ok(distinct)
+}
+
+/// The devices with `<boot order=…>`. Where there is one, `<os><boot>` does not count.
+fn by_device_order(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+    let mut ordered = Vec::new();
+    let all = children(domain, "devices").flat_map(|devices| devices.children());
+    for device in all.filter(Node::is_element) {
+        let Some(order) = attribute(device, "boot", "order") else { continue };
+        let order: u32 = order
+            .parse()
+            .map_err(|_| at(device, format!("boot order {order:?} is not a positive number")))?;
+        let media = match device.tag_name().name() {
+            "disk" => disk(device)?,
+            "interface" => vec![network(device)],
+            other => vec![remote(MediumRole::Disk, format!("a host device (<{other}>)"))],
+        };
+        ordered.push((order, media));
+    }
+    ordered.sort_by_key(|(order, _)| *order);
+    Ok(ordered.into_iter().flat_map(|(_, media)| media).collect())
+}
+
+/// `<os><boot dev=…>`: each stands for the first device of its class. Libvirt reads none as a disk.
+fn by_class_order(domain: Node<'_, '_>, os: Option<Node<'_, '_>>) -> Result<Vec<Medium>, XmlError> {
+    let mut classes: Vec<_> = os.map_or_else(Vec::new, |os| {
+        children(os, "boot").filter_map(|boot| boot.attribute("dev")).collect()
+    });
+    if classes.is_empty() {
+        classes.push("hd");
+    }
+    let mut media = Vec::new();
+    for class in classes {
+        match class {
+            "hd" => media.extend(first_disk(domain, &["disk", "lun"])?),
+            "cdrom" => media.extend(first_disk(domain, &["cdrom"])?),
+            "fd" => media.extend(first_disk(domain, &["floppy"])?),
+            "network" => media.extend(devices(domain, "interface").next().map(network)),
+            other => {
+                let why = format!("boot device {other:?}; expected hd, cdrom, fd or network");
+                return Err(at(domain, why));
+            }
+        }
+    }
+    Ok(media)
+}
+
+fn first_disk(domain: Node<'_, '_>, classes: &[&str]) -> Result<Vec<Medium>, XmlError> {
+    devices(domain, "disk")
+        .find(|disk| classes.contains(&disk.attribute("device").unwrap_or("disk")))
+        .map_or_else(|| Ok(Vec::new()), disk)
+}
+
+/// The medium in a drive: none if it is empty. A backing chain that the description states is used
+/// by the hypervisor in place of the one in the image, so that its end has to hold up too.
+fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+    let role = match disk.attribute("device").unwrap_or("disk") {
+        "cdrom" => MediumRole::Cdrom,
+        "floppy" => MediumRole::Floppy,
+        "disk" | "lun" => MediumRole::Disk,
+        other => {
+            let why = format!("device {other:?}; expected disk, lun, cdrom or floppy");
+            return Err(at(disk, why));
+        }
+    };
+    let source = match source(disk, disk.attribute("type").unwrap_or("file")) {
+        Some(source) => source,
+        None if role == MediumRole::Disk => {
+            let target = attribute(disk, "target", "dev").unwrap_or("?");
+            MediumSource::Remote(format!("disk {target} without a source"))
+        }
+        None => return Ok(Vec::new()),
+    };
+    // Libvirt reads a disk without a stated format as raw, and tells the hypervisor so.
+    let format = attribute(disk, "driver", "type").unwrap_or("raw");
+    let mut media = vec![Medium { role, source, format: Some(format.to_owned()) }];
+    media.extend(stated_base(disk, role)?);
+    Ok(media)
+}
+
+fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, XmlError> {
+    let mut base = None;
+    let mut above = disk;
+    for _ in 0..MAX_BACKING {
+        let Some(layer) = child(above, "backingStore") else { return Ok(base) };
+        // An empty element ends the chain.
+        let Some(source) = source(layer, layer.attribute("type").unwrap_or("file")) else {
+            return Ok(base);
+        };
+        let format = attribute(layer, "format", "type").map(str::to_owned);
+        base = Some(Medium { role, source, format });
+        above = layer;
+    }
+    Err(at(disk, format!("more than {MAX_BACKING} backing stores")))
+}
+
+/// The source of a disk or of a layer of one.
+fn source(node: Node<'_, '_>, kind: &str) -> Option<MediumSource> {
+    let source = child(node, "source")?;
+    if child(source, "slices").is_some() {
+        return Some(MediumSource::Remote("a slice of an image".to_owned()));
+    }
+    let path = match kind {
+        "file" => source.attribute("file"),
+        "block" => source.attribute("dev"),
+        _ => return Some(MediumSource::Remote(described(source, kind))),
+    };
+    path.filter(|path| !path.is_empty()).map(local)
+}
+
+fn described(source: Node<'_, '_>, kind: &str) -> String {
+    let words = ["protocol", "name", "pool", "volume", "dir"];
+    let values = words.iter().filter_map(|word| source.attribute(*word));
+    std::iter::once(kind).chain(values).collect::<Vec<_>>().join(" ")
+}
+
+fn local(path: &str) -> MediumSource {
+    if Path::new(path).is_absolute() {
+        MediumSource::Path(PathBuf::from(path))
+    } else {
+        MediumSource::Remote(format!("{path:?}, which is relative to a directory of its manager"))
+    }
+}
+
+fn network(interface: Node<'_, '_>) -> Medium {
+    let mac = attribute(interface, "mac", "address").unwrap_or("?");
+    remote(MediumRole::Network, format!("network boot through {mac}"))
+}
+
+/// A file that is loaded as it is.
+fn blob(role: MediumRole, path: &str) -> Medium {
+    Medium { role, source: local(path), format: Some("raw".to_owned()) }
+}
+
+fn remote(role: MediumRole, what: String) -> Medium {
+    Medium { role, source: MediumSource::Remote(what), format: None }
+}
+
+/// Code of devices that the firmware runs before it boots anything.
+fn option_roms(domain: Node<'_, '_>) -> Vec<Medium> {
+    children(domain, "devices")
+        .flat_map(|devices| devices.children())
+        .filter_map(|device| attribute(device, "rom", "file"))
+        .map(|path| blob(MediumRole::Firmware, path))
+        .collect()
+}
+
+/// Media that are hidden in arguments which libvirt hands to QEMU unread.
+fn qemu_arguments(domain: Node<'_, '_>) -> Vec<Medium> {
+    domain
+        .children()
+        .filter(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
+        .flat_map(|line| line.children())
+        .filter_map(|argument| argument.attribute("value"))
+        .filter(|value| {
+            // QEMU takes -drive and --drive alike.
+            let option = format!("-{}", value.trim_start_matches('-'));
+            value.starts_with('-') && QEMU_MEDIA.contains(&option.as_str())
+        })
+        .map(|value| remote(MediumRole::Disk, format!("an argument of QEMU ({value})")))
+        .collect()
+}

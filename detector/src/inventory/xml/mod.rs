@@ -1,0 +1,163 @@
+//! Libvirt's description of a domain (<https://libvirt.org/formatdomain.html>).
+//!
+//! Whoever defines a VM writes this text. Size and number of nodes are bounded, entities are not
+//! expanded, and what cannot be understood refuses the VM rather than leaving something out.
+
+mod media;
+
+use std::fmt;
+
+use detector_core::model::{Nic, PowerState, Vm};
+use ipnet::IpNet;
+use roxmltree::{Document, Node, ParsingOptions};
+use uuid::Uuid;
+
+use super::nic;
+
+/// The largest description that is read; libvirt's own limit is of that order.
+pub const MAX_BYTES: usize = 4 << 20;
+
+/// A VM of a hundred devices has about two thousand nodes.
+const MAX_NODES: u32 = 200_000;
+
+/// More than a virtual machine has slots for.
+const MAX_NICS: usize = 256;
+
+const MAX_NAME: usize = 1024;
+
+/// Why a description is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct XmlError {
+    /// Line and column from 1, where there is a place.
+    pub position: Option<(u32, u32)>,
+    pub message: String,
+}
+
+impl fmt::Display for XmlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.position {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Reads the description of a domain. The text does not say whether it runs: `power` does.
+pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
+    if xml.len() > MAX_BYTES {
+        let message = format!("{} bytes; expected at most {MAX_BYTES}", xml.len());
+        return Err(XmlError { position: None, message });
+    }
+    let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(xml, options).map_err(|error| XmlError {
+        position: Some((error.pos().row, error.pos().col)),
+        message: error.to_string(),
+    })?;
+    let domain = document.root_element();
+    if !domain.has_tag_name("domain") {
+        return Err(at(domain, "expected the element <domain>"));
+    }
+    let name = text(domain, "name").ok_or_else(|| at(domain, "the domain has no <name>"))?;
+    if name.len() > MAX_NAME {
+        return Err(at(domain, format!("the name is longer than {MAX_NAME} bytes")));
+    }
+    let uuid = text(domain, "uuid").ok_or_else(|| at(domain, "the domain has no <uuid>"))?;
+    let uuid =
+        Uuid::try_parse(uuid).map_err(|_| at(domain, format!("the <uuid> {uuid:?} is not one")))?;
+    Ok(Vm {
+        uuid,
+        name: name.to_owned(),
+        power,
+        nics: nics(domain)?,
+        media: media::media(domain)?,
+        declared_template: None,
+    })
+}
+
+fn nics(domain: Node<'_, '_>) -> Result<Vec<Nic>, XmlError> {
+    let interfaces: Vec<_> = devices(domain, "interface").collect();
+    if interfaces.len() > MAX_NICS {
+        return Err(at(domain, format!("more than {MAX_NICS} interfaces")));
+    }
+    interfaces.into_iter().map(interface).collect()
+}
+
+fn interface(interface: Node<'_, '_>) -> Result<Nic, XmlError> {
+    let refuse = |message: String| at(interface, message);
+    let mac = attribute(interface, "mac", "address")
+        .ok_or_else(|| at(interface, "the interface has no <mac address=…>"))?;
+    let target = attribute(interface, "target", "dev").filter(|name| !name.is_empty());
+    let addresses = filter_addresses(interface).map_err(refuse)?;
+    Ok(Nic {
+        mac: nic::mac(mac).map_err(refuse)?,
+        port: target.map(nic::port).transpose().map_err(refuse)?,
+        vlans: trunk(interface).map_err(refuse)?,
+        addresses,
+        rule: None,
+        dhcp_server: false,
+        router: false,
+    })
+}
+
+/// The addresses that libvirt's own network filter holds the NIC to.
+fn filter_addresses(interface: Node<'_, '_>) -> Result<Vec<IpNet>, String> {
+    let Some(filter) = child(interface, "filterref") else { return Ok(Vec::new()) };
+    let mut addresses = Vec::new();
+    for parameter in children(filter, "parameter") {
+        if !matches!(parameter.attribute("name"), Some("IP" | "IPV6")) {
+            continue;
+        }
+        let value = parameter.attribute("value").unwrap_or_default();
+        let address = nic::address(value).map_err(|why| format!("<filterref>: {why}"))?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// The VLANs that the guest itself tags. A single VLAN without `trunk` is put on by the switch: to
+/// the guest it is untagged.
+fn trunk(interface: Node<'_, '_>) -> Result<Vec<u16>, String> {
+    let Some(vlan) = child(interface, "vlan") else { return Ok(Vec::new()) };
+    let tags: Vec<_> = children(vlan, "tag").collect();
+    if vlan.attribute("trunk") != Some("yes") && tags.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let mut ids = Vec::new();
+    for tag in tags {
+        let id = tag.attribute("id").unwrap_or_default();
+        let id = id.parse().map_err(|_| format!("<vlan>: {id:?} is no VLAN id"))?;
+        ids.push(if tag.attribute("nativeMode") == Some("untagged") { 0 } else { id });
+    }
+    nic::vlans(&ids)
+}
+
+fn devices<'a, 'i: 'a>(domain: Node<'a, 'i>, tag: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+    children(domain, "devices").flat_map(move |devices| children(devices, tag))
+}
+
+fn children<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+    node.children().filter(move |child| child.has_tag_name(tag))
+}
+
+fn child<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<Node<'a, 'i>> {
+    children(node, tag).next()
+}
+
+/// The text of a child element, if it has any.
+fn text<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<&'a str> {
+    child(node, tag)?.text().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn attribute<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str, name: &str) -> Option<&'a str> {
+    child(node, tag)?.attribute(name)
+}
+
+fn at(node: Node<'_, '_>, message: impl Into<String>) -> XmlError {
+    let position = node.document().text_pos_at(node.range().start);
+    XmlError { position: Some((position.row, position.col)), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use detector_core::model::{Chain, Digest, Evidence};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use super::{
+    chain::{Walked, walk},
+    digest::Digests,
+};
+
+/// How many files are read at a time: hashing takes a core and the disk's throughput, and both
+/// belong to the guests.
+const READERS: usize = 2;
+
+/// How often a medium whose layers change meanwhile is read anew.
+const ATTEMPTS: u32 = 3;
+
+/// Reads what VMs boot from.
+///
+/// Each request looks at the files again: one that has changed is hashed again, one that has not
+/// is answered from the cache. Clones share everything; when the last one is dropped, hashing that
+/// is still going on is given up.
+#[derive(Clone)]
+pub struct Gatherer {
+    shared: Arc<Inner>,
+    _stop: Arc<StopOnDrop>,
+}
+
+type Medium = (PathBuf, Option<String>);
+type Gathering = Shared<BoxFuture<'static, Evidence>>;
+
+struct Inner {
+    digests: Digests,
+    readers: Semaphore,
+    stop: Arc<AtomicBool>,
+    /// What is being read, so that everybody who asks for it waits for one reader.
+    gathering: Mutex<BTreeMap<Medium, Gathering>>,
+}
+
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Gatherer {
+    /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file.
+    pub fn open(state: &Path) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Inner {
+            digests: Digests::open(state),
+            readers: Semaphore::new(READERS),
+            stop: Arc::clone(&stop),
+            gathering: Mutex::default(),
+        });
+        Self { shared, _stop: Arc::new(StopOnDrop(stop)) }
+    }
+
+    /// Reads a medium: `format` is how the hypervisor reads it, where its manager says. The answer
+    /// is never [`Evidence::Pending`]; it takes as long as hashing takes. Needs a tokio runtime.
+    pub async fn gather(&self, path: &Path, format: Option<&str>) -> Evidence {
+        let medium = (path.to_owned(), format.map(str::to_owned));
+        let inner = Arc::clone(&self.shared);
+        let quick = medium.clone();
+        match spawn_blocking(move || inner.look(&quick)).await {
+            Ok(Some(evidence)) => evidence,
+            Ok(None) => self.join(medium).await,
+            Err(error) => unreadable(path, error),
+        }
+    }
+
+    fn join(&self, medium: Medium) -> Gathering {
+        let mut gathering = self.shared.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = gathering.get(&medium) {
+            return running.clone();
+        }
+        // A task of its own, so that it goes on when whoever asked first stops waiting.
+        let inner = Arc::clone(&self.shared);
+        let path = medium.0.clone();
+        let reading = tokio::spawn(read(inner, medium.clone()))
+            .map(move |done| done.unwrap_or_else(|error| unreadable(&path, error)))
+            .boxed()
+            .shared();
+        gathering.insert(medium, reading.clone());
+        reading
+    }
+}
+
+impl Inner {
+    /// What can be said without reading a whole file.
+    fn look(&self, (path, format): &Medium) -> Option<Evidence> {
+        match walk(path, format.as_deref()) {
+            Err(error) => Some(Evidence::Unreadable(error.to_string())),
+            Ok(walked) => self.digests.known(&walked.opened).map(|digest| chain(walked, digest)),
+        }
+    }
+
+    /// Hashes the base, and then looks again whether it still is the base: hashing takes minutes.
+    fn look_and_hash(&self, (path, format): &Medium) -> Evidence {
+        for _ in 0..ATTEMPTS {
+            let walked = match walk(path, format.as_deref()) {
+                Err(error) => return Evidence::Unreadable(error.to_string()),
+                Ok(walked) => walked,
+            };
+            let digest = match self.digests.digest(&walked.opened, &self.stop) {
+                Err(error) => return unreadable(&walked.opened.real, error),
+                Ok(digest) => digest,
+            };
+            match walk(path, format.as_deref()) {
+                Ok(now) if now.is_same(&walked) => return chain(walked, digest),
+                _ => {}
+            }
+        }
+        unreadable(path, "its layers keep changing while they are read")
+    }
+}
+
+/// Files are opened only once it is this medium's turn, so that a long queue holds no descriptors.
+async fn read(inner: Arc<Inner>, medium: Medium) -> Evidence {
+    let permit = inner.readers.acquire().await;
+    let (blocking, wanted) = (Arc::clone(&inner), medium.clone());
+    let evidence = match spawn_blocking(move || blocking.look_and_hash(&wanted)).await {
+        Ok(evidence) => evidence,
+        Err(error) => unreadable(&medium.0, error),
+    };
+    drop(permit);
+    inner.gathering.lock().unwrap_or_else(PoisonError::into_inner).remove(&medium);
+    evidence
+}
+
+fn chain(walked: Walked, digest: Digest) -> Evidence {
+    Evidence::Chain(Chain { overlays: walked.overlays, base: walked.base, digest })
+}
+
+fn unreadable(path: &Path, error: impl std::fmt::Display) -> Evidence {
+    Evidence::Unreadable(format!("{path:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
