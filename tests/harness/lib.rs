@@ -1,1 +1,21 @@
-//! What the suites share: namespaces, taps, guests, a libvirt of their own.
+//! What the suites and the demo share: hosts of their own made of namespaces, taps, guests, a libvirt,
+//! the daemon under test, and the eyes that watch what goes over the wire.
+//!
+//! Nothing here touches the machine's own network, mounts or services, and everything ends with the
+//! process that made it, however that ends.
+
+pub mod artefacts;
+pub mod capture;
+pub mod cpio;
+pub mod daemon;
+pub mod flow;
+pub mod frames;
+pub mod guest;
+pub mod host;
+pub mod libvirt;
+pub mod link;
+pub mod netns;
+pub mod packet;
+pub mod run;
+pub mod tap;
+pub mod wait;

@@ -1,0 +1,124 @@
+//! The frames that a lab's guest sends: numbered, and each telling how many frames the guest has
+//! sent in all, so that whoever watches the wire can tell that none was lost.
+
+use std::net::Ipv4Addr;
+
+/// A MAC address as on the wire.
+pub type Mac = [u8; 6];
+
+/// UDP port that beats are sent to.
+pub const PORT: u16 = 4242;
+
+/// Bytes of a beat's frame.
+pub const LEN: usize = ETHERNET + IPV4 + UDP + PAYLOAD;
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const UDP: usize = 8;
+const PAYLOAD: usize = 24;
+const MAGIC: [u8; 7] = *b"detbeat";
+
+/// What one frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    pub phase: Phase,
+    /// Counts from 0 for each source MAC.
+    pub seq: u64,
+    /// Frames of every kind that the guest's kernel had sent before this one, from the first on.
+    pub total: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// From the moment that the link is up.
+    First = b'f',
+    /// The last frame of the first phase, sent when nothing else is on its way.
+    Marker = b'm',
+    /// Until the guest ends.
+    Stream = b's',
+    /// Sent under a MAC that is not the guest's own.
+    Foreign = b'x',
+}
+
+impl Beat {
+    /// The broadcast frame that carries this beat.
+    pub fn frame(&self, mac: Mac, source: Ipv4Addr) -> [u8; LEN] {
+        let mut frame = [0; LEN];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&mac);
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+
+        let ip = &mut frame[ETHERNET..];
+        ip[0] = 0x45;
+        ip[2..4].copy_from_slice(&((IPV4 + UDP + PAYLOAD) as u16).to_be_bytes());
+        ip[8] = 64;
+        ip[9] = 17;
+        ip[12..16].copy_from_slice(&source.octets());
+        ip[16..20].fill(0xff);
+        let sum = checksum(&ip[..IPV4]);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+
+        // A UDP checksum of zero means that there is none.
+        let udp = &mut ip[IPV4..];
+        udp[0..2].copy_from_slice(&PORT.to_be_bytes());
+        udp[2..4].copy_from_slice(&PORT.to_be_bytes());
+        udp[4..6].copy_from_slice(&((UDP + PAYLOAD) as u16).to_be_bytes());
+
+        let payload = &mut udp[UDP..];
+        payload[..7].copy_from_slice(&MAGIC);
+        payload[7] = self.phase as u8;
+        payload[8..16].copy_from_slice(&self.seq.to_be_bytes());
+        payload[16..24].copy_from_slice(&self.total.to_be_bytes());
+        frame
+    }
+
+    /// The beat in a frame, if it is one.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let payload = frame.get(ETHERNET + IPV4 + UDP..LEN)?;
+        if frame[12..14] != [0x08, 0x00] || payload[..7] != MAGIC {
+            return None;
+        }
+        let number = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&payload[at..at + 8]);
+            u64::from_be_bytes(bytes)
+        };
+        Some(Self { phase: Phase::parse(payload[7])?, seq: number(8), total: number(16) })
+    }
+}
+
+impl Phase {
+    fn parse(byte: u8) -> Option<Self> {
+        [Self::First, Self::Marker, Self::Stream, Self::Foreign]
+            .into_iter()
+            .find(|phase| *phase as u8 == byte)
+    }
+}
+
+fn checksum(header: &[u8]) -> u16 {
+    let words = header.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_survives_its_frame() {
+        for phase in [Phase::First, Phase::Marker, Phase::Stream, Phase::Foreign] {
+            let beat = Beat { phase, seq: 0x0102_0304_0506_0708, total: u64::MAX };
+            let frame = beat.frame([2, 0, 0, 0, 0, 1], Ipv4Addr::new(192, 0, 2, 7));
+            assert_eq!(Beat::parse(&frame), Some(beat));
+            assert_eq!(checksum(&frame[14..34]), 0, "the header sums up to nothing");
+            for cut in 0..LEN {
+                assert_eq!(Beat::parse(&frame[..cut]), None);
+            }
+        }
+    }
+}

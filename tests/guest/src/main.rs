@@ -1,0 +1,148 @@
+//! PID 1 of a lab's guest. It loads the drivers, brings its one NIC up and sends beats from the
+//! first moment on, without end.
+//!
+//! The kernel's command line says how: `det.ip=192.0.2.11`, `det.first=300` beats in the first
+//! phase, `det.pace_ms=5` between two beats, `det.foreign=02:…` a second source MAC to send from
+//! after the first phase.
+
+mod nic;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use detector_guest::{Beat, Mac, Phase};
+use nic::Nic;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollTimeout, poll};
+
+/// How long nothing else may have been sent before the marker.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn main() {
+    if let Err(error) = run() {
+        println!("guest: failed: {error}");
+    }
+    // The end of PID 1 is a kernel panic, which hides what was said last.
+    loop {
+        pause(Duration::from_secs(3600));
+    }
+}
+
+fn run() -> io::Result<()> {
+    mount_all()?;
+    load_modules()?;
+    let settings = Settings::read()?;
+    let mut nic = Nic::open("eth0", Duration::from_secs(10))?;
+    println!("guest: eth0 {} {}", hex(nic.mac()), settings.ip);
+    nic.up(settings.ip)?;
+    println!("guest: up");
+
+    for seq in 0..settings.first {
+        send(&mut nic, &settings, Phase::First, seq)?;
+        pause(settings.pace);
+    }
+    nic.wait_until_quiet(QUIET)?;
+    send(&mut nic, &settings, Phase::Marker, settings.first)?;
+    println!("guest: first phase sent={}", nic.sent()?);
+
+    let mut said = Instant::now();
+    for seq in 0.. {
+        send(&mut nic, &settings, Phase::Stream, settings.first + 1 + seq)?;
+        if let Some(foreign) = settings.foreign {
+            let beat = Beat { phase: Phase::Foreign, seq, total: 0 };
+            nic.send(&beat.frame(foreign, settings.ip))?;
+        }
+        if said.elapsed() > Duration::from_secs(1) {
+            said = Instant::now();
+            println!("guest: seq={} sent={}", settings.first + 1 + seq, nic.sent()?);
+        }
+        pause(settings.pace);
+    }
+    Ok(())
+}
+
+fn send(nic: &mut Nic, settings: &Settings, phase: Phase, seq: u64) -> io::Result<()> {
+    let beat = Beat { phase, seq, total: nic.sent()? };
+    nic.send(&beat.frame(nic.mac(), settings.ip))
+}
+
+struct Settings {
+    ip: Ipv4Addr,
+    first: u64,
+    pace: Duration,
+    foreign: Option<Mac>,
+}
+
+impl Settings {
+    fn read() -> io::Result<Self> {
+        let line = std::fs::read_to_string("/proc/cmdline")?;
+        let words: BTreeMap<_, _> = line
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("det."))
+            .filter_map(|word| word.split_once('='))
+            .collect();
+        let number = |key: &str, default: u64| match words.get(key) {
+            Some(text) => text.parse().map_err(|_| invalid(key)),
+            None => Ok(default),
+        };
+        Ok(Self {
+            ip: words.get("ip").and_then(|w| w.parse().ok()).ok_or_else(|| invalid("ip"))?,
+            first: number("first", 300)?,
+            pace: Duration::from_millis(number("pace_ms", 5)?),
+            foreign: match words.get("foreign") {
+                Some(text) => Some(mac(text).ok_or_else(|| invalid("foreign"))?),
+                None => None,
+            },
+        })
+    }
+}
+
+fn mount_all() -> io::Result<()> {
+    for (kind, place) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
+        std::fs::create_dir_all(place)?;
+        mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)?;
+    }
+    Ok(())
+}
+
+/// Loads what is in /modules, in the order of the names.
+fn load_modules() -> io::Result<()> {
+    let mut paths = std::fs::read_dir("/modules")?
+        .map(|entry| entry.map(|e| e.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        finit_module(File::open(&path)?, &CString::default(), ModuleInitFlags::empty())
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// Waits; there is nothing to be woken by.
+fn pause(time: Duration) {
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    // An interrupted pause is a short one, which nobody minds.
+    let _ = poll(&mut [], timeout);
+}
+
+fn invalid(key: &str) -> io::Error {
+    io::Error::other(format!("det.{key} on the kernel's command line is missing or malformed"))
+}
+
+fn mac(text: &str) -> Option<Mac> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+fn hex(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

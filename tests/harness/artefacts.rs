@@ -1,0 +1,73 @@
+//! What `cargo xtask` has built or fetched for the lab, and where it is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// `target/` of this checkout.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => directory.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    }
+}
+
+/// The daemon under test: `DETECTOR_BIN`, or what `cargo build` left.
+pub fn detector() -> Result<PathBuf> {
+    let path = match std::env::var_os("DETECTOR_BIN") {
+        Some(path) => path.into(),
+        None => target().join("debug/detector"),
+    };
+    existing(&path, "cargo build -p detector")
+}
+
+/// The guest's only program.
+pub fn guest_init() -> Result<PathBuf> {
+    existing(&target().join("lab/guest-init"), "cargo xtask demo")
+}
+
+/// The guest's kernel.
+pub fn kernel() -> Result<PathBuf> {
+    only(&target().join("lab/kernel/boot"), "vmlinuz-")
+}
+
+/// A module of the guest's kernel.
+pub fn module(name: &str) -> Result<PathBuf> {
+    let modules = only(&target().join("lab/kernel/lib/modules"), "")?;
+    let file = format!("{name}.ko");
+    find(&modules.join("kernel"), &file)?
+        .with_context(|| format!("no {file} below {}", modules.display()))
+}
+
+fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
+    existing(directory, "cargo xtask setup")?;
+    let mut found = None;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            found = Some(entry.path());
+        }
+    }
+    found.with_context(|| format!("no {prefix}… in {}", directory.display()))
+}
+
+fn find(directory: &Path, file: &str) -> Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, file)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().is_some_and(|name| name == file) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn existing(path: &Path, made_by: &str) -> Result<PathBuf> {
+    match path.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => bail!("{} is not there; run: {made_by}", path.display()),
+    }
+}

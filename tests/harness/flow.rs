@@ -1,0 +1,133 @@
+//! What became of the frames of one guest, judged by those that arrived.
+
+use std::collections::BTreeSet;
+
+use detector_guest::{Beat, Mac, Phase};
+
+use crate::capture::Frame;
+
+/// The frames of one source MAC, in the order of arrival.
+pub struct Flow {
+    frames: Vec<(Frame, Option<Beat>)>,
+}
+
+/// The first phase of a guest, from its very first frame to the marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstPhase {
+    /// Frames that the guest's kernel sent, the marker included.
+    pub sent: u64,
+    /// Those that arrived.
+    pub arrived: u64,
+    /// Of those, the ones that are not beats: neighbour discovery, multicast reports.
+    pub others: u64,
+}
+
+/// The beats between two that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub sent: u64,
+    pub arrived: u64,
+}
+
+impl Flow {
+    pub fn of(frames: &[Frame], mac: Mac) -> Self {
+        let own = frames.iter().filter(|frame| frame.source() == Some(mac));
+        Self { frames: own.map(|f| (f.clone(), Beat::parse(&f.bytes))).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The highest number among the beats that arrived.
+    pub fn last_seq(&self) -> Option<u64> {
+        self.beats().map(|(_, beat)| beat.seq).max()
+    }
+
+    /// `None` until the marker has arrived.
+    pub fn first_phase(&self) -> Option<FirstPhase> {
+        let is_marker = |beat: &Option<Beat>| beat.is_some_and(|b| b.phase == Phase::Marker);
+        let end = self.frames.iter().position(|(_, beat)| is_marker(beat))?;
+        let marker = self.frames[end].1?;
+        let others = self.frames[..=end].iter().filter(|(_, beat)| beat.is_none()).count();
+        Some(FirstPhase { sent: marker.total + 1, arrived: end as u64 + 1, others: others as u64 })
+    }
+
+    /// How many of the beats with a number in `from..=to` arrived.
+    pub fn stream(&self, from: u64, to: u64) -> Stream {
+        let arrived: BTreeSet<_> =
+            self.beats().map(|(_, b)| b.seq).filter(|seq| (from..=to).contains(seq)).collect();
+        Stream { sent: (to + 1).saturating_sub(from), arrived: arrived.len() as u64 }
+    }
+
+    /// The frames that tell switches where the MAC is now: QEMU's RARP.
+    pub fn announcements(&self) -> usize {
+        self.frames
+            .iter()
+            .filter(|(frame, _)| frame.bytes.get(12..14) == Some(&[0x80, 0x35]))
+            .count()
+    }
+
+    fn beats(&self) -> impl Iterator<Item = (&Frame, &Beat)> {
+        self.frames.iter().filter_map(|(frame, beat)| Some((frame, beat.as_ref()?)))
+    }
+}
+
+impl FirstPhase {
+    pub fn is_whole(&self) -> bool {
+        self.sent == self.arrived
+    }
+}
+
+impl Stream {
+    pub fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.arrived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    use super::*;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 7];
+
+    fn beat(phase: Phase, seq: u64, total: u64) -> Frame {
+        let frame = Beat { phase, seq, total }.frame(MAC, Ipv4Addr::LOCALHOST);
+        Frame { at: Instant::now(), bytes: frame.to_vec() }
+    }
+
+    fn other() -> Frame {
+        let mut bytes = vec![0; 60];
+        bytes[6..12].copy_from_slice(&MAC);
+        Frame { at: Instant::now(), bytes }
+    }
+
+    #[test]
+    fn a_missing_frame_is_noticed_wherever_it_was() {
+        let all = [
+            beat(Phase::First, 0, 0),
+            other(),
+            beat(Phase::First, 1, 2),
+            beat(Phase::Marker, 2, 3),
+            beat(Phase::Stream, 3, 4),
+        ];
+        let whole = Flow::of(&all, MAC).first_phase().unwrap();
+        assert_eq!(whole, FirstPhase { sent: 4, arrived: 4, others: 1 });
+        for missing in 0..3 {
+            let mut some = all.to_vec();
+            some.remove(missing);
+            assert!(!Flow::of(&some, MAC).first_phase().unwrap().is_whole(), "without {missing}");
+        }
+        assert_eq!(Flow::of(&all[..3], MAC).first_phase(), None);
+        assert_eq!(Flow::of(&all, MAC).stream(0, 3).lost(), 0);
+        assert_eq!(Flow::of(&all[2..], MAC).stream(0, 3).lost(), 1);
+        assert!(Flow::of(&all, [2, 0, 0, 0, 0, 8]).is_empty());
+    }
+}

@@ -1,0 +1,180 @@
+//! A host of our own: network, mount, process, UTS and IPC namespaces, held by a process that ends
+//! when we do and takes everything inside with it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+use tempfile::TempDir;
+
+use crate::netns::{NetNs, on_a_thread};
+use crate::run;
+
+/// What the first process of the host does. `/etc/libvirt` is a copy, everything that services write
+/// to is in memory, and no cgroup can be reached. `cat` then waits for our end of the pipe to close;
+/// with SIGCHLD ignored, orphans that are left to it vanish by themselves.
+const INIT: &str = r"
+set -e
+mount -t sysfs sysfs /sys
+mount -t bpf bpf /sys/fs/bpf
+for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
+    [ ! -d $place ] || mount -t tmpfs tmpfs $place
+done
+if [ -d /etc/libvirt ]; then
+    mount -t tmpfs tmpfs /run
+    cp -a /etc/libvirt /run/etc-libvirt
+    mount --bind /run/etc-libvirt /etc/libvirt
+fi
+ip link set lo up
+echo ready
+exec env --ignore-signal=CHLD cat
+";
+
+/// Namespaces that a process of the host is in, by their name below `/proc/…/ns`.
+const NAMESPACES: [(&str, CloneFlags); 4] = [
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("mnt", CloneFlags::CLONE_NEWNS),
+];
+
+/// A host of our own. Its bpffs, `/run` and `/etc/libvirt` are private; the rest of the file system
+/// is the machine's.
+pub struct Host {
+    holder: Child,
+    init: u32,
+    namespaces: Vec<(File, CloneFlags)>,
+    processes: File,
+    network: NetNs,
+    directory: TempDir,
+}
+
+impl Host {
+    /// Needs root.
+    pub fn new() -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("only root can make a host of namespaces: run this test as root");
+        }
+        let directory = tempfile::Builder::new().prefix("detector-lab-").tempdir()?;
+        let mut holder = Command::new("unshare")
+            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"])
+            .args(["--mount-proc", "--propagation", "private", "sh", "-c", INIT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run unshare (package util-linux)")?;
+        let mut line = String::new();
+        if let Some(stdout) = holder.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        if line.trim() != "ready" {
+            let status = holder.wait()?;
+            bail!("the host's first process did not get ready: {status}");
+        }
+        let init = only_child(holder.id())?;
+        let open = |name: &str| {
+            let path = format!("/proc/{init}/ns/{name}");
+            File::open(&path).with_context(|| format!("cannot open {path}"))
+        };
+        let namespaces = NAMESPACES
+            .iter()
+            .map(|(name, flag)| Ok((open(name)?, *flag)))
+            .collect::<Result<Vec<_>>>()?;
+        let network = NetNs::open(&format!("/proc/{init}/ns/net"))?;
+        Ok(Self { holder, init, namespaces, processes: open("pid")?, network, directory })
+    }
+
+    /// A directory of this host, which goes with it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A path in [`Self::directory`].
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The host's network namespace.
+    pub fn network(&self) -> &NetNs {
+        &self.network
+    }
+
+    /// The command by which a person enters the host.
+    pub fn how_to_enter(&self) -> String {
+        format!("nsenter --target {} --all", self.init)
+    }
+
+    /// Starts a program inside.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let inside: Vec<_> =
+            self.namespaces.iter().map(|(file, flag)| (file.as_raw_fd(), *flag)).collect();
+        // SAFETY: only setns is called between fork and exec, on descriptors that `self` keeps open.
+        unsafe {
+            command.pre_exec(move || {
+                for (descriptor, flag) in &inside {
+                    setns(BorrowedFd::borrow_raw(*descriptor), *flag)?;
+                }
+                Ok(())
+            });
+        }
+        on_a_thread(|| {
+            // It is the children of this thread that the process namespace applies to.
+            setns(&self.processes, CloneFlags::CLONE_NEWPID)
+                .context("cannot enter the host's process namespace")?;
+            command.spawn().with_context(|| format!("cannot run {}", run::line(command)))
+        })
+    }
+
+    /// Runs a program inside to its end.
+    pub fn output(&self, command: &mut Command) -> Result<Output> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(self.spawn(command)?.wait_with_output()?)
+    }
+
+    /// Runs a program inside; its output, or an error with what it complained about.
+    pub fn check(&self, command: &mut Command) -> Result<String> {
+        let output = self.output(command)?;
+        run::checked(command, Ok(output))
+    }
+}
+
+impl Host {
+    /// Prints the ends of all logs and consoles, which are gone with the host.
+    pub fn print_logs(&self) {
+        const BYTES: usize = 3000;
+        let directories = [self.directory.path().to_path_buf(), self.path("libvirt")];
+        let entries = directories.iter().filter_map(|d| std::fs::read_dir(d).ok()).flatten();
+        let mut paths: Vec<_> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+        paths.sort();
+        for path in paths {
+            if path.extension().is_some_and(|e| e == "console" || e == "log") {
+                let text = std::fs::read(&path).unwrap_or_default();
+                let end = String::from_utf8_lossy(&text[text.len().saturating_sub(BYTES)..]);
+                eprintln!("--- {}\n{end}", path.display());
+            }
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
+        // The end of the first process is the end of all others in its namespace.
+        drop(self.holder.stdin.take());
+        // Nothing is left to be done when this fails: the holder has ended already.
+        let _ = self.holder.wait();
+    }
+}
+
+fn only_child(parent: u32) -> Result<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    text.trim().parse().with_context(|| format!("{path} holds {text:?}, not one process"))
+}

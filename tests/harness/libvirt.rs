@@ -1,0 +1,132 @@
+//! A libvirtd of our own inside a [`Host`].
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::guest::{Guest, Image};
+use crate::host::Host;
+use crate::wait;
+
+/// QEMU runs as root, in no cgroup and no namespace of its own, and writes its own log.
+const QEMU_CONF: &str = r#"user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+"#;
+
+const LIBVIRTD_CONF: &str = r#"auth_unix_ro = "none"
+auth_unix_rw = "none"
+"#;
+
+/// How long a single virsh command may take under emulation.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running libvirtd. Its domains end with the host.
+pub struct Libvirt<'a> {
+    host: &'a Host,
+    libvirtd: Child,
+}
+
+impl<'a> Libvirt<'a> {
+    /// Starts it in the host. `hook` is the text of the qemu hook, if there is to be one.
+    pub fn start(host: &'a Host, hook: Option<&str>) -> Result<Self> {
+        let directory = host.path("libvirt");
+        std::fs::create_dir_all(&directory)?;
+        write(&directory.join("qemu.conf"), QEMU_CONF, 0o644)?;
+        write(&directory.join("libvirtd.conf"), LIBVIRTD_CONF, 0o644)?;
+        if let Some(hook) = hook {
+            write(&directory.join("hook"), hook, 0o755)?;
+        }
+        // Only inside is /etc/libvirt the host's own copy.
+        let put = "set -e; cd \"$1\"; cp qemu.conf libvirtd.conf /etc/libvirt/; \
+             rm -rf /etc/libvirt/hooks /etc/libvirt/qemu/networks/autostart \
+                 /etc/libvirt/qemu/autostart; \
+             mkdir -p /etc/libvirt/hooks; [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu";
+        host.check(Command::new("sh").args(["-c", put, "sh"]).arg(&directory))?;
+        let log = std::fs::File::create(directory.join("libvirtd.log"))?;
+        let libvirtd = host
+            .spawn(
+                Command::new("libvirtd").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log),
+            )
+            .context("cannot start libvirtd (package libvirt-daemon-system)")?;
+        let mut libvirt = Self { host, libvirtd };
+        wait::until("libvirtd", Duration::from_secs(20), || libvirt.answers())?;
+        Ok(libvirt)
+    }
+
+    /// `virsh …`
+    pub fn virsh(&self, arguments: &[&str]) -> Result<String> {
+        let mut virsh = Command::new("virsh");
+        virsh.args(["--quiet", "--connect", "qemu:///system"]).args(arguments);
+        self.host.check(&mut virsh)
+    }
+
+    /// Defines the guest, with a fresh overlay over the image.
+    pub fn define(&self, guest: &Guest, image: &Image, bridge: &str) -> Result<()> {
+        let directory = self.host.directory();
+        image.overlay(&guest.overlay(directory))?;
+        let path = self.host.path(&format!("{}.xml", guest.name));
+        write(&path, &guest.domain(image, bridge, directory), 0o644)?;
+        self.virsh(&["define", &path.to_string_lossy()]).map(drop)
+    }
+
+    pub fn start_domain(&self, guest: &Guest) -> Result<()> {
+        self.virsh(&["start", &guest.name]).map(drop)
+    }
+
+    /// Ends it at once, like pulling the plug.
+    pub fn destroy(&self, guest: &Guest) -> Result<()> {
+        self.virsh(&["destroy", &guest.name]).map(drop)
+    }
+
+    /// Writes its memory to a file and ends it.
+    pub fn save(&self, guest: &Guest) -> Result<()> {
+        let path = self.host.path(&format!("{}.save", guest.name));
+        self.virsh(&["save", &guest.name, &path.to_string_lossy()]).map(drop)
+    }
+
+    /// Goes on where [`Self::save`] left off.
+    pub fn restore(&self, guest: &Guest) -> Result<()> {
+        let path = self.host.path(&format!("{}.save", guest.name));
+        self.virsh(&["restore", &path.to_string_lossy()]).map(drop)
+    }
+
+    /// The tap of its only NIC, while it runs.
+    pub fn tap(&self, guest: &Guest) -> Result<String> {
+        wait::until(&format!("the tap of {}", guest.name), PATIENCE, || {
+            let list = self.virsh(&["domiflist", &guest.name])?;
+            let tap = list.split_whitespace().next().filter(|name| *name != "-");
+            Ok(tap.map(str::to_owned))
+        })
+    }
+
+    fn answers(&mut self) -> Result<Option<()>> {
+        if let Some(status) = self.libvirtd.try_wait()? {
+            let log = std::fs::read_to_string(self.host.path("libvirt/libvirtd.log"))?;
+            bail!("libvirtd ended ({status}):\n{log}");
+        }
+        Ok(self.virsh(&["version"]).ok().map(drop))
+    }
+}
+
+impl Drop for Libvirt<'_> {
+    fn drop(&mut self) {
+        // It is part of the host, and ends with it at the latest.
+        let _ = self.libvirtd.kill();
+        let _ = self.libvirtd.wait();
+    }
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! `cargo xtask bench`: the cost of a verdict, measured in the kernel.
+
+use anyhow::Result;
+
+use crate::build_ebpf;
+use crate::process;
+use crate::setup::{self, Profile};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Passed on to the benchmark
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(Profile::Build)?;
+    build_ebpf::build()?;
+    let mut bench = process::cargo();
+    bench.args(["run", "--quiet", "--release", "-p", "detector-tests", "--bin", "bench", "--"]);
+    process::shown(bench.args(&args.rest))
+}

@@ -1,0 +1,41 @@
+//! Every version that setup pins, and every package it installs.
+
+/// The last one that links with LLVM 21, 22 and 23.
+pub(super) const BPF_LINKER: &str = "0.13.0";
+/// The LLVM versions that this bpf-linker has a feature for.
+pub(super) const LINKER_LLVMS: [&str; 3] = ["21", "22", "23"];
+
+/// Building the daemon.
+pub(super) const BUILD: &[&str] = &["libvirt-dev", "pkg-config", "gcc", "libc6-dev"];
+
+/// Building the kernel programs where there is no nightly toolchain with rust-src: a compiler, its
+/// library's source and an LLVM that match each other.
+pub(super) const EBPF: &[&str] = &[
+    "rustc-web",
+    "rust-web-src",
+    "cargo-web",
+    "llvm-22",
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "libclang-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+    "libxml2-dev",
+];
+
+/// The lab.
+pub(super) const LAB: &[&str] = &[
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "busybox-static",
+    "nftables",
+    "iproute2",
+    "util-linux",
+    "procps",
+    "mount",
+];
+
+/// Its one dependency is the package that holds the guest's kernel.
+pub(super) const GUEST_KERNEL: &str = "linux-image-cloud-amd64";
