@@ -66,12 +66,14 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
 
 fn refused(name: &str, error: ProgramError) -> BpfError {
     const TAIL_LINES: usize = 12;
-    if let ProgramError::LoadError { io_error, verifier_log } = &error {
-        let log = verifier_log.to_string();
-        let lines: Vec<_> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        let what = format!("load the program {name}; the verifier's last words are:\n{tail}\n");
-        return BpfError::failed(what)(std::io::Error::from(io_error.kind()));
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+            let what = format!("load the program {name}; the verifier's last words:\n{tail}\n");
+            BpfError::failed(what)(io_error)
+        }
+        error => BpfError::failed(format!("load the program {name}"))(error),
     }
-    BpfError::failed(format!("load the program {name}"))(error)
 }

@@ -60,8 +60,8 @@ impl KernelEnforcer {
         for prefix in interface.prefixes.into_keys() {
             self.maps.drop_prefix(prefix)?;
         }
-        for (mac, _) in interface.forwarding {
-            self.remove_entries(ifindex, mac)?;
+        for (mac, vlan) in interface.forwarding {
+            self.unpin_forwarding(ifindex, mac, vlan)?;
         }
         Ok(())
     }

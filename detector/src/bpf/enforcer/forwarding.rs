@@ -37,22 +37,17 @@ impl KernelEnforcer {
         mac: Mac,
         vlan: u16,
     ) -> Result<(), BpfError> {
-        let mut last = true;
+        let mut others = Vec::new();
         if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex) {
             interface.forwarding.remove(&(mac, vlan));
-            last = !interface.forwarding.iter().any(|(other, _)| *other == mac);
+            others.extend(interface.forwarding.iter().filter(|(m, _)| *m == mac).copied());
         }
         self.forwarding.remove(ForwardingEntry { ifindex, mac, vlan })?;
-        if last { self.remove_entries(ifindex, mac) } else { Ok(()) }
-    }
-
-    /// Removes whatever entries of a MAC are on a port.
-    pub(super) fn remove_entries(&mut self, ifindex: u32, mac: Mac) -> Result<(), BpfError> {
-        let entries = self.forwarding.list()?;
-        for entry in entries.into_iter().filter(|e| (e.ifindex, e.mac) == (ifindex, mac)) {
-            self.forwarding.remove(entry)?;
+        if others.is_empty() && vlan != NO_VLAN {
+            self.forwarding.remove(ForwardingEntry { ifindex, mac, vlan: NO_VLAN })?;
         }
-        Ok(())
+        // Without VLAN filtering it was their entry too.
+        others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
     /// Finds the entries of the interfaces that are ours, or of one of them. An entry without a VLAN stands for the
