@@ -11,6 +11,7 @@ use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE
 
 use super::{
     NetError,
+    changes::{RECEIVE_BYTES, RTMGRP_LINK},
     link::{Read, link_by_index, links, read},
     netlink::{DATAGRAM_BYTES, messages},
 };
@@ -36,10 +37,6 @@ pub struct LinkEvents {
     datagram: Vec<u8>,
 }
 
-const RTMGRP_LINK: u32 = 1;
-/// Room for a burst of notifications, so that a host that starts hundreds of VMs at once seldom
-/// has to be listed anew. The kernel takes it from its own limit when we have the capability.
-const RECEIVE_BYTES: u32 = 4 << 20;
 const FAMILY_BRIDGE: u8 = libc::AF_BRIDGE as u8;
 
 impl LinkEvents {

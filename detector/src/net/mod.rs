@@ -5,6 +5,7 @@
 //! nobody sees is one that nobody guards. Everything is in the network namespace of the thread that
 //! opens the socket.
 
+mod changes;
 mod forwarding;
 mod link;
 mod links;
@@ -14,6 +15,7 @@ mod tc;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use changes::{Changed, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};

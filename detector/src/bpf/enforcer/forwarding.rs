@@ -50,10 +50,10 @@ impl KernelEnforcer {
         others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
-    /// Finds the entries of the interfaces that are ours, or of one of them. An entry without a VLAN stands for the
+    /// Finds the entries of the interfaces that are ours, or of some of them. An entry without a VLAN stands for the
     /// VLANs on which its MAC is granted, where it is granted on none without.
-    pub(super) fn read_forwarding(&mut self, only: Option<u32>) -> Result<(), BpfError> {
-        let wanted = |ifindex: u32| only.is_none_or(|only| only == ifindex);
+    pub(super) fn read_forwarding(&mut self, only: Option<&BTreeSet<u32>>) -> Result<(), BpfError> {
+        let wanted = |ifindex: u32| only.is_none_or(|only| only.contains(&ifindex));
         let entries = self.forwarding.list()?;
         let interfaces = self.mirror.interfaces.iter_mut().filter(|(ifindex, _)| wanted(**ifindex));
         interfaces.for_each(|(_, interface)| interface.forwarding.clear());

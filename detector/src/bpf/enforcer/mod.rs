@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     enforcer::{EnforceError, Enforcer},
-    net::Forwarding,
+    net::{Forwarding, LinkChanges},
 };
 
 /// What a [`KernelEnforcer`] needs to know.
@@ -59,14 +59,16 @@ impl Default for Stamp {
 /// The [`Enforcer`] of this host, in the network namespace of the thread that opens it and calls it.
 ///
 /// What it has put in force stays in force when it is dropped or its process dies; the next one
-/// takes over from there. It keeps a mirror of what the kernel holds, so that observing costs no
-/// system call; [`Self::recheck`] and [`Self::resync`] look at the kernel anew.
+/// takes over from there. It keeps a mirror of what the kernel holds. Before the mirror is used, the
+/// interfaces that something has happened to are looked at again, so that observing costs one system
+/// call and is never about an interface that is no more. [`Self::resync`] reads everything anew.
 pub struct KernelEnforcer {
     pins: Pins,
     method: Method,
     programs: Programs,
     maps: Maps,
     forwarding: Forwarding,
+    changes: LinkChanges,
     clock: JiffyClock,
     settings: Settings,
     mirror: Observed,
@@ -96,6 +98,7 @@ impl KernelEnforcer {
             method: options.method.unwrap_or(best),
             settings: maps.settings()?,
             forwarding: Forwarding::open()?,
+            changes: LinkChanges::subscribe()?,
             clock: JiffyClock::new()?,
             mirror: Observed::default(),
             pins,
@@ -141,10 +144,12 @@ impl KernelEnforcer {
 
 impl Enforcer for KernelEnforcer {
     fn observe(&mut self) -> Result<Observed, EnforceError> {
+        self.absorb_changes()?;
         Ok(self.mirror.clone())
     }
 
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
+        self.absorb_changes()?;
         Ok(self.carry_out(action)?)
     }
 }

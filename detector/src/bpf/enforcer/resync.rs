@@ -9,12 +9,16 @@ use detector_common::{
 use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
 
 use super::{KernelEnforcer, Stamp, programs_of};
-use crate::{bpf::BpfError, net::link_by_index};
+use crate::{
+    bpf::BpfError,
+    net::{Changed, link_by_index},
+};
 
 impl KernelEnforcer {
     /// Reads everything anew. Slots whose interface is gone, or from which somebody has taken our
     /// programs, are not in force: they are freed, and what belonged to them with them.
     pub fn resync(&mut self) -> Result<(), BpfError> {
+        self.changes.take()?;
         self.settings = self.maps.settings()?;
         let mut mirror = Observed {
             // Before the mode has been set for the first time, nothing is decided.
@@ -51,17 +55,30 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    /// Looks whether an interface is still the instance that it was, and frees its slot if not; and
-    /// which forwarding entries it has, for it loses them when it changes its bridge. Call it when
-    /// rtnetlink tells of the interface. Returns whether it had to be freed.
-    pub fn recheck(&mut self, ifindex: u32) -> Result<bool, BpfError> {
-        let Some(interface) = self.mirror.interfaces.get(&ifindex) else { return Ok(false) };
-        if self.is_alive(&interface.slot)? {
-            self.read_forwarding(Some(ifindex))?;
-            return Ok(false);
+    /// Looks at the interfaces that have changed since the last look: frees those that are no longer
+    /// what they were, and reads the forwarding entries of the others, which go when an interface
+    /// leaves its bridge.
+    pub(super) fn absorb_changes(&mut self) -> Result<(), BpfError> {
+        let ours = || self.mirror.interfaces.keys().copied();
+        let mut changed: BTreeSet<u32> = match self.changes.take()? {
+            Changed::Some(changed) if changed.is_empty() => return Ok(()),
+            Changed::Some(changed) => ours().filter(|ifindex| changed.contains(ifindex)).collect(),
+            Changed::Any => ours().collect(),
+        };
+        let mut dead = Vec::new();
+        for ifindex in &changed {
+            let interface = self.mirror.interfaces.get(ifindex);
+            if let Some(interface) = interface
+                && !self.is_alive(&interface.slot)?
+            {
+                dead.push(*ifindex);
+            }
         }
-        self.release(ifindex)?;
-        Ok(true)
+        for ifindex in dead {
+            changed.remove(&ifindex);
+            self.release(ifindex)?;
+        }
+        if changed.is_empty() { Ok(()) } else { self.read_forwarding(Some(&changed)) }
     }
 
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
