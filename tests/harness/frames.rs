@@ -49,12 +49,7 @@ pub fn rarp(mac: Mac) -> Vec<u8> {
 }
 
 /// A UDP datagram with a TTL of 64.
-pub fn udp(
-    from: Station,
-    to: (Mac, Ipv4Addr),
-    ports: (u16, u16),
-    payload: &[u8],
-) -> Vec<u8> {
+pub fn udp(from: Station, to: (Mac, Ipv4Addr), ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     const IPV4: usize = 20;
     const UDP: usize = 8;
     let mut frame = ethernet(EtherTypes::Ipv4, from.mac, to.0, IPV4 + UDP + payload.len());
