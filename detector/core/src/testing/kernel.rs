@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
+    addr::{Address, Mac},
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     settings::Mode,
 };
@@ -62,7 +63,8 @@ impl FakeKernel {
                 held.slot.mac.0 = slot.mac;
                 held.slot.vlan = slot.vlan;
                 (held.slot.v4, held.slot.v4_mask) = (slot.v4, slot.v4_mask);
-                (held.slot.v6, held.slot.v6_mask) = (slot.v6, slot.v6_mask);
+                held.slot.v6 = Address::from_bytes(slot.v6);
+                held.slot.v6_mask = Address::from_bytes(slot.v6_mask);
                 let listed = !held.grants.is_empty();
                 assert!(!held.slot.has(flags::MORE_GRANTS) || listed, "slot before its grants");
             }
@@ -122,7 +124,7 @@ impl FakeKernel {
 }
 
 fn grant_key(ifindex: u32, instance: u32, entry: &GrantEntry) -> GrantKey {
-    let mac = detector_common::addr::Mac(entry.mac);
+    let mac = Mac(entry.mac);
     GrantKey { ifindex, instance, mac, vlan: entry.vlan, address: entry.address }
 }
 
@@ -130,7 +132,7 @@ fn prefix_key(ifindex: u32, instance: u32, entry: &GrantEntry) -> PrefixKey {
     PrefixKey {
         ifindex: ifindex.to_ne_bytes(),
         instance: instance.to_ne_bytes(),
-        mac: detector_common::addr::Mac(entry.mac),
+        mac: Mac(entry.mac),
         vlan: entry.vlan.to_ne_bytes(),
         address: entry.address,
     }

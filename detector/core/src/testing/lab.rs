@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use detector_common::{
-    addr::Mac,
+    addr::{Address, Mac},
     claim::{ClaimRecord, Family},
     quarantine::Cause,
     reason::Reason,
@@ -122,7 +122,7 @@ impl Lab {
         self.world.sources.entry(name.to_owned()).or_insert_with(|| Source {
             health: Health::Healthy,
             vms: BTreeMap::new(),
-            nics: Vec::new(),
+            overlays: BTreeMap::new(),
             rejected: Vec::new(),
         })
     }
@@ -179,7 +179,7 @@ impl Lab {
             let chain = Chain { overlays: Vec::new(), base, digest };
             self.world.evidence.insert(path.clone(), Evidence::Chain(chain));
         }
-        self.vm(n).media.push(Medium { role, source: MediumSource::Path(path) });
+        self.vm(n).media.push(Medium { role, source: MediumSource::Path(path), format: None });
     }
 
     pub(crate) fn quarantine(&mut self, target: QuarantineTarget) {
@@ -194,7 +194,7 @@ impl Lab {
     /// The port of VM `n` was seen with this claim, refused for this reason.
     pub(crate) fn sees(&mut self, n: u8, mac: Mac, v4: Option<[u8; 4]>, reason: Reason) {
         let claim = ClaimRecord {
-            address: v4.map_or([0; 16], detector_common::addr::mapped),
+            address: v4.map_or(Address::UNSPECIFIED, Address::mapped),
             mac,
             family: v4.map_or(Family::None, |_| Family::V4) as u8,
             reason: reason as u8,
@@ -268,7 +268,11 @@ fn vm(n: u8) -> Vm {
             dhcp_server: false,
             router: false,
         }],
-        media: vec![Medium { role: MediumRole::Disk, source: MediumSource::Path(disk(n)) }],
+        media: vec![Medium {
+            role: MediumRole::Disk,
+            source: MediumSource::Path(disk(n)),
+            format: None,
+        }],
         declared_template: None,
     }
 }

@@ -4,7 +4,7 @@ use detector_common::{addr::Mac, settings::Mode};
 
 use crate::{
     decide::{Decision, PortStatus},
-    model::{AddressRule, FindingKind, Nic, PowerState, Subject},
+    model::{AddressRule, FindingKind, Nic, NicSettings, PowerState, Subject},
     reconcile::{AddressSet, Identity, InterfacePlan, PortPlan},
     testing::Lab,
 };
@@ -149,15 +149,20 @@ fn two_sources_of_one_vm() {
 }
 
 #[test]
-fn settings_by_mac_narrow_addresses_and_add_roles() {
+fn settings_by_mac_narrow_addresses_and_settle_roles() {
     let mut lab = Lab::with_vms(Mode::Enforce, 2);
-    let mut setting = lab.nic(1).clone();
-    setting.port = None;
-    setting.dhcp_server = true;
-    list(&mut setting, None, &["192.0.2.1/24"]);
-    lab.source("inventory.toml").nics.push(setting);
+    lab.nic(1).router = true;
+    let setting = NicSettings {
+        addresses: vec!["192.0.2.1/24".parse().unwrap()],
+        dhcp_server: Some(true),
+        router: Some(false),
+        ..NicSettings::default()
+    };
+    lab.source("inventory.toml").overlays.insert(Lab::mac(1), setting);
     let (decision, _) = lab.settle();
-    assert_eq!(described(&granted(&decision, 1)), "[0] 192.0.2.1/32 dhcp");
+    let identities = granted(&decision, 1);
+    assert_eq!(described(&identities), "[0] 192.0.2.1/32 dhcp");
+    assert!(!identities[0].router);
     assert_eq!(described(&granted(&decision, 2)), "[0] any");
     assert_eq!(conflicts(&decision), []);
 }

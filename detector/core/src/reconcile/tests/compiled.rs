@@ -1,4 +1,7 @@
-use detector_common::{addr::Mac, port::flags};
+use detector_common::{
+    addr::{Mac, Station},
+    port::flags,
+};
 
 use crate::{
     reconcile::{AddressSet, Identity, compile::compile},
@@ -24,7 +27,10 @@ fn one_identity_fits_the_slot() {
     /// IPv4, IPv6, flags, and the lengths of the two masks.
     type Case = (Option<&'static [&'static str]>, Option<&'static [&'static str]>, u32, [u32; 2]);
     let own = "fe80::5054:ff:fe00:101/128";
-    assert_eq!(own.parse::<ipnet::Ipv6Net>().unwrap().addr().octets(), Lab::mac(1).link_local());
+    assert_eq!(
+        own.parse::<ipnet::Ipv6Net>().unwrap().addr().octets(),
+        Station::new(Lab::mac(1), 0).link_local().bytes()
+    );
     let cases: &[Case] = &[
         (None, None, V4 | V6, [0, 0]),
         (Some(&[]), Some(&[]), 0, [0, 0]),
