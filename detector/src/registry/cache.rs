@@ -28,9 +28,9 @@ const SETTLED: Duration = Duration::from_millis(100);
 pub(super) struct FileState {
     pub(super) dev: u64,
     pub(super) inode: u64,
-    size: u64,
-    mtime_ns: i64,
-    ctime_ns: i64,
+    pub(super) size: u64,
+    pub(super) mtime_ns: i64,
+    pub(super) ctime_ns: i64,
 }
 
 impl FileState {
