@@ -1,1 +1,284 @@
-//! TODO
+//! The daemon under test, and its command line.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::{artefacts, wait};
+
+/// How long the first reconciliation may take, in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to write into the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `observe` or `enforce`.
+    pub mode: &'static str,
+    pub bridges: Vec<&'static str>,
+    pub uplinks: Vec<&'static str>,
+    /// `digest` or `declared`.
+    pub evidence: &'static str,
+    /// Whether there is a libvirt to ask.
+    pub libvirt: bool,
+    /// The static inventory.
+    pub inventory: String,
+    /// Template manifests, by file name.
+    pub templates: Vec<(String, String)>,
+    /// Further TOML, appended as it is.
+    pub more: String,
+}
+
+/// A daemon in a host. It ends with this value; what it has pinned stays as long as the host does.
+pub struct Daemon<'a> {
+    host: &'a Host,
+    binary: PathBuf,
+    running: Option<Child>,
+    starts: u32,
+}
+
+/// What a command of the command line came to.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub json: Value,
+    pub complaint: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: "enforce",
+            bridges: vec!["br0"],
+            uplinks: vec!["up0"],
+            evidence: "declared",
+            libvirt: false,
+            inventory: String::new(),
+            templates: vec![(
+                "lab.toml".to_owned(),
+                "id = \"lab\"\nstatus = \"approved\"\n".to_owned(),
+            )],
+            more: String::new(),
+        }
+    }
+}
+
+impl<'a> Daemon<'a> {
+    /// Writes the configuration and starts the daemon; returns when it is ready.
+    pub fn start(host: &'a Host, settings: &Settings) -> Result<Self> {
+        let mut daemon = Self::configure(host, settings)?;
+        daemon.run()?;
+        Ok(daemon)
+    }
+
+    /// Writes the configuration only.
+    pub fn configure(host: &'a Host, settings: &Settings) -> Result<Self> {
+        let daemon = Self { host, binary: artefacts::detector()?, running: None, starts: 0 };
+        std::fs::create_dir_all(daemon.path("templates.d"))?;
+        std::fs::create_dir_all(daemon.path("state"))?;
+        for (name, text) in &settings.templates {
+            std::fs::write(daemon.path("templates.d").join(name), text)?;
+        }
+        daemon.write_inventory(&settings.inventory)?;
+        std::fs::write(daemon.config(), daemon.text(settings))?;
+        Ok(daemon)
+    }
+
+    /// Replaces the static inventory.
+    pub fn write_inventory(&self, text: &str) -> Result<()> {
+        let new = self.path("inventory.new");
+        std::fs::write(&new, text)?;
+        // In one step, so that the daemon never reads half of it.
+        std::fs::rename(new, self.path("inventory.toml")).context("cannot write the inventory")
+    }
+
+    /// Starts it (again); returns when it is ready.
+    pub fn run(&mut self) -> Result<()> {
+        self.starts += 1;
+        let path = self.log();
+        let log = File::create(&path)?;
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--config").arg(self.config()).args(["--log", "json"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = self.host.spawn(&mut command)?;
+        let child = self.running.insert(child);
+        wait::until("the daemon to be ready", PATIENCE, || {
+            let text = std::fs::read_to_string(&path)?;
+            if let Some(status) = child.try_wait()? {
+                bail!("the daemon ended ({status}):\n{text}");
+            }
+            Ok(text.lines().any(says_ready).then_some(()))
+        })
+        .with_context(|| std::fs::read_to_string(&path).unwrap_or_default())
+    }
+
+    /// Stops it in mid-air; [`Self::resume`] lets it go on.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// The worst that can happen to it.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait()
+    }
+
+    /// Runs a command of the command line.
+    pub fn ask(&self, words: &[&str]) -> Result<Answer> {
+        let mut command = self.command();
+        command.args(["--output", "json"]).args(words);
+        let output = self.host.output(&mut command)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let json = if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text)
+                .with_context(|| format!("detector {} printed {text}", words.join(" ")))?
+        };
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Answer { code: output.status.code().unwrap_or(-1), json, complaint })
+    }
+
+    /// What a person sees who runs the command.
+    pub fn show(&self, words: &[&str]) -> Result<String> {
+        let mut command = self.command();
+        command.args(words);
+        let output = self.host.output(&mut command)?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// What the journal says so far, each line a JSON object.
+    pub fn findings(&self) -> Result<Vec<Value>> {
+        let text = match std::fs::read_to_string(self.path("state/findings.jsonl")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).context("findings.jsonl")).collect()
+    }
+
+    /// Waits until a finding of this kind has been opened whose title or evidence names the subject.
+    pub fn await_finding(&self, kind: &str, subject: &str, patience: Duration) -> Result<Value> {
+        wait::until(&format!("the finding {kind} on {subject}"), patience, || {
+            let opened = self.findings()?.into_iter().find(|line| {
+                line["event"] == "opened"
+                    && line["finding"]["kind"] == kind
+                    && line["finding"].to_string().contains(subject)
+            });
+            Ok(opened.map(|mut line| line["finding"].take()))
+        })
+    }
+
+    /// Waits until the port's status is this one.
+    pub fn await_port(&self, port: &str, status: &str, patience: Duration) -> Result<Value> {
+        let what = format!("{port} to be {status}");
+        wait::until(&what, patience, || {
+            let answer = self.ask(&["port", "show", port])?;
+            Ok((answer.json["status"] == status).then_some(answer.json))
+        })
+    }
+
+    /// The text of libvirt's qemu hook that asks this daemon.
+    pub fn hook(&self) -> String {
+        format!(
+            "#!/bin/sh\nexec {} --config {} hook qemu \"$@\"\n",
+            self.binary.display(),
+            self.config().display()
+        )
+    }
+
+    /// The log of the latest start.
+    pub fn log(&self) -> PathBuf {
+        self.host.path(&format!("detector-{}.log", self.starts))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--config").arg(self.config());
+        command
+    }
+
+    fn config(&self) -> PathBuf {
+        self.host.path("detector.toml")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.host.path(name)
+    }
+
+    fn text(&self, settings: &Settings) -> String {
+        let place = |name: &str| self.path(name).display().to_string();
+        let uri = if settings.libvirt { "qemu:///system" } else { "" };
+        format!(
+            "mode = {:?}\n\
+             [paths]\n\
+             pins = \"/sys/fs/bpf/detector\"\n\
+             state = {:?}\n\
+             socket = {:?}\n\
+             templates = {:?}\n\
+             inventory = {:?}\n\
+             [network]\n\
+             bridges = {:?}\n\
+             uplinks = {:?}\n\
+             [libvirt]\n\
+             uri = {uri:?}\n\
+             [policy]\n\
+             evidence = {:?}\n\
+             {}\n",
+            settings.mode,
+            place("state"),
+            place("detector.sock"),
+            place("templates.d"),
+            place("inventory.toml"),
+            settings.bridges,
+            settings.uplinks,
+            settings.evidence,
+            settings.more,
+        )
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.running.as_ref().context("the daemon does not run")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal).context("cannot signal the daemon")
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        if let Some(mut child) = self.running.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            // It has ended by itself when this fails.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn says_ready(line: &str) -> bool {
+    let json: Value = serde_json::from_str(line).unwrap_or_default();
+    json["fields"]["message"] == "ready" || json["message"] == "ready"
+}

@@ -146,6 +146,15 @@ impl Guest {
     }
 }
 
+/// Frames that the guest itself has received from `source`, by its latest word on its console.
+/// `None` until it has said something.
+pub fn heard(console: &str, source: Mac) -> Option<u64> {
+    let line = console.lines().rev().find(|line| line.starts_with("guest: sent="))?;
+    let key = format!("{}=", hex(source));
+    let count = line.split(' ').find_map(|word| word.strip_prefix(&key));
+    Some(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+}
+
 /// A MAC as people write it.
 pub fn hex(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
@@ -169,4 +178,18 @@ fn qemu_img(words: &[&str], paths: &[&Path]) -> Result<()> {
     command.args(words).args(paths);
     let result = command.output();
     run::checked(&command, result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_word_counts() {
+        let mac = [0x52, 0x54, 0, 0, 0, 1];
+        assert_eq!(heard("guest: up\n", mac), None);
+        let console = "guest: sent=1 heard\r\nguest: sent=9 heard 52:54:00:00:00:01=7\r\n";
+        assert_eq!(heard(console, mac), Some(7));
+        assert_eq!(heard(console, [0; 6]), Some(0));
+    }
 }

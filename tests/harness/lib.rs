@@ -8,6 +8,8 @@ pub mod artefacts;
 pub mod capture;
 pub mod cpio;
 pub mod daemon;
+#[path = "../demo/mod.rs"]
+pub mod demo;
 pub mod flow;
 pub mod frames;
 pub mod guest;

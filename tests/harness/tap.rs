@@ -1,1 +1,112 @@
-//! TODO
+//! Taps, spoken through as QEMU does.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::netns::NetNs;
+use crate::wait;
+
+/// A tap, which goes with this value.
+pub struct Tap {
+    name: String,
+    file: File,
+    /// Bytes of the virtio header before each frame.
+    header: usize,
+}
+
+/// What precedes each frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    None,
+    /// `virtio_net_hdr`, all zero: no offload.
+    Virtio,
+}
+
+nix::ioctl_write_int!(tun_set_iff, b'T', 202);
+
+impl Tap {
+    /// Creates a tap in the namespace. It is down and on no bridge yet.
+    pub fn open(namespace: &NetNs, name: &str, header: Header) -> Result<Self> {
+        let file = namespace.run(|| create(name, header))?;
+        let header = if header == Header::Virtio { 10 } else { 0 };
+        Ok(Self { name: name.to_owned(), file, header })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes a frame, as from the guest.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        let mut bytes = vec![0; self.header];
+        bytes.extend_from_slice(frame);
+        let written = (&self.file).write(&bytes);
+        let written = written.with_context(|| format!("cannot write to {}", self.name))?;
+        if written != bytes.len() {
+            bail!("{}: {written} of {} bytes written", self.name, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Reads the next frame, as the guest would, if there is one now.
+    pub fn receive(&self) -> Result<Option<Vec<u8>>> {
+        let mut buffer = [0; 2048];
+        match (&self.file).read(&mut buffer) {
+            Ok(length) => Ok(Some(buffer[self.header.min(length)..length].to_vec())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read from {}", self.name)),
+        }
+    }
+
+    /// Everything that is waiting to be read.
+    pub fn drain(&self) -> Result<Vec<Vec<u8>>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.receive()? {
+            frames.push(frame);
+        }
+        Ok(frames)
+    }
+
+    /// Waits for a frame that meets the condition; others are thrown away.
+    pub fn await_frame(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<u8>> {
+        wait::until(&format!("{what} at {}", self.name), patience, || {
+            Ok(self.drain()?.into_iter().find(|frame| wanted(frame)))
+        })
+    }
+}
+
+fn create(name: &str, header: Header) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")
+        .context("cannot open /dev/net/tun")?;
+    if name.len() >= libc::IFNAMSIZ {
+        bail!("{name:?} is too long for an interface's name");
+    }
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
+    if header == Header::Virtio {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: the request lives through the call, which reads and writes one ifreq.
+    unsafe { tun_set_iff(file.as_raw_fd(), (&raw mut request) as libc::c_ulong) }
+        .with_context(|| format!("cannot create the tap {name}"))?;
+    Ok(file)
+}

@@ -1,8 +1,12 @@
 //! Waiting for something to become true, in the one place that may.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+
+/// Set by a signal handler: every wait ends with an error, so that whoever waits cleans up.
+pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Asks again and again until the answer is there; an error that names what was awaited when the
 /// time is up.
@@ -16,6 +20,9 @@ pub fn until<T>(
     loop {
         if let Some(answer) = ask()? {
             return Ok(answer);
+        }
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            bail!("interrupted while waiting for {what}");
         }
         if start.elapsed() > patience {
             bail!("waited {patience:?} for {what}, in vain");

@@ -9,3 +9,6 @@
 pub mod decide;
 pub mod model;
 pub mod reconcile;
+
+#[cfg(test)]
+mod testing;

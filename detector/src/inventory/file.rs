@@ -32,9 +32,8 @@ pub fn uuid_of(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[derive(Default)]
 struct FileKeys {
     vm: Vec<Spanned<toml::Value>>,
     nic: Vec<Spanned<toml::Value>>,
@@ -110,7 +109,7 @@ fn parse(path: &Path, text: &str) -> Update {
     }
     for entry in keys.nic {
         let span = entry.span();
-        match read_entry::<OverlayKeys>(entry.into_inner()).and_then(overlay) {
+        match read_entry::<OverlayKeys>(entry.into_inner()).and_then(|keys| overlay(&keys)) {
             Err(why) => refused.push(refuse(None, span, format!("nic: {why}"))),
             Ok((mac, _)) if overlays.contains_key(&mac) => {
                 let why = format!("nic: {mac} has an entry already; expected one");
@@ -145,13 +144,13 @@ fn vm(keys: VmKeys) -> Result<Vm, String> {
         uuid: keys.uuid.unwrap_or_else(|| uuid_of(&keys.name)),
         name: keys.name,
         power: PowerState::Running,
-        nics: keys.nic.into_iter().map(nic_of).collect::<Result<_, _>>()?,
+        nics: keys.nic.iter().map(nic_of).collect::<Result<_, _>>()?,
         media: Vec::new(),
         declared_template: keys.template,
     })
 }
 
-fn nic_of(keys: NicKeys) -> Result<Nic, String> {
+fn nic_of(keys: &NicKeys) -> Result<Nic, String> {
     Ok(Nic {
         mac: nic::mac(&keys.mac)?,
         port: keys.port.as_deref().map(nic::port).transpose()?,
@@ -163,7 +162,7 @@ fn nic_of(keys: NicKeys) -> Result<Nic, String> {
     })
 }
 
-fn overlay(keys: OverlayKeys) -> Result<(Mac, NicSettings), String> {
+fn overlay(keys: &OverlayKeys) -> Result<(Mac, NicSettings), String> {
     let settings = NicSettings {
         addresses: addresses(&keys.addresses)?,
         rule: keys.rule,

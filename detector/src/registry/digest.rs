@@ -1,31 +1,27 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, Metadata},
-    io::{self, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use detector_core::model::Digest;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::open::{Inode, Opened};
-use crate::config::text::read_text;
+use super::{
+    cache::{self, CacheEntry, FileState},
+    open::{Inode, Opened},
+};
 
 /// How many digests are remembered; the least recently used go first. A host has a few dozen
 /// images, and ten thousand digests are two megabytes.
 const MAX_ENTRIES: usize = 10_000;
-
-const MAX_CACHE_BYTES: u64 = 16 << 20;
-
-/// Version of the file.
-const VERSION: u32 = 1;
 
 const BUFFER: usize = 1 << 20;
 
@@ -36,10 +32,6 @@ const REPORT_EVERY: u64 = 1 << 30;
 
 /// How often the reading of a file that changes meanwhile is begun anew.
 const ATTEMPTS: u32 = 3;
-
-/// File times come from a clock that ticks every 1 to 10 ms. Of a file changed within this span
-/// before it was read, a later change could leave the same times, so that nothing is remembered.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// Why a file has no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,51 +48,6 @@ impl From<io::Error> for DigestError {
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
-}
-
-/// One state of a regular file. The kernel sets the time of change; nobody but root can set it
-/// back (by the clock or the raw device).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct FileState {
-    dev: u64,
-    inode: u64,
-    size: u64,
-    mtime_ns: i64,
-    ctime_ns: i64,
-}
-
-impl FileState {
-    /// `None` for times that nanoseconds in 64 bits cannot tell.
-    fn of(metadata: &Metadata) -> Option<Self> {
-        let ns = |seconds: i64, ns: i64| seconds.checked_mul(1_000_000_000)?.checked_add(ns);
-        Some(Self {
-            dev: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec())?,
-            ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec())?,
-        })
-    }
-
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(SETTLED);
-        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        self.ctime_ns < now && self.mtime_ns < now
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CacheFile {
-    version: u32,
-    entries: Vec<CacheEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CacheEntry {
-    #[serde(flatten)]
-    state: FileState,
-    sha256: Digest,
 }
 
 /// SHA-256 of files, remembered across restarts in one file.
@@ -124,7 +71,7 @@ impl Digests {
     /// Reads the cache in the state directory. One that cannot be used is set aside.
     pub(super) fn open(state: &Path) -> Self {
         let path = state.join("digests.json");
-        let entries = load(&path).unwrap_or_else(|why| {
+        let entries = cache::load(&path).unwrap_or_else(|why| {
             let aside = path.with_extension("json.bad");
             let kept = fs::rename(&path, &aside).is_ok();
             tracing::warn!(
@@ -200,8 +147,6 @@ impl Digests {
         }
     }
 
-    /// Writes the cache beside its place and moves it there, so that a crash leaves the old or the
-    /// new one.
     fn save(&self) -> io::Result<()> {
         let _saving = lock(&self.saving);
         let entries = lock(&self.memory)
@@ -209,17 +154,7 @@ impl Digests {
             .iter()
             .map(|(state, (sha256, _))| CacheEntry { state: *state, sha256: *sha256 })
             .collect();
-        let text = serde_json::to_vec_pretty(&CacheFile { version: VERSION, entries })?;
-        let draft = self.path.with_extension("json.new");
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
-        self.path.parent().map_or(Ok(()), |state| File::open(state)?.sync_all())
+        cache::save(&self.path, entries)
     }
 }
 
@@ -239,27 +174,6 @@ impl Drop for Turn<'_> {
 /// Nothing here leaves a lock's contents half changed, so that a panic elsewhere does not matter.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn load(path: &Path) -> Result<Vec<CacheEntry>, String> {
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
-    };
-    if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
-    let ours = metadata.uid() == nix::unistd::geteuid().as_raw();
-    if !ours || metadata.mode() & 0o022 != 0 {
-        return Err("somebody else may write to it".to_owned());
-    }
-    let text = read_text(path, MAX_CACHE_BYTES).map_err(|error| error.to_string())?;
-    let cache: CacheFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    if cache.version != VERSION {
-        return Err(format!("it has version {}; expected {VERSION}", cache.version));
-    }
-    Ok(cache.entries)
 }
 
 /// Reads a file until it has stayed the same from the first byte to the last. The state is

@@ -4,6 +4,7 @@
 //! from. Images are hostile: of their contents nothing but one header of bounded size is ever
 //! interpreted.
 
+mod cache;
 mod chain;
 mod digest;
 mod evidence;

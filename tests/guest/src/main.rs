@@ -59,7 +59,9 @@ fn run() -> io::Result<()> {
         }
         if said.elapsed() > Duration::from_secs(1) {
             said = Instant::now();
-            println!("guest: seq={} sent={}", settings.first + 1 + seq, nic.sent()?);
+            let sent = nic.sent()?;
+            let heard = nic.heard().iter().map(|(mac, n)| format!(" {}={n}", hex(*mac)));
+            println!("guest: sent={sent} heard{}", heard.collect::<String>());
         }
         pause(settings.pace);
     }

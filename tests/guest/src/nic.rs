@@ -1,5 +1,6 @@
 //! The guest's NIC: brought up by ioctl, spoken through packet sockets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -18,7 +19,11 @@ pub(crate) struct Nic {
     /// Hears every frame that the kernel sends, ours and its own.
     monitor: OwnedFd,
     sent: u64,
+    heard: BTreeMap<Mac, u64>,
 }
+
+/// Sources that are counted one by one; a lab has fewer.
+const SOURCES: usize = 16;
 
 impl Nic {
     /// Waits for the driver to find the NIC. It is still down then, so nothing has been sent.
@@ -37,7 +42,7 @@ impl Nic {
         // Protocol 0 receives nothing: this one only sends.
         let out = packet_socket(0, index)?;
         let monitor = packet_socket(libc::ETH_P_ALL as u16, index)?;
-        Ok(Self { name: name.to_owned(), mac, out, monitor, sent: 0 })
+        Ok(Self { name: name.to_owned(), mac, out, monitor, sent: 0, heard: BTreeMap::new() })
     }
 
     pub(crate) fn mac(&self) -> Mac {
@@ -67,10 +72,15 @@ impl Nic {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Frames received so far, by source.
+    pub(crate) fn heard(&self) -> &BTreeMap<Mac, u64> {
+        &self.heard
+    }
+
     /// Frames that the kernel has sent so far, from the first on.
     pub(crate) fn sent(&mut self) -> io::Result<u64> {
         loop {
-            let mut byte = 0_u8;
+            let mut head = [0_u8; 12];
             // SAFETY: all zero is a valid address of any kind.
             let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
             let mut length = size_of_val(&from) as libc::socklen_t;
@@ -78,8 +88,8 @@ impl Nic {
             let got = unsafe {
                 libc::recvfrom(
                     self.monitor.as_raw_fd(),
-                    (&raw mut byte).cast(),
-                    1,
+                    head.as_mut_ptr().cast(),
+                    head.len(),
                     libc::MSG_DONTWAIT | libc::MSG_TRUNC,
                     (&raw mut from).cast(),
                     &raw mut length,
@@ -92,7 +102,15 @@ impl Nic {
                     _ => Err(error),
                 };
             }
-            self.sent += u64::from(from.sll_pkttype == libc::PACKET_OUTGOING);
+            if from.sll_pkttype == libc::PACKET_OUTGOING {
+                self.sent += 1;
+                continue;
+            }
+            let mut source = [0; 6];
+            source.copy_from_slice(&head[6..]);
+            if self.heard.len() < SOURCES || self.heard.contains_key(&source) {
+                *self.heard.entry(source).or_default() += 1;
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! From a NIC to the identities that its port is granted.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use detector_common::addr::Mac;

@@ -11,8 +11,8 @@
 //! | VLANs, addresses | those that both grant; saying nothing of them leaves it to the other |
 //! | roles of a NIC | those that both grant |
 //!
-//! Settings for NICs by MAC ([`Source::nics`]) narrow VLANs and addresses in the same way and add
-//! roles, since the sources that they complete have no words for roles.
+//! Settings for NICs by MAC ([`Source::overlays`]) narrow VLANs and addresses in the same way, and
+//! settle roles, for which most sources have no words: a role that one setting refuses is refused.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -20,7 +20,7 @@ use detector_common::addr::Mac;
 use uuid::Uuid;
 
 use super::{identity, text::quoted};
-use crate::model::{AddressRule, Health, Nic, PowerState, Source, Vm};
+use crate::model::{AddressRule, Health, Nic, NicSettings, PowerState, Source, Vm};
 
 /// A VM as all sources together describe it.
 #[derive(Debug)]
@@ -60,10 +60,9 @@ pub(super) fn merge(sources: &BTreeMap<String, Source>) -> Vec<Merged<'_>> {
         }
     }
 
-    let mut settings: Vec<&Nic> = sources.values().flat_map(|source| &source.nics).collect();
-    if !settings.is_empty() {
-        settings.sort_by_key(|nic| nic.mac);
-        merged.iter_mut().for_each(|vm| vm.apply(&settings));
+    if sources.values().any(|source| !source.overlays.is_empty()) {
+        let overlays: Vec<_> = sources.values().map(|source| &source.overlays).collect();
+        merged.iter_mut().for_each(|vm| vm.apply(&overlays));
     }
     merged
 }
@@ -91,17 +90,30 @@ impl Merged<'_> {
         join_nics(vm, other, conflicts, withheld);
     }
 
-    /// Applies the settings for the VM's NICs; `settings` is sorted by MAC.
-    fn apply(&mut self, settings: &[&Nic]) {
+    /// Applies the settings for the VM's NICs.
+    fn apply(&mut self, overlays: &[&BTreeMap<Mac, NicSettings>]) {
         for index in 0..self.vm.nics.len() {
             let mac = self.vm.nics[index].mac;
-            let start = settings.partition_point(|nic| nic.mac < mac);
-            for setting in settings[start..].iter().take_while(|nic| nic.mac == mac) {
-                let nic = &mut self.vm.to_mut().nics[index];
-                narrow(nic, setting, &mut self.conflicts, &mut self.withheld);
-                nic.dhcp_server |= setting.dhcp_server;
-                nic.router |= setting.router;
+            let settings: Vec<_> = overlays.iter().filter_map(|by_mac| by_mac.get(&mac)).collect();
+            if settings.is_empty() {
+                continue;
             }
+            let nic = &mut self.vm.to_mut().nics[index];
+            for setting in &settings {
+                let stated = Nic {
+                    port: None,
+                    vlans: setting.vlans.clone().unwrap_or_default(),
+                    addresses: setting.addresses.clone(),
+                    rule: setting.rule,
+                    ..nic.clone()
+                };
+                narrow(nic, &stated, &mut self.conflicts, &mut self.withheld);
+            }
+            let role = |stated: fn(&NicSettings) -> Option<bool>, before| {
+                settings.iter().filter_map(|setting| stated(setting)).min().unwrap_or(before)
+            };
+            nic.dhcp_server = role(|setting| setting.dhcp_server, nic.dhcp_server);
+            nic.router = role(|setting| setting.router, nic.router);
         }
     }
 }

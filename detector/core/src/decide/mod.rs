@@ -10,6 +10,7 @@
 //! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
 //!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
 
+mod contests;
 mod findings;
 mod identity;
 mod interfaces;

@@ -49,8 +49,9 @@ pub struct Nic {
     pub router: bool,
 }
 
-/// What an administrator adds to a NIC that another source lists. What both sources state is
-/// granted at the strictest; what is `None` or empty here is left to the other source.
+/// What an administrator adds to a NIC that another source lists. What both state is granted at the
+/// strictest; what is `None` or empty here is left to the other source. A role that is stated here
+/// holds, since most of the other sources have no words for roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicSettings {
     pub addresses: Vec<IpNet>,

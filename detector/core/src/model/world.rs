@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
-use detector_common::claim::ClaimRecord;
+use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
-use super::{Evidence, Link, Nic, Observed, Policy, Registry, Rejected, Timestamp, Vm};
+use super::{Evidence, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm};
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
@@ -30,9 +30,8 @@ pub struct World {
 pub struct Source {
     pub health: Health,
     pub vms: BTreeMap<Uuid, Vm>,
-    /// Settings for NICs that another source lists, matched by MAC. They narrow what that source
-    /// says of VLANs and addresses, and add the roles it plays.
-    pub nics: Vec<Nic>,
+    /// Settings for NICs that other sources list, by MAC.
+    pub overlays: BTreeMap<Mac, NicSettings>,
     pub rejected: Vec<Rejected>,
 }
 

@@ -1,7 +1,4 @@
-//! From libvirt's callbacks to the thread that owns the connection.
-//!
-//! A callback notes which domain has changed and nothing else. Its argument is a number, not a
-//! pointer, so that a late callback finds nobody rather than freed memory.
+//! Which events are subscribed, and how they wake the thread that owns the connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libc::{c_char, c_int, c_void};
+use libc::c_int;
 use uuid::Uuid;
 use virt::{connect::Connect, error::Error, sys};
+
+use super::callbacks::{self, Callback, on_close};
 
 /// What has happened since the worker last looked. It is bounded by the number of domains.
 #[derive(Debug, Default)]
@@ -119,21 +118,10 @@ impl Subscription {
     }
 
     fn subscribe(&mut self, connection: &Connect) -> Result<(), Error> {
-        let required =
-            [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, erase(Callback::Lifecycle(on_lifecycle)))];
-        let optional = [
-            (sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, erase(Callback::Device(on_device))),
-            (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, erase(Callback::Device(on_device))),
-            (sys::VIR_DOMAIN_EVENT_ID_DISK_CHANGE, erase(Callback::Disk(on_disk))),
-            (sys::VIR_DOMAIN_EVENT_ID_TRAY_CHANGE, erase(Callback::Tray(on_tray))),
-            (sys::VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, erase(Callback::BlockJob(on_block_job))),
-        ];
-        for (event, callback) in required {
-            self.register(connection, event, callback)?;
-        }
-        for (event, callback) in optional {
-            if let Err(error) = self.register(connection, event, callback) {
-                tracing::debug!(event, %error, "libvirt does not tell of this");
+        self.register(connection, callbacks::REQUIRED)?;
+        for event in callbacks::OPTIONAL {
+            if let Err(error) = self.register(connection, event) {
+                tracing::debug!(event = event.0, %error, "libvirt does not tell of this");
             }
         }
         Ok(())
@@ -142,8 +130,7 @@ impl Subscription {
     fn register(
         &mut self,
         connection: &Connect,
-        event: sys::virDomainEventID,
-        callback: sys::virConnectDomainEventGenericCallback,
+        (event, callback): (sys::virDomainEventID, Callback),
     ) -> Result<(), Error> {
         // SAFETY: the connection is open, the callback was made for this event, no domain is
         // named (all of them), and the argument is a number that is never dereferenced.
@@ -152,7 +139,7 @@ impl Subscription {
                 connection.as_ptr(),
                 ptr::null_mut(),
                 event.cast_signed(),
-                callback,
+                callback.erase(),
                 ptr::without_provenance_mut(self.listener),
                 None,
             )
@@ -207,135 +194,12 @@ fn dispatch() {
     tracing::error!("libvirt's event loop has ended: changes are noticed with delay from now on");
 }
 
-type DeviceFn =
-    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
-type LifecycleFn =
-    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
-type DiskFn = unsafe extern "C" fn(
-    sys::virConnectPtr,
-    sys::virDomainPtr,
-    *const c_char,
-    *const c_char,
-    *const c_char,
-    c_int,
-    *mut c_void,
-);
-type TrayFn =
-    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, c_int, *mut c_void);
-type BlockJobFn = unsafe extern "C" fn(
-    sys::virConnectPtr,
-    sys::virDomainPtr,
-    *const c_char,
-    c_int,
-    c_int,
-    *mut c_void,
-);
-type GenericFn = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-
-/// A callback with the arguments that its event has.
-enum Callback {
-    Lifecycle(LifecycleFn),
-    Device(DeviceFn),
-    Disk(DiskFn),
-    Tray(TrayFn),
-    BlockJob(BlockJobFn),
-}
-
-/// What `VIR_DOMAIN_EVENT_CALLBACK` does in C.
-fn erase(callback: Callback) -> sys::virConnectDomainEventGenericCallback {
-    // SAFETY: a function pointer becomes another one of the same size; libvirt calls each event's
-    // callback with the arguments of that event, which are those of the variant.
-    Some(unsafe {
-        match callback {
-            Callback::Lifecycle(call) => std::mem::transmute::<LifecycleFn, GenericFn>(call),
-            Callback::Device(call) => std::mem::transmute::<DeviceFn, GenericFn>(call),
-            Callback::Disk(call) => std::mem::transmute::<DiskFn, GenericFn>(call),
-            Callback::Tray(call) => std::mem::transmute::<TrayFn, GenericFn>(call),
-            Callback::BlockJob(call) => std::mem::transmute::<BlockJobFn, GenericFn>(call),
-        }
-    })
-}
-
-/// # Safety
-/// `domain` is a domain that libvirt lends for the duration of a callback.
-unsafe fn note_domain(domain: sys::virDomainPtr, listener: *mut c_void) {
-    let mut uuid = [0; sys::VIR_UUID_BUFLEN as usize];
-    // SAFETY: the domain is valid for the duration of the callback, the buffer has the length that
-    // libvirt writes, and the call asks nobody else.
-    if unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) } == 0 {
-        note(listener, |news| {
-            news.changed.insert(Uuid::from_bytes(uuid));
-        });
-    }
-}
-
-fn note(listener: *mut c_void, change: impl FnOnce(&mut News)) {
-    let signal = lock(&LISTENERS).signals.get(&listener.addr()).and_then(Weak::upgrade);
+/// Notes something for the listener of that number, if there still is one.
+pub(super) fn note(listener: usize, change: impl FnOnce(&mut News)) {
+    let signal = lock(&LISTENERS).signals.get(&listener).and_then(Weak::upgrade);
     if let Some(signal) = signal {
         signal.note(change);
     }
-}
-
-unsafe extern "C" fn on_lifecycle(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
-    listener: *mut c_void,
-) -> c_int {
-    // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
-    0
-}
-
-unsafe extern "C" fn on_device(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _alias: *const c_char,
-    listener: *mut c_void,
-) {
-    // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
-}
-
-unsafe extern "C" fn on_disk(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _old: *const c_char,
-    _new: *const c_char,
-    _alias: *const c_char,
-    _reason: c_int,
-    listener: *mut c_void,
-) {
-    // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
-}
-
-unsafe extern "C" fn on_tray(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _alias: *const c_char,
-    _reason: c_int,
-    listener: *mut c_void,
-) {
-    // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
-}
-
-unsafe extern "C" fn on_block_job(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _disk: *const c_char,
-    _kind: c_int,
-    _status: c_int,
-    listener: *mut c_void,
-) {
-    // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
-}
-
-unsafe extern "C" fn on_close(_: sys::virConnectPtr, _reason: c_int, listener: *mut c_void) {
-    note(listener, |news| news.closed = true);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

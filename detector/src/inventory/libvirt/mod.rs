@@ -3,6 +3,7 @@
 //! One thread owns the connection, and no other thread ever waits for libvirt: a call may take as
 //! long as a hook that libvirt runs, and that hook may be waiting for the daemon.
 
+mod callbacks;
 mod events;
 mod session;
 

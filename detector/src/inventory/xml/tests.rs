@@ -1,1 +1,238 @@
+use detector_core::model::{Medium, MediumSource};
 
+use super::*;
+
+/// What libvirt 9.0 says of a running domain, less its PCI controllers.
+const RUNNING: &str = include_str!("running.xml");
+
+const UUID: &str = "5f0b1c3e-8f57-4d8e-9f7a-3a6c1d2e4f50";
+
+fn domain(inner: &str) -> String {
+    format!("<domain type='kvm'><name>v</name><uuid>{UUID}</uuid>{inner}</domain>")
+}
+
+fn read(inner: &str) -> Result<Vm, String> {
+    parse(&domain(inner), PowerState::Running).map_err(|error| error.to_string())
+}
+
+fn shown(medium: &Medium) -> String {
+    let format = medium.format.as_deref().unwrap_or("-");
+    match &medium.source {
+        MediumSource::Path(path) => {
+            format!("{} {} {format}", medium.role.as_str(), path.display())
+        }
+        MediumSource::Remote(what) => format!("{} remote({what}) {format}", medium.role.as_str()),
+    }
+}
+
+fn media(inner: &str) -> Vec<String> {
+    read(inner).unwrap().media.iter().map(shown).collect()
+}
+
+#[test]
+fn a_running_domain() {
+    let vm = parse(RUNNING, PowerState::Running).unwrap();
+    assert_eq!((vm.uuid.to_string().as_str(), vm.name.as_str()), (UUID, "web1"));
+    let nics: Vec<_> =
+        vm.nics.iter().map(|nic| (nic.mac.to_string(), nic.port.clone().unwrap())).collect();
+    let nic = |mac: &str, port: &str| (mac.to_owned(), port.to_owned());
+    assert_eq!(nics, [nic("52:54:00:aa:00:01", "vnet0"), nic("52:54:00:aa:00:02", "vnet1")]);
+    let media: Vec<_> = vm.media.iter().map(shown).collect();
+    assert_eq!(
+        media,
+        [
+            "disk /var/lib/libvirt/images/top.qcow2 qcow2",
+            "disk /var/lib/libvirt/images/base.raw raw",
+            "network remote(network boot through 52:54:00:aa:00:01) -",
+        ]
+    );
+}
+
+const DISKS: &str = "
+    <disk type='file' device='cdrom'><target dev='sda'/></disk>
+    <disk type='file' device='cdrom'><source file='/iso'/></disk>
+    <disk type='block' device='disk'><driver type='raw'/><source dev='/dev/vg/a'/></disk>
+    <disk type='file'><driver type='qcow2'/><source file='/b'/></disk>
+    <disk type='file' device='floppy'><source file='/f'/></disk>
+    <interface type='bridge'><mac address='52:54:00:00:00:01'/></interface>";
+
+#[test]
+fn boot_order() {
+    let devices = |inner: &str| format!("<devices>{inner}</devices>");
+    let cases: &[(&str, String, &[&str])] = &[
+        ("a disk when nothing is said", devices(DISKS), &["disk /dev/vg/a raw"]),
+        (
+            "classes in their order",
+            format!("<os><boot dev='fd'/><boot dev='network'/><boot dev='hd'/></os>{}", devices(DISKS)),
+            &[
+                "floppy /f raw",
+                "network remote(network boot through 52:54:00:00:00:01) -",
+                "disk /dev/vg/a raw",
+            ],
+        ),
+        (
+            "an empty drive is nothing",
+            format!("<os><boot dev='cdrom'/></os>{}", devices(DISKS)),
+            &[],
+        ),
+        (
+            "devices before classes",
+            format!(
+                "<os><boot dev='hd'/></os>{}",
+                devices(
+                    "<disk type='file'><source file='/c'/><boot order='10'/></disk>
+                     <disk type='file'><source file='/d'/></disk>
+                     <interface type='user'><mac address='52:54:00:00:00:01'/><boot order='9'/></interface>
+                     <hostdev type='pci'><boot order='2'/></hostdev>
+                     <disk device='cdrom'><source file='/e'/><boot order='1'/></disk>"
+                )
+            ),
+            &[
+                "cdrom /e raw",
+                "disk remote(a host device (<hostdev>)) -",
+                "network remote(network boot through 52:54:00:00:00:01) -",
+                "disk /c raw",
+            ],
+        ),
+        (
+            "firmware, kernel and the disk under it",
+            format!(
+                "<os><loader readonly='yes' type='pflash'>/ovmf</loader><nvram>/n</nvram>
+                 <kernel>/k</kernel><initrd>/i</initrd><boot dev='cdrom'/></os>{}",
+                devices(DISKS)
+            ),
+            &["firmware /ovmf raw", "kernel /k raw", "initrd /i raw", "disk /dev/vg/a raw"],
+        ),
+        (
+            "disks that are elsewhere",
+            devices(
+                "<disk type='network'><source protocol='rbd' name='pool/img'/><boot order='1'/></disk>
+                 <disk type='volume'><source pool='p' volume='v'/><boot order='2'/></disk>
+                 <disk type='file'><source file='/s'><slices><slice type='storage'/></slices></source><boot order='3'/></disk>
+                 <disk type='file'><source file='rel'/><boot order='4'/></disk>
+                 <disk type='file'><target dev='vdz'/><boot order='5'/></disk>
+                 <disk type='nvme'><source type='pci'/><boot order='6'/></disk>"
+            ),
+            &[
+                "disk remote(network rbd pool/img) raw",
+                "disk remote(volume p v) raw",
+                "disk remote(a slice of an image) raw",
+                "disk remote(\"rel\", which is relative to a directory of its manager) raw",
+                "disk remote(disk vdz without a source) raw",
+                "disk remote(nvme) raw",
+            ],
+        ),
+        (
+            "a stated backing chain counts, since the hypervisor uses it",
+            devices(
+                "<disk type='file'><driver type='qcow2'/><source file='/t'/>
+                   <backingStore type='block'><format type='qcow2'/><source dev='/dev/m'/>
+                     <backingStore type='network'><format type='raw'/><source protocol='nbd' name='x'/></backingStore>
+                   </backingStore></disk>"
+            ),
+            &["disk /t qcow2", "disk remote(network nbd x) raw"],
+        ),
+        (
+            "code beside the boot order",
+            format!(
+                "{}<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'>
+                 <arg value='-cpu'/><arg value='--drive'/><arg value='file=/evil'/></commandline>",
+                devices(
+                    "<interface type='bridge'><mac address='52:54:00:00:00:01'/><rom file='/rom'/></interface>"
+                )
+            ),
+            &["firmware /rom raw", "disk remote(an argument of QEMU (--drive)) -"],
+        ),
+    ];
+    for (what, inner, expect) in cases {
+        assert_eq!(media(inner), *expect, "{what}");
+    }
+}
+
+#[test]
+fn nics() {
+    let mac = "<mac address='52:54:00:00:00:01'/>";
+    let cases: &[(&str, &[u16], &[&str])] = &[
+        ("", &[], &[]),
+        ("<vlan><tag id='42'/></vlan>", &[], &[]),
+        ("<vlan trunk='yes'><tag id='42'/><tag id='7' nativeMode='untagged'/></vlan>", &[0, 42], &[]),
+        (
+            "<filterref filter='clean-traffic'><parameter name='IP' value='192.0.2.7'/>
+             <parameter name='IPV6' value='2001:db8::7'/><parameter name='X' value='y'/></filterref>",
+            &[],
+            &["192.0.2.7/32", "2001:db8::7/128"],
+        ),
+    ];
+    for (inner, vlans, addresses) in cases {
+        let inner = format!("<devices><interface type='bridge'>{mac}{inner}</interface></devices>");
+        let nic = read(&inner).unwrap().nics.remove(0);
+        let found: Vec<_> = nic.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (nic.vlans.as_slice(), found),
+            (*vlans, addresses.iter().map(ToString::to_string).collect())
+        );
+        assert_eq!(nic.port, None);
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_refuses_the_vm() {
+    let interface = |inner: &str| format!("<devices><interface>{inner}</interface></devices>");
+    let mac = "<mac address='52:54:00:00:00:01'/>";
+    let cases: &[(String, &str)] = &[
+        (interface(""), "no <mac"),
+        (interface("<mac address='x'/>"), "not a MAC"),
+        (interface("<mac address='01:00:5e:00:00:01'/>"), "station"),
+        (interface(&format!("{mac}<target dev='a b'/>")), "network interface"),
+        (interface(&format!("{mac}<target dev='an-interface-name'/>")), "network interface"),
+        (interface(&format!("{mac}<vlan trunk='yes'><tag id='4095'/></vlan>")), "VLAN id"),
+        (
+            interface(&format!("{mac}<filterref><parameter name='IP' value='x'/></filterref>")),
+            "neither an address",
+        ),
+        ("<os><boot dev='usb'/></os>".to_owned(), "expected hd"),
+        (
+            "<devices><disk device='tape'/><disk><boot order='x'/></disk></devices>".to_owned(),
+            "boot order",
+        ),
+        ("<devices>".to_owned() + &"<interface/>".repeat(257) + "</devices>", "256 interfaces"),
+        (
+            "<devices>".to_owned()
+                + &(0..65)
+                    .map(|n| format!("<disk><source file='/{n}'/><boot order='1'/></disk>"))
+                    .collect::<String>()
+                + "</devices>",
+            "64 media",
+        ),
+    ];
+    for (inner, expected) in cases {
+        let error = read(inner).unwrap_err();
+        assert!(error.starts_with("line ") && error.contains(expected), "{inner}: {error}");
+    }
+    let texts = [
+        "",
+        "<domain/>",
+        "<network><name>v</name></network>",
+        "<domain><name>v</name><uuid>x</uuid></domain>",
+        "<domain><name> </name></domain>",
+        "<!DOCTYPE d [<!ENTITY a \"b\">]><domain><name>&a;</name></domain>",
+        "<domain><name>v</name>",
+    ];
+    for text in texts {
+        assert!(parse(text, PowerState::Off).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn size_and_depth_are_bounded() {
+    let padding = " ".repeat(MAX_BYTES);
+    assert!(read(&padding).unwrap_err().contains("expected at most"));
+    assert!(read(&"<a/>".repeat(MAX_NODES as usize)).is_err());
+    // Deep nesting takes no stack.
+    let deep = 90_000;
+    let text = domain(&format!("{}{}", "<a>".repeat(deep), "</a>".repeat(deep)));
+    let _ = parse(&text, PowerState::Off);
+    let deep = "<backingStore><source file='/x'/>".repeat(100) + &"</backingStore>".repeat(100);
+    let disk = format!("<devices><disk><source file='/y'/>{deep}</disk></devices>");
+    assert!(read(&disk).unwrap_err().contains("backing stores"));
+}

@@ -1,1 +1,167 @@
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
 
+use super::*;
+
+const SHA: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+fn manifest(id: &str) -> String {
+    format!(
+        "id = \"{id}\"\nstatus = \"approved\"\n[[image]]\nrole = \"disk\"\nsha256 = \"{SHA}\"\n"
+    )
+}
+
+fn ids(registry: &Registry) -> Vec<&str> {
+    registry.templates.iter().map(|template| template.id.as_str()).collect()
+}
+
+#[test]
+fn a_whole_manifest() {
+    let text = format!(
+        r#"
+        id = "debian-12"
+        version = "2026.11"
+        os = "Debian 12"
+        status = "deprecated"
+        expires = "2027-06-30T00:00:00Z"
+        [[image]]
+        role = "disk"
+        sha256 = "{SHA}"
+        [[image]]
+        role = "firmware"
+        sha256 = "{}"
+        "#,
+        SHA.to_uppercase()
+    );
+    let mut rejected = Vec::new();
+    let template = parse(Path::new("t.toml"), &text, &mut rejected).unwrap();
+    assert_eq!(rejected, []);
+    let sha256 = SHA.parse().unwrap();
+    assert_eq!(
+        template,
+        Template {
+            id: "debian-12".to_owned(),
+            version: Some("2026.11".to_owned()),
+            os: Some("Debian 12".to_owned()),
+            status: TemplateStatus::Deprecated,
+            expires: Some(Timestamp(1_814_313_600_000)),
+            images: vec![
+                Image { role: MediumRole::Disk, sha256 },
+                Image { role: MediumRole::Firmware, sha256 },
+            ],
+        }
+    );
+}
+
+#[test]
+fn errors_name_the_place_and_what_was_expected() {
+    let good = manifest("a");
+    let cases: &[(String, &str, &str)] = &[
+        (String::new(), "t.toml", "missing field `id`"),
+        ("id = ".to_owned(), "t.toml:1:", ""),
+        (good.replace("\"a\"", "\"a b\""), "t.toml:1:6", "no template id"),
+        (good.replace("\"a\"", "\"\""), "t.toml:1:6", "no template id"),
+        (good.replace("approved", "aproved"), "t.toml:2:10", "expected one of `approved`"),
+        (format!("os = \"a\\n\"\n{good}"), "t.toml:1:6", "one line"),
+        (format!("expires = 2027-01-01\n{good}"), "t.toml:1:11", "RFC 3339"),
+        (format!("expires = \"soon\"\n{good}"), "t.toml:1:11", "RFC 3339"),
+        (format!("expires = 1960-01-01T00:00:00Z\n{good}"), "t.toml:1:11", "RFC 3339"),
+        (format!("owner = 1\n{good}"), "t.toml:1:1", "unknown field `owner`"),
+        ("id = \"a\"\nstatus = \"approved\"".to_owned(), "t.toml", "approves nothing"),
+    ];
+    for (text, place, expected) in cases {
+        let error = parse(Path::new("t.toml"), text, &mut Vec::new()).unwrap_err();
+        assert!(error.place.starts_with(place), "{text:?}: {error:?}");
+        assert!(error.why.contains(expected), "{text:?}: {error:?}");
+    }
+    let toml_datetime = format!("expires = 2027-06-30T02:00:00+02:00\n{good}");
+    let template = parse(Path::new("t.toml"), &toml_datetime, &mut Vec::new()).unwrap();
+    assert_eq!(template.expires, Some(Timestamp(1_814_313_600_000)));
+}
+
+#[test]
+fn a_bad_image_is_refused_by_itself() {
+    let cases = [
+        ("role = \"disk\"\nsha256 = \"abc\"", "64 hexadecimal"),
+        ("role = \"network\"\nsha256 = \"0\"", "expected one of `disk`"),
+        ("role = \"disk\"", "missing field `sha256`"),
+        ("a = 1\nrole = \"disk\"", "unknown field `a`"),
+    ];
+    for (image, expected) in cases {
+        let text = format!("{}[[image]]\n{image}\n", manifest("a"));
+        let mut rejected = Vec::new();
+        let template = parse(Path::new("t.toml"), &text, &mut rejected).unwrap();
+        assert_eq!(template.images.len(), 1);
+        assert_eq!(rejected.len(), 1);
+        assert!(rejected[0].place.starts_with("t.toml:6:"), "{rejected:?}");
+        assert!(rejected[0].why.contains(expected), "{rejected:?}");
+    }
+}
+
+#[test]
+fn the_rest_holds_when_one_file_is_bad() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("a.toml"), manifest("a")).unwrap();
+    fs::write(path("b.toml"), b"id = \"\xff\"").unwrap();
+    fs::write(path("c.toml"), manifest("a")).unwrap();
+    fs::write(path("d.txt"), "no manifest").unwrap();
+    fs::write(path(".e.toml"), "hidden").unwrap();
+    fs::create_dir(path("f.toml")).unwrap();
+    fs::write(path("g.toml"), vec![b'#'; (MAX_BYTES + 1) as usize]).unwrap();
+    fs::write(dir.path().join(OsStr::from_bytes(b"h\xff.toml")), manifest("h")).unwrap();
+    fs::write(path("linked"), manifest("i")).unwrap();
+    symlink("linked", path("i.toml")).unwrap();
+    symlink("/nowhere", path("j.toml")).unwrap();
+    let registry = Manifests::new(dir.path()).reload();
+    let mut found = ids(&registry);
+    found.sort_unstable();
+    assert_eq!(found, ["a", "h", "i"]);
+    let whys: Vec<_> = registry
+        .rejected
+        .iter()
+        .map(|rejected| (rejected.place.rsplit('/').next().unwrap(), rejected.why.as_str()))
+        .collect();
+    let expected = [
+        ("b.toml", "line 1 is not UTF-8"),
+        ("f.toml", "not a regular file"),
+        ("g.toml", "larger than"),
+        ("j.toml", "no such file"),
+        ("c.toml", "is taken by"),
+    ];
+    assert_eq!(whys.len(), expected.len(), "{whys:?}");
+    for ((name, why), (file, expect)) in whys.iter().zip(expected) {
+        assert!(*name == file && why.contains(expect), "{name}: {why}");
+    }
+}
+
+#[test]
+fn what_turns_unreadable_keeps_its_meaning() {
+    let dir = tempfile::tempdir().unwrap();
+    let templates = dir.path().join("templates.d");
+    let mut manifests = Manifests::new(&templates);
+    let registry = manifests.reload();
+    assert_eq!((registry.templates.len(), registry.rejected.len()), (0, 1));
+
+    fs::create_dir(&templates).unwrap();
+    fs::write(templates.join("a.toml"), manifest("a")).unwrap();
+    fs::write(templates.join("b.toml"), manifest("b")).unwrap();
+    assert_eq!(ids(&manifests.reload()), ["a", "b"]);
+
+    // An editor has written half of it.
+    fs::write(templates.join("b.toml"), &manifest("b")[..20]).unwrap();
+    let registry = manifests.reload();
+    assert_eq!(ids(&registry), ["a", "b"]);
+    assert!(registry.rejected[0].why.contains("stays in force"), "{:?}", registry.rejected);
+
+    fs::rename(&templates, dir.path().join("gone")).unwrap();
+    let registry = manifests.reload();
+    assert_eq!(ids(&registry), ["a", "b"]);
+    assert_eq!(registry.rejected.len(), 1);
+
+    fs::rename(dir.path().join("gone"), &templates).unwrap();
+    fs::remove_file(templates.join("a.toml")).unwrap();
+    fs::write(templates.join("b.toml"), manifest("b")).unwrap();
+    let registry = manifests.reload();
+    assert_eq!(ids(&registry), ["b"]);
+    assert_eq!(registry.rejected, []);
+}

@@ -1,0 +1,154 @@
+//! What is in force stays until a verdict takes it away, and is never inherited.
+
+use detector_common::{addr::Mac, port::flags, settings::Mode};
+
+use crate::{
+    decide::PortStatus,
+    model::{Evidence, FindingKind, LinkKind, PowerState},
+    testing::{BRIDGE, Lab, MINUTE, UNKNOWN},
+};
+
+const MODES: [Mode; 2] = [Mode::Observe, Mode::Enforce];
+
+/// Invariant 7: no loss of a source takes anything away.
+#[test]
+fn losing_a_source_changes_nothing() {
+    type Case = (&'static str, fn(&mut Lab), PortStatus);
+    let cases: &[Case] = &[
+        ("the source is lost", Lab::lose, PortStatus::Granted),
+        ("one VM is not listed", |lab| drop(lab.manager().vms.pop_first()), PortStatus::Kept),
+        ("the inventory is empty", |lab| lab.manager().vms.clear(), PortStatus::Kept),
+        ("there is no source", |lab| lab.world.sources.clear(), PortStatus::Kept),
+        (
+            "the source is lost and has forgotten all",
+            |lab| {
+                lab.lose();
+                lab.manager().vms.clear();
+            },
+            PortStatus::Kept,
+        ),
+        (
+            "the manifests cannot be read",
+            |lab| {
+                lab.world.registry.templates.clear();
+                lab.world.registry.lost = Some("i/o error".to_owned());
+            },
+            PortStatus::Kept,
+        ),
+        ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Kept),
+    ];
+    for mode in MODES {
+        for (name, lose, status) in cases {
+            let mut lab = Lab::with_vms(mode, 3);
+            lab.nic(1).addresses =
+                vec!["192.0.2.1/32".parse().unwrap(), "192.0.2.9/32".parse().unwrap()];
+            lab.settle();
+            lose(&mut lab);
+            lab.pass(MINUTE);
+            let (decision, actions) = lab.settle();
+            assert_eq!(actions, [], "{name}");
+            assert_eq!(decision.ports[&Lab::port(1)].status, *status, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_source_admits_nothing_new() {
+    type Case = (&'static str, fn(&mut Lab));
+    let cases: &[Case] = &[
+        ("source", Lab::lose),
+        ("manifests", |lab| lab.world.registry.lost = Some("i/o error".to_owned())),
+    ];
+    for (name, lose) in cases {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        lab.settle();
+        lose(&mut lab);
+        lab.add_vm(2);
+        let (decision, _) = lab.settle();
+        assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Granted, "{name}");
+        assert_eq!(decision.ports[&Lab::port(2)].status, PortStatus::Pending, "{name}");
+        let kinds: Vec<_> = decision.findings.iter().map(|finding| finding.key.kind).collect();
+        assert_eq!(kinds, [FindingKind::SourceLost], "{name}");
+    }
+}
+
+#[test]
+fn a_vm_that_another_source_lists_too_is_admitted() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.second_opinion(1, |_| ());
+    lab.lose();
+    let (decision, _) = lab.settle();
+    assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Granted);
+}
+
+/// Invariant 6: a port that is created anew starts from nothing, whatever its name and index.
+#[test]
+fn nothing_is_inherited() {
+    type Case = (&'static str, fn(&mut Lab), PortStatus);
+    let cases: &[Case] = &[
+        ("its VM is listed", |_| (), PortStatus::Granted),
+        ("the source is lost", Lab::lose, PortStatus::Pending),
+        ("its VM is not listed", |lab| lab.manager().vms.clear(), PortStatus::Pending),
+        ("the source knows no port", |lab| lab.manager().forget_port("vnet1"), PortStatus::Pending),
+        ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Pending),
+    ];
+    for (name, change, status) in cases {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        lab.settle();
+        let before = lab.kernel.slot(Lab::port(1));
+        lab.kernel.forget(Lab::port(1));
+        change(&mut lab);
+        let (decision, _) = lab.settle();
+        let after = lab.kernel.slot(Lab::port(1));
+        assert_ne!(before.instance, after.instance, "{name}");
+        assert_eq!(decision.ports[&Lab::port(1)].status, *status, "{name}");
+        assert_eq!(after.has(flags::GRANTED), *status == PortStatus::Granted, "{name}");
+    }
+}
+
+/// An index that another guest's interface has now gives it nothing of the one before.
+#[test]
+fn a_reused_index_inherits_nothing() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.settle();
+    lab.kernel.forget(Lab::port(1));
+    lab.link(Lab::port(1), "vnet7", LinkKind::Tap, Some(BRIDGE));
+    let (decision, _) = lab.settle();
+    assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Pending);
+    let slot = lab.kernel.slot(Lab::port(1));
+    assert_eq!((slot.flags, slot.mac), (0, Mac::ZERO));
+}
+
+/// Only a positive statement takes away what is in force.
+#[test]
+fn statements_take_away() {
+    type Case = (&'static str, fn(&mut Lab), PortStatus);
+    let cases: &[Case] = &[
+        ("off", |lab| lab.vm(1).power = PowerState::Off, PortStatus::Pending),
+        ("another base", |lab| lab.base(1, UNKNOWN), PortStatus::Isolated),
+        (
+            "unreadable",
+            |lab| lab.evidence(1, Some(Evidence::Unreadable("gone".to_owned()))),
+            PortStatus::Pending,
+        ),
+        (
+            "another MAC, while its medium is read",
+            |lab| {
+                lab.nic(1).mac = Lab::mac(8);
+                lab.evidence(1, None);
+            },
+            PortStatus::Pending,
+        ),
+    ];
+    for mode in MODES {
+        for (name, change, status) in cases {
+            let mut lab = Lab::with_vms(mode, 2);
+            lab.settle();
+            change(&mut lab);
+            let (decision, _) = lab.settle();
+            assert_eq!(decision.ports[&Lab::port(1)].status, *status, "{name}");
+            assert_eq!(decision.ports[&Lab::port(2)].status, PortStatus::Granted, "{name}");
+            assert!(!lab.kernel.slot(Lab::port(1)).has(flags::GRANTED), "{name}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Decisions on whole worlds; each file is about one promise.
+
+mod conflicts;
+mod evidence;
+mod findings;
+mod in_force;
+mod interfaces;
+mod purity;
+mod quarantine;
+mod verdicts;

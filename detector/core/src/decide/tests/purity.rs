@@ -1,0 +1,47 @@
+//! Invariant 12: the same world leads to the same decision, and the order in which it was told does
+//! not matter.
+
+use detector_common::{reason::Reason, settings::Mode};
+
+use crate::{
+    decide::decide,
+    testing::{Lab, STALE, UNKNOWN},
+};
+
+fn busy() -> Lab {
+    let mut lab = Lab::with_vms(Mode::Enforce, 9);
+    lab.settle();
+    lab.base(2, UNKNOWN);
+    lab.base(3, STALE);
+    lab.nic(4).mac = Lab::mac(5);
+    lab.nic(6).port = Some("vnet7".to_owned());
+    lab.second_opinion(8, |vm| vm.nics[0].vlans = vec![7]);
+    lab.manager().vms.remove(&Lab::uuid(9));
+    for n in [1, 2, 3] {
+        lab.sees(1, Lab::mac(n), Some([192, 0, 2, n]), Reason::MacNotGranted);
+    }
+    lab.world.observed = lab.kernel.state.clone();
+    lab
+}
+
+#[test]
+fn the_same_world_leads_to_the_same_decision() {
+    let lab = busy();
+    let first = format!("{:?}", decide(&lab.world));
+    for _ in 0..3 {
+        assert_eq!(format!("{:?}", decide(&lab.world)), first);
+        assert_eq!(format!("{:?}", decide(&lab.world.clone())), first);
+    }
+}
+
+#[test]
+fn order_does_not_matter() {
+    let lab = busy();
+    let first = decide(&lab.world);
+    let mut world = lab.world.clone();
+    world.registry.templates.reverse();
+    world.registry.templates.iter_mut().for_each(|template| template.images.reverse());
+    world.seen.values_mut().for_each(|seen| seen.reverse());
+    let second = decide(&world);
+    assert_eq!(format!("{first:?}"), format!("{second:?}"));
+}

@@ -1,0 +1,71 @@
+use detector_common::{
+    addr::{Mac, Station},
+    port::flags,
+};
+
+use crate::{
+    reconcile::{AddressSet, Identity, compile::compile},
+    testing::Lab,
+};
+
+fn identity(mac: Mac, vlan: u16, v4: Option<&[&str]>, v6: Option<&[&str]>) -> Identity {
+    let only = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let only6 = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    Identity {
+        mac,
+        vlan,
+        v4: v4.map_or(AddressSet::Any, |texts| AddressSet::Only(only(texts))),
+        v6: v6.map_or(AddressSet::Any, |texts| AddressSet::Only(only6(texts))),
+        dhcp_server: false,
+        router: true,
+    }
+}
+
+#[test]
+fn one_identity_fits_the_slot() {
+    use flags::{GRANTED, ROUTER, V4, V6};
+    /// IPv4, IPv6, flags, and the lengths of the two masks.
+    type Case = (Option<&'static [&'static str]>, Option<&'static [&'static str]>, u32, [u32; 2]);
+    let own = "fe80::5054:ff:fe00:101/128";
+    assert_eq!(
+        own.parse::<ipnet::Ipv6Net>().unwrap().addr().octets(),
+        Station::new(Lab::mac(1), 0).link_local().bytes()
+    );
+    let cases: &[Case] = &[
+        (None, None, V4 | V6, [0, 0]),
+        (Some(&[]), Some(&[]), 0, [0, 0]),
+        (Some(&["192.0.2.1/32"]), Some(&[]), V4, [32, 0]),
+        (Some(&["192.0.2.0/24"]), None, V4 | V6, [24, 0]),
+        (None, Some(&["2001:db8::/64"]), V4 | V6, [0, 64]),
+        (Some(&[]), Some(&["fe80::5054:ff:fe00:101/128"]), 0, [0, 0]),
+        (Some(&[]), Some(&["2001:db8::1/128", "fe80::5054:ff:fe00:101/128"]), V6, [0, 128]),
+    ];
+    for (v4, v6, expect, [mask4, mask6]) in cases {
+        let (slot, entries) = compile(&[identity(Lab::mac(1), 7, *v4, *v6)]);
+        assert_eq!(entries, [], "{v4:?} {v6:?}");
+        assert_eq!(slot.flags, GRANTED | ROUTER | expect, "{v4:?} {v6:?}");
+        assert_eq!((slot.mac, slot.vlan), (Lab::mac(1).0, 7));
+        assert_eq!(u32::from_be_bytes(slot.v4_mask).count_ones(), *mask4);
+        assert_eq!(u128::from_be_bytes(slot.v6_mask).count_ones(), *mask6);
+        assert_eq!(u128::from_be_bytes(slot.v6) & !u128::from_be_bytes(slot.v6_mask), 0);
+    }
+}
+
+#[test]
+fn more_than_one_is_listed() {
+    use flags::{GRANTED, MORE_GRANTS, MORE_PREFIXES, ROUTER, V4, V6};
+    let (one, two) = (Lab::mac(1), Lab::mac(2));
+    let own = "fe80::5054:ff:fe00:101/128";
+    let many =
+        identity(one, 0, Some(&["192.0.2.1/32", "198.51.100.0/24"]), Some(&["2001:db8::/64", own]));
+    let (slot, entries) = compile(&[many]);
+    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | MORE_PREFIXES);
+    let told: Vec<_> = entries.iter().map(|entry| (entry.prefix, entry.flags)).collect();
+    assert_eq!(told, [(None, ROUTER), (None, 0), (Some(120), 0), (Some(64), 0)]);
+
+    let (slot, entries) =
+        compile(&[identity(one, 0, None, None), identity(two, 5, Some(&[]), None)]);
+    assert_eq!((slot.flags, slot.mac), (GRANTED | MORE_GRANTS, one.0));
+    let told: Vec<_> = entries.iter().map(|entry| (entry.mac, entry.vlan, entry.flags)).collect();
+    assert_eq!(told, [(one.0, 0, ROUTER | V4 | V6), (two.0, 5, ROUTER | V6)]);
+}

@@ -1,0 +1,121 @@
+use detector_common::settings::Mode;
+
+use crate::{
+    model::QuarantineTarget,
+    reconcile::{Action, reconcile},
+    testing::{BRIDGE, Lab, UNKNOWN, UPLINK},
+};
+
+/// The phase of an action, as the documentation of [`reconcile`] numbers them.
+fn phase(action: &Action) -> u32 {
+    match action {
+        Action::SetMode(Mode::Observe) => 1,
+        Action::PutQuarantine(_) => 2,
+        Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
+        Action::Release { .. } => 3,
+        Action::Trust { .. } | Action::AttachUplink { .. } => 40,
+        Action::AttachBridge { .. } => 41,
+        Action::AttachGuard { .. } => 42,
+        Action::PutGrants { .. } | Action::WriteSlot { .. } => 50,
+        Action::PinForwarding { .. } => 51,
+        Action::LiftQuarantine(_) => 6,
+        Action::SetMode(Mode::Enforce) => 70,
+        // They belong to the phase that they follow.
+        Action::DropGrants { .. } | Action::UnpinForwarding { .. } => 0,
+    }
+}
+
+fn round(lab: &mut Lab) -> Vec<Action> {
+    let decision = lab.decide();
+    let actions = reconcile(&decision.desired, &lab.kernel.state);
+    actions.iter().for_each(|action| lab.kernel.apply(action));
+    actions
+}
+
+fn assert_in_order(actions: &[Action]) {
+    let phases: Vec<_> = actions.iter().map(phase).filter(|phase| *phase > 0).collect();
+    assert!(phases.is_sorted(), "{phases:?} of {actions:#?}");
+}
+
+#[test]
+fn what_takes_away_comes_before_what_gives() {
+    let mut lab = Lab::with_vms(Mode::Observe, 4);
+    lab.settle();
+    lab.base(4, UNKNOWN);
+    lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
+    lab.world.links.remove(&Lab::port(2));
+    lab.add_vm(5);
+    lab.world.policy.mode = Mode::Enforce;
+    let actions = round(&mut lab);
+    assert_in_order(&actions);
+    assert!(matches!(&actions[0], Action::PutQuarantine(_)), "{actions:#?}");
+    let isolates = |action: &Action| {
+        matches!(action, Action::WriteSlot { ifindex, slot, .. }
+            if *ifindex == Lab::port(4) && slot.flags & 2 != 0)
+    };
+    assert!(isolates(&actions[1]), "{actions:#?}");
+    assert_eq!(actions.last(), Some(&Action::SetMode(Mode::Enforce)));
+}
+
+#[test]
+fn observe_comes_first_and_enforce_last() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    let first = round(&mut lab);
+    assert_in_order(&first);
+    assert_eq!(first.last(), Some(&Action::SetMode(Mode::Enforce)));
+    let attached: Vec<_> = first
+        .iter()
+        .filter_map(|action| match action {
+            Action::AttachUplink { ifindex, .. }
+            | Action::AttachBridge { ifindex, .. }
+            | Action::AttachGuard { ifindex, .. } => Some(*ifindex),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(attached, [UPLINK, BRIDGE, Lab::port(1)]);
+    lab.settle();
+
+    lab.world.policy.mode = Mode::Observe;
+    lab.add_vm(2);
+    let back = round(&mut lab);
+    assert_in_order(&back);
+    assert_eq!(back.first(), Some(&Action::SetMode(Mode::Observe)));
+}
+
+#[test]
+fn entries_frame_the_slot_that_needs_them() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
+    round(&mut lab);
+    let names = |actions: &[Action]| -> Vec<&'static str> {
+        actions
+            .iter()
+            .map(|action| match action {
+                Action::PutGrants { .. } => "put",
+                Action::WriteSlot { .. } => "write",
+                Action::DropGrants { .. } => "drop",
+                Action::PinForwarding { .. } => "pin",
+                Action::UnpinForwarding { .. } => "unpin",
+                _ => "other",
+            })
+            .collect()
+    };
+    assert_eq!(names(&round(&mut lab)), ["put", "write", "pin"]);
+    lab.nic(1).addresses.pop();
+    assert_eq!(names(&round(&mut lab)), ["write", "drop"]);
+    lab.nic(1).mac = Lab::mac(9);
+    assert_eq!(names(&round(&mut lab)), ["write", "unpin", "pin"]);
+    lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+    assert_eq!(names(&round(&mut lab)), ["write", "unpin"]);
+}
+
+#[test]
+fn a_quarantine_that_is_not_desired_is_lifted() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.settle();
+    lab.quarantine(QuarantineTarget::Vm(Lab::uuid(9)));
+    let mut desired = lab.decide().desired;
+    desired.quarantines.clear();
+    let actions = reconcile(&desired, &lab.kernel.state);
+    assert_eq!(actions, [Action::LiftQuarantine(QuarantineTarget::Vm(Lab::uuid(9)))]);
+}

@@ -1,0 +1,139 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::{
+    addr::{Address, Mac},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    settings::Mode,
+};
+
+use crate::{
+    model::{Observed, ObservedInterface},
+    reconcile::{Action, GrantEntry},
+};
+
+/// What the kernel holds, changed by actions only. It panics where an action comes at the wrong
+/// moment.
+#[derive(Clone, Default)]
+pub(crate) struct FakeKernel {
+    pub(crate) state: Observed,
+    last_instance: u32,
+}
+
+impl FakeKernel {
+    pub(crate) fn apply(&mut self, action: &Action) {
+        match action {
+            Action::SetMode(mode) => self.state.mode = Some(*mode),
+            Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
+            Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
+            Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
+            Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
+            Action::Release { ifindex } => {
+                let held = self.state.interfaces.remove(ifindex).expect("nothing to release");
+                assert!(held.forwarding.is_empty(), "pins outlive {ifindex}");
+            }
+            Action::PutGrants { ifindex, instance, grants } => {
+                let held = self.guest(*ifindex, *instance);
+                for entry in grants {
+                    let value = Grant { flags: entry.flags };
+                    match entry.prefix {
+                        None => held.grants.insert(grant_key(*ifindex, *instance, entry), value),
+                        Some(length) => {
+                            let key = prefix_key(*ifindex, *instance, entry);
+                            held.prefixes.insert((key, length), value)
+                        }
+                    };
+                }
+            }
+            Action::DropGrants { ifindex, instance, grants } => {
+                let held = self.guest(*ifindex, *instance);
+                for entry in grants {
+                    let known = match entry.prefix {
+                        None => held.grants.remove(&grant_key(*ifindex, *instance, entry)),
+                        Some(length) => {
+                            let key = prefix_key(*ifindex, *instance, entry);
+                            held.prefixes.remove(&(key, length))
+                        }
+                    };
+                    assert!(known.is_some(), "{entry:?} is not there to be dropped");
+                }
+            }
+            Action::WriteSlot { ifindex, instance, slot } => {
+                let held = self.guest(*ifindex, *instance);
+                held.slot.flags = slot.flags;
+                held.slot.mac.0 = slot.mac;
+                held.slot.vlan = slot.vlan;
+                (held.slot.v4, held.slot.v4_mask) = (slot.v4, slot.v4_mask);
+                held.slot.v6 = Address::from_bytes(slot.v6);
+                held.slot.v6_mask = Address::from_bytes(slot.v6_mask);
+                let listed = !held.grants.is_empty();
+                assert!(!held.slot.has(flags::MORE_GRANTS) || listed, "slot before its grants");
+            }
+            Action::PinForwarding { ifindex, mac, vlan } => {
+                let held = self.state.interfaces.get_mut(ifindex).expect("no such port");
+                assert!(held.slot.has(flags::GRANTED), "pin on a port that is granted nothing");
+                assert!(held.forwarding.insert((*mac, *vlan)), "pinned twice");
+                let pinned = |held: &&ObservedInterface| held.forwarding.contains(&(*mac, *vlan));
+                assert_eq!(self.state.interfaces.values().filter(pinned).count(), 1, "{mac}");
+            }
+            Action::UnpinForwarding { ifindex, mac, vlan } => {
+                let held = self.state.interfaces.get_mut(ifindex).expect("no such port");
+                assert!(held.forwarding.remove(&(*mac, *vlan)), "not pinned");
+            }
+            Action::PutQuarantine(quarantine) => {
+                self.state.quarantines.insert(quarantine.target, quarantine.clone());
+            }
+            Action::LiftQuarantine(target) => {
+                self.state.quarantines.remove(target);
+            }
+        }
+    }
+
+    /// The interface is gone and another has its index: nothing of the slot is left.
+    pub(crate) fn forget(&mut self, ifindex: u32) {
+        self.state.interfaces.remove(&ifindex);
+    }
+
+    pub(crate) fn slot(&self, ifindex: u32) -> PortSlot {
+        self.state.interfaces[&ifindex].slot
+    }
+
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        self.state.mode
+    }
+
+    fn attach(&mut self, ifindex: u32, role: Role) {
+        self.last_instance += 1;
+        let instance = self.last_instance;
+        let slot = PortSlot { ifindex, instance, role: role as u8, ..PortSlot::VACANT };
+        let held = ObservedInterface {
+            slot,
+            grants: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            forwarding: BTreeSet::new(),
+        };
+        let before = self.state.interfaces.insert(ifindex, held);
+        assert!(before.is_none(), "{ifindex} is attached already");
+    }
+
+    fn guest(&mut self, ifindex: u32, instance: u32) -> &mut ObservedInterface {
+        let held = self.state.interfaces.get_mut(&ifindex).expect("no such port");
+        assert_eq!(held.slot.instance, instance, "another instance");
+        assert_eq!(held.slot.role(), Role::Guest);
+        held
+    }
+}
+
+fn grant_key(ifindex: u32, instance: u32, entry: &GrantEntry) -> GrantKey {
+    let mac = Mac(entry.mac);
+    GrantKey { ifindex, instance, mac, vlan: entry.vlan, address: entry.address }
+}
+
+fn prefix_key(ifindex: u32, instance: u32, entry: &GrantEntry) -> PrefixKey {
+    PrefixKey {
+        ifindex: ifindex.to_ne_bytes(),
+        instance: instance.to_ne_bytes(),
+        mac: Mac(entry.mac),
+        vlan: entry.vlan.to_ne_bytes(),
+        address: entry.address,
+    }
+}

@@ -1,0 +1,7 @@
+//! A host to try decisions on: worlds in a few words, and a kernel that carries out actions.
+
+mod kernel;
+mod lab;
+
+pub(crate) use kernel::FakeKernel;
+pub(crate) use lab::{BASE, BRIDGE, CDROM, EXPIRED, Lab, MINUTE, REVOKED, STALE, UNKNOWN, UPLINK};

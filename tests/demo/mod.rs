@@ -1,0 +1,70 @@
+//! The story of the product, act by act. Each act observes what it claims, prints what it saw, and
+//! fails if it saw something else.
+
+mod approved;
+mod crash;
+mod narrator;
+mod rogue;
+mod second_mac;
+mod slow_daemon;
+mod stage;
+mod stray_tap;
+
+pub use narrator::Narrator;
+pub use stage::Stage;
+
+use anyhow::{Context, Result};
+
+/// A title and what happens.
+type Act = (&'static str, fn(&Stage<'_>, &mut Cast<'_>) -> Result<()>);
+
+/// In this order: later acts need the VMs of earlier ones.
+const ACTS: [Act; 6] = [
+    ("an approved VM loses no packet, from its first frame on", approved::play),
+    ("nor when the daemon hangs, nor when the VM is saved and restored", slow_daemon::play),
+    ("a VM of an unregistered image is cut off before anybody hears it", rogue::play),
+    ("a tap that no VM owns is mute and steals nothing", stray_tap::play),
+    ("an approved VM that takes a second MAC loses that one only", second_mac::play),
+    ("the daemon is killed: what is in force stays in force", crash::play),
+];
+
+/// What acts hand on to later ones.
+pub struct Cast<'a> {
+    pub daemon: crate::daemon::Daemon<'a>,
+    pub libvirt: crate::libvirt::Libvirt<'a>,
+    pub narrator: Narrator,
+}
+
+/// Plays every act on a stage of its own. With `keep` the stage is left up until the process is
+/// interrupted, also when an act failed.
+pub fn play(keep: bool) -> Result<()> {
+    let host = crate::host::Host::new()?;
+    let result = acts(&host);
+    if let Err(error) = &result {
+        eprintln!("\nFAILED: {error:#}");
+        host.print_logs();
+    }
+    if keep {
+        println!("\nThe lab stays up until Ctrl-C. To enter it, in another terminal:");
+        println!("  {}", host.how_to_enter());
+        println!("  cd {}", host.directory().display());
+        while !crate::wait::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed) {
+            crate::wait::pause(std::time::Duration::from_millis(100));
+        }
+    }
+    result
+}
+
+fn acts(host: &crate::host::Host) -> Result<()> {
+    let mut narrator = Narrator::default();
+    narrator.say("a host of namespaces, with a bridge, an uplink, a libvirt and the daemon");
+    let stage = Stage::build(host)?;
+    let (daemon, libvirt) = stage.start()?;
+    let mut cast = Cast { daemon, libvirt, narrator };
+    for (number, (title, act)) in ACTS.iter().enumerate() {
+        cast.narrator.act(number + 1, title);
+        act(&stage, &mut cast).with_context(|| format!("act {}: {title}", number + 1))?;
+    }
+    cast.narrator.end();
+    Ok(())
+}

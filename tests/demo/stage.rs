@@ -1,0 +1,157 @@
+//! The stage: a host with a bridge and an uplink, somebody who listens outside, and images of which
+//! one is registered.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use detector_guest::Mac;
+use sha2::{Digest, Sha256};
+
+use crate::capture::Capture;
+use crate::daemon::{Daemon, Settings};
+use crate::flow::Flow;
+use crate::guest::{self, Guest, Image};
+use crate::host::Host;
+use crate::libvirt::Libvirt;
+use crate::netns::NetNs;
+use crate::{link, wait};
+
+/// A guest under emulation needs seconds to boot.
+pub(super) const BOOT: Duration = Duration::from_secs(60);
+
+pub struct Stage<'a> {
+    pub host: &'a Host,
+    /// Registered as a template.
+    pub approved: Image,
+    /// Registered nowhere.
+    pub unregistered: Image,
+    /// Long-running, approved: the neighbour that must never notice anything.
+    pub web: Guest,
+    /// Approved, started later.
+    pub app: Guest,
+    /// Of the unregistered image.
+    pub rogue: Guest,
+    /// Approved, but sends under a second MAC.
+    pub nested: Guest,
+    outside: Capture,
+    ears: UdpSocket,
+}
+
+impl<'a> Stage<'a> {
+    pub fn build(host: &'a Host) -> Result<Self> {
+        let network = host.network();
+        link::bridge(network, "br0")?;
+        network.ip("address add 192.0.2.1/24 dev br0")?;
+        let far = NetNs::new()?;
+        link::cable((network, "up0"), (&far, "far0"))?;
+        link::enslave(network, "up0", "br0")?;
+        let outside = Capture::start(&far, "far0")?;
+        let ears = network.run(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", detector_guest::PORT))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        })?;
+        Ok(Self {
+            host,
+            approved: Image::make(host.directory(), "debian-lab", "an image that was reviewed")?,
+            unregistered: Image::make(host.directory(), "found", "an image from somewhere")?,
+            web: Guest::new("web1", 11),
+            app: Guest::new("app1", 12),
+            rogue: Guest { first: 100, ..Guest::new("rogue", 66) },
+            nested: Guest {
+                foreign: Some([0x02, 0xbd, 0, 0, 0, 1]),
+                first: 100,
+                ..Guest::new("nested", 13)
+            },
+            outside,
+            ears,
+        })
+    }
+
+    /// The daemon, and a libvirt that asks it before each start.
+    pub fn start(&self) -> Result<(Daemon<'a>, Libvirt<'a>)> {
+        let settings = Settings {
+            evidence: "digest",
+            libvirt: true,
+            templates: vec![("debian-lab.toml".to_owned(), self.manifest()?)],
+            more: "unknown_port_grace = \"200ms\"\n".to_owned(),
+            ..Settings::default()
+        };
+        let mut daemon = Daemon::configure(self.host, &settings)?;
+        let libvirt = Libvirt::start(self.host, Some(&daemon.hook()))?;
+        daemon.run()?;
+        Ok((daemon, libvirt))
+    }
+
+    /// What arrived outside from this MAC.
+    pub fn outside(&self, mac: Mac) -> Result<Flow> {
+        Ok(Flow::of(&self.outside.frames()?, mac))
+    }
+
+    /// Every frame that arrived outside.
+    pub fn outside_frames(&self) -> Result<Vec<crate::capture::Frame>> {
+        self.outside.frames()
+    }
+
+    /// Waits for beats of the guest outside, so many after the last one there is.
+    pub fn await_beats(&self, guest: &Guest, more: u64) -> Result<u64> {
+        let goal = self.outside(guest.mac)?.last_seq().map_or(more, |seq| seq + more);
+        wait::until(&format!("{more} more beats of {}", guest.name), BOOT, || {
+            Ok(self.outside(guest.mac)?.last_seq().filter(|seq| *seq >= goal))
+        })
+    }
+
+    /// Waits until the guest says on its console that its first phase is over.
+    pub fn await_first_phase(&self, guest: &Guest) -> Result<()> {
+        wait::until(&format!("{} to send", guest.name), BOOT, || {
+            Ok(self.console(guest)?.contains("first phase sent=").then_some(()))
+        })
+    }
+
+    /// Frames from the source that `listener` has received itself, by its own word.
+    pub fn heard_by(&self, listener: &Guest, source: Mac) -> Result<u64> {
+        wait::until(&format!("{} to say what it heard", listener.name), BOOT, || {
+            Ok(guest::heard(&self.console(listener)?, source))
+        })
+    }
+
+    /// Beats from the guest's address that the host itself has received since the last call.
+    pub fn heard_by_host(&self, guest: &Guest) -> Result<usize> {
+        let mut buffer = [0; 64];
+        let mut count = 0;
+        loop {
+            match self.ears.recv_from(&mut buffer) {
+                Ok((_, from)) => count += usize::from(from.ip() == guest.ip),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(count),
+                Err(error) => return Err(error).context("cannot listen on the host"),
+            }
+        }
+    }
+
+    /// What the guest has said.
+    pub fn console(&self, guest: &Guest) -> Result<String> {
+        match std::fs::read(guest.console(self.host.directory())) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(error).context("cannot read a console"),
+        }
+    }
+
+    fn manifest(&self) -> Result<String> {
+        let image = &self.approved;
+        let mut text = "id = \"debian-lab\"\nversion = \"1\"\nstatus = \"approved\"\n".to_owned();
+        let media = [("disk", &image.disk), ("kernel", &image.kernel), ("initrd", &image.initrd)];
+        for (role, path) in media {
+            let digest = digest(path)?;
+            text.push_str(&format!("[[image]]\nrole = \"{role}\"\nsha256 = \"{digest}\"\n"));
+        }
+        Ok(text)
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
