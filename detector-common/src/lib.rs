@@ -17,6 +17,8 @@ pub mod parse;
 pub mod port;
 pub mod quarantine;
 pub mod reason;
+#[cfg(test)]
+mod samples;
 pub mod settings;
 pub mod verdict;
 

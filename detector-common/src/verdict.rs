@@ -3,7 +3,8 @@
 use crate::{
     addr::{Address, Station},
     claim::Family,
-    parse::{Claim, ethertype},
+    frame::Frame,
+    parse::{self, Claim, MetaTag, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     reason::Reason,
 };
@@ -14,6 +15,35 @@ pub trait Grants {
     fn grant(&self, key: &GrantKey) -> Option<Grant>;
     /// The entry of `PREFIXES` with the longest prefix that covers this key.
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
+}
+
+/// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
+/// it was read. [`Reason::Truncated`] stands whatever the slot says, so that a caller who can make
+/// more of the frame readable tries again.
+#[inline(always)]
+pub fn vet(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    slot: &PortSlot,
+    more: &impl Grants,
+    claim: &mut Claim,
+) -> Reason {
+    *claim = Claim::default();
+    if slot.has(flags::ISOLATED) {
+        // The sender's MAC is evidence enough, and a flood is cheap to drop.
+        if let Some(header) = frame.window::<14>(0) {
+            claim.station = header.mac::<6>();
+            claim.ethertype = header.u16::<12>();
+        }
+        return Reason::PortIsolated;
+    }
+    match parse::parse(frame, tag, claim) {
+        Ok(()) => judge(slot, claim, more),
+        Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
+            reason
+        }
+        Err(_) => Reason::PortPending,
+    }
 }
 
 /// Whether what `claim` asserts is granted to the port of `slot`.

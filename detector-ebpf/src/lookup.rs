@@ -59,7 +59,7 @@ pub(crate) fn in_force(ifindex: u32) -> bool {
         Some(slot) => match slot.role() {
             Role::Vacant => false,
             Role::Guest => slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED,
-            Role::Uplink | Role::Bridge => true,
+            Role::Uplink | Role::Bridge | Role::Trusted => true,
         },
     }
 }

@@ -1,1 +1,301 @@
+use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
+use super::{Grants, vet};
+use crate::{
+    addr::{Mac, Station},
+    frame::Frame,
+    parse::{Claim, MetaTag},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    reason::Reason::{self, *},
+    samples::*,
+};
+
+/// The maps of one test. A prefix is kept with its length in bytes.
+#[derive(Default)]
+struct Listed {
+    grants: BTreeMap<GrantKey, Grant>,
+    prefixes: Vec<(PrefixKey, usize)>,
+}
+
+impl Listed {
+    fn mac(mut self, mac: [u8; 6], vlan: u16, flags: u32) -> Self {
+        self.grants.insert(key(mac, vlan, [0; 16]), Grant { flags });
+        self
+    }
+
+    fn address(mut self, mac: [u8; 6], vlan: u16, address: [u8; 16]) -> Self {
+        self.grants.insert(key(mac, vlan, address), Grant::default());
+        self
+    }
+
+    fn prefix(mut self, mac: [u8; 6], vlan: u16, address: [u8; 16], bytes: usize) -> Self {
+        let GrantKey { ifindex, instance, .. } = key(mac, vlan, address);
+        self.prefixes.push((
+            PrefixKey {
+                ifindex: ifindex.to_ne_bytes(),
+                instance: instance.to_ne_bytes(),
+                mac: Mac(mac),
+                vlan: vlan.to_ne_bytes(),
+                address,
+            },
+            bytes,
+        ));
+        self
+    }
+}
+
+impl Grants for Listed {
+    fn grant(&self, key: &GrantKey) -> Option<Grant> {
+        self.grants.get(key).copied()
+    }
+
+    fn prefix(&self, key: &PrefixKey) -> Option<Grant> {
+        let scope = |key: &PrefixKey| PrefixKey { address: [0; 16], ..*key };
+        self.prefixes
+            .iter()
+            .any(|(entry, bytes)| {
+                scope(entry) == scope(key) && entry.address[..*bytes] == key.address[..*bytes]
+            })
+            .then(Grant::default)
+    }
+}
+
+fn key(mac: [u8; 6], vlan: u16, address: [u8; 16]) -> GrantKey {
+    GrantKey { ifindex: 3, instance: 9, mac: Mac(mac), vlan, address }
+}
+
+/// A port that is granted A's MAC and addresses, untagged.
+fn port_a() -> PortSlot {
+    PortSlot {
+        ifindex: 3,
+        instance: 9,
+        id: 1,
+        role: Role::Guest as u8,
+        flags: flags::GRANTED | flags::V4 | flags::V6,
+        mac: Mac(MAC_A),
+        v4: IP_A,
+        v4_mask: [255; 4],
+        v6: v6(IP6_A),
+        v6_mask: v6([255; 16]),
+        ..PortSlot::VACANT
+    }
+}
+
+fn judged(slot: &PortSlot, more: &Listed, tag: MetaTag, frame: &[u8]) -> Reason {
+    vet(Frame::new(frame), tag, slot, more, &mut Claim::default())
+}
+
+fn check(slot: &PortSlot, more: &Listed, table: &[(&str, Vec<u8>, Reason)]) {
+    for (name, frame, expect) in table {
+        assert_eq!(judged(slot, more, MetaTag::default(), frame), *expect, "{name}");
+    }
+}
+
+fn tcp4(mac: [u8; 6], source: [u8; 4]) -> Vec<u8> {
+    ethernet(MAC_B, mac, &[], 0x0800, &ipv4(source, TCP, &[0; 20]))
+}
+
+fn tcp6(mac: [u8; 6], source: [u8; 16]) -> Vec<u8> {
+    ethernet(MAC_B, mac, &[], 0x86dd, &ipv6(source, TCP, 64, &[0; 20]))
+}
+
+fn icmp6(source: [u8; 16], message: &[u8]) -> Vec<u8> {
+    from_a(0x86dd, &ipv6(source, ICMPV6, 255, message))
+}
+
+fn tagged(vlan: u16) -> Vec<u8> {
+    ethernet(MAC_B, MAC_A, &[(0x8100, vlan)], 0x0800, &ipv4(IP_A, TCP, &[0; 20]))
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>, Reason)> {
+    let discover = |mac, client| {
+        let request = udp(68, 67, &dhcp(1, client));
+        ethernet(BROADCAST, mac, &[], 0x0800, &ipv4(ANY, UDP, &request))
+    };
+    let reply = udp(67, 68, &dhcp(2, MAC_B));
+    vec![
+        ("IPv4", tcp4(MAC_A, IP_A), Granted),
+        ("IPv6", tcp6(MAC_A, IP6_A), Granted),
+        ("IPv6, link-local", tcp6(MAC_A, LOCAL_A), Granted),
+        ("priority tag", tagged(0), Granted),
+        ("padded", [&tcp4(MAC_A, IP_A)[..], &[0; 1446]].concat(), Granted),
+        ("VLAN", tagged(7), VlanNotGranted),
+        ("another MAC", tcp4(MAC_B, IP_A), MacNotGranted),
+        ("another MAC and address", tcp6(MAC_B, IP6_B), MacNotGranted),
+        ("another address", tcp4(MAC_A, IP_B), Ipv4Source),
+        ("another IPv6 address", tcp6(MAC_A, IP6_B), Ipv6Source),
+        ("another link-local address", tcp6(MAC_A, LOCAL_B), Ipv6Source),
+        ("ARP request", from_a(0x0806, &arp(1, MAC_A, IP_A)), Granted),
+        ("ARP reply", from_a(0x0806, &arp(2, MAC_A, IP_A)), Granted),
+        ("ARP probe", from_a(0x0806, &arp(1, MAC_A, ANY)), Granted),
+        ("ARP request for a victim", from_a(0x0806, &arp(1, MAC_A, IP_B)), ArpSenderAddress),
+        ("ARP reply for a victim", from_a(0x0806, &arp(2, MAC_A, IP_B)), ArpSenderAddress),
+        ("self-announcement", from_a(0x8035, &arp(3, MAC_A, ANY)), Granted),
+        ("the same with an address", from_a(0x8035, &arp(3, MAC_A, IP_A)), Granted),
+        ("with a victim's", from_a(0x8035, &arp(3, MAC_A, IP_B)), ArpSenderAddress),
+        ("discover", discover(MAC_A, MAC_A), Granted),
+        ("discover of another", discover(MAC_B, MAC_B), MacNotGranted),
+        ("server reply", from_a(0x0800, &ipv4(IP_A, UDP, &reply)), DhcpServerRole),
+        (
+            "DHCPv6 reply",
+            from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(547, 546, &[2, 0, 0, 0]))),
+            DhcpServerRole,
+        ),
+        ("router advertisement", icmp6(LOCAL_A, &icmpv6(134, 0, &[0; 12])), RouterRole),
+        ("redirect", icmp6(LOCAL_A, &icmpv6(137, 0, &[0; 36])), RouterRole),
+        ("advertisement", icmp6(IP6_A, &neighbour(136, IP6_A, &[])), Granted),
+        ("of the link-local address", icmp6(LOCAL_A, &neighbour(136, LOCAL_A, &[])), Granted),
+        ("for a victim", icmp6(IP6_A, &neighbour(136, IP6_B, &[])), NdTarget),
+        ("for a victim's link-local", icmp6(IP6_A, &neighbour(136, LOCAL_B, &[])), NdTarget),
+        ("solicitation of another", icmp6(LOCAL_A, &neighbour(135, IP6_B, &[])), Granted),
+        ("duplicate detection", icmp6(ANY6, &neighbour(135, IP6_A, &[])), Granted),
+        ("of the link-local one", icmp6(ANY6, &neighbour(135, LOCAL_A, &[])), Granted),
+        ("of a victim's", icmp6(ANY6, &neighbour(135, IP6_B, &[])), NdTarget),
+        ("multicast report", icmp6(ANY6, &icmpv6(143, 0, &[0; 4])), Granted),
+        ("malformed", icmp6(LOCAL_A, &icmpv6(135, 1, &[0; 20])), NdMalformed),
+        ("unknown type", from_a(0x8847, &[0; 46]), EtherTypeUnknown),
+    ]
+}
+
+#[test]
+fn one_identity() {
+    check(&port_a(), &Listed::default(), &frames());
+}
+
+/// The same identity in the maps instead of the slot has the same verdicts.
+#[test]
+fn one_identity_listed() {
+    let slot = PortSlot {
+        flags: flags::GRANTED | flags::MORE_GRANTS,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        ..port_a()
+    };
+    let listed = |vlan| {
+        Listed::default()
+            .mac(MAC_A, vlan, 0)
+            .address(MAC_A, vlan, mapped(IP_A).bytes())
+            .address(MAC_A, vlan, IP6_A)
+    };
+    for (name, frame, expect) in frames() {
+        // The slot's own MAC is another here, so that a wrong VLAN is no near miss.
+        let expect = if expect == VlanNotGranted { MacNotGranted } else { expect };
+        assert_eq!(judged(&slot, &listed(0), MetaTag::default(), &frame), expect, "{name}");
+    }
+    let metadata = MetaTag { present: true, tci: 0xa007 };
+    let plain = tcp4(MAC_A, IP_A);
+    assert_eq!(judged(&slot, &listed(7), metadata, &plain), Granted);
+    assert_eq!(judged(&slot, &listed(7), MetaTag::default(), &tagged(7)), Granted);
+    assert_eq!(judged(&slot, &listed(7), MetaTag::default(), &plain), MacNotGranted);
+}
+
+#[test]
+fn a_port_not_in_force_is_mute() {
+    let pending = PortSlot { flags: flags::V4 | flags::V6, ..port_a() };
+    let isolated = PortSlot { flags: port_a().flags | flags::ISOLATED, ..port_a() };
+    let none = Listed::default();
+    for (name, frame, _) in frames() {
+        assert_eq!(judged(&pending, &none, MetaTag::default(), &frame), PortPending, "{name}");
+        assert_eq!(judged(&isolated, &none, MetaTag::default(), &frame), PortIsolated, "{name}");
+    }
+    // What cannot be read is not judged before it has been pulled.
+    assert_eq!(judged(&pending, &none, MetaTag::default(), &[0; 13]), Truncated);
+    assert_eq!(judged(&isolated, &none, MetaTag::default(), &[0; 13]), PortIsolated);
+}
+
+#[test]
+fn families_and_masks() {
+    let with = |flags, v4_mask, prefix: u8| {
+        let mut mask = [0; 16];
+        mask[..usize::from(prefix) / 8].fill(255);
+        let masked = |bytes: [u8; 16]| std::array::from_fn(|i| bytes[i] & mask[i]);
+        PortSlot {
+            flags: flags::GRANTED | flags,
+            v4: std::array::from_fn(|i| IP_A[i] & [v4_mask; 4][i]),
+            v4_mask: [v4_mask; 4],
+            v6: v6(masked(IP6_A)),
+            v6_mask: v6(mask),
+            ..port_a()
+        }
+    };
+    let cases: &[(&str, PortSlot, [Reason; 5])] = &[
+        // IPv4 A, IPv4 B, IPv6 A, IPv6 B, link-local A
+        ("none", with(0, 255, 128), [Ipv4Source, Ipv4Source, Ipv6Source, Ipv6Source, Granted]),
+        ("any", with(flags::V4 | flags::V6, 0, 0), [Granted; 5]),
+        ("any IPv4", with(flags::V4, 0, 0), [Granted, Granted, Ipv6Source, Ipv6Source, Granted]),
+        ("a /64", with(flags::V6, 0, 64), [Ipv4Source, Ipv4Source, Granted, Granted, Granted]),
+        ("a /128", with(flags::V6, 0, 128), [Ipv4Source, Ipv4Source, Granted, Ipv6Source, Granted]),
+    ];
+    for (name, slot, expect) in cases {
+        let reasons = [
+            tcp4(MAC_A, IP_A),
+            tcp4(MAC_A, IP_B),
+            tcp6(MAC_A, IP6_A),
+            tcp6(MAC_A, IP6_B),
+            tcp6(MAC_A, LOCAL_A),
+        ]
+        .map(|frame| judged(slot, &Listed::default(), MetaTag::default(), &frame));
+        assert_eq!(reasons, *expect, "{name}");
+    }
+}
+
+#[test]
+fn roles() {
+    let reply = from_a(0x0800, &ipv4(IP_A, UDP, &udp(67, 68, &dhcp(2, MAC_B))));
+    let advertisement = icmp6(LOCAL_A, &icmpv6(134, 0, &[0; 12]));
+    let stolen = from_a(0x0800, &ipv4(IP_B, UDP, &udp(67, 68, &dhcp(2, MAC_B))));
+    let cases: &[(u32, [Reason; 3])] = &[
+        (0, [DhcpServerRole, RouterRole, DhcpServerRole]),
+        (flags::DHCP_SERVER, [Granted, RouterRole, Ipv4Source]),
+        (flags::ROUTER, [DhcpServerRole, Granted, DhcpServerRole]),
+    ];
+    for &(role, expect) in cases {
+        let inline = PortSlot { flags: port_a().flags | role, ..port_a() };
+        let slot =
+            PortSlot { flags: flags::GRANTED | flags::MORE_GRANTS, mac: Mac::ZERO, ..port_a() };
+        let listed = Listed::default().mac(MAC_A, 0, role).address(MAC_A, 0, mapped(IP_A).bytes());
+        for (frame, expect) in [&reply, &advertisement, &stolen].into_iter().zip(expect) {
+            assert_eq!(judged(&inline, &Listed::default(), MetaTag::default(), frame), expect);
+            assert_eq!(judged(&slot, &listed, MetaTag::default(), frame), expect);
+        }
+    }
+}
+
+/// Several identities on one port, and never one of them by halves.
+#[test]
+fn more_identities() {
+    let slot =
+        PortSlot { flags: port_a().flags | flags::MORE_GRANTS | flags::MORE_PREFIXES, ..port_a() };
+    let more = Listed::default()
+        .mac(MAC_A, 0, 0)
+        .mac(MAC_B, 0, flags::V4)
+        .mac(MAC_A, 5, 0)
+        .address(MAC_A, 5, mapped(IP_B).bytes())
+        .prefix(MAC_B, 0, IP6_B, 8)
+        .prefix(MAC_A, 0, mapped([198, 51, 100, 0]).bytes(), 15);
+    let on_vlan = |vlan, source| {
+        ethernet(MAC_B, MAC_A, &[(0x8100, vlan)], 0x0800, &ipv4(source, TCP, &[0; 20]))
+    };
+    check(
+        &slot,
+        &more,
+        &[
+            ("inline", tcp4(MAC_A, IP_A), Granted),
+            ("prefix of the inline MAC", tcp4(MAC_A, [198, 51, 100, 9]), Granted),
+            ("beyond it", tcp4(MAC_A, [198, 51, 101, 9]), Ipv4Source),
+            ("second MAC, any IPv4", tcp4(MAC_B, IP_A), Granted),
+            ("second MAC, its prefix", tcp6(MAC_B, IP6_A), Granted),
+            ("second MAC, link-local", tcp6(MAC_B, LOCAL_B), Granted),
+            ("second MAC, the first's link-local", tcp6(MAC_B, LOCAL_A), Ipv6Source),
+            ("first MAC, the second's prefix", tcp6(MAC_A, IP6_B), Ipv6Source),
+            ("second VLAN, its address", on_vlan(5, IP_B), Granted),
+            ("second VLAN, the first's address", on_vlan(5, IP_A), Ipv4Source),
+            ("first VLAN, the second's address", tcp4(MAC_A, IP_B), Ipv4Source),
+            ("third VLAN", on_vlan(6, IP_A), VlanNotGranted),
+            ("third MAC", tcp4([2, 0, 0, 0, 0, 3], IP_A), MacNotGranted),
+        ],
+    );
+}
+
+mod fuzz;

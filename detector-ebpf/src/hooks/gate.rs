@@ -84,7 +84,7 @@ fn vet_routed(source: u32) -> Reason {
     match lookup::port(source) {
         None => Reason::Unvetted,
         Some(slot) => match slot.role() {
-            Role::Uplink | Role::Bridge => Reason::Vetted,
+            Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
             Role::Vacant | Role::Guest => Reason::SourceNotInForce,
         },
     }

@@ -3,7 +3,7 @@
 use aya_log_ebpf::warn;
 use detector_common::{
     frame::opaque,
-    parse::{self, Claim},
+    parse::Claim,
     port::{PortSlot, flags},
     reason::Reason,
     settings::Settings,
@@ -44,32 +44,12 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
 fn vet(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
     let mut tries = opaque(2);
     loop {
-        let reason = vet_linear(skb, slot, claim);
+        let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, claim);
         tries -= 1;
         // A guest chooses how much of a frame is linear (virtio's hdr_len).
         if reason as u8 != Reason::Truncated as u8 || tries == 0 || !skb.pull_headers() {
             return reason;
         }
-    }
-}
-
-#[inline(always)]
-fn vet_linear(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
-    if slot.has(flags::ISOLATED) {
-        // The sender's MAC is evidence enough, and a flood is cheap to drop.
-        if let Some(header) = skb.frame().window::<14>(0) {
-            claim.station = header.mac::<6>();
-            claim.ethertype = header.u16::<12>();
-        }
-        return Reason::PortIsolated;
-    }
-    *claim = Claim::default();
-    match parse::parse(skb.frame(), skb.tag(), claim) {
-        Ok(()) => verdict::judge(slot, claim, &MapGrants),
-        Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
-            reason
-        }
-        Err(_) => Reason::PortPending,
     }
 }
 

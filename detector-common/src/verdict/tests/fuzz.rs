@@ -1,0 +1,61 @@
+//! Whatever a guest sends: no panic, and nothing passes under an identity that is not the port's.
+
+use super::*;
+
+fn tag() -> impl Strategy<Value = MetaTag> {
+    (any::<bool>(), any::<u16>()).prop_map(|(present, tci)| MetaTag { present, tci })
+}
+
+/// A well-formed frame with a few bytes changed, and cut off somewhere.
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let frames: Vec<_> = frames().into_iter().map(|(_, frame, _)| frame).collect();
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
+    (prop::sample::select(frames), changes, any::<prop::sample::Index>(), any::<bool>()).prop_map(
+        |(mut frame, changes, end, cut)| {
+            for (at, to) in changes {
+                let at = at.index(frame.len());
+                frame[at] = to;
+            }
+            if cut {
+                frame.truncate(end.index(frame.len()));
+            }
+            frame
+        },
+    )
+}
+
+fn never_another(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
+    let listed = Listed::default().mac(MAC_B, 5, flags::V4 | flags::V6);
+    let a = Station::new(Mac(MAC_A), 0);
+    let b = Station::new(Mac(MAC_B), 5);
+    for (flags, granted) in [(0, &[a][..]), (flags::MORE_GRANTS, &[a, b])] {
+        let slot = PortSlot { flags: port_a().flags | flags, ..port_a() };
+        let mut claim = Claim::default();
+        if vet(Frame::new(frame), tag, &slot, &listed, &mut claim).passes() {
+            prop_assert!(granted.contains(&claim.station), "{:?}", claim);
+            // What the claim says is what the frame says.
+            prop_assert_eq!(&claim.station.mac().0[..], &frame[6..12]);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..700), tag in tag()) {
+        never_another(&frame, tag)?;
+    }
+
+    #[test]
+    fn mutated_frames(frame in mutated(), tag in tag()) {
+        never_another(&frame, tag)?;
+    }
+
+    /// Bytes behind what the headers say change nothing, beyond turning a cut-off frame into a whole one.
+    #[test]
+    fn padding(frame in mutated(), tag in tag(), padding in prop::collection::vec(any::<u8>(), 1..64)) {
+        let before = judged(&port_a(), &Listed::default(), tag, &frame);
+        let after = judged(&port_a(), &Listed::default(), tag, &[&frame[..], &padding].concat());
+        prop_assert!(before == after || !before.passes(), "{before:?}, padded {after:?}");
+    }
+}
