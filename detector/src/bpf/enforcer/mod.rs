@@ -74,6 +74,24 @@ pub struct KernelEnforcer {
     mirror: Observed,
 }
 
+impl Stamp {
+    fn check(self) -> Result<(), BpfError> {
+        let Self { carrier, mask, value } = self;
+        if value == 0 || value & !mask != 0 {
+            return Err(BpfError::Refused(format!(
+                "stamp value {value:#x} must not be zero, and must lie within the mask {mask:#x}"
+            )));
+        }
+        if carrier == Carrier::TcIndex && mask > u32::from(u16::MAX) {
+            return Err(BpfError::Refused(format!(
+                "stamp mask {mask:#x} does not fit tc_index, which has 16 bits: choose another mask, \
+                 or `mark` as the carrier"
+            )));
+        }
+        Ok(())
+    }
+}
+
 impl KernelEnforcer {
     /// Takes the pins over: loads the programs, replaces those that run by them without a gap, and
     /// frees what belonged to interfaces that are gone.
@@ -83,12 +101,7 @@ impl KernelEnforcer {
     /// When this kernel or process cannot do it, another process holds the pins, or what is pinned
     /// is of another version. What is in force has not been touched then.
     pub fn open(options: &Options) -> Result<Self, BpfError> {
-        let Stamp { mask, value, .. } = options.stamp;
-        if value == 0 || value & !mask != 0 {
-            return Err(BpfError::Refused(format!(
-                "stamp value {value:#x} must not be zero, and must lie within the mask {mask:#x}"
-            )));
-        }
+        options.stamp.check()?;
         let features = probe()?;
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
         let pins = Pins::claim(&options.pins)?;

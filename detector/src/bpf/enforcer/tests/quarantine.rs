@@ -1,0 +1,82 @@
+use super::*;
+
+#[test]
+fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
+    let ns = NetNs::enter();
+    let root = PinRoot::new();
+    let guest = Tap::open("tap0");
+    let port = ifindex("tap0");
+    let frame = unknown_frame();
+
+    let mut enforcer = open(&root);
+    carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce), guard(port)]);
+    carry_out(&mut enforcer, &[Action::WriteSlot { ifindex: port, instance: 1, slot: granted() }]);
+    let event = ns.block_on(async {
+        let mut events = enforcer.events().unwrap();
+        guest.send(&frame);
+        let next = tokio::time::timeout(Duration::from_secs(5), async {
+            loop {
+                let batch = events.next().await.unwrap();
+                let own = batch.events.iter().find(|e| e.claim.mac == Mac(MAC));
+                if let Some(event) = own {
+                    return *event;
+                }
+            }
+        });
+        next.await.expect("the event comes")
+    });
+    assert_eq!((event.ifindex, event.instance, event.dropped), (port, 1, 1));
+    assert_eq!(Reason::from_code(event.claim.reason), Some(Reason::EtherTypeUnknown));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let at = enforcer.clock().timestamp(event.at).0;
+    assert!(u128::from(at).abs_diff(now.as_millis()) < 5000, "{at} is not now");
+    assert_eq!(enforcer.seen().unwrap()[&port][0].claim, event.claim);
+    assert!(enforcer.totals(port).unwrap().unwrap().from[&Reason::EtherTypeUnknown] >= 1);
+
+    let target = QuarantineTarget::Mac(Mac(MAC));
+    let quarantine = Quarantine::new(target, Timestamp(1), Cause::Operator, 0, "by hand");
+    let refused = Inspector::put_quarantine(root.path(), &quarantine).unwrap_err();
+    assert!(matches!(refused, BpfError::Locked { .. }), "{refused}");
+    drop(enforcer);
+
+    let applied = Inspector::put_quarantine(root.path(), &quarantine).unwrap();
+    assert_eq!((applied.record, applied.ports), (true, vec![port]));
+    guest.send(&frame);
+    let snapshot = Inspector::open(root.path()).unwrap().snapshot().unwrap();
+    assert_eq!((snapshot.holder, snapshot.quarantines.as_slice()), (None, &[quarantine][..]));
+    let [view] = &snapshot.ports[..] else { panic!("{:?}", snapshot.ports) };
+    assert_eq!((view.name.as_deref(), view.guarded), (Some("tap0"), true));
+    assert!(view.slot.has(flags::ISOLATED_BY_OPERATOR));
+    assert!(view.totals.from[&Reason::PortIsolated] >= 1);
+    assert_eq!(view.sightings[0].claim.reason, Reason::PortIsolated as u8);
+
+    let lifted = Inspector::lift_quarantine(root.path(), target).unwrap();
+    assert_eq!((lifted.record, lifted.ports), (true, vec![port]));
+    let view = Inspector::open(root.path()).unwrap().snapshot().unwrap().ports.remove(0);
+    assert_eq!(view.slot.flags & (flags::ISOLATED | flags::GRANTED), 0, "lifting never grants");
+}
+
+#[test]
+fn lifting_one_quarantine_leaves_the_other() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    let port = tap("tap0");
+    let mut enforcer = open(&root);
+    let write = Action::WriteSlot { ifindex: port, instance: 1, slot: granted() };
+    carry_out(&mut enforcer, &[guard(port), write]);
+    drop(enforcer);
+
+    let targets =
+        [QuarantineTarget::Port { ifindex: port, instance: 1 }, QuarantineTarget::Mac(Mac(MAC))];
+    for target in targets {
+        let quarantine = Quarantine::new(target, Timestamp(1), Cause::Operator, 0, "");
+        Inspector::put_quarantine(root.path(), &quarantine).unwrap();
+    }
+    assert!(Inspector::lift_quarantine(root.path(), targets[0]).unwrap().ports.is_empty());
+    let slot = Inspector::open(root.path()).unwrap().snapshot().unwrap().ports[0].slot;
+    assert!(slot.has(flags::ISOLATED_BY_OPERATOR));
+    let absent = QuarantineTarget::Port { ifindex: port, instance: 9 };
+    let quarantine = Quarantine::new(absent, Timestamp(1), Cause::Operator, 0, "");
+    let error = Inspector::put_quarantine(root.path(), &quarantine).unwrap_err().to_string();
+    assert!(error.contains("no instance 9"), "{error}");
+}
