@@ -31,7 +31,7 @@ impl<'a> Images<'a> {
     /// The template that a source names. Of several with one id, the strictest.
     pub(super) fn named(&self, id: &str) -> Option<&'a Template> {
         let namesakes = self.registry.templates.iter().filter(|template| template.id == id);
-        namesakes.min_by_key(|template| self.leniency(template))
+        namesakes.min_by_key(|template| self.order(template))
     }
 
     /// The templates that an image is part of.
@@ -41,6 +41,12 @@ impl<'a> Images<'a> {
             .iter()
             .take_while(move |(r, d, _)| (*r, *d) == (role, digest))
             .map(|(.., number)| *number)
+    }
+
+    /// The strictest first, and no two alike that differ in what a verdict says of them.
+    fn order(&self, template: &'a Template) -> impl Ord + use<'a> {
+        let expires = template.expires.unwrap_or(Timestamp(u64::MAX));
+        (self.leniency(template), expires, &template.id, &template.version)
     }
 
     fn leniency(&self, template: &Template) -> u8 {
@@ -177,9 +183,7 @@ impl Gaps<'_> {
         if unmatched || self.pending.is_some() || self.unreadable.is_some() {
             return (Standing::Open, Vec::new());
         }
-        let strictest = candidates
-            .iter()
-            .min_by_key(|template| (images.leniency(template), &template.id, &template.version));
+        let strictest = candidates.iter().min_by_key(|template| images.order(template));
         match strictest.copied() {
             None => (Standing::None, Vec::new()),
             Some(template) => {

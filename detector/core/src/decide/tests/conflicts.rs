@@ -50,6 +50,15 @@ fn two_sources_of_one_vm() {
         ("no NICs", |lab| lab.second_opinion(1, |vm| vm.nics.clear()), "[0] any", false),
         ("off", |lab| lab.second_opinion(1, |vm| vm.power = PowerState::Off), "nothing", false),
         (
+            "off, says the other",
+            |lab| {
+                lab.vm(1).power = PowerState::Off;
+                lab.second_opinion(1, |_| ());
+            },
+            "nothing",
+            false,
+        ),
+        (
             "one lists addresses",
             |lab| lab.second_opinion(1, |vm| list(&mut vm.nics[0], None, &["192.0.2.1/24"])),
             "[0] 192.0.2.1/32",

@@ -5,12 +5,17 @@ use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
     decide::decide,
+    model::Template,
     testing::{Lab, STALE, UNKNOWN},
 };
 
 fn busy() -> Lab {
     let mut lab = Lab::with_vms(Mode::Enforce, 9);
     lab.settle();
+    for id in ["debian-12-b", "debian-12-a"] {
+        let twin = Template { id: id.to_owned(), ..lab.template("debian-12").clone() };
+        lab.world.registry.templates.push(twin);
+    }
     lab.base(2, UNKNOWN);
     lab.base(3, STALE);
     lab.nic(4).mac = Lab::mac(5);
