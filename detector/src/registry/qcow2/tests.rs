@@ -104,7 +104,8 @@ fn no_bytes_make_it_panic() {
 #[test]
 fn images_of_qemu() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: &[(&[&str], Option<(&str, &str)>)] = &[
+    type Case<'a> = (&'a [&'a str], Option<(&'a str, &'a str)>);
+    let cases: &[Case<'_>] = &[
         (&["base.qcow2", "1M"], None),
         (&["-b", "base.qcow2", "-F", "qcow2", "a"], Some(("base.qcow2", "qcow2"))),
         (&["-o", "compat=0.10", "-b", "a", "-F", "qcow2", "v2"], Some(("a", "qcow2"))),
