@@ -1,6 +1,12 @@
 //! The one narrow, serialisable interface to what needs privileges.
 
-use detector_core::{model::Observed, reconcile::Action};
+use std::collections::BTreeMap;
+
+use detector_common::reason::Reason;
+use detector_core::{
+    model::{Observed, Seen},
+    reconcile::Action,
+};
 
 /// Carries out actions on the kernel and says what the kernel holds.
 ///
@@ -12,6 +18,32 @@ pub trait Enforcer {
 
     /// Carries out one action. Carrying it out again changes nothing.
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError>;
+
+    /// Looks whether what is in force is still in force, and frees what is not: others may take our
+    /// programs away. True when [`Self::observe`] says something else since.
+    fn recheck(&mut self) -> Result<bool, EnforceError>;
+
+    /// Reads everything anew.
+    fn resync(&mut self) -> Result<(), EnforceError>;
+
+    /// The claims without a grant of each port instance, by ifindex.
+    fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError>;
+
+    /// The frames of an interface by reason; `None` when it has no slot.
+    fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
+}
+
+/// Frames by reason, added up over the CPUs; only reasons that have occurred.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// From the port's side.
+    pub from: BTreeMap<Reason, u64>,
+    /// Towards the port's side.
+    pub to: BTreeMap<Reason, u64>,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Events that the port's budget held back.
+    pub events_held: u64,
 }
 
 /// Why an action was not carried out, with every cause down to the errno, and what to do about it.

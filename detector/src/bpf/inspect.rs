@@ -1,9 +1,12 @@
 //! The pins without a daemon: what is in force, and quarantines in an emergency.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use detector_common::{
-    port::{PortSlot, Role, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     quarantine::Cause,
     settings::Settings,
 };
@@ -41,6 +44,10 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct PortView {
     pub slot: PortSlot,
+    /// Entries of `GRANTS` for this instance.
+    pub grants: BTreeMap<GrantKey, Grant>,
+    /// Entries of `PREFIXES` for this instance, with the length of the address prefix.
+    pub prefixes: BTreeMap<(PrefixKey, u8), Grant>,
     /// Its name now, escaped where it is no plain text; `None` when it is not in this network
     /// namespace.
     pub name: Option<String>,
@@ -77,9 +84,12 @@ impl Inspector {
     pub fn snapshot(&self) -> Result<Snapshot, BpfError> {
         let mut slots = self.maps.slots()?;
         slots.sort_unstable_by_key(|slot| slot.ifindex);
+        let mut ports =
+            slots.into_iter().map(|slot| self.view(slot)).collect::<Result<Vec<_>, _>>()?;
+        self.add_grants(&mut ports)?;
         Ok(Snapshot {
             settings: self.maps.settings()?,
-            ports: slots.into_iter().map(|slot| self.view(slot)).collect::<Result<_, _>>()?,
+            ports,
             quarantines: self.quarantines()?,
             holder: holder(self.paths.root()),
         })
@@ -100,6 +110,36 @@ impl Inspector {
         Ok(quarantines)
     }
 
+    fn add_grants(&self, ports: &mut [PortView]) -> Result<(), BpfError> {
+        let of = |ifindex: u32, instance: u32| {
+            let place = ports.binary_search_by_key(&ifindex, |port| port.slot.ifindex).ok()?;
+            (ports[place].slot.instance == instance).then_some(place)
+        };
+        let grants: Vec<_> = self
+            .maps
+            .grants()?
+            .into_iter()
+            .filter_map(|(key, grant)| Some((of(key.ifindex, key.instance)?, key, grant)))
+            .collect();
+        let prefixes: Vec<_> = self
+            .maps
+            .prefixes()?
+            .into_iter()
+            .filter_map(|(prefix, grant)| {
+                let [ifindex, instance] =
+                    [prefix.0.ifindex, prefix.0.instance].map(u32::from_ne_bytes);
+                Some((of(ifindex, instance)?, prefix, grant))
+            })
+            .collect();
+        for (place, key, grant) in grants {
+            ports[place].grants.insert(key, grant);
+        }
+        for (place, prefix, grant) in prefixes {
+            ports[place].prefixes.insert(prefix, grant);
+        }
+        Ok(())
+    }
+
     fn view(&self, slot: PortSlot) -> Result<PortView, BpfError> {
         let name = if_indextoname(slot.ifindex).ok();
         let mut guarded = name.is_some();
@@ -112,6 +152,8 @@ impl Inspector {
             guarded,
             totals: self.maps.totals(slot.id)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
+            grants: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
             slot,
         })
     }

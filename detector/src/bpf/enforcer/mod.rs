@@ -25,7 +25,7 @@ use super::{
     BpfError, Events, Hook, JiffyClock, Method, Pins, PortTotals, load::Programs, maps::Maps, probe,
 };
 use crate::{
-    enforcer::{EnforceError, Enforcer},
+    enforcer::{Counts, EnforceError, Enforcer},
     net::{Forwarding, LinkChanges},
 };
 
@@ -164,6 +164,27 @@ impl Enforcer for KernelEnforcer {
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
         self.absorb_changes()?;
         Ok(self.carry_out(action)?)
+    }
+
+    fn recheck(&mut self) -> Result<bool, EnforceError> {
+        Ok(Self::recheck(self)?)
+    }
+
+    fn resync(&mut self) -> Result<(), EnforceError> {
+        Ok(Self::resync(self)?)
+    }
+
+    fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError> {
+        Ok(Self::seen(self)?)
+    }
+
+    fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
+        Ok(self.totals(ifindex)?.map(|PortTotals { from, to, events_lost, events_held }| Counts {
+            from,
+            to,
+            events_lost,
+            events_held,
+        }))
     }
 }
 

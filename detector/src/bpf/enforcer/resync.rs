@@ -81,6 +81,21 @@ impl KernelEnforcer {
         if changed.is_empty() { Ok(()) } else { self.read_forwarding(Some(&changed)) }
     }
 
+    /// Looks whether our programs still run where they should, and frees the interfaces from which
+    /// somebody has taken them: a guard that is put back is another instance. Returns whether any
+    /// was.
+    pub fn recheck(&mut self) -> Result<bool, BpfError> {
+        let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
+        let mut freed = false;
+        for slot in slots {
+            if !self.is_alive(&slot)? {
+                self.release(slot.ifindex)?;
+                freed = true;
+            }
+        }
+        Ok(freed)
+    }
+
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
     /// interface has none, and is taken for the same while its index is in use.
     pub(super) fn is_alive(&self, slot: &PortSlot) -> Result<bool, BpfError> {
