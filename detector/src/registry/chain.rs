@@ -14,7 +14,10 @@
 //! - Where neither says, the layer is taken as raw, and the magic number serves to refuse only: if
 //!   it would be a qcow2 image with a backing file, the two readings differ and neither is taken.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 use detector_core::model::Layer;
 
@@ -88,6 +91,17 @@ impl Walked {
             && self.base == other.base
             && self.opened.id == other.opened.id
     }
+}
+
+/// The layers of a medium, top first, and the size of its base in bytes. `format` is how the
+/// hypervisor reads the medium, where its manager says.
+pub fn base(path: &Path, format: Option<&str>) -> Result<(Vec<Layer>, u64), ChainError> {
+    let Walked { overlays: mut layers, base, mut opened } = walk(path, format)?;
+    layers.push(base);
+    // The length of a block device is where it ends, not what its metadata says.
+    let size = opened.file.seek(SeekFrom::End(0));
+    let size = size.map_err(|error| ChainError::Header(path.to_owned(), error.into()))?;
+    Ok((layers, size))
 }
 
 /// Walks from a medium to its base. `format` is how the hypervisor reads the medium, where its

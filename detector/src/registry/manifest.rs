@@ -37,19 +37,23 @@ impl Manifests {
     /// Reads every `*.toml` of the directory, in the order of their names; blocks.
     pub fn reload(&mut self) -> Registry {
         let mut rejected = Vec::new();
+        let mut lost = None;
         match list(&self.dir) {
             Ok(files) => self.read(files, &mut rejected),
-            Err(why) => rejected.push(Rejected {
-                place: Place::of(&self.dir, "", None).to_string(),
-                why: format!(
-                    "cannot be read: {why}; expected the directory of template manifests. \
-                     The templates known before stay in force ({})",
-                    self.last.len()
-                ),
-            }),
+            Err(why) => {
+                rejected.push(Rejected {
+                    place: Place::of(&self.dir, "", None).to_string(),
+                    why: format!(
+                        "cannot be read: {why}; expected the directory of template manifests. \
+                         The templates known before stay in force ({})",
+                        self.last.len()
+                    ),
+                });
+                lost = Some(why.to_string());
+            }
         }
         let templates = self.without_duplicates(&mut rejected);
-        Registry { templates, rejected }
+        Registry { templates, rejected, lost }
     }
 
     fn read(&mut self, files: Vec<PathBuf>, rejected: &mut Vec<Rejected>) {

@@ -12,7 +12,7 @@ mod manifest;
 mod open;
 mod qcow2;
 
-pub use chain::{ChainError, Format, MAX_LAYERS};
+pub use chain::{ChainError, Format, MAX_LAYERS, base};
 pub use evidence::Gatherer;
 pub use manifest::Manifests;
 pub use open::OpenError;
