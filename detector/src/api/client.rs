@@ -24,9 +24,9 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nobody answers.
-    #[error("the daemon does not answer on {path}: {source}")]
+    #[error("the daemon does not answer on {path}")]
     Unreachable { path: PathBuf, source: io::Error },
-    #[error("the connection to the daemon broke: {0}")]
+    #[error("the connection to the daemon broke")]
     Broken(#[from] io::Error),
     /// The daemon refused the request.
     #[error("{0}")]
@@ -58,18 +58,18 @@ impl Client {
         }
     }
 
-    /// The next line of a watch. `None` in place of a time-out when nothing happens.
+    /// Waits for the next line.
     pub fn next(&mut self) -> Result<Reply, CallError> {
         let mut line = Vec::new();
         let limit = LONGEST_REPLY as u64;
-        self.stream.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|error| {
-            match error.kind() {
+        self.stream.by_ref().take(limit).read_until(b'\n', &mut line).map_err(
+            |error| match error.kind() {
                 io::ErrorKind::WouldBlock => {
                     io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
                 }
                 _ => error,
-            }
-        })?;
+            },
+        )?;
         if line.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon closed it").into());
         }

@@ -1,24 +1,37 @@
 //! From what the kernel holds to what replies show; used with the daemon and without it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use detector_common::{
     addr::Mac,
-    claim::{ClaimRecord, Family},
-    counters::PortCounters,
+    claim::Family,
     port::{PortSlot, PrefixKey, Role, flags},
+    quarantine::Cause,
     reason::Reason,
 };
-use detector_core::model::ObservedInterface;
+use detector_core::model::{ObservedInterface, Seen};
 
-use super::view::{CountersView, IdentityView, PortState, SightingView};
+use crate::enforcer::Counts;
 
-pub const fn role_name(role: Role) -> &'static str {
-    match role {
+use super::view::{CountersView, IdentityView, PortState, SightingView, moment};
+
+pub const fn role_name(slot: &PortSlot) -> &'static str {
+    match slot.role() {
         Role::Vacant => "vacant",
         Role::Guest => "guest",
+        Role::Trusted => "trusted",
         Role::Uplink => "uplink",
         Role::Bridge => "bridge",
+    }
+}
+
+pub const fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Verdict => "verdict",
+        Cause::Operator => "operator",
     }
 }
 
@@ -65,14 +78,18 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
             addresses.push(inline(&slot.v4, &slot.v4_mask, "any-v4", &Ipv4Addr::from(slot.v4)));
         }
         if slot.has(flags::V6) {
-            addresses.push(inline(&slot.v6, &slot.v6_mask, "any-v6", &Ipv6Addr::from(slot.v6)));
+            let v6 = Ipv6Addr::from(slot.v6);
+            addresses.push(inline(&slot.v6.bytes(), &slot.v6_mask.bytes(), "any-v6", &v6));
         }
         of(slot.mac, slot.vlan, slot.flags, addresses);
     }
     for (key, grant) in &interface.grants {
         let addresses = if key.address == [0; 16] {
             let any = [(flags::V4, "any-v4"), (flags::V6, "any-v6")];
-            any.iter().filter(|(flag, _)| grant.flags & flag != 0).map(|(_, n)| (*n).into()).collect()
+            any.iter()
+                .filter(|(flag, _)| grant.flags & flag != 0)
+                .map(|(_, n)| (*n).into())
+                .collect()
         } else {
             vec![address(key.address)]
         };
@@ -93,28 +110,22 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
     identities
 }
 
-/// The frames of a port, without the reasons that have none.
-pub fn counters(counters: &PortCounters) -> CountersView {
-    let by_reason = |counts: &[u64]| {
-        let named = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        named
-            .map(|(code, count)| {
-                let known = u8::try_from(code).ok().and_then(Reason::from_code);
-                let name = known.map_or_else(|| format!("reason-{code}"), |r| r.as_str().to_owned());
-                (name, *count)
-            })
-            .collect()
+/// The frames of a port.
+pub fn counters(counts: Counts) -> CountersView {
+    let named = |counts: BTreeMap<Reason, u64>| {
+        counts.into_iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()
     };
     CountersView {
-        from: by_reason(&counters.from),
-        to: by_reason(&counters.to),
-        events_lost: counters.events_lost,
-        events_held: counters.events_held,
+        from: named(counts.from),
+        to: named(counts.to),
+        events_lost: counts.events_lost,
+        events_held: counts.events_held,
     }
 }
 
-/// A claim that was seen without a grant; the caller adds when.
-pub fn sighting(claim: &ClaimRecord, count: u64) -> SightingView {
+/// A claim that was seen without a grant.
+pub fn sighting(seen: &Seen) -> SightingView {
+    let claim = &seen.claim;
     let reason = Reason::from_code(claim.reason);
     SightingView {
         mac: claim.mac.to_string(),
@@ -122,13 +133,14 @@ pub fn sighting(claim: &ClaimRecord, count: u64) -> SightingView {
         ethertype: format!("{:#06x}", claim.ethertype),
         address: match Family::from_code(claim.family) {
             Family::None => None,
-            Family::V4 | Family::V6 => Some(address(claim.address)),
+            Family::V4 | Family::V6 => Some(address(claim.address.bytes())),
         },
-        reason: reason.map_or_else(|| format!("reason-{}", claim.reason), |r| r.as_str().to_owned()),
+        reason: reason
+            .map_or_else(|| format!("reason-{}", claim.reason), |r| r.as_str().to_owned()),
         describe: reason.map_or("", Reason::describe).to_owned(),
-        first: None,
-        last: None,
-        count,
+        first: Some(moment(seen.first)),
+        last: Some(moment(seen.last)),
+        count: seen.count,
     }
 }
 

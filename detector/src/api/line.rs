@@ -58,8 +58,10 @@ mod tests {
     #[test]
     fn lines() {
         let code = |line: &str| parse(line).map_err(|error| error.code);
-        let long = format!(r#"{{"v":1,"request":{{"vm-show":{{"name":"{}"}}}}}}"#, "x".repeat(LONGEST));
-        let xml = long.replace("vm-show", "admit").replace("\"}}", "\",\"op\":\"start\",\"xml\":\"\"}}");
+        let long =
+            format!(r#"{{"v":1,"request":{{"vm-show":{{"name":"{}"}}}}}}"#, "x".repeat(LONGEST));
+        let xml =
+            long.replace("vm-show", "admit").replace("\"}}", "\",\"op\":\"start\",\"xml\":\"\"}}");
         let cases = [
             (r#"{"v":1,"request":{"status":{}}}"#, Ok(Request::Status {})),
             (

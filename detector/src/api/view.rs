@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use detector_core::{
     decide::{PortStatus, Requirement, VmStatus},
-    model::{EvidenceLevel, Finding, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject},
+    model::{
+        EvidenceLevel, Finding, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity,
+        Subject,
+    },
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
