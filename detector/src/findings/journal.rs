@@ -113,4 +113,3 @@ fn subject(key: &FindingKey) -> String {
         Subject::Host => "host".to_owned(),
     }
 }
-

@@ -32,10 +32,8 @@ impl Limit {
                 return Err(now + REFILL);
             }
         }
-        let bucket = self
-            .buckets
-            .entry(key.clone())
-            .or_insert(Bucket { tokens: BURST, refilled: now });
+        let bucket =
+            self.buckets.entry(key.clone()).or_insert(Bucket { tokens: BURST, refilled: now });
         bucket.refill(now);
         match bucket.tokens.checked_sub(1) {
             Some(tokens) => {
