@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use detector_common::settings::Mode;
 use detector_core::{
-    decide::{Outcome, VmStatus},
-    model::{Evidence, MediumSource, PowerState, Timestamp, Vm},
+    decide::VmStatus,
+    model::{Evidence, Health, MediumSource, PowerState, Timestamp, Vm},
 };
 use uuid::Uuid;
 
 use super::{
-    answer::operand,
+    answer::{open, operand},
     brain::{Brain, source_mut},
-    input::{Admit, AdmissionRules, CallId, Effect},
+    input::{AdmissionRules, Admit, CallId, Effect},
     links,
-    sources::runs,
+    sources::{runs, stand_in, vouched},
 };
 use crate::{
     api::{
@@ -60,37 +60,24 @@ impl Admissions {
         Self { rules, waiting: Vec::new(), provisional: BTreeMap::new() }
     }
 
-    pub(super) fn holds(&self, source: &str, uuid: Uuid) -> bool {
-        self.provisional.get(&uuid).is_some_and(|held| held.source == source)
-    }
-
-    /// What to make of a source's word on one VM: `None` when the hook's word stands for now.
-    pub(super) fn hold_against(
-        &mut self,
-        source: &str,
-        uuid: Uuid,
-        said: Option<Vm>,
-    ) -> Option<Vm> {
-        if !self.holds(source, uuid) {
-            return said;
+    /// Whether the hook's word gives way to what a source says of the VM. Where it does not, what
+    /// the source says is kept for later.
+    pub(super) fn yields(&mut self, source: &str, uuid: Uuid, said: Option<&Vm>) -> bool {
+        let Some(held) = self.provisional.get_mut(&uuid) else { return true };
+        if held.source != source {
+            return true;
         }
-        match said {
-            Some(vm) if runs(&vm) => {
-                self.provisional.remove(&uuid);
-                Some(vm)
-            }
-            other => {
-                if let Some(held) = self.provisional.get_mut(&uuid) {
-                    held.said = other;
-                    held.contradicted = true;
-                }
-                None
-            }
+        if said.is_some_and(runs) {
+            self.provisional.remove(&uuid);
+            return true;
         }
+        held.said = said.cloned();
+        held.contradicted = true;
+        false
     }
 
     /// The same for everything that a source lists.
-    pub(super) fn hold_against_listing(&mut self, source: &str, listed: &mut BTreeMap<Uuid, Vm>) {
+    pub(super) fn hold_against_listing(&mut self, source: &str, listed: &mut Vec<Vm>) {
         let held: Vec<_> = self
             .provisional
             .iter()
@@ -98,15 +85,18 @@ impl Admissions {
             .map(|(uuid, held)| (*uuid, held.vm.clone()))
             .collect();
         for (uuid, provisional) in held {
-            let said = listed.remove(&uuid);
-            let stands = self.hold_against(source, uuid, said).unwrap_or(provisional);
-            listed.insert(uuid, stands);
+            let said = listed.iter().find(|vm| vm.uuid == uuid);
+            if !self.yields(source, uuid, said) {
+                listed.retain(|vm| vm.uuid != uuid);
+                listed.push(provisional);
+            }
         }
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let deadlines = self.waiting.iter().map(|waiting| waiting.deadline);
-        let ends = self.provisional.values().filter(|held| held.contradicted).map(|held| held.until);
+        let ends =
+            self.provisional.values().filter(|held| held.contradicted).map(|held| held.until);
         deadlines.chain(ends).min()
     }
 }
@@ -115,16 +105,32 @@ impl<E: Enforcer> Brain<E> {
     /// Takes in a VM that is about to start. The answer follows when the verdict is in force.
     pub(super) fn admit(&mut self, admit: Admit) {
         let now = self.world.now;
-        let Admit { id, source: name, mut vm, links, registry } = admit;
+        let Admit { id, source: name, name: vm_name, vm, links, registry } = admit;
         if let Some(registry) = registry {
             self.world.registry = registry;
         }
         for link in links {
             links::take_in(self, LinkEvent::Seen(link));
         }
+        let mut vm = match vm {
+            Ok(vm) => vm,
+            Err(why) => {
+                let answer = self.undecided(&vm_name, None, &why);
+                let reply = Ok(Reply::Admission(answer));
+                return self.emit(Effect::Reply { id, reply, last: true });
+            }
+        };
         vm.power = PowerState::Starting;
         let source = source_mut(&mut self.world.sources, &name, now);
-        let before = source.vms.insert(vm.uuid, vm.clone());
+        let before = source.vms.get(&vm.uuid).cloned();
+        if source.health == Health::Healthy {
+            source.vms.insert(vm.uuid, vm.clone());
+        } else {
+            // What a lost source last said of the VM is out of date.
+            source.vms.remove(&vm.uuid);
+            let stand_in = self.world.sources.entry(stand_in(&name)).or_insert_with(vouched);
+            stand_in.vms.insert(vm.uuid, vm.clone());
+        }
         let uuid = vm.uuid;
         self.media.refresh(&mut self.world, &[uuid]);
         let until = now + PROVISIONAL;
@@ -164,7 +170,10 @@ impl<E: Enforcer> Brain<E> {
                     self.admissions.waiting.push(waiting);
                     continue;
                 }
-                None => self.undecided(waiting.uuid, "there is no verdict in time"),
+                None => {
+                    let name = self.name_of_vm(waiting.uuid);
+                    self.undecided(&name, Some(waiting.uuid), "there is no verdict in time")
+                }
                 Some(answer) => answer,
             };
             if !answer.start {
@@ -184,6 +193,9 @@ impl<E: Enforcer> Brain<E> {
     fn withdraw(&mut self, uuid: Uuid) {
         if let Some(held) = self.admissions.provisional.remove(&uuid) {
             let now = self.world.now;
+            if let Some(stand_in) = self.world.sources.get_mut(&stand_in(&held.source)) {
+                stand_in.vms.remove(&uuid);
+            }
             let source = source_mut(&mut self.world.sources, &held.source, now);
             match held.said {
                 Some(vm) => source.vms.insert(uuid, vm),
@@ -207,7 +219,8 @@ impl<E: Enforcer> Brain<E> {
                 }
                 MediumSource::Remote(_) => false,
             });
-            return unreadable.then(|| self.undecided(uuid, "its media cannot be read"));
+            return unreadable
+                .then(|| self.undecided(&vm.name, Some(uuid), "its media cannot be read"));
         }
         let in_force = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).all(|port| {
             let Some(link) = self.world.links.values().find(|link| link.name == port) else {
@@ -235,19 +248,18 @@ impl<E: Enforcer> Brain<E> {
             (false, true) => "may not start",
             (false, false) => "starts quarantined: it neither sends nor receives",
         };
-        let why: Vec<_> = self
-            .decision
-            .vms
-            .get(&uuid)
+        let decision = self.decision.vms.get(&uuid);
+        let why: Vec<_> = decision
             .into_iter()
-            .flat_map(|decision| &decision.requirements)
-            .filter(|requirement| requirement.outcome != Outcome::Met)
+            .flat_map(|decision| open(&decision.requirements))
             .map(|requirement| requirement.finding.as_str())
             .collect();
-        self.answer_start(uuid, !refuse, AdmissionOutcome::Denied, effect, &why.join(" "))
+        let name = self.name_of_vm(uuid);
+        let outcome = AdmissionOutcome::Denied;
+        answer_start(&name, Some(uuid), !refuse, outcome, effect, &why.join(" "))
     }
 
-    fn undecided(&self, uuid: Uuid, why: &str) -> AdmissionView {
+    fn undecided(&self, name: &str, uuid: Option<Uuid>, why: &str) -> AdmissionView {
         let observing = self.world.policy.mode == Mode::Observe;
         let refuse = self.admissions.rules.on_timeout == OnRefusal::Refuse && !observing;
         let effect = match (observing, refuse) {
@@ -255,23 +267,26 @@ impl<E: Enforcer> Brain<E> {
             (false, true) => "may not start",
             (false, false) => "starts mute",
         };
-        self.answer_start(uuid, !refuse, AdmissionOutcome::Undecided, effect, &format!("{why}."))
+        let outcome = AdmissionOutcome::Undecided;
+        answer_start(name, uuid, !refuse, outcome, effect, &format!("{why}."))
     }
 
-    fn answer_start(
-        &self,
-        uuid: Uuid,
-        start: bool,
-        outcome: AdmissionOutcome,
-        effect: &str,
-        why: &str,
-    ) -> AdmissionView {
-        let name = self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone());
-        let message = format!(
-            "the VM {} {effect}: {why} More: detector explain {}",
-            name.escape_debug(),
-            operand(&name, uuid)
-        );
-        AdmissionView { start, outcome, message }
+    fn name_of_vm(&self, uuid: Uuid) -> String {
+        self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone())
     }
+}
+
+fn answer_start(
+    name: &str,
+    uuid: Option<Uuid>,
+    start: bool,
+    outcome: AdmissionOutcome,
+    effect: &str,
+    why: &str,
+) -> AdmissionView {
+    let mut message = format!("the VM {name} {effect}: {why}");
+    if let Some(uuid) = uuid {
+        message.push_str(&format!(" More: detector explain {}", operand(name, uuid)));
+    }
+    AdmissionView { start, outcome, message }
 }

@@ -17,9 +17,11 @@ use super::{
     answer,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
-    links, media::Media,
-    seen, since::Since,
-    sources,
+    links,
+    media::Media,
+    seen,
+    since::Since,
+    sources::{self, Expected},
 };
 use crate::{enforcer::Enforcer, findings::Tracker};
 
@@ -39,6 +41,8 @@ pub struct Brain<E> {
     pub(super) since: Since,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
+    /// Sources that report what runs now.
+    pub(super) live: BTreeSet<String>,
     pub(super) started: Timestamp,
     /// Kernel events taken in.
     pub(super) events: u64,
@@ -46,26 +50,30 @@ pub struct Brain<E> {
 }
 
 impl<E: Enforcer> Brain<E> {
-    /// A brain that knows what the kernel holds, and nothing else. `sources` are the names of the
-    /// inventories that will speak: until one does it counts as lost, so that what is in force
+    /// A brain that knows what the kernel holds, and nothing else. `sources` are the inventories
+    /// that will speak: until one does it counts as lost, so that what is in force
     /// stays.
     pub fn new(
         now: Timestamp,
         policy: Policy,
         rules: AdmissionRules,
-        sources: impl IntoIterator<Item = String>,
+        sources: Vec<Expected>,
         mut enforcer: E,
     ) -> Result<Self, crate::enforcer::EnforceError> {
         let observed = enforcer.observe()?;
+        let seen = enforcer.seen()?;
         let world = World {
             now,
             policy,
             registry: Registry::default(),
-            sources: sources.into_iter().map(|name| (name, sources::silent(now))).collect(),
+            sources: sources
+                .iter()
+                .map(|source| (source.name.clone(), sources::silent(now)))
+                .collect(),
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             observed,
-            seen: BTreeMap::new(),
+            seen,
             noticed: BTreeMap::new(),
         };
         Ok(Self {
@@ -78,10 +86,21 @@ impl<E: Enforcer> Brain<E> {
             findings: Tracker::default(),
             since: Since::default(),
             watchers: BTreeSet::new(),
+            live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
             events: 0,
             effects: Vec::new(),
         })
+    }
+
+    /// The first turn: decides once everything that is known at the start is in.
+    pub fn begin(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
+        self.world.now = now;
+        for input in inputs {
+            self.take_in(input);
+        }
+        self.settle();
+        std::mem::take(&mut self.effects)
     }
 
     /// Takes in what happened, brings the host to what follows from it, and returns what else has
@@ -91,6 +110,8 @@ impl<E: Enforcer> Brain<E> {
         let (links, others): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|input| matches!(input, Input::Link(_)));
         if !links.is_empty() {
+            // The kernel knows best which lives of them are over.
+            self.observe();
             for input in links {
                 self.take_in(input);
             }
@@ -125,6 +146,11 @@ impl<E: Enforcer> Brain<E> {
         .min()
     }
 
+    /// What carries actions out.
+    pub fn enforcer_mut(&mut self) -> &mut E {
+        &mut self.enforcer
+    }
+
     /// The mode that the kernel is in.
     pub fn mode(&self) -> Option<Mode> {
         self.world.observed.mode
@@ -147,11 +173,20 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
+    /// Looks whether what is in force is still in force.
+    fn look_around(&mut self) {
+        match self.enforcer.recheck() {
+            Ok(false) => {}
+            Ok(true) => self.observe(),
+            Err(error) => self.executor.unobserved(self.world.now, &error),
+        }
+    }
+
     fn take_in(&mut self, input: Input) {
         match input {
             Input::Link(event) => links::take_in(self, event),
-            Input::Source { name, said } => {
-                let started = sources::take_in(self, name, said);
+            Input::Source(event) => {
+                let started = sources::take_in(self, event);
                 self.media.refresh(&mut self.world, &started);
             }
             Input::Registry(registry) => self.world.registry = registry,
@@ -167,7 +202,7 @@ impl<E: Enforcer> Brain<E> {
             Input::HungUp(id) => {
                 self.watchers.remove(&id);
             }
-            Input::Tick => {}
+            Input::Tick => self.look_around(),
         }
     }
 

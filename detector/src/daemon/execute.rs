@@ -170,7 +170,8 @@ impl Executor {
                         (key.step.to_owned(), format!("{} (tried {times} times)", failure.error))
                     })
                     .collect();
-                let title = format!("The verdict on {what} is not in force: the kernel refuses it.");
+                let title =
+                    format!("The verdict on {what} is not in force: the kernel refuses it.");
                 enforcement_finding(subject, title, evidence, since)
             })
             .collect();

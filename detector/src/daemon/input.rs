@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use detector_common::event::Event;
-use detector_core::model::{Evidence, Link, Registry, Rejected, Source, Vm};
-use uuid::Uuid;
+use detector_core::model::{Evidence, Link, Registry, Vm};
 
 use crate::{
     api::{ApiError, Reply, Request},
     config::OnRefusal,
     findings::Change,
+    inventory::SourceEvent,
     net::LinkEvent,
 };
 
@@ -20,10 +20,7 @@ pub type CallId = u64;
 #[derive(Clone, Debug)]
 pub enum Input {
     Link(LinkEvent),
-    Source {
-        name: String,
-        said: SourceEvent,
-    },
+    Source(SourceEvent),
     /// The templates have been read.
     Registry(Registry),
     /// A medium has been read, as [`Effect::Gather`] asked.
@@ -48,28 +45,16 @@ pub enum Input {
     Tick,
 }
 
-/// What an inventory source says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceEvent {
-    /// Everything that it knows.
-    Listed(Source),
-    /// A VM is there, or has changed.
-    Vm(Box<Vm>),
-    /// A VM is not known to it any more.
-    Removed(Uuid),
-    /// Entries that it could not read.
-    Rejected(Vec<Rejected>),
-    /// It does not answer.
-    Lost(String),
-}
-
 /// A VM that is about to start, with what was read afresh for it.
 #[derive(Clone, Debug)]
 pub struct Admit {
     pub id: CallId,
     /// The source in whose inventory the VM will appear.
     pub source: String,
-    pub vm: Vm,
+    /// Name of the VM, as the hook says it.
+    pub name: String,
+    /// The VM, or why its description cannot be read.
+    pub vm: Result<Vm, String>,
     /// Its interfaces, as they are now.
     pub links: Vec<Link>,
     /// The templates, as they are now; `None` where they could not be read.
@@ -80,11 +65,7 @@ pub struct Admit {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Send a reply. After the last one the request is over.
-    Reply {
-        id: CallId,
-        reply: Result<Reply, ApiError>,
-        last: bool,
-    },
+    Reply { id: CallId, reply: Result<Reply, ApiError>, last: bool },
     /// Read a medium, and say what it shows.
     Gather {
         path: PathBuf,

@@ -10,16 +10,11 @@ use crate::{enforcer::Enforcer, net::LinkEvent};
 pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: LinkEvent) {
     match event {
         LinkEvent::Seen(link) => {
-            let ifindex = link.ifindex;
-            if brain.world.links.insert(ifindex, link).is_none() {
-                // Another life of this number: what the mirror may still say of the last one, where
-                // freeing it failed, must not be taken for this one.
-                brain.world.observed.interfaces.remove(&ifindex);
-            }
+            brain.world.links.insert(link.ifindex, link);
         }
         LinkEvent::Gone { ifindex } => {
-            brain.world.links.remove(&ifindex);
             forget(brain, ifindex);
+            brain.world.links.remove(&ifindex);
         }
         LinkEvent::Resynced(links) => {
             let links: BTreeMap<_, _> =
@@ -32,6 +27,9 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: LinkEvent) {
             brain.world.links = links;
             // An ifindex may have died and come back unnoticed: the kernel knows whether our guard
             // is still on it.
+            if let Err(error) = brain.enforcer.resync() {
+                brain.executor.unobserved(brain.world.now, &error);
+            }
             brain.observe();
         }
     }
@@ -39,6 +37,14 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: LinkEvent) {
 
 /// Frees what was granted to an interface at once, before another of the same number can appear.
 fn forget<E: Enforcer>(brain: &mut Brain<E>, ifindex: u32) {
+    // The next interface of this name is another port: only its manager's next word says whose.
+    if let Some(link) = brain.world.links.get(&ifindex) {
+        for (name, source) in &mut brain.world.sources {
+            if brain.live.contains(name) {
+                source.forget_port(&link.name);
+            }
+        }
+    }
     brain.world.seen.remove(&ifindex);
     if brain.world.observed.interfaces.contains_key(&ifindex) {
         let now = brain.world.now;

@@ -134,7 +134,6 @@ fn paths_of(vm: &Vm) -> impl Iterator<Item = &Path> {
     })
 }
 
-
 fn format(world: &World, path: &Path) -> Option<String> {
     vms(world)
         .flat_map(|vm| &vm.media)

@@ -9,13 +9,18 @@
 mod admission;
 mod answer;
 pub mod brain;
+mod calls;
+mod cycle;
 mod execute;
+mod files;
+mod hands;
 pub mod input;
+pub mod lifecycle;
 mod links;
 mod media;
 mod seen;
 mod since;
-mod sources;
+pub mod sources;
 
 #[cfg(test)]
 mod tests;

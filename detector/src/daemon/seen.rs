@@ -47,10 +47,9 @@ pub(super) fn take_in(world: &mut World, event: &Event) {
 pub(super) fn notice(world: &mut World, decision: &Decision) -> bool {
     let mut without_vm = Vec::new();
     for (ifindex, port) in &decision.ports {
-        if port.vm.is_none()
-            && let Some(interface) = world.observed.interfaces.get(ifindex)
-        {
-            without_vm.push((*ifindex, interface.slot.instance));
+        if port.vm.is_none() {
+            let observed = world.observed.interfaces.get(ifindex);
+            without_vm.push((*ifindex, observed.map_or(0, |interface| interface.slot.instance)));
         }
     }
     world.noticed.retain(|key, _| without_vm.contains(key));

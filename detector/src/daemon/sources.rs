@@ -1,15 +1,23 @@
 //! What inventory sources say, and what stays of it when they fall silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_core::model::{Health, PowerState, Source, Timestamp, Vm};
 use uuid::Uuid;
 
-use super::{
-    brain::{Brain, source_mut},
-    input::SourceEvent,
+use super::brain::{Brain, source_mut};
+use crate::{
+    enforcer::Enforcer,
+    inventory::{SourceEvent, Update},
 };
-use crate::enforcer::Enforcer;
+
+/// A source that will speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub name: String,
+    /// It reports what runs now, so that the ports it names go with their interfaces.
+    pub live: bool,
+}
 
 /// A source that has not spoken yet.
 pub(super) fn silent(now: Timestamp) -> Source {
@@ -22,55 +30,47 @@ pub(super) fn silent(now: Timestamp) -> Source {
 }
 
 /// Takes in what a source says. Returns the VMs that begin to run with it.
-pub(super) fn take_in<E: Enforcer>(
-    brain: &mut Brain<E>,
-    name: String,
-    said: SourceEvent,
-) -> Vec<Uuid> {
+pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: SourceEvent) -> Vec<Uuid> {
     let now = brain.world.now;
-    let source = source_mut(&mut brain.world.sources, &name, now);
-    let mut started = Vec::new();
-    match said {
-        SourceEvent::Listed(mut listed) => {
-            brain.admissions.hold_against_listing(&name, &mut listed.vms);
-            started.extend(
-                listed
-                    .vms
-                    .values()
-                    .filter(|vm| runs(vm) && !source.vms.get(&vm.uuid).is_some_and(runs))
-                    .map(|vm| vm.uuid),
-            );
-            if let (Health::Lost { since, .. }, Health::Lost { since: before, .. }) =
-                (&mut listed.health, &source.health)
-            {
-                *since = (*since).min(*before);
-            }
-            *source = listed;
+    let SourceEvent { source: name, mut update } = event;
+    match &mut update {
+        Update::Snapshot { vms, .. } => {
+            brain.admissions.hold_against_listing(&name, vms);
+            // It answers again: what the hook said in its place is in the listing now.
+            brain.world.sources.remove(&stand_in(&name));
         }
-        SourceEvent::Vm(vm) => {
-            if let Some(vm) = brain.admissions.hold_against(&name, vm.uuid, Some(*vm)) {
-                if runs(&vm) && !source.vms.get(&vm.uuid).is_some_and(runs) {
-                    started.push(vm.uuid);
-                }
-                source.vms.insert(vm.uuid, vm);
-            }
+        Update::Changed(vm) if !brain.admissions.yields(&name, vm.uuid, Some(vm)) => {
+            return Vec::new();
         }
-        SourceEvent::Removed(uuid) => {
-            if !brain.admissions.holds(&name, uuid) {
-                source.vms.remove(&uuid);
-            } else {
-                brain.admissions.hold_against(&name, uuid, None);
-            }
-        }
-        SourceEvent::Rejected(rejected) => source.rejected = rejected,
-        SourceEvent::Lost(why) => match &mut source.health {
-            Health::Lost { why: before, .. } => *before = why,
-            healthy @ Health::Healthy => *healthy = Health::Lost { since: now, why },
-        },
+        Update::Gone(uuid) if !brain.admissions.yields(&name, *uuid, None) => return Vec::new(),
+        _ => {}
     }
-    started
+    let source = source_mut(&mut brain.world.sources, &name, now);
+    let ran: BTreeSet<_> = running(source).collect();
+    update.apply(source, now);
+    running(source).filter(|uuid| !ran.contains(uuid)).collect()
+}
+
+/// The name of the source that holds what the hook says while the source itself is lost.
+pub(super) fn stand_in(name: &str) -> String {
+    format!("{name} (hook)")
+}
+
+/// A source in which the hook's word counts though the manager's own connection is lost: the
+/// manager has just shown that it is alive.
+pub(super) fn vouched() -> Source {
+    Source {
+        health: Health::Healthy,
+        vms: BTreeMap::new(),
+        overlays: BTreeMap::new(),
+        rejected: Vec::new(),
+    }
 }
 
 pub(super) fn runs(vm: &Vm) -> bool {
     vm.power != PowerState::Off
+}
+
+fn running(source: &Source) -> impl Iterator<Item = Uuid> {
+    source.vms.values().filter(|vm| runs(vm)).map(|vm| vm.uuid)
 }

@@ -1,6 +1,6 @@
 use detector_common::{addr::Mac, quarantine::Cause};
 use detector_core::{
-    decide::Outcome,
+    decide::{Outcome, Requirement},
     model::{FindingKind, QuarantineTarget, Subject},
 };
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use super::operand;
 use crate::{
     api::{
         ApiError, ErrorCode,
+        kernel::cause_name,
         view::{Explanation, FindingView, PortView, QuarantineView, Remedy, VmView, vm_status},
     },
     daemon::brain::Brain,
@@ -17,7 +18,14 @@ use crate::{
 
 impl<E: Enforcer> Brain<E> {
     /// Everything about one VM, port or MAC.
-    pub(super) fn explain(&self, subject: &str) -> Result<Explanation, ApiError> {
+    pub(super) fn explain(&mut self, subject: &str) -> Result<Explanation, ApiError> {
+        self.refresh_seen();
+        let mut explanation = self.explanation(subject)?;
+        self.add_counters(&mut explanation.ports);
+        Ok(explanation)
+    }
+
+    fn explanation(&self, subject: &str) -> Result<Explanation, ApiError> {
         if let Ok(mac) = subject.parse::<Mac>() {
             return self.explain_mac(mac);
         }
@@ -43,16 +51,15 @@ impl<E: Enforcer> Brain<E> {
             .filter(|(_, port)| port.vm == Some(vm.uuid))
             .map(|(ifindex, _)| self.port_in_full(*ifindex))
             .collect();
-        let quarantines = self.quarantines_on(Some(vm.uuid), &ports, vm.nics.iter().map(|n| &n.mac));
-        let failing: Vec<_> =
-            vm.requirements.iter().filter(|r| r.outcome != Outcome::Met).collect();
+        let quarantines =
+            self.quarantines_on(Some(vm.uuid), &ports, vm.nics.iter().map(|n| &n.mac));
+        let failing = open(&vm.requirements);
         let status = vm_status(vm.status).to_owned();
         let summary = match (failing.as_slice(), quarantines.first()) {
             ([], Some(quarantine)) => format!("Quarantined: {}", quarantine.note),
-            ([], None) => ports
-                .iter()
-                .find_map(|port| port.why.clone())
-                .unwrap_or_else(|| format!("The VM is {status}; no port of it is on a guarded bridge.")),
+            ([], None) => ports.iter().find_map(|port| port.why.clone()).unwrap_or_else(|| {
+                format!("The VM is {status}; no port of it is on a guarded bridge.")
+            }),
             (failing, _) => {
                 failing.iter().map(|r| r.finding.as_str()).collect::<Vec<_>>().join(" ")
             }
@@ -94,9 +101,10 @@ impl<E: Enforcer> Brain<E> {
         let mut remedies = self.remedies(vm.as_ref(), &quarantines);
         if vm.is_none() && ports.iter().any(|port| port.role == "guest") {
             remedies.push(Remedy {
-                what: "No inventory lists a VM with this port: enter it into the static inventory, \
+                what:
+                    "No inventory lists a VM with this port: enter it into the static inventory, \
                        or remove the interface."
-                    .to_owned(),
+                        .to_owned(),
                 command: None,
             });
         }
@@ -215,13 +223,13 @@ impl<E: Enforcer> Brain<E> {
 
     /// What would let it back, in the order in which to do it.
     fn remedies(&self, vm: Option<&VmView>, quarantines: &[QuarantineView]) -> Vec<Remedy> {
-        let mut remedies: Vec<Remedy> = vm
-            .iter()
-            .flat_map(|vm| &vm.requirements)
-            .filter(|requirement| requirement.outcome != Outcome::Met)
-            .filter(|requirement| !requirement.remedy.is_empty())
-            .map(|requirement| Remedy { what: requirement.remedy.clone(), command: None })
-            .collect();
+        let mut remedies: Vec<Remedy> = Vec::new();
+        for requirement in vm.iter().flat_map(|vm| open(&vm.requirements)) {
+            let what = requirement.remedy.clone();
+            if !what.is_empty() && !remedies.iter().any(|known| known.what == what) {
+                remedies.push(Remedy { what, command: None });
+            }
+        }
         for quarantine in quarantines {
             let target = match &quarantine.target {
                 QuarantineTarget::Vm(uuid) => format!("vm {}", operand(&quarantine.name, *uuid)),
@@ -245,9 +253,10 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Verdict => "verdict",
-        Cause::Operator => "operator",
-    }
+/// The requirements that fail; where none does, those of which nothing can be said yet. What is
+/// unknown beside a failure usually follows from it.
+pub(in crate::daemon) fn open(requirements: &[Requirement]) -> Vec<&Requirement> {
+    let of = |outcome| requirements.iter().filter(move |r| r.outcome == outcome);
+    let failed: Vec<_> = of(Outcome::Failed).collect();
+    if failed.is_empty() { of(Outcome::Unknown).collect() } else { failed }
 }

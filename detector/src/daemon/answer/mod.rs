@@ -9,6 +9,7 @@ mod status;
 mod template;
 mod vm;
 
+pub(super) use explain::open;
 pub(super) use name::operand;
 
 use detector_core::model::Vm;
@@ -24,12 +25,7 @@ use crate::{
 };
 
 /// Answers a request of the user `uid`.
-pub(super) fn request<E: Enforcer>(
-    brain: &mut Brain<E>,
-    id: CallId,
-    uid: u32,
-    request: Request,
-) {
+pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, request: Request) {
     let mut last = true;
     let reply = match request {
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
@@ -42,11 +38,11 @@ pub(super) fn request<E: Enforcer>(
             .vm_named(&name)
             .map(|(source, vm)| Reply::Vm(Box::new(brain.vm_view(source, vm, true)))),
         Request::QuarantineList {} => Ok(Reply::Quarantines(brain.quarantine_views())),
-        Request::QuarantineShow { target } => {
-            brain.quarantine_of(&target).map(|found| Reply::Quarantine(brain.quarantine_view(found)))
-        }
+        Request::QuarantineShow { target } => brain
+            .quarantine_of(&target)
+            .map(|found| Reply::Quarantine(brain.quarantine_view(found))),
         Request::QuarantineAdd { target, reason } => {
-            brain.impose(&target, reason, uid).map(Reply::Quarantine)
+            brain.impose(&target, &reason, uid).map(Reply::Quarantine)
         }
         Request::QuarantineRelease { target } => brain.release(&target).map(Reply::Released),
         Request::QuarantineWatch {} => {

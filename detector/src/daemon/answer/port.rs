@@ -7,8 +7,8 @@ use detector_core::{
 use crate::{
     api::{
         ApiError, ErrorCode,
-        kernel::{identities, role_name, sighting, state},
-        view::{PortState, PortView, SightingView, VmRef, moment},
+        kernel::{counters, identities, role_name, sighting, state},
+        view::{CountersView, PortState, PortView, SightingView, VmRef, moment},
     },
     daemon::brain::Brain,
     enforcer::Enforcer,
@@ -24,9 +24,11 @@ impl<E: Enforcer> Brain<E> {
     }
 
     /// A port by name or ifindex, with what it claimed.
-    pub(super) fn port_named(&self, name: &str) -> Result<PortView, ApiError> {
+    pub(super) fn port_named(&mut self, name: &str) -> Result<PortView, ApiError> {
         let ifindex = self.ifindex_of(name)?;
-        Ok(self.port_in_full(ifindex))
+        self.refresh_seen();
+        let counters = self.counters(ifindex);
+        Ok(PortView { counters, ..self.port_in_full(ifindex) })
     }
 
     pub(super) fn port_in_full(&self, ifindex: u32) -> PortView {
@@ -81,17 +83,30 @@ impl<E: Enforcer> Brain<E> {
         Some(self.world.links.get(&link?.master?)?.name.clone())
     }
 
+    /// The claims without a grant, the latest first.
     fn sightings(&self, ifindex: u32) -> Vec<SightingView> {
         let seen = self.world.seen.get(&ifindex).into_iter().flatten();
-        let mut views: Vec<_> = seen
-            .map(|seen| SightingView {
-                first: Some(moment(seen.first)),
-                last: Some(moment(seen.last)),
-                ..sighting(&seen.claim, seen.count)
-            })
-            .collect();
+        let mut views: Vec<_> = seen.map(sighting).collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.last));
         views
+    }
+
+    /// Reads from the kernel what ports have claimed, and the frames of each.
+    pub(super) fn refresh_seen(&mut self) {
+        match self.enforcer.seen() {
+            Ok(seen) => self.world.seen = seen,
+            Err(error) => tracing::warn!(%error, "cannot read what ports have claimed"),
+        }
+    }
+
+    fn counters(&mut self, ifindex: u32) -> Option<CountersView> {
+        self.enforcer.counts(ifindex).ok()?.map(counters)
+    }
+
+    pub(super) fn add_counters(&mut self, ports: &mut [PortView]) {
+        for port in ports {
+            port.counters = self.counters(port.ifindex);
+        }
     }
 }
 
@@ -101,15 +116,12 @@ fn role(plan: Option<&InterfacePlan>, observed: Option<&ObservedInterface>) -> &
         Some(InterfacePlan::Uplink) => "uplink",
         Some(InterfacePlan::Bridge) => "bridge",
         Some(InterfacePlan::Trusted) => "trusted",
-        None => observed.map_or("guest", |interface| role_name(interface.slot.role())),
+        None => observed.map_or("guest", |interface| role_name(&interface.slot)),
     }
 }
 
 /// What is in force counts; the decision only tells `kept` from `granted`.
-fn port_state(
-    observed: Option<&ObservedInterface>,
-    decision: Option<&PortDecision>,
-) -> PortState {
+fn port_state(observed: Option<&ObservedInterface>, decision: Option<&PortDecision>) -> PortState {
     let Some(observed) = observed else { return PortState::Unguarded };
     match (state(&observed.slot), decision) {
         (PortState::Granted, Some(decision)) => match PortState::from(decision.status) {

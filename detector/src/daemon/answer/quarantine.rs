@@ -5,10 +5,11 @@ use detector_core::{
     reconcile::Action,
 };
 
-use super::operand;
+use super::{open, operand};
 use crate::{
     api::{
         ApiError, ErrorCode,
+        kernel::cause_name,
         schema::TargetSpec,
         view::{QuarantineChange, QuarantineView, moment},
     },
@@ -51,10 +52,7 @@ impl<E: Enforcer> Brain<E> {
             target: quarantine.target,
             name: self.name_of(&quarantine.target),
             since: moment(quarantine.since),
-            cause: match quarantine.cause {
-                Cause::Verdict => "verdict".to_owned(),
-                Cause::Operator => "operator".to_owned(),
-            },
+            cause: cause_name(quarantine.cause).to_owned(),
             uid: quarantine.uid,
             note: quarantine.note.clone(),
         }
@@ -76,7 +74,7 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn impose(
         &mut self,
         spec: &TargetSpec,
-        reason: String,
+        reason: &str,
         uid: u32,
     ) -> Result<QuarantineView, ApiError> {
         let target = self.target(spec)?;
@@ -92,8 +90,7 @@ impl<E: Enforcer> Brain<E> {
             return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
         let now = self.world.now;
-        let quarantine =
-            Quarantine { target, since: now, cause: Cause::Operator, uid, note: reason };
+        let quarantine = Quarantine::new(target, now, Cause::Operator, uid, reason);
         self.act(Action::PutQuarantine(quarantine.clone()))?;
         tracing::info!(uid, target = ?target_kind(&target), "quarantine imposed by an operator");
         let in_force = self.world.observed.quarantines.get(&target).unwrap_or(&quarantine);
@@ -124,10 +121,8 @@ impl<E: Enforcer> Brain<E> {
         if !by_verdict || decision.status == VmStatus::Off {
             return Ok(());
         }
-        let open: Vec<String> = decision
-            .requirements
-            .iter()
-            .filter(|requirement| requirement.outcome != Outcome::Met)
+        let open: Vec<String> = open(&decision.requirements)
+            .into_iter()
             .map(|requirement| {
                 let mark = match requirement.outcome {
                     Outcome::Unknown => "not known yet",
@@ -168,9 +163,10 @@ impl<E: Enforcer> Brain<E> {
 
     fn target(&self, spec: &TargetSpec) -> Result<QuarantineTarget, ApiError> {
         match spec {
-            TargetSpec::Mac(text) => text.parse::<Mac>().map(QuarantineTarget::Mac).map_err(|e| {
-                ApiError::new(ErrorCode::BadRequest, format!("{text:?} is {e}"))
-            }),
+            TargetSpec::Mac(text) => text
+                .parse::<Mac>()
+                .map(QuarantineTarget::Mac)
+                .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("{text:?} is {e}"))),
             TargetSpec::Vm(name) => {
                 // A VM that no inventory lists any more may still be quarantined.
                 let gone = name.parse().ok().map(QuarantineTarget::Vm);

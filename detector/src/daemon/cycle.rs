@@ -1,0 +1,115 @@
+//! The loop: takes in what happens, lets the brain take its turn, hands its wishes on.
+
+use std::time::Duration;
+
+use detector_core::model::Timestamp;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{brain::Brain, hands::Hands, input::Input};
+use crate::{
+    bpf::Events,
+    enforcer::Enforcer,
+    net::{LinkEvent, LinkEvents},
+};
+
+/// Inputs of one turn at most, so that a flood is decided on in portions.
+const BATCH: usize = 1024;
+/// How often the brain looks whether what is in force still is.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How long to wait before subscribing again when the kernel refuses.
+const RESUBSCRIBE: Duration = Duration::from_secs(1);
+
+/// What the loop listens to. Interfaces and kernel events have no task between them and the loop:
+/// each hop costs a wake-up.
+pub(super) struct Ears {
+    pub(super) links: LinkEvents,
+    pub(super) events: Events,
+    pub(super) inputs: mpsc::Receiver<Input>,
+}
+
+/// Runs until everybody who could send an input is gone.
+pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut hands: Hands) {
+    let mut look_around = Instant::now() + LOOK_AROUND;
+    let mut deaf_until: Option<Instant> = None;
+    loop {
+        let mut batch = Vec::new();
+        let wake = wake_at(&brain).map_or(look_around, |at| at.min(look_around));
+        tokio::select! {
+            biased;
+            link = next_link(&mut ears.links, deaf_until) => match link {
+                Ok(event) => {
+                    deaf_until = None;
+                    batch.push(Input::Link(event));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "interfaces: cannot follow them, subscribing again");
+                    match LinkEvents::subscribe() {
+                        Ok(links) => ears.links = links,
+                        Err(error) => tracing::warn!(%error, "interfaces: cannot subscribe"),
+                    }
+                    deaf_until = Some(Instant::now() + RESUBSCRIBE);
+                }
+            },
+            events = ears.events.next() => match events {
+                Ok(events) => batch.extend(events.events.into_iter().map(Input::Kernel)),
+                Err(error) => {
+                    tracing::warn!(%error, "kernel events: cannot be read");
+                    tokio::time::sleep(RESUBSCRIBE).await;
+                }
+            },
+            input = ears.inputs.recv() => match input {
+                Some(input) => batch.push(input),
+                None => return,
+            },
+            () = sleep_until(wake) => {}
+        }
+        while batch.len() < BATCH
+            && let Ok(input) = ears.inputs.try_recv()
+        {
+            batch.push(input);
+        }
+        drain_links(&mut ears.links, &mut batch).await;
+        if Instant::now() >= look_around {
+            batch.push(Input::Tick);
+            look_around = Instant::now() + LOOK_AROUND;
+        }
+        let now = now();
+        for effect in brain.turn(now, batch) {
+            hands.carry_out(now, effect);
+        }
+    }
+}
+
+/// The time of day.
+pub(super) fn now() -> Timestamp {
+    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn next_link(
+    links: &mut LinkEvents,
+    deaf_until: Option<Instant>,
+) -> Result<LinkEvent, crate::net::NetError> {
+    if let Some(until) = deaf_until {
+        sleep_until(until).await;
+    }
+    links.next().await
+}
+
+/// Takes what has been told of interfaces meanwhile, so that they come first in this turn.
+async fn drain_links(links: &mut LinkEvents, batch: &mut Vec<Input>) {
+    while batch.len() < 2 * BATCH
+        && let Ok(Ok(event)) = timeout_at(Instant::now(), links.next()).await
+    {
+        batch.push(Input::Link(event));
+    }
+}
+
+fn wake_at<E: Enforcer>(brain: &Brain<E>) -> Option<Instant> {
+    let wait = brain.wake_at()?.since(now());
+    // A wake-up that is due at once and changes nothing must not spin.
+    Some(Instant::now() + wait.max(Duration::from_millis(1)))
+}

@@ -1,0 +1,96 @@
+//! The files that administrators edit: templates and the static inventory.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use detector_core::model::Registry;
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::input::Input;
+use crate::{
+    inventory::{SourceEvent, file},
+    registry::Manifests,
+};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The templates, read by whoever needs them fresh.
+#[derive(Clone, Debug)]
+pub(super) struct Templates {
+    manifests: Arc<Mutex<Manifests>>,
+    directory: PathBuf,
+}
+
+impl Templates {
+    pub(super) fn new(directory: &Path) -> Self {
+        let manifests = Arc::new(Mutex::new(Manifests::new(directory)));
+        Self { manifests, directory: directory.to_owned() }
+    }
+
+    /// Reads them now; blocks.
+    pub(super) fn read(&self) -> Registry {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).reload()
+    }
+
+    /// Reads them now; `None` where that breaks.
+    pub(super) async fn fresh(&self) -> Option<Registry> {
+        let templates = self.clone();
+        spawn_blocking(move || templates.read()).await.ok()
+    }
+}
+
+/// What the static inventory says now; blocks.
+pub(super) fn inventory(path: &Path) -> SourceEvent {
+    SourceEvent { source: path.display().to_string(), update: file::read(path) }
+}
+
+/// Tells of every change of the files.
+pub(super) async fn watch(templates: Templates, path: PathBuf, inputs: mpsc::Sender<Input>) {
+    // Read once more after the start: what changed in between is not missed.
+    let mut seen_templates = None;
+    let mut seen_inventory = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (look, file) = (templates.clone(), path.clone());
+        let before = (seen_templates.clone(), seen_inventory.clone());
+        let looked = spawn_blocking(move || {
+            let marks = (directory_marks(&look.directory), mark(&file));
+            let registry = (before.0.as_ref() != Some(&marks.0)).then(|| look.read());
+            let inventory = (before.1.as_ref() != Some(&marks.1)).then(|| inventory(&file));
+            (marks, registry, inventory)
+        });
+        let Ok((marks, registry, inventory)) = looked.await else { continue };
+        seen_templates = Some(marks.0);
+        seen_inventory = Some(marks.1);
+        let changes = registry.map(Input::Registry).into_iter().chain(inventory.map(Input::Source));
+        for change in changes {
+            if inputs.send(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// By what a change of a file shows. The change time cannot be set back.
+type Mark = Option<(u64, u64, u64, i64, i64)>;
+
+fn mark(path: &Path) -> Mark {
+    let metadata = fs::metadata(path).ok()?;
+    let (inode, size) = (metadata.ino(), metadata.size());
+    Some((metadata.dev(), inode, size, metadata.ctime(), metadata.ctime_nsec()))
+}
+
+fn directory_marks(path: &Path) -> Vec<(PathBuf, Mark)> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut marks: Vec<_> =
+        entries.map(|entry| entry.path()).map(|path| (path.clone(), mark(&path))).collect();
+    marks.push((path.to_owned(), mark(path)));
+    marks.sort();
+    marks
+}

@@ -1,0 +1,104 @@
+//! Carries out what the brain wants done outside the kernel, without making it wait.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+
+use detector_core::model::Timestamp;
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::input::{CallId, Effect, Input};
+use crate::{
+    api::{ApiError, Reply},
+    findings::{self, Change, Journal},
+    registry::Gatherer,
+};
+
+/// Findings that wait to be written.
+const BACKLOG: usize = 4096;
+
+pub(super) struct Hands {
+    pub(super) callers: Callers,
+    pub(super) gatherer: Gatherer,
+    /// Where results go.
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// The runtime on which media are read.
+    pub(super) runtime: Handle,
+    pub(super) journal: SyncSender<(Timestamp, Change)>,
+}
+
+type Answers = mpsc::Sender<Result<Reply, ApiError>>;
+
+/// Who waits for replies.
+#[derive(Clone, Default)]
+pub(super) struct Callers(Arc<Mutex<BTreeMap<CallId, Answers>>>);
+
+impl Callers {
+    pub(super) fn add(&self, id: CallId, answers: Answers) {
+        self.lock().insert(id, answers);
+    }
+
+    pub(super) fn remove(&self, id: CallId) {
+        self.lock().remove(&id);
+    }
+
+    /// Sends a reply. False when nobody takes it any more, or not fast enough.
+    fn answer(&self, id: CallId, reply: Result<Reply, ApiError>, last: bool) -> bool {
+        let mut callers = self.lock();
+        let Some(answers) = callers.get(&id) else { return false };
+        let taken = answers.try_send(reply).is_ok();
+        if last || !taken {
+            callers.remove(&id);
+        }
+        taken
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<CallId, Answers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hands {
+    pub(super) fn carry_out(&mut self, now: Timestamp, effect: Effect) {
+        match effect {
+            Effect::Reply { id, reply, last } => {
+                if !self.callers.answer(id, reply, last) && !last {
+                    // The watcher's task says so too; saying it twice does no harm.
+                    let _ = self.inputs.try_send(Input::HungUp(id));
+                }
+            }
+            Effect::Gather { path, format, ticket } => {
+                let (gatherer, inputs) = (self.gatherer.clone(), self.inputs.clone());
+                self.runtime.spawn(async move {
+                    let evidence = gatherer.gather(&path, format.as_deref()).await;
+                    let _ = inputs.send(Input::Evidence { path, ticket, evidence }).await;
+                });
+            }
+            Effect::Tell(change) => {
+                findings::log(&change);
+                if let Err(TrySendError::Full(_)) = self.journal.try_send((now, change)) {
+                    tracing::warn!("findings: the file is too slow, one is not written");
+                }
+            }
+        }
+    }
+}
+
+/// Starts the thread that writes findings to `path`.
+pub(super) fn journal(path: &Path) -> io::Result<SyncSender<(Timestamp, Change)>> {
+    let (sender, receiver): (_, Receiver<(Timestamp, Change)>) = sync_channel(BACKLOG);
+    let mut journal = Journal::new(path);
+    thread::Builder::new().name("findings".to_owned()).spawn(move || {
+        for (at, change) in receiver {
+            journal.write(at, &change);
+        }
+    })?;
+    Ok(sender)
+}

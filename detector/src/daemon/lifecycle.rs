@@ -1,0 +1,171 @@
+//! From start to stop.
+
+use std::{fs, sync::mpsc as std_mpsc, thread};
+
+use anyhow::{Context, Result, anyhow};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{
+    brain::Brain,
+    calls,
+    cycle::{self, Ears, now},
+    files::{self, Templates},
+    hands::{self, Callers, Hands},
+    input::{AdmissionRules, Input},
+    sources::Expected,
+};
+use crate::{
+    api::{peer::Access, server, socket},
+    bpf::{Events, KernelEnforcer, Options, Stamp},
+    config::Config,
+    inventory::LibvirtSource,
+    net::LinkEvents,
+    registry::Gatherer,
+};
+
+/// Inputs that wait for the loop; whoever has more waits in turn.
+const INPUTS: usize = 1024;
+const CALLS: usize = 64;
+
+/// Runs the daemon until it is told to stop. What is in force then stays in force.
+pub fn run(config: Config) -> Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("detector")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let group = config.api.group.as_deref().map(socket::group_id).transpose()?;
+
+    // Holds the pins against a second daemon, and touches nothing when their schema is another.
+    let crate::config::Stamp { carrier, mask, value } = config.stamp;
+    let stamp = Stamp { carrier, mask, value };
+    let options = Options { pins: config.paths.pins.clone(), stamp, method: None };
+    let enforcer = KernelEnforcer::open(&options)?;
+    tracing::info!(
+        pins = %config.paths.pins.display(),
+        method = ?enforcer.method(),
+        "took the pins over"
+    );
+
+    let rules = AdmissionRules {
+        timeout: config.admission.timeout,
+        on_timeout: config.admission.on_timeout,
+        denied: config.admission.denied,
+    };
+    let inventory = config.paths.inventory.clone();
+    let uri = config.libvirt.uri.clone();
+    let mut expected = vec![Expected { name: inventory.display().to_string(), live: false }];
+    if !uri.is_empty() {
+        expected.push(Expected { name: uri.clone(), live: true });
+    }
+    let brain = Brain::new(now(), config.policy(), rules, expected, enforcer)?;
+
+    let listener = socket::bind(&config.paths.socket, group)?;
+    let templates = Templates::new(&config.paths.templates);
+    let callers = Callers::default();
+    let (inputs, inbox) = mpsc::channel(INPUTS);
+    let hands = Hands {
+        callers: callers.clone(),
+        gatherer: Gatherer::open(&config.paths.state),
+        inputs: inputs.clone(),
+        runtime: runtime.handle().clone(),
+        journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
+    };
+    let first =
+        vec![Input::Registry(templates.read()), Input::Source(files::inventory(&inventory))];
+    think(brain, inbox, hands, first)?;
+
+    let access = Access { uid: nix::unistd::geteuid().as_raw(), group };
+    let (call, calls) = mpsc::channel(CALLS);
+    let _enter = runtime.enter();
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    tokio::spawn(server::serve(listener, access, call));
+    tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
+    tokio::spawn(files::watch(templates, inventory, inputs.clone()));
+    let libvirt = follow_libvirt(&uri, inputs)?;
+    tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");
+
+    wait_for_the_end(&runtime)?;
+    tracing::info!("stopping; what is in force stays in force");
+    drop(libvirt);
+    let _ = fs::remove_file(&config.paths.socket);
+    // Nothing is dropped in order, so that no program is detached on the way out.
+    std::process::exit(0)
+}
+
+/// Starts the brain's thread and waits until the first state is in force.
+fn think(
+    mut brain: Brain<KernelEnforcer>,
+    inputs: mpsc::Receiver<Input>,
+    mut hands: Hands,
+    mut first: Vec<Input>,
+) -> Result<()> {
+    let (ready, settled) = std_mpsc::channel();
+    let body = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(anyhow!(error)))),
+        };
+        runtime.block_on(async move {
+            let ears = async {
+                let mut links = LinkEvents::subscribe()?;
+                let all = links.next().await?;
+                let events: Events = brain.enforcer_mut().events()?;
+                anyhow::Ok((Ears { links, events, inputs }, all))
+            };
+            let ears = match ears.await {
+                Ok((ears, all)) => {
+                    first.insert(0, Input::Link(all));
+                    ears
+                }
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let at = now();
+            for effect in brain.begin(at, first) {
+                hands.carry_out(at, effect);
+            }
+            let _ = ready.send(Ok(()));
+            cycle::run(brain, ears, hands).await;
+        });
+    };
+    thread::Builder::new().name("brain".to_owned()).spawn(move || {
+        // Half a daemon is worse than none: what is in force stays, and whoever started us notices.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+            tracing::error!("the daemon has broken; what is in force stays in force");
+            std::process::exit(1);
+        }
+    })?;
+    settled.recv().context("the daemon broke while it started")?
+}
+
+fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<LibvirtSource>> {
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let (events, mut said) = mpsc::channel(INPUTS);
+    tokio::spawn(async move {
+        while let Some(event) = said.recv().await {
+            if inputs.send(Input::Source(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Some(LibvirtSource::spawn(uri, events)?))
+}
+
+fn wait_for_the_end(runtime: &Runtime) -> Result<()> {
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
+}
