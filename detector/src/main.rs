@@ -1,3 +1,5 @@
 //! The `detector` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    detector::cli::main()
+}

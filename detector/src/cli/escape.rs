@@ -8,7 +8,11 @@ use serde_json::ser::Formatter;
 /// (bidirectional, zero-width), and the backslash, so that what is shown is unambiguous.
 pub(super) fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_debug()) }
+        if is_plain(c) {
+            shown.push(c)
+        } else {
+            shown.extend(c.escape_debug())
+        }
         shown
     })
 }
@@ -47,7 +51,11 @@ impl<F: Formatter> Formatter for Visible<F> {
     fn end_array<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
         self.0.end_array(to)
     }
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_array_value(to, first)
     }
     fn end_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
@@ -59,7 +67,11 @@ impl<F: Formatter> Formatter for Visible<F> {
     fn end_object<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
         self.0.end_object(to)
     }
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_object_key(to, first)
     }
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {

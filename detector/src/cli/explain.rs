@@ -6,9 +6,9 @@ use super::{
     Done, Global,
     ask::{ask, unexpected},
     escape::escape,
-    finding, port,
+    finding,
     output::{Output, Text, Tone},
-    quarantine, vm,
+    port, quarantine, vm,
 };
 use crate::api::{Reply, Request, view::Explanation};
 

@@ -13,11 +13,13 @@ mod finding;
 mod hook;
 mod man;
 mod output;
+mod pins;
 mod port;
 mod quarantine;
 mod run;
 mod status;
 mod template;
+mod verify;
 mod vm;
 
 use std::process::ExitCode;
@@ -37,7 +39,7 @@ enum Done {
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let done = match command {
-        Command::Run(args) => run::run(&global, args),
+        Command::Run(args) => run::run(&global, &args),
         Command::Status => status::run(&global),
         Command::Port { command } => port::run(&global, &command),
         Command::Vm { command } => vm::run(&global, &command),

@@ -7,7 +7,10 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Format, Global, escape::{Visible, escape}};
+use super::{
+    Format, Global,
+    escape::{Visible, escape},
+};
 
 /// Where results go, and how.
 pub(super) struct Output<W = io::Stdout> {

@@ -139,7 +139,8 @@ pub(super) fn counters<W: Write>(output: &mut Output<W>, counters: &CountersView
     for (name, counts) in directions {
         let mut counts: Vec<_> = counts.iter().collect();
         counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), (*reason).clone()));
-        let text: Vec<_> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let text: Vec<_> =
+            counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let text = if text.is_empty() { "no frames".to_owned() } else { text.join(", ") };
         output.field(name, text)?;
     }

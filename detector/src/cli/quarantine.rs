@@ -45,8 +45,7 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             show(&mut output, origin, &quarantine)?;
         }
         QuarantineCommand::Add { target, reason } => {
-            let request =
-                Request::QuarantineAdd { target: spec(target), reason: reason.clone() };
+            let request = Request::QuarantineAdd { target: spec(target), reason: reason.clone() };
             match ask(global, request)? {
                 Reply::Quarantine(quarantine) => show(&mut output, Origin::Daemon, &quarantine)?,
                 other => return unexpected(&other),

@@ -29,13 +29,15 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     }
     let mode = match status.mode {
         ModeView::Enforce => Text("enforce".into(), Tone::Good),
-        ModeView::Observe => {
-            Text("observe: nothing is dropped but what an operator quarantines".into(), Tone::Attention)
-        }
+        ModeView::Observe => Text(
+            "observe: nothing is dropped but what an operator quarantines".into(),
+            Tone::Attention,
+        ),
         ModeView::None => Text("none yet".into(), Tone::Attention),
     };
     output.field("Mode", mode)?;
-    output.field("Daemon", format!("{}, started {}", status.version, output.ago(status.started)))?;
+    output
+        .field("Daemon", format!("{}, started {}", status.version, output.ago(status.started)))?;
     let uplinks = format!("{} bridges, {} uplinks", status.bridges, status.uplinks);
     output.field("Network", uplinks)?;
     output.field("Ports", counts(&status.ports))?;

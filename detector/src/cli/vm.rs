@@ -92,7 +92,7 @@ pub(super) fn requirements<W: Write>(
         };
         let mark = output.toned(&format!("{mark:<8}"), tone);
         let text = super::escape::escape(&requirement.finding);
-        output.line(&format!("  {mark} {:<16} {text}", requirement.id))?;
+        output.line(&format!("  {mark} {:<20} {text}", requirement.id))?;
     }
     Ok(())
 }

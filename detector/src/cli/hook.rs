@@ -1,0 +1,73 @@
+//! Answers libvirt's qemu hook. It never calls libvirt, which waits for it.
+
+use std::{
+    io::{self, Read},
+    process::ExitCode,
+    time::Duration,
+};
+
+use super::{Global, args::HookCommand, ask, escape::escape};
+use crate::{
+    api::{Client, Reply, Request, view::AdmissionView},
+    config::{Admission, OnRefusal},
+};
+
+/// The longest description that is read, in bytes: as JSON text it still fits into a request.
+const LONGEST_XML: u64 = 3 << 20;
+/// The daemon answers in time by itself; this is how much later the hook gives up.
+const SLACK: Duration = Duration::from_secs(2);
+
+pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
+    let HookCommand::Qemu { name, op, sub_op, .. } = command;
+    // A restore and an incoming migration come by `start begin` too.
+    if (op.as_str(), sub_op.as_str()) != ("start", "begin") {
+        return ExitCode::SUCCESS;
+    }
+    let (rules, socket) = match ask::config(global) {
+        Ok(config) => (config.admission, Ok(config.paths.socket)),
+        Err(error) => (Admission::default(), global.socket.clone().ok_or(error)),
+    };
+    let answer = socket.map_err(|error| error.to_string()).and_then(|socket| {
+        let xml = read_xml().map_err(|error| format!("its description cannot be read: {error}"))?;
+        let request = Request::Admit { name: name.clone(), op: op.clone(), xml };
+        Client::connect(&socket, rules.timeout + SLACK)
+            .and_then(|mut client| client.call(request))
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    });
+    match answer {
+        Ok(Reply::Admission(AdmissionView { start, message, .. })) => {
+            say(&message);
+            exit(start)
+        }
+        Ok(_) => undecided(name, &rules, "the daemon is of another release"),
+        Err(why) => undecided(name, &rules, &why),
+    }
+}
+
+/// Nobody judges the VM now. Its ports are mute all the same: the kernel sees to that.
+fn undecided(name: &str, rules: &Admission, why: &str) -> ExitCode {
+    let start = rules.on_timeout == OnRefusal::Mute;
+    let effect = if start { "starts mute" } else { "may not start (admission.on_timeout)" };
+    say(&format!("the VM {name} {effect}: {why}"));
+    exit(start)
+}
+
+/// libvirt hands this to whoever starts the VM.
+fn say(message: &str) {
+    if !message.is_empty() {
+        eprintln!("detector: {}", escape(message));
+    }
+}
+
+fn exit(start: bool) -> ExitCode {
+    if start { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn read_xml() -> io::Result<String> {
+    let mut xml = String::new();
+    io::stdin().lock().take(LONGEST_XML + 1).read_to_string(&mut xml)?;
+    if xml.len() as u64 > LONGEST_XML {
+        return Err(io::Error::other(format!("it is longer than {LONGEST_XML} bytes")));
+    }
+    Ok(xml)
+}

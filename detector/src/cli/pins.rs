@@ -1,0 +1,110 @@
+//! What the pinned maps say when the daemon does not answer.
+
+use anyhow::{Context, Result, bail};
+use detector_core::model::{ObservedInterface, QuarantineTarget};
+use serde::Serialize;
+
+use super::{Global, ask};
+use crate::{
+    api::{
+        kernel::{counters, identities, role_name, sighting, state},
+        view::{PortState, PortView, QuarantineView, moment},
+    },
+    bpf::{self, Inspector, PortTotals},
+    enforcer::Counts,
+};
+
+/// Who says what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Origin {
+    Daemon,
+    /// The pinned maps: without the daemon nobody knows VMs and reasons.
+    Pins,
+}
+
+/// What is in force.
+pub(super) struct Pinned {
+    pub(super) ports: Vec<PortView>,
+    pub(super) quarantines: Vec<QuarantineView>,
+}
+
+/// Reads the pins, and says so.
+pub(super) fn read(global: &Global, why: &std::io::Error) -> Result<Pinned> {
+    let pins = ask::config(global)?.paths.pins;
+    let snapshot = Inspector::open(&pins)
+        .and_then(|inspector| inspector.snapshot())
+        .with_context(|| format!("the daemon does not answer ({why}), and"))?;
+    eprintln!("detector: the daemon does not answer ({why}); this is what the pinned maps hold");
+    let ports: Vec<_> = snapshot.ports.into_iter().map(port).collect();
+    let quarantines = snapshot
+        .quarantines
+        .iter()
+        .map(|quarantine| QuarantineView {
+            target: quarantine.target,
+            name: name(&quarantine.target, &ports),
+            since: moment(quarantine.since),
+            cause: crate::api::kernel::cause_name(quarantine.cause).to_owned(),
+            uid: quarantine.uid,
+            note: quarantine.note.clone(),
+        })
+        .collect();
+    Ok(Pinned { ports, quarantines })
+}
+
+impl Pinned {
+    pub(super) fn port(self, name: &str) -> Result<PortView> {
+        let number = name.parse().ok();
+        let mut ports = self.ports.into_iter();
+        match ports.find(|port| port.name == name || Some(port.ifindex) == number) {
+            Some(port) => Ok(port),
+            None => bail!("no port {name:?} is in force; `detector port list` shows all"),
+        }
+    }
+
+    pub(super) fn quarantine(self, name: &str) -> Result<QuarantineView> {
+        let mut quarantines = self.quarantines.into_iter();
+        match quarantines.find(|quarantine| quarantine.name.eq_ignore_ascii_case(name)) {
+            Some(quarantine) => Ok(quarantine),
+            None => bail!(
+                "no quarantine on {name:?} is in force; without the daemon VMs are known by UUID \
+                 only. `detector quarantine list` shows all"
+            ),
+        }
+    }
+}
+
+fn port(port: bpf::PortView) -> PortView {
+    let PortTotals { from, to, events_lost, events_held } = port.totals;
+    let interface = ObservedInterface {
+        slot: port.slot,
+        grants: port.grants,
+        prefixes: port.prefixes,
+        forwarding: Default::default(),
+    };
+    PortView {
+        name: port.name.unwrap_or_else(|| format!("#{}", port.slot.ifindex)),
+        ifindex: port.slot.ifindex,
+        instance: port.slot.instance,
+        role: role_name(&port.slot).to_owned(),
+        bridge: None,
+        status: if port.guarded { state(&port.slot) } else { PortState::Unguarded },
+        why: None,
+        since: None,
+        vm: None,
+        identities: identities(&interface),
+        counters: Some(counters(Counts { from, to, events_lost, events_held })),
+        sightings: port.sightings.iter().map(sighting).collect(),
+    }
+}
+
+fn name(target: &QuarantineTarget, ports: &[PortView]) -> String {
+    match target {
+        QuarantineTarget::Mac(mac) => mac.to_string(),
+        QuarantineTarget::Vm(uuid) => uuid.to_string(),
+        QuarantineTarget::Port { ifindex, instance } => ports
+            .iter()
+            .find(|port| (port.ifindex, port.instance) == (*ifindex, *instance))
+            .map_or_else(|| format!("{ifindex}/{instance}"), |port| port.name.clone()),
+    }
+}

@@ -1,0 +1,29 @@
+use std::io::IsTerminal;
+
+use anyhow::Result;
+use detector_common::settings::Mode;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use super::{
+    Done, Global,
+    args::{LogFormat, ModeArg, RunArgs},
+    ask::config,
+};
+use crate::daemon::lifecycle;
+
+pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
+    let mut config = config(global)?;
+    match args.mode {
+        Some(ModeArg::Observe) => config.mode = Mode::Observe,
+        Some(ModeArg::Enforce) => config.mode = Mode::Enforce,
+        None => {}
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    match args.log {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+    lifecycle::run(config)?;
+    Ok(Done::Fine)
+}
