@@ -28,7 +28,7 @@ fn a_wrong_configuration_is_refused_by_line() {
     let scene = Scene::new().unwrap();
     for (more, expected) in [
         ("colour = \"red\"\n", "colour"),
-        ("[policy]\n", "policy"),
+        ("[policy]\n", "duplicate key"),
         ("default_rule = \"whatever\"\n", "default_rule"),
         ("unknown_port_grace = \"soon\"\n", "soon"),
     ] {
