@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 
+use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, hears, same, vm};
@@ -133,6 +134,29 @@ fn a_tap_on_no_bridge_is_not_routed_into_one() {
     assert!(arrives(b"before"), "without the daemon the host routes it");
     let _daemon = scene.daemon("enforce", &[]).unwrap();
     assert!(!arrives(b"after"));
+}
+
+#[test]
+fn a_new_bridge_is_gated_like_the_old_ones() {
+    let scene = Scene::new().unwrap();
+    let settings = Settings { bridges: vec!["*"], ..Settings::default() };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let network = scene.host().network();
+    network.ip("link add br9 address 02:b0:00:00:00:09 type bridge mcast_snooping 0").unwrap();
+    network.ip("address add 203.0.113.1/24 dev br9").unwrap();
+    network.ip("link set br9 up").unwrap();
+    daemon.await_port("br9", "gate", PATIENCE).unwrap();
+    let taps = ["new0", "new1"].map(|name| {
+        let tap = Tap::open(network, name, Header::None).unwrap();
+        network.ip(&format!("link set {name} addrgenmode none up")).unwrap();
+        detector_tests::link::enslave(network, name, "br9").unwrap();
+        tap
+    });
+    let ears = scene.ears(EARS).unwrap();
+    let shout = beat(STRAY, 1);
+    taps[0].send(&shout).unwrap();
+    assert!(!hears(&ears, SILENCE));
+    assert!(!taps[1].drain().unwrap().iter().any(|f| same(f, &shout)));
 }
 
 #[test]

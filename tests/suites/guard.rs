@@ -105,8 +105,7 @@ fn each_frame_meets_its_verdict_and_its_reason() {
         };
         let outside = arrivals();
         a.send(&frame).unwrap();
-        let told =
-            wait::until(name, PATIENCE / 10, || Ok((counted(reason) > before).then_some(())));
+        let told = wait::until(name, PATIENCE / 2, || Ok((counted(reason) > before).then_some(())));
         if told.is_err() {
             let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
             failures.push(format!("{name}: not counted as {reason}: {}", port["counters"]));
