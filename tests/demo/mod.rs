@@ -56,7 +56,7 @@ pub fn play(keep: bool) -> Result<()> {
 }
 
 fn acts(host: &crate::host::Host) -> Result<()> {
-    let mut narrator = Narrator::default();
+    let narrator = Narrator::default();
     narrator.say("a host of namespaces, with a bridge, an uplink, a libvirt and the daemon");
     let stage = Stage::build(host)?;
     let (daemon, libvirt) = stage.start()?;

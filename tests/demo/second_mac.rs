@@ -18,7 +18,7 @@ pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
         Ok(stage.outside(guest.mac)?.first_phase())
     })?;
     let last = stage.await_beats(guest, 200)?;
-    let alert = daemon.await_finding("foreign-identity", "nested", BOOT)?;
+    let alert = daemon.await_finding("foreign-identity", &tap, BOOT)?;
     narrator.alert(&alert);
 
     let flow = stage.outside(guest.mac)?;

@@ -37,6 +37,12 @@ pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
         "no packet is lost all the same",
         &format!("{} sent, {} arrived", phase.sent, phase.arrived),
     )?;
+    let (host, inside) = (stage.heard_by_host(guest)?, stage.heard_by(&stage.web, guest.mac)?);
+    narrator.prove(
+        host > 0 && inside > 0,
+        "the host and web1 hear it: those who will hear nothing of others",
+        &format!("the host {host}, web1 {inside}"),
+    )?;
 
     narrator.say("virsh save app1, virsh restore");
     libvirt.save(guest)?;

@@ -110,10 +110,16 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Frames from the source that `listener` has received itself, by its own word.
+    /// Frames from the source that `listener` has received itself, by what it says from now on.
     pub fn heard_by(&self, listener: &Guest, source: Mac) -> Result<u64> {
+        let said = self.console(listener)?.len();
         wait::until(&format!("{} to say what it heard", listener.name), BOOT, || {
-            Ok(guest::heard(&self.console(listener)?, source))
+            let console = self.console(listener)?;
+            // Whole lines only, and none that was begun before.
+            let new = console.get(said..).unwrap_or_default();
+            let (start, end) = (new.find('\n'), new.rfind('\n'));
+            let lines = start.zip(end).and_then(|(start, end)| new.get(start..end));
+            Ok(guest::heard(lines.unwrap_or_default().trim_start(), source))
         })
     }
 

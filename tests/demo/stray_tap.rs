@@ -4,13 +4,14 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use detector_guest::{Beat, Phase};
 
 use super::stage::BOOT;
 use super::{Cast, Stage};
 use crate::frames::{self, Station};
 use crate::link;
+use crate::scene::interface_mac;
 use crate::tap::{Header, Tap};
 
 const STRAY: Station = Station::number(99);
@@ -48,7 +49,7 @@ pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
     let routed = Tap::open(network, "stray2", Header::None)?;
     network.ip("address add 198.51.100.1/24 dev stray2")?;
     network.ip("link set stray2 up")?;
-    let mac = interface_mac(stage, "stray2")?;
+    let mac = interface_mac(network, "stray2")?;
     let from = Station { mac: STRAY.mac, ip: Ipv4Addr::new(198, 51, 100, 2) };
     for _ in 0..20 {
         routed.send(&frames::udp(from, (mac, BEYOND), (7, 7), b"routed"))?;
@@ -71,7 +72,7 @@ fn try_everything(stage: &Stage<'_>, cast: &mut Cast<'_>, stray: &Tap, plug: boo
         network.ip(&format!("link set {} up", stray.name()))?;
         link::enslave(network, stray.name(), "br0")?;
     }
-    let bridge = interface_mac(stage, "br0")?;
+    let bridge = interface_mac(network, "br0")?;
     let thief = Station { mac: neighbour.mac, ip: neighbour.ip };
     for seq in 0..20 {
         let beat = Beat { phase: Phase::Stream, seq, total: 0 };
@@ -109,13 +110,4 @@ fn try_everything(stage: &Stage<'_>, cast: &mut Cast<'_>, stray: &Tap, plug: boo
 fn routed_outside(stage: &Stage<'_>) -> Result<usize> {
     let frames = stage.outside_frames()?;
     Ok(frames.iter().filter(|frame| frame.bytes.ends_with(b"routed")).count())
-}
-
-fn interface_mac(stage: &Stage<'_>, name: &str) -> Result<[u8; 6]> {
-    let text = stage.host.network().ip(&format!("-oneline link show dev {name}"))?;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
-    let mac = words.nth(1).with_context(|| format!("{name} has no MAC"))?;
-    let bytes: Vec<_> = mac.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
-    ensure!(bytes.len() == 6, "{mac} is no MAC");
-    Ok([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]])
 }

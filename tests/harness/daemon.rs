@@ -16,6 +16,14 @@ use crate::{artefacts, wait};
 /// How long the first reconciliation may take, in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A template that VMs of the static inventory name. Nothing boots from its image.
+const LAB_TEMPLATE: &str = r#"id = "lab"
+status = "approved"
+[[image]]
+role = "disk"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+"#;
+
 /// What to write into the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -60,10 +68,7 @@ impl Default for Settings {
             evidence: "declared",
             libvirt: false,
             inventory: String::new(),
-            templates: vec![(
-                "lab.toml".to_owned(),
-                "id = \"lab\"\nstatus = \"approved\"\n".to_owned(),
-            )],
+            templates: vec![("lab.toml".to_owned(), LAB_TEMPLATE.to_owned())],
             more: String::new(),
         }
     }

@@ -19,5 +19,6 @@ pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod run;
+pub mod scene;
 pub mod tap;
 pub mod wait;

@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use crate::netns::NetNs;
 
-/// A bridge that forwards at once and does not send anything by itself.
+/// A bridge that forwards at once and does not send anything by itself. Its MAC is its own: one
+/// taken over from a port would change with the ports, and the host's neighbours be forgotten.
 pub fn bridge(namespace: &NetNs, name: &str) -> Result<()> {
     namespace
-        .ip(&format!("link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
+        .ip(&format!("link add {name} address 02:b0:00:00:00:01 type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
     namespace.ip(&format!("link set {name} up"))?;
     Ok(())
 }

@@ -24,7 +24,8 @@ pub struct Beat {
     pub phase: Phase,
     /// Counts from 0 for each source MAC.
     pub seq: u64,
-    /// Frames of every kind that the guest's kernel had sent before this one, from the first on.
+    /// Frames of every kind that the guest had sent before this one, from the first on. Exact when
+    /// nothing was on its way: in a marker.
     pub total: u64,
 }
 

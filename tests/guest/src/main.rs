@@ -43,22 +43,23 @@ fn run() -> io::Result<()> {
     println!("guest: up");
 
     for seq in 0..settings.first {
-        send(&mut nic, &settings, Phase::First, seq)?;
+        send(&nic, &settings, Phase::First, seq)?;
         pause(settings.pace);
     }
     nic.wait_until_quiet(QUIET)?;
-    send(&mut nic, &settings, Phase::Marker, settings.first)?;
+    send(&nic, &settings, Phase::Marker, settings.first)?;
     println!("guest: first phase sent={}", nic.sent()?);
 
     let mut said = Instant::now();
     for seq in 0.. {
-        send(&mut nic, &settings, Phase::Stream, settings.first + 1 + seq)?;
+        send(&nic, &settings, Phase::Stream, settings.first + 1 + seq)?;
         if let Some(foreign) = settings.foreign {
             let beat = Beat { phase: Phase::Foreign, seq, total: 0 };
             nic.send(&beat.frame(foreign, settings.ip))?;
         }
         if said.elapsed() > Duration::from_secs(1) {
             said = Instant::now();
+            nic.listen()?;
             let sent = nic.sent()?;
             let heard = nic.heard().iter().map(|(mac, n)| format!(" {}={n}", hex(*mac)));
             println!("guest: sent={sent} heard{}", heard.collect::<String>());
@@ -68,7 +69,7 @@ fn run() -> io::Result<()> {
     Ok(())
 }
 
-fn send(nic: &mut Nic, settings: &Settings, phase: Phase, seq: u64) -> io::Result<()> {
+fn send(nic: &Nic, settings: &Settings, phase: Phase, seq: u64) -> io::Result<()> {
     let beat = Beat { phase, seq, total: nic.sent()? };
     nic.send(&beat.frame(nic.mac(), settings.ip))
 }

@@ -16,9 +16,8 @@ pub(crate) struct Nic {
     name: String,
     mac: Mac,
     out: OwnedFd,
-    /// Hears every frame that the kernel sends, ours and its own.
+    /// Hears every frame.
     monitor: OwnedFd,
-    sent: u64,
     heard: BTreeMap<Mac, u64>,
 }
 
@@ -42,7 +41,7 @@ impl Nic {
         // Protocol 0 receives nothing: this one only sends.
         let out = packet_socket(0, index)?;
         let monitor = packet_socket(libc::ETH_P_ALL as u16, index)?;
-        Ok(Self { name: name.to_owned(), mac, out, monitor, sent: 0, heard: BTreeMap::new() })
+        Ok(Self { name: name.to_owned(), mac, out, monitor, heard: BTreeMap::new() })
     }
 
     pub(crate) fn mac(&self) -> Mac {
@@ -77,8 +76,16 @@ impl Nic {
         &self.heard
     }
 
-    /// Frames that the kernel has sent so far, from the first on.
-    pub(crate) fn sent(&mut self) -> io::Result<u64> {
+    /// Frames that the device has taken so far, by the driver's own count: it misses none, but lags
+    /// behind for a moment.
+    pub(crate) fn sent(&self) -> io::Result<u64> {
+        let path = format!("/sys/class/net/{}/statistics/tx_packets", self.name);
+        let text = std::fs::read_to_string(path)?;
+        text.trim().parse().map_err(|_| io::Error::other(format!("tx_packets is {text:?}")))
+    }
+
+    /// Counts what has been received since the last call.
+    pub(crate) fn listen(&mut self) -> io::Result<()> {
         loop {
             let mut head = [0_u8; 12];
             // SAFETY: all zero is a valid address of any kind.
@@ -98,24 +105,21 @@ impl Nic {
             if got < 0 {
                 let error = io::Error::last_os_error();
                 return match error.kind() {
-                    io::ErrorKind::WouldBlock => Ok(self.sent),
+                    io::ErrorKind::WouldBlock => Ok(()),
                     _ => Err(error),
                 };
             }
-            if from.sll_pkttype == libc::PACKET_OUTGOING {
-                self.sent += 1;
-                continue;
-            }
             let mut source = [0; 6];
             source.copy_from_slice(&head[6..]);
-            if self.heard.len() < SOURCES || self.heard.contains_key(&source) {
+            let known = self.heard.len() < SOURCES || self.heard.contains_key(&source);
+            if known && from.sll_pkttype != libc::PACKET_OUTGOING {
                 *self.heard.entry(source).or_default() += 1;
             }
         }
     }
 
     /// Waits until the kernel has sent nothing for so long.
-    pub(crate) fn wait_until_quiet(&mut self, quiet: Duration) -> io::Result<()> {
+    pub(crate) fn wait_until_quiet(&self, quiet: Duration) -> io::Result<()> {
         let mut last = (self.sent()?, Instant::now());
         while last.1.elapsed() < quiet {
             pause(Duration::from_millis(10));

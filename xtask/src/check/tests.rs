@@ -6,20 +6,33 @@ const SOURCES: [&str; 6] =
     ["detector", "detector-common", "detector-ebpf", "tests", "xtask", "fuzz"];
 /// A file that needs more has more than one job.
 const LONGEST: usize = 400;
+/// Tests are tables.
+const LONGEST_TESTS: usize = 700;
 
 /// What the core may not know, so that the same input always gives the same answer.
-const NOT_IN_CORE: [&str; 7] =
-    ["tokio", "aya", "std::fs", "std::net", "std::process", "SystemTime::now", "Instant::now"];
+const NOT_IN_CORE: [&str; 9] = [
+    "tokio",
+    "aya",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "TcpStream",
+    "UdpSocket",
+    "SystemTime::now",
+    "Instant::now",
+];
 
 #[test]
 fn files_are_short() {
     let long: Vec<_> = sources()
         .into_iter()
-        .map(|(path, text)| (path, text.lines().count()))
-        .filter(|(_, lines)| *lines > LONGEST)
-        .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
+        .filter_map(|(path, text)| {
+            let limit = if path.ends_with("tests.rs") { LONGEST_TESTS } else { LONGEST };
+            let lines = text.lines().count();
+            (lines > limit).then(|| format!("{}: {lines} lines of {limit}", path.display()))
+        })
         .collect();
-    assert!(long.is_empty(), "more than {LONGEST} lines:\n{}", long.join("\n"));
+    assert!(long.is_empty(), "too long:\n{}", long.join("\n"));
 }
 
 #[test]

@@ -1,0 +1,153 @@
+//! A small network for the quick suites: a bridge, an uplink that somebody listens at, and taps that
+//! the static inventory knows or does not know. The tests are the guests.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use detector_guest::{Beat, Mac, Phase};
+
+use crate::capture::{Capture, Frame};
+use crate::daemon::{Daemon, Settings};
+use crate::frames::Station;
+use crate::guest::hex;
+use crate::host::Host;
+use crate::netns::NetNs;
+use crate::packet::PacketSocket;
+use crate::tap::{Header, Tap};
+use crate::{link, wait};
+
+/// How long anything that does happen may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough for a frame to arrive anywhere, were it on its way.
+pub const SILENCE: Duration = Duration::from_millis(200);
+/// The host's address on the bridge.
+pub const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+pub struct Scene {
+    outside: Capture,
+    far: NetNs,
+    /// Last, so that what listens in it has ended before.
+    host: Host,
+}
+
+impl Scene {
+    pub fn new() -> Result<Self> {
+        let host = Host::new()?;
+        let network = host.network();
+        link::bridge(network, "br0")?;
+        network.ip(&format!("address add {HOST_IP}/24 dev br0"))?;
+        let far = NetNs::new()?;
+        link::cable((network, "up0"), (&far, "far0"))?;
+        link::enslave(network, "up0", "br0")?;
+        let outside = Capture::start(&far, "far0")?;
+        Ok(Self { outside, far, host })
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The daemon, with the VMs of these entries in its static inventory.
+    pub fn daemon(&self, mode: &'static str, vms: &[String]) -> Result<Daemon<'_>> {
+        let more = "unknown_port_grace = \"200ms\"\n".to_owned();
+        let settings = Settings { mode, inventory: vms.concat(), more, ..Settings::default() };
+        Daemon::start(&self.host, &settings)
+    }
+
+    /// A tap on the bridge, up.
+    pub fn plug(&self, name: &str) -> Result<Tap> {
+        let tap = Tap::open(self.host.network(), name, Header::None)?;
+        // A frame of the kernel's own would be mistaken for the guest's.
+        self.host.network().ip(&format!("link set {name} addrgenmode none"))?;
+        self.host.network().ip(&format!("link set {name} up"))?;
+        link::enslave(self.host.network(), name, "br0")?;
+        Ok(tap)
+    }
+
+    /// A tap on the bridge whose identity is granted.
+    pub fn plug_granted(&self, daemon: &Daemon<'_>, name: &str) -> Result<Tap> {
+        let tap = self.plug(name)?;
+        daemon.await_port(name, "granted", PATIENCE)?;
+        tap.drain()?;
+        Ok(tap)
+    }
+
+    /// Everything that has arrived outside.
+    pub fn outside(&self) -> Result<Vec<Frame>> {
+        self.outside.frames()
+    }
+
+    /// Waits for exactly this frame outside.
+    pub fn await_outside(&self, what: &str, frame: &[u8]) -> Result<()> {
+        self.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, frame)).map(drop)
+    }
+
+    /// How many copies of the frame have arrived outside.
+    pub fn copies_outside(&self, frame: &[u8]) -> Result<usize> {
+        Ok(self.outside()?.iter().filter(|f| same(&f.bytes, frame)).count())
+    }
+
+    /// Somebody beyond the uplink, who can send.
+    pub fn beyond(&self) -> Result<PacketSocket> {
+        PacketSocket::open(&self.far, "far0")
+    }
+
+    /// A socket of the host's own that hears the broadcasts of guests.
+    pub fn ears(&self, port: u16) -> Result<UdpSocket> {
+        self.host.network().run(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", port))?;
+            socket.set_nonblocking(true)?;
+            socket.set_broadcast(true)?;
+            Ok(socket)
+        })
+    }
+
+    /// The MAC of an interface of the host.
+    pub fn mac(&self, interface: &str) -> Result<Mac> {
+        interface_mac(self.host.network(), interface)
+    }
+
+    /// The port that the bridge believes the MAC behind.
+    pub fn place_of(&self, mac: Mac) -> Result<Option<String>> {
+        let table = self.host.network().bridge("fdb show br br0")?;
+        let mac = hex(mac);
+        let entry = table.lines().find(|line| line.starts_with(&mac));
+        Ok(entry.and_then(|line| line.split(' ').nth(2)).map(str::to_owned))
+    }
+}
+
+/// An entry of the static inventory: a VM with one NIC at a port, bound to its one address.
+pub fn vm(name: &str, port: &str, station: Station) -> String {
+    format!(
+        "[[vm]]\nname = \"{name}\"\ntemplate = \"lab\"\n[[vm.nic]]\nmac = \"{}\"\n\
+         port = \"{port}\"\naddresses = [\"{}/32\"]\n",
+        hex(station.mac),
+        station.ip
+    )
+}
+
+/// A broadcast with a number.
+pub fn beat(station: Station, seq: u64) -> Vec<u8> {
+    Beat { phase: Phase::Stream, seq, total: 0 }.frame(station.mac, station.ip).to_vec()
+}
+
+/// Waits for a datagram; none within the time is `false`.
+pub fn hears(socket: &UdpSocket, patience: Duration) -> bool {
+    let mut buffer = [0; 64];
+    wait::until("a datagram", patience, || Ok(socket.recv_from(&mut buffer).ok())).is_ok()
+}
+
+/// Whether what arrived is the frame, which may have been padded on its way.
+pub fn same(arrived: &[u8], frame: &[u8]) -> bool {
+    arrived.len() >= frame.len() && arrived[..frame.len()] == *frame
+}
+
+/// The MAC of an interface of the namespace.
+pub fn interface_mac(namespace: &NetNs, name: &str) -> Result<Mac> {
+    let text = namespace.ip(&format!("-oneline link show dev {name}"))?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
+    let mac = words.nth(1).with_context(|| format!("{name} has no MAC"))?;
+    let bytes: Vec<_> = mac.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
+    bytes.try_into().ok().with_context(|| format!("{mac} is no MAC"))
+}

@@ -1,0 +1,161 @@
+//! The guard of a granted port: what its VM may send arrives, what it may not is dropped for the
+//! reason that the port's counters name.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use detector_tests::frames::{self, BROADCAST, Station};
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
+use detector_tests::wait;
+
+const A: Station = Station::number(10);
+const OTHER: Station = Station::number(11);
+const FOREIGN_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+
+/// A frame, and the reason for which it is dropped; none for one that arrives.
+type Case = (&'static str, Vec<u8>, Option<&'static str>);
+
+fn cases() -> Vec<Case> {
+    let link_local = A.link_local();
+    let foreign6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+    let to_all = (BROADCAST, Ipv4Addr::BROADCAST);
+    let nobody = Station { ip: Ipv4Addr::UNSPECIFIED, ..A };
+    let ip_of_other = Station { ip: FOREIGN_IP, ..A };
+    let mut bridge_group = frames::other(A, 0x0800, &[0; 46]);
+    bridge_group[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0]);
+    let mut group_source = beat(A, 1);
+    group_source[6] |= 1;
+    let mut other_sender = frames::arp(A, FOREIGN_IP);
+    other_sender[22..28].copy_from_slice(&OTHER.mac);
+    let mut long = beat(A, 2);
+    long[16..18].copy_from_slice(&60_000_u16.to_be_bytes());
+    let discover = frames::udp(nobody, to_all, (68, 67), &dhcp(1, A.mac));
+    vec![
+        ("its own broadcast", beat(A, 0), None),
+        ("its own ARP", frames::arp(A, FOREIGN_IP), None),
+        ("an ARP probe", frames::arp(nobody, A.ip), None),
+        ("a RARP announcement", frames::rarp(A.mac), None),
+        ("its own link-local", frames::neighbour_advertisement(A, link_local, link_local), None),
+        ("priority-tagged", frames::tagged(&beat(A, 9), 0), None),
+        ("a DHCP discover", discover, None),
+        ("another MAC", beat(OTHER, 0), Some("mac-not-granted")),
+        ("another MAC's ARP", frames::arp(OTHER, OTHER.ip), Some("mac-not-granted")),
+        ("another MAC's RARP", frames::rarp(OTHER.mac), Some("mac-not-granted")),
+        ("another address", beat(ip_of_other, 0), Some("ipv4-source")),
+        ("another address's ARP", frames::arp(ip_of_other, A.ip), Some("arp-sender-address")),
+        ("another sender's MAC", other_sender, Some("arp-sender-mac")),
+        (
+            "another IPv6 source",
+            frames::neighbour_advertisement(A, foreign6, link_local),
+            Some("ipv6-source"),
+        ),
+        (
+            "another target",
+            frames::neighbour_advertisement(A, link_local, foreign6),
+            Some("nd-target"),
+        ),
+        ("a router", frames::router_advertisement(A), Some("router-role")),
+        (
+            "a DHCP server",
+            frames::udp(A, to_all, (67, 68), &dhcp(2, OTHER.mac)),
+            Some("dhcp-server-role"),
+        ),
+        ("a VLAN", frames::tagged(&beat(A, 3), 7), Some("vlan-not-granted")),
+        ("three tags", triple_tagged(), Some("vlan-tags")),
+        ("a group as source", group_source, Some("source-mac-invalid")),
+        ("spanning tree's address", bridge_group, Some("link-local-destination")),
+        ("LLC", frames::other(A, 46, &[0x42; 46]), Some("llc")),
+        ("LLDP's type", frames::other(A, 0x88cc, &[0; 46]), Some("ethertype-unknown")),
+        ("longer than it is", long, Some("ipv4-malformed")),
+        ("no whole header", beat(A, 4)[..30].to_vec(), Some("truncated")),
+    ]
+}
+
+/// A BOOTP message: requests have operation 1, replies 2.
+fn dhcp(operation: u8, client: [u8; 6]) -> Vec<u8> {
+    let mut message = vec![0; 300];
+    message[..4].copy_from_slice(&[operation, 1, 6, 0]);
+    message[28..34].copy_from_slice(&client);
+    message[236..240].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+    message[240..244].copy_from_slice(&[53, 1, operation, 255]);
+    message
+}
+
+fn triple_tagged() -> Vec<u8> {
+    (7..10).fold(beat(A, 5), |frame, vlan| frames::tagged(&frame, vlan))
+}
+
+#[test]
+fn each_frame_meets_its_verdict_and_its_reason() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let mut failures = Vec::new();
+    for (name, frame, dropped) in cases() {
+        let counted = |reason: &str| {
+            let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+            port["counters"]["from"][reason].as_u64().unwrap_or(0)
+        };
+        let reason = dropped.unwrap_or("granted");
+        let before = counted(reason);
+        // By its source, since a tag is gone from what a packet socket shows.
+        let source = frame[6..12].to_vec();
+        let arrivals = || {
+            let frames = scene.outside().unwrap();
+            frames.iter().filter(|f| f.bytes.get(6..12) == Some(&source)).count()
+        };
+        let outside = arrivals();
+        a.send(&frame).unwrap();
+        let told = wait::until(name, PATIENCE / 2, || Ok((counted(reason) > before).then_some(())));
+        if told.is_err() {
+            let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+            failures.push(format!("{name}: not counted as {reason}: {}", port["counters"]));
+        }
+        wait::pause(SILENCE / 10);
+        let arrived = arrivals() > outside;
+        if arrived != dropped.is_none() {
+            failures.push(format!("{name}: arrived: {arrived}, expected {}", dropped.is_none()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_was_dropped_is_remembered_and_told() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    for seq in 0..50 {
+        a.send(&beat(OTHER, seq)).unwrap();
+    }
+    let finding = daemon.await_finding("foreign-identity", "tap-a", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("52:54:00:00:00:0b"), "{finding}");
+    let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+    let sightings = port["sightings"].as_array().unwrap();
+    assert_eq!(sightings.len(), 1, "{port}");
+    assert_eq!(sightings[0]["mac"], "52:54:00:00:00:0b");
+    assert_eq!(sightings[0]["count"], 50);
+}
+
+#[test]
+fn a_quarantined_port_neither_sends_nor_receives_until_it_is_released() {
+    let scene = Scene::new().unwrap();
+    let vms = [vm("a", "tap-a", A), vm("b", "tap-b", OTHER)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    let answer = daemon.ask(&["quarantine", "add", "vm", "a", "--reason", "a test"]).unwrap();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
+    a.drain().unwrap();
+    a.send(&beat(A, 1)).unwrap();
+    b.send(&beat(OTHER, 1)).unwrap();
+    scene.await_outside("b", &beat(OTHER, 1)).unwrap();
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(A, 1)).unwrap(), 0);
+    assert_eq!(a.drain().unwrap(), Vec::<Vec<u8>>::new());
+    let answer = daemon.ask(&["quarantine", "release", "vm", "a"]).unwrap();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    a.send(&beat(A, 2)).unwrap();
+    scene.await_outside("a again", &beat(A, 2)).unwrap();
+}

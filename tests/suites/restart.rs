@@ -1,0 +1,131 @@
+//! The daemon ends in every way there is, under a stream of frames: what is granted goes on without a
+//! gap, what is not stays mute.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use detector_tests::daemon::Daemon;
+use detector_tests::flow::Flow;
+use detector_tests::frames::Station;
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
+use detector_tests::wait;
+
+const A: Station = Station::number(10);
+const DENIED: Station = Station::number(20);
+const STRAY: Station = Station::number(99);
+/// Between two frames of the stream.
+const PACE: Duration = Duration::from_millis(1);
+
+fn inventory() -> Vec<String> {
+    let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
+    vec![vm("a", "tap-a", A), denied]
+}
+
+/// Streams from three taps while `trouble` happens; every frame of the granted one has to arrive,
+/// and none of the others.
+fn under_a_stream(trouble: impl FnOnce(&mut Daemon<'_>)) {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &inventory()).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let denied = scene.plug("tap-d").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    daemon.await_port("tap-d", "isolated", PATIENCE).unwrap();
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seq = 0;
+            while !stop.load(Ordering::Relaxed) {
+                a.send(&beat(A, seq)).unwrap();
+                denied.send(&beat(DENIED, seq)).unwrap();
+                stray.send(&beat(STRAY, seq)).unwrap();
+                seq += 1;
+                sent.store(seq, Ordering::Relaxed);
+                wait::pause(PACE);
+            }
+        });
+        let more = |count: u64| {
+            let goal = sent.load(Ordering::Relaxed) + count;
+            let reached = || sent.load(Ordering::Relaxed) >= goal;
+            wait::until("the stream", PATIENCE, || Ok(reached().then_some(()))).unwrap();
+        };
+        let stop_at_the_end = StopOnDrop(&stop);
+        more(100);
+        trouble(&mut daemon);
+        more(100);
+        drop(stop_at_the_end);
+    });
+    wait::pause(SILENCE);
+    let sent = sent.into_inner();
+    let frames = scene.outside().unwrap();
+    let stream = Flow::of(&frames, A.mac).stream(0, sent - 1);
+    assert_eq!(stream.lost(), 0, "{stream:?}");
+    assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "of the denied VM");
+    assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "of the stray tap");
+}
+
+/// The stream ends also when the trouble panics, or the scope would wait for ever.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn kill_and_restart_lose_nothing_and_leak_nothing() {
+    under_a_stream(|daemon| {
+        for _ in 0..3 {
+            daemon.kill().unwrap();
+            daemon.run().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_clean_stop_and_restart_lose_nothing_and_leak_nothing() {
+    under_a_stream(|daemon| {
+        daemon.terminate().unwrap();
+        daemon.run().unwrap();
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_holds_up_nothing() {
+    under_a_stream(|daemon| {
+        daemon.freeze().unwrap();
+        wait::pause(SILENCE * 3);
+        daemon.resume().unwrap();
+    });
+}
+
+#[test]
+fn a_restart_keeps_instances_and_what_was_counted() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &inventory()).unwrap();
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let before = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+    daemon.kill().unwrap();
+    let dead = daemon.ask(&["port", "list"]).unwrap();
+    assert!(dead.json.to_string().contains("tap-a"), "the pins are read: {dead:?}");
+    daemon.run().unwrap();
+    let after = daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    assert_eq!(before["instance"], after["instance"]);
+    assert_eq!(before["ifindex"], after["ifindex"]);
+}
+
+#[test]
+fn a_name_that_comes_back_is_another_instance() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &inventory()).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let before = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+    drop(a);
+    let again = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let after = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+    assert_ne!(before["instance"], after["instance"]);
+    again.send(&beat(A, 7)).unwrap();
+    scene.await_outside("the new instance", &beat(A, 7)).unwrap();
+}
