@@ -3,7 +3,9 @@
 use std::{fs, io::IsTerminal, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use detector_core::model::{Chain, Digest, Evidence, Registry, Template, TemplateStatus};
+use detector_core::model::{
+    Chain, Digest, Evidence, ImageFile, Registry, Template, TemplateStatus,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -117,7 +119,8 @@ fn digest(path: &Path, format: Option<&str>, size: u64) -> Result<Chain> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let evidence = runtime.block_on(async {
         let gatherer = Gatherer::open(&scratch.0);
-        let reading = gatherer.gather(path, format);
+        let file = ImageFile::new(path, format);
+        let reading = gatherer.gather(&file);
         tokio::pin!(reading);
         let bar = bar(size);
         let before = bytes_read();

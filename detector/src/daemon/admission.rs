@@ -214,8 +214,8 @@ impl<E: Enforcer> Brain<E> {
         let undecided = matches!(decision.status, VmStatus::Pending | VmStatus::Off);
         if undecided {
             let unreadable = vm.media.iter().any(|medium| match &medium.source {
-                MediumSource::Path(path) => {
-                    matches!(self.world.evidence.get(path), Some(Evidence::Unreadable(_)))
+                MediumSource::File(file) => {
+                    matches!(self.world.evidence.get(file), Some(Evidence::Unreadable(_)))
                 }
                 MediumSource::Remote(_) => false,
             });

@@ -190,8 +190,8 @@ impl<E: Enforcer> Brain<E> {
                 self.media.refresh(&mut self.world, &started);
             }
             Input::Registry(registry) => self.world.registry = registry,
-            Input::Evidence { path, ticket, evidence } => {
-                self.media.arrived(&mut self.world, path, ticket, evidence);
+            Input::Evidence { file, ticket, evidence } => {
+                self.media.arrived(&mut self.world, file, ticket, evidence);
             }
             Input::Kernel(event) => {
                 self.events += 1;
@@ -222,7 +222,7 @@ impl<E: Enforcer> Brain<E> {
             }
             self.observe();
         }
-        for wanted in self.media.want(&self.world, &self.decision.wanted) {
+        for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);
         }
         self.since.update(now, &self.decision, &self.world.observed);

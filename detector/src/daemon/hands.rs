@@ -74,11 +74,11 @@ impl Hands {
                     let _ = self.inputs.try_send(Input::HungUp(id));
                 }
             }
-            Effect::Gather { path, format, ticket } => {
+            Effect::Gather { file, ticket } => {
                 let (gatherer, inputs) = (self.gatherer.clone(), self.inputs.clone());
                 self.runtime.spawn(async move {
-                    let evidence = gatherer.gather(&path, format.as_deref()).await;
-                    let _ = inputs.send(Input::Evidence { path, ticket, evidence }).await;
+                    let evidence = gatherer.gather(&file).await;
+                    let _ = inputs.send(Input::Evidence { file, ticket, evidence }).await;
                 });
             }
             Effect::Tell(change) => {

@@ -1,9 +1,9 @@
 //! What the brain is told, and what it wants done.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use detector_common::event::Event;
-use detector_core::model::{Evidence, Link, Registry, Vm};
+use detector_core::model::{Evidence, ImageFile, Link, Registry, Vm};
 
 use crate::{
     api::{ApiError, Reply, Request},
@@ -25,7 +25,7 @@ pub enum Input {
     Registry(Registry),
     /// A medium has been read, as [`Effect::Gather`] asked.
     Evidence {
-        path: PathBuf,
+        file: ImageFile,
         ticket: u64,
         evidence: Evidence,
     },
@@ -67,12 +67,7 @@ pub enum Effect {
     /// Send a reply. After the last one the request is over.
     Reply { id: CallId, reply: Result<Reply, ApiError>, last: bool },
     /// Read a medium, and say what it shows.
-    Gather {
-        path: PathBuf,
-        /// How the hypervisor reads it, where its manager says.
-        format: Option<String>,
-        ticket: u64,
-    },
+    Gather { file: ImageFile, ticket: u64 },
     /// Tell people.
     Tell(Change),
 }

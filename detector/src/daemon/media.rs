@@ -2,11 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
-use detector_core::model::{Evidence, MediumSource, PowerState, Timestamp, Vm, World};
+use detector_core::model::{Evidence, ImageFile, MediumSource, PowerState, Timestamp, Vm, World};
 use uuid::Uuid;
 
 use super::input::Effect;
@@ -19,11 +18,11 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(super) struct Media {
     /// What is being read, and the ticket whose result counts.
-    reading: BTreeMap<PathBuf, u64>,
+    reading: BTreeMap<ImageFile, u64>,
     tickets: u64,
     /// To be read again, though there is evidence.
-    again: BTreeSet<PathBuf>,
-    unreadable: BTreeMap<PathBuf, (u32, Timestamp)>,
+    again: BTreeSet<ImageFile>,
+    unreadable: BTreeMap<ImageFile, (u32, Timestamp)>,
 }
 
 impl Media {
@@ -32,22 +31,19 @@ impl Media {
     /// can mute a VM by starting another one.
     pub(super) fn refresh(&mut self, world: &mut World, started: &[Uuid]) {
         for uuid in started {
-            let paths: BTreeSet<_> = vms(world)
-                .filter(|vm| vm.uuid == *uuid)
-                .flat_map(paths_of)
-                .map(Path::to_owned)
-                .collect();
-            for path in paths {
-                self.unreadable.remove(&path);
-                self.reading.remove(&path);
+            let files: BTreeSet<_> =
+                vms(world).filter(|vm| vm.uuid == *uuid).flat_map(files_of).cloned().collect();
+            for file in files {
+                self.unreadable.remove(&file);
+                self.reading.remove(&file);
                 let shared = vms(world)
                     .filter(|vm| !started.contains(&vm.uuid) && vm.power != PowerState::Off)
-                    .flat_map(paths_of)
-                    .any(|other| other == path);
+                    .flat_map(files_of)
+                    .any(|other| *other == file);
                 if shared {
-                    self.again.insert(path);
+                    self.again.insert(file);
                 } else {
-                    world.evidence.remove(&path);
+                    world.evidence.remove(&file);
                 }
             }
         }
@@ -58,22 +54,22 @@ impl Media {
     pub(super) fn arrived(
         &mut self,
         world: &mut World,
-        path: PathBuf,
+        file: ImageFile,
         ticket: u64,
         evidence: Evidence,
     ) {
-        if self.reading.get(&path) != Some(&ticket) {
+        if self.reading.get(&file) != Some(&ticket) {
             return;
         }
-        self.reading.remove(&path);
+        self.reading.remove(&file);
         if let Evidence::Unreadable(_) = &evidence {
-            let tries = self.unreadable.get(&path).map_or(0, |(tries, _)| *tries);
+            let tries = self.unreadable.get(&file).map_or(0, |(tries, _)| *tries);
             let wait = FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(LAST_RETRY);
-            self.unreadable.insert(path.clone(), (tries.saturating_add(1), world.now + wait));
+            self.unreadable.insert(file.clone(), (tries.saturating_add(1), world.now + wait));
         } else {
-            self.unreadable.remove(&path);
+            self.unreadable.remove(&file);
         }
-        world.evidence.insert(path, evidence);
+        world.evidence.insert(file, evidence);
     }
 
     /// Marks what could not be read for another try, where it is due, and forgets what no VM has.
@@ -82,40 +78,36 @@ impl Media {
             return;
         }
         let now = world.now;
-        for (path, (_, due)) in &mut self.unreadable {
+        for (file, (_, due)) in &mut self.unreadable {
             if *due <= now {
-                self.again.insert(path.clone());
+                self.again.insert(file.clone());
                 *due = now + LAST_RETRY;
             }
         }
-        let used: BTreeSet<_> = vms(world).flat_map(paths_of).map(Path::to_owned).collect();
-        world.evidence.retain(|path, _| used.contains(path));
-        self.unreadable.retain(|path, _| used.contains(path));
-        self.again.retain(|path| used.contains(path));
+        let used: BTreeSet<_> = vms(world).flat_map(files_of).cloned().collect();
+        world.evidence.retain(|file, _| used.contains(file));
+        self.unreadable.retain(|file, _| used.contains(file));
+        self.again.retain(|file| used.contains(file));
     }
 
     /// What to read: what the decision wants, and what is to be read again.
-    pub(super) fn want(&mut self, world: &World, wanted: &BTreeSet<PathBuf>) -> Vec<Effect> {
+    pub(super) fn want(&mut self, wanted: &BTreeSet<ImageFile>) -> Vec<Effect> {
         let again = std::mem::take(&mut self.again);
         let mut effects = Vec::new();
-        for path in wanted.union(&again) {
-            if self.reading.contains_key(path) {
+        for file in wanted.union(&again) {
+            if self.reading.contains_key(file) {
                 continue;
             }
             self.tickets += 1;
-            self.reading.insert(path.clone(), self.tickets);
-            effects.push(Effect::Gather {
-                path: path.clone(),
-                format: format(world, path),
-                ticket: self.tickets,
-            });
+            self.reading.insert(file.clone(), self.tickets);
+            effects.push(Effect::Gather { file: file.clone(), ticket: self.tickets });
         }
         effects
     }
 
     /// Whether any medium of the VM is being read, or is about to be.
     pub(super) fn reads(&self, vm: &Vm) -> bool {
-        paths_of(vm).any(|path| self.reading.contains_key(path) || self.again.contains(path))
+        files_of(vm).any(|file| self.reading.contains_key(file) || self.again.contains(file))
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
@@ -127,17 +119,9 @@ fn vms(world: &World) -> impl Iterator<Item = &Vm> {
     world.sources.values().flat_map(|source| source.vms.values())
 }
 
-fn paths_of(vm: &Vm) -> impl Iterator<Item = &Path> {
+fn files_of(vm: &Vm) -> impl Iterator<Item = &ImageFile> {
     vm.media.iter().filter_map(|medium| match &medium.source {
-        MediumSource::Path(path) => Some(path.as_path()),
+        MediumSource::File(file) => Some(file),
         MediumSource::Remote(_) => None,
     })
-}
-
-fn format(world: &World, path: &Path) -> Option<String> {
-    vms(world)
-        .flat_map(|vm| &vm.media)
-        .find(|medium| matches!(&medium.source, MediumSource::Path(at) if at == path))?
-        .format
-        .clone()
 }

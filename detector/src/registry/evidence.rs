@@ -1,13 +1,13 @@
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use detector_core::model::{Chain, Digest, Evidence};
+use detector_core::model::{Chain, Digest, Evidence, ImageFile};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -37,7 +37,6 @@ pub struct Gatherer {
     _stop: Arc<StopOnDrop>,
 }
 
-type Medium = (PathBuf, Option<String>);
 type Gathering = Shared<BoxFuture<'static, Evidence>>;
 
 struct Inner {
@@ -45,7 +44,7 @@ struct Inner {
     readers: Semaphore,
     stop: Arc<AtomicBool>,
     /// What is being read, so that everybody who asks for it waits for one reader.
-    gathering: Mutex<BTreeMap<Medium, Gathering>>,
+    gathering: Mutex<BTreeMap<ImageFile, Gathering>>,
 }
 
 struct StopOnDrop(Arc<AtomicBool>);
@@ -69,39 +68,38 @@ impl Gatherer {
         Self { shared, _stop: Arc::new(StopOnDrop(stop)) }
     }
 
-    /// Reads a medium: `format` is how the hypervisor reads it, where its manager says. The answer
-    /// is never [`Evidence::Pending`]; it takes as long as hashing takes. Needs a tokio runtime.
-    pub async fn gather(&self, path: &Path, format: Option<&str>) -> Evidence {
-        let medium = (path.to_owned(), format.map(str::to_owned));
+    /// Reads a medium. The answer is never [`Evidence::Pending`]; it takes as long as hashing takes.
+    /// Needs a tokio runtime.
+    pub async fn gather(&self, file: &ImageFile) -> Evidence {
         let inner = Arc::clone(&self.shared);
-        let quick = medium.clone();
+        let quick = file.clone();
         match spawn_blocking(move || inner.look(&quick)).await {
             Ok(Some(evidence)) => evidence,
-            Ok(None) => self.join(medium).await,
-            Err(error) => unreadable(path, error),
+            Ok(None) => self.join(file.clone()).await,
+            Err(error) => unreadable(&file.path, error),
         }
     }
 
-    fn join(&self, medium: Medium) -> Gathering {
+    fn join(&self, file: ImageFile) -> Gathering {
         let mut gathering = self.shared.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = gathering.get(&medium) {
+        if let Some(running) = gathering.get(&file) {
             return running.clone();
         }
         // A task of its own, so that it goes on when whoever asked first stops waiting.
         let inner = Arc::clone(&self.shared);
-        let path = medium.0.clone();
-        let reading = tokio::spawn(read(inner, medium.clone()))
+        let path = file.path.clone();
+        let reading = tokio::spawn(read(inner, file.clone()))
             .map(move |done| done.unwrap_or_else(|error| unreadable(&path, error)))
             .boxed()
             .shared();
-        gathering.insert(medium, reading.clone());
+        gathering.insert(file, reading.clone());
         reading
     }
 }
 
 impl Inner {
     /// What can be said without reading a whole file.
-    fn look(&self, (path, format): &Medium) -> Option<Evidence> {
+    fn look(&self, ImageFile { path, format }: &ImageFile) -> Option<Evidence> {
         match walk(path, format.as_deref()) {
             Err(error) => Some(Evidence::Unreadable(error.to_string())),
             Ok(walked) => self.digests.known(&walked.opened).map(|digest| chain(walked, digest)),
@@ -109,7 +107,7 @@ impl Inner {
     }
 
     /// Hashes the base, and then looks again whether it still is the base: hashing takes minutes.
-    fn look_and_hash(&self, (path, format): &Medium) -> Evidence {
+    fn look_and_hash(&self, ImageFile { path, format }: &ImageFile) -> Evidence {
         for _ in 0..ATTEMPTS {
             let walked = match walk(path, format.as_deref()) {
                 Err(error) => return Evidence::Unreadable(error.to_string()),
@@ -129,15 +127,15 @@ impl Inner {
 }
 
 /// Files are opened only once it is this medium's turn, so that a long queue holds no descriptors.
-async fn read(inner: Arc<Inner>, medium: Medium) -> Evidence {
+async fn read(inner: Arc<Inner>, file: ImageFile) -> Evidence {
     let permit = inner.readers.acquire().await;
-    let (blocking, wanted) = (Arc::clone(&inner), medium.clone());
+    let (blocking, wanted) = (Arc::clone(&inner), file.clone());
     let evidence = match spawn_blocking(move || blocking.look_and_hash(&wanted)).await {
         Ok(evidence) => evidence,
-        Err(error) => unreadable(&medium.0, error),
+        Err(error) => unreadable(&file.path, error),
     };
     drop(permit);
-    inner.gathering.lock().unwrap_or_else(PoisonError::into_inner).remove(&medium);
+    inner.gathering.lock().unwrap_or_else(PoisonError::into_inner).remove(&file);
     evidence
 }
 

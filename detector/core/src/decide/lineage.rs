@@ -100,7 +100,7 @@ impl<'a> Lineage<'a> {
         let mut gaps = Gaps::default();
         let mut candidates: Option<Vec<usize>> = None;
         for medium in &vm.media {
-            let path = match &medium.source {
+            let file = match &medium.source {
                 _ if medium.role == MediumRole::Network => {
                     gaps.network.get_or_insert(medium);
                     continue;
@@ -109,9 +109,10 @@ impl<'a> Lineage<'a> {
                     gaps.remote.get_or_insert((medium.role, what));
                     continue;
                 }
-                MediumSource::Path(path) => path,
+                MediumSource::File(file) => file,
             };
-            match world.evidence.get(path) {
+            let path = file.path.as_path();
+            match world.evidence.get(file) {
                 None | Some(Evidence::Pending) => {
                     gaps.pending.get_or_insert(path);
                 }

@@ -24,10 +24,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
@@ -43,7 +40,8 @@ use self::{
 };
 use crate::{
     model::{
-        Finding, MediumSource, PowerState, Quarantine, QuarantineTarget, Timestamp, Vm, World,
+        Finding, ImageFile, MediumSource, PowerState, Quarantine, QuarantineTarget, Timestamp, Vm,
+        World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -57,7 +55,7 @@ pub struct Decision {
     pub ports: BTreeMap<u32, PortDecision>,
     pub findings: Vec<Finding>,
     /// Media whose evidence is wanted and not in the world yet.
-    pub wanted: BTreeSet<PathBuf>,
+    pub wanted: BTreeSet<ImageFile>,
     /// When the same world would lead to another decision by the passing of time alone.
     pub wake_at: Option<Timestamp>,
 }
@@ -211,16 +209,20 @@ fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
 }
 
 /// The media to read: those on which a verdict on a VM that runs still hangs.
-fn wanted(inventory: &[Merged<'_>], lineages: &[Lineage<'_>], world: &World) -> BTreeSet<PathBuf> {
+fn wanted(
+    inventory: &[Merged<'_>],
+    lineages: &[Lineage<'_>],
+    world: &World,
+) -> BTreeSet<ImageFile> {
     let open = inventory.iter().zip(lineages).filter(|(merged, lineage)| {
         merged.vm.power != PowerState::Off && matches!(lineage.standing, Standing::Open)
     });
     open.flat_map(|(merged, _)| &merged.vm.media)
         .filter_map(|medium| match &medium.source {
-            MediumSource::Path(path) => Some(path),
+            MediumSource::File(file) => Some(file),
             MediumSource::Remote(_) => None,
         })
-        .filter(|path| !world.evidence.contains_key(*path))
+        .filter(|file| !world.evidence.contains_key(*file))
         .cloned()
         .collect()
 }

@@ -19,5 +19,5 @@ pub use policy::{AddressRule, EvidenceLevel, Policy};
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
 pub use time::Timestamp;
-pub use vm::{Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
+pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
 pub use world::{Health, Seen, Source, World};

@@ -67,8 +67,21 @@ pub struct NicSettings {
 pub struct Medium {
     pub role: MediumRole,
     pub source: MediumSource,
-    /// How the hypervisor reads it (`qcow2`, `raw`), as its manager says; `None` when nobody says.
+}
+
+/// A file or block device of this host, together with how the hypervisor reads it: what one file
+/// shows as an overlay it does not show as a raw disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageFile {
+    pub path: PathBuf,
+    /// `qcow2`, `raw`, as the VM's manager says; `None` when nobody says.
     pub format: Option<String>,
+}
+
+impl ImageFile {
+    pub fn new(path: impl Into<PathBuf>, format: Option<&str>) -> Self {
+        Self { path: path.into(), format: format.map(str::to_owned) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,8 +113,7 @@ impl MediumRole {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MediumSource {
-    /// A file or block device of this host.
-    Path(PathBuf),
+    File(ImageFile),
     /// Something that cannot be digested here: a network disk, a volume only the manager knows,
     /// network boot. The text says what, for people.
     Remote(String),

@@ -1,9 +1,11 @@
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
-use super::{Evidence, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm};
+use super::{
+    Evidence, ImageFile, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm,
+};
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
@@ -15,8 +17,8 @@ pub struct World {
     pub sources: BTreeMap<String, Source>,
     /// Interfaces by ifindex.
     pub links: BTreeMap<u32, Link>,
-    /// What reading each medium has shown, by its path.
-    pub evidence: BTreeMap<PathBuf, Evidence>,
+    /// What reading each medium has shown.
+    pub evidence: BTreeMap<ImageFile, Evidence>,
     pub observed: Observed,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,

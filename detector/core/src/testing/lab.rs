@@ -13,9 +13,9 @@ use super::FakeKernel;
 use crate::{
     decide::{Decision, decide},
     model::{
-        AddressRule, Chain, Digest, Evidence, EvidenceLevel, Health, Image, Layer, Link, LinkKind,
-        Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Quarantine, QuarantineTarget,
-        Registry, Seen, Source, Template, TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Chain, Digest, Evidence, EvidenceLevel, Health, Image, ImageFile, Layer, Link,
+        LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Quarantine,
+        QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -177,9 +177,9 @@ impl Lab {
         if let Some(digest) = digest {
             let base = Layer { path: path.clone(), format: "raw".to_owned() };
             let chain = Chain { overlays: Vec::new(), base, digest };
-            self.world.evidence.insert(path.clone(), Evidence::Chain(chain));
+            self.world.evidence.insert(image(path.clone()), Evidence::Chain(chain));
         }
-        self.vm(n).media.push(Medium { role, source: MediumSource::Path(path), format: None });
+        self.vm(n).media.push(Medium { role, source: MediumSource::File(image(path)) });
     }
 
     pub(crate) fn quarantine(&mut self, target: QuarantineTarget) {
@@ -250,8 +250,12 @@ fn port(n: u8) -> u32 {
     100 + u32::from(n)
 }
 
-fn disk(n: u8) -> PathBuf {
-    format!("/img/{n}.qcow2").into()
+fn disk(n: u8) -> ImageFile {
+    image(format!("/img/{n}.qcow2").into())
+}
+
+fn image(path: PathBuf) -> ImageFile {
+    ImageFile::new(path, None)
 }
 
 fn vm(n: u8) -> Vm {
@@ -268,11 +272,7 @@ fn vm(n: u8) -> Vm {
             dhcp_server: false,
             router: false,
         }],
-        media: vec![Medium {
-            role: MediumRole::Disk,
-            source: MediumSource::Path(disk(n)),
-            format: None,
-        }],
+        media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
     }
 }

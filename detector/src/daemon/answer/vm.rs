@@ -61,8 +61,8 @@ impl<E: Enforcer> Brain<E> {
     fn medium_view(&self, medium: &Medium) -> MediumView {
         let (source, evidence) = match &medium.source {
             MediumSource::Remote(what) => (what.clone(), EvidenceView::Remote),
-            MediumSource::Path(path) => {
-                let evidence = match self.world.evidence.get(path) {
+            MediumSource::File(file) => {
+                let evidence = match self.world.evidence.get(file) {
                     None | Some(Evidence::Pending) => EvidenceView::Pending,
                     Some(Evidence::Unreadable(why)) => EvidenceView::Unreadable(why.clone()),
                     Some(Evidence::Chain(chain)) => EvidenceView::Chain {
@@ -75,7 +75,7 @@ impl<E: Enforcer> Brain<E> {
                         sha256: chain.digest.to_string(),
                     },
                 };
-                (path.display().to_string(), evidence)
+                (file.path.display().to_string(), evidence)
             }
         };
         MediumView { role: medium.role, source, evidence }

@@ -1,4 +1,4 @@
-use detector_core::model::{PowerState, Vm};
+use detector_core::model::{MediumSource, PowerState, Vm};
 use tokio::time::timeout;
 use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain};
@@ -38,7 +38,8 @@ async fn a_libvirt_is_followed() {
     let vm = vms.iter().find(|vm| vm.name == "test").unwrap();
     assert_eq!(vm.power, PowerState::Running);
     assert_eq!(vm.nics[0].port.as_deref(), Some("testnet0"));
-    assert_eq!(vm.media[0].format.as_deref(), Some("raw"));
+    let MediumSource::File(file) = &vm.media[0].source else { panic!("{:?}", vm.media) };
+    assert_eq!(file.format.as_deref(), Some("raw"));
 
     let mut connection = Connect::open(Some(URI)).unwrap();
     let other = Domain::define_xml(&connection, OTHER).unwrap();

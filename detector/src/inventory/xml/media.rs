@@ -1,6 +1,6 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use detector_core::model::{Medium, MediumRole, MediumSource};
+use detector_core::model::{ImageFile, Medium, MediumRole, MediumSource};
 use roxmltree::Node;
 
 use super::{XmlError, at, attribute, child, children, devices, text};
@@ -134,7 +134,9 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
             return Err(at(disk, why));
         }
     };
-    let source = match source(disk, disk.attribute("type").unwrap_or("file")) {
+    // Libvirt reads a disk without a stated format as raw, and tells the hypervisor so.
+    let format = attribute(disk, "driver", "type").unwrap_or("raw");
+    let source = match source(disk, disk.attribute("type").unwrap_or("file"), Some(format)) {
         Some(source) => source,
         None if role == MediumRole::Disk => {
             let target = attribute(disk, "target", "dev").unwrap_or("?");
@@ -142,9 +144,7 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         }
         None => return Ok(Vec::new()),
     };
-    // Libvirt reads a disk without a stated format as raw, and tells the hypervisor so.
-    let format = attribute(disk, "driver", "type").unwrap_or("raw");
-    let mut media = vec![Medium { role, source, format: Some(format.to_owned()) }];
+    let mut media = vec![Medium { role, source }];
     media.extend(stated_base(disk, role)?);
     Ok(media)
 }
@@ -155,18 +155,18 @@ fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, X
     for _ in 0..MAX_BACKING {
         let Some(layer) = child(above, "backingStore") else { return Ok(base) };
         // An empty element ends the chain.
-        let Some(source) = source(layer, layer.attribute("type").unwrap_or("file")) else {
+        let format = attribute(layer, "format", "type");
+        let Some(source) = source(layer, layer.attribute("type").unwrap_or("file"), format) else {
             return Ok(base);
         };
-        let format = attribute(layer, "format", "type").map(str::to_owned);
-        base = Some(Medium { role, source, format });
+        base = Some(Medium { role, source });
         above = layer;
     }
     Err(at(disk, format!("more than {MAX_BACKING} backing stores")))
 }
 
 /// The source of a disk or of a layer of one.
-fn source(node: Node<'_, '_>, kind: &str) -> Option<MediumSource> {
+fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<MediumSource> {
     let source = child(node, "source")?;
     if child(source, "slices").is_some() {
         return Some(MediumSource::Remote("a slice of an image".to_owned()));
@@ -176,7 +176,7 @@ fn source(node: Node<'_, '_>, kind: &str) -> Option<MediumSource> {
         "block" => source.attribute("dev"),
         _ => return Some(MediumSource::Remote(described(source, kind))),
     };
-    path.filter(|path| !path.is_empty()).map(local)
+    path.filter(|path| !path.is_empty()).map(|path| local(path, format))
 }
 
 fn described(source: Node<'_, '_>, kind: &str) -> String {
@@ -185,9 +185,9 @@ fn described(source: Node<'_, '_>, kind: &str) -> String {
     std::iter::once(kind).chain(values).collect::<Vec<_>>().join(" ")
 }
 
-fn local(path: &str) -> MediumSource {
+fn local(path: &str, format: Option<&str>) -> MediumSource {
     if Path::new(path).is_absolute() {
-        MediumSource::Path(PathBuf::from(path))
+        MediumSource::File(ImageFile::new(path, format))
     } else {
         MediumSource::Remote(format!("{path:?}, which is relative to a directory of its manager"))
     }
@@ -200,11 +200,11 @@ fn network(interface: Node<'_, '_>) -> Medium {
 
 /// A file that is loaded as it is.
 fn blob(role: MediumRole, path: &str) -> Medium {
-    Medium { role, source: local(path), format: Some("raw".to_owned()) }
+    Medium { role, source: local(path, Some("raw")) }
 }
 
 fn remote(role: MediumRole, what: String) -> Medium {
-    Medium { role, source: MediumSource::Remote(what), format: None }
+    Medium { role, source: MediumSource::Remote(what) }
 }
 
 /// Code of devices that the firmware runs before it boots anything.

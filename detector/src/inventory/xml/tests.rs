@@ -16,12 +16,13 @@ fn read(inner: &str) -> Result<Vm, String> {
 }
 
 fn shown(medium: &Medium) -> String {
-    let format = medium.format.as_deref().unwrap_or("-");
+    let role = medium.role.as_str();
     match &medium.source {
-        MediumSource::Path(path) => {
-            format!("{} {} {format}", medium.role.as_str(), path.display())
+        MediumSource::File(file) => {
+            let format = file.format.as_deref().unwrap_or("-");
+            format!("{role} {} {format}", file.path.display())
         }
-        MediumSource::Remote(what) => format!("{} remote({what}) {format}", medium.role.as_str()),
+        MediumSource::Remote(what) => format!("{role} remote({what})"),
     }
 }
 
@@ -43,7 +44,7 @@ fn a_running_domain() {
         [
             "disk /var/lib/libvirt/images/top.qcow2 qcow2",
             "disk /var/lib/libvirt/images/base.raw raw",
-            "network remote(network boot through 52:54:00:aa:00:01) -",
+            "network remote(network boot through 52:54:00:aa:00:01)",
         ]
     );
 }
@@ -66,7 +67,7 @@ fn boot_order() {
             format!("<os><boot dev='fd'/><boot dev='network'/><boot dev='hd'/></os>{}", devices(DISKS)),
             &[
                 "floppy /f raw",
-                "network remote(network boot through 52:54:00:00:00:01) -",
+                "network remote(network boot through 52:54:00:00:00:01)",
                 "disk /dev/vg/a raw",
             ],
         ),
@@ -89,8 +90,8 @@ fn boot_order() {
             ),
             &[
                 "cdrom /e raw",
-                "disk remote(a host device (<hostdev>)) -",
-                "network remote(network boot through 52:54:00:00:00:01) -",
+                "disk remote(a host device (<hostdev>))",
+                "network remote(network boot through 52:54:00:00:00:01)",
                 "disk /c raw",
             ],
         ),
@@ -114,12 +115,12 @@ fn boot_order() {
                  <disk type='nvme'><source type='pci'/><boot order='6'/></disk>"
             ),
             &[
-                "disk remote(network rbd pool/img) raw",
-                "disk remote(volume p v) raw",
-                "disk remote(a slice of an image) raw",
-                "disk remote(\"rel\", which is relative to a directory of its manager) raw",
-                "disk remote(disk vdz without a source) raw",
-                "disk remote(nvme) raw",
+                "disk remote(network rbd pool/img)",
+                "disk remote(volume p v)",
+                "disk remote(a slice of an image)",
+                "disk remote(\"rel\", which is relative to a directory of its manager)",
+                "disk remote(disk vdz without a source)",
+                "disk remote(nvme)",
             ],
         ),
         (
@@ -130,7 +131,7 @@ fn boot_order() {
                      <backingStore type='network'><format type='raw'/><source protocol='nbd' name='x'/></backingStore>
                    </backingStore></disk>"
             ),
-            &["disk /t qcow2", "disk remote(network nbd x) raw"],
+            &["disk /t qcow2", "disk remote(network nbd x)"],
         ),
         (
             "code beside the boot order",
@@ -141,7 +142,7 @@ fn boot_order() {
                     "<interface type='bridge'><mac address='52:54:00:00:00:01'/><rom file='/rom'/></interface>"
                 )
             ),
-            &["firmware /rom raw", "disk remote(an argument of QEMU (--drive)) -"],
+            &["firmware /rom raw", "disk remote(an argument of QEMU (--drive))"],
         ),
     ];
     for (what, inner, expect) in cases {

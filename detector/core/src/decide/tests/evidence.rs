@@ -27,7 +27,7 @@ fn only_what_a_verdict_hangs_on_is_read() {
             |lab| {
                 lab.evidence(1, None);
                 let source = MediumSource::Remote("network boot".to_owned());
-                lab.vm(1).media.push(Medium { role: MediumRole::Network, source, format: None });
+                lab.vm(1).media.push(Medium { role: MediumRole::Network, source });
             },
             0,
         ),

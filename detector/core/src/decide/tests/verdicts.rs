@@ -15,12 +15,12 @@ type Case = (&'static str, fn(&mut Lab), VmStatus, PortStatus, &'static [&'stati
 
 fn network(lab: &mut Lab) {
     let source = MediumSource::Remote("network boot".to_owned());
-    lab.vm(1).media.push(Medium { role: MediumRole::Network, source, format: None });
+    lab.vm(1).media.push(Medium { role: MediumRole::Network, source });
 }
 
 fn remote(lab: &mut Lab) {
     let source = MediumSource::Remote("rbd:pool/x".to_owned());
-    lab.vm(1).media.push(Medium { role: MediumRole::Disk, source, format: None });
+    lab.vm(1).media.push(Medium { role: MediumRole::Disk, source });
 }
 
 fn take_declarations(lab: &mut Lab, id: &str) {
