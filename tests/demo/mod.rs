@@ -44,11 +44,12 @@ pub fn play(keep: bool) -> Result<()> {
         eprintln!("\nFAILED: {error:#}");
         host.print_logs();
     }
-    if keep {
+    let interrupted = || crate::wait::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed);
+    if keep && !interrupted() {
         println!("\nThe lab stays up until Ctrl-C. To enter it, in another terminal:");
         println!("  {}", host.how_to_enter());
         println!("  cd {}", host.directory().display());
-        while !crate::wait::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed) {
+        while !interrupted() {
             crate::wait::pause(std::time::Duration::from_millis(100));
         }
     }

@@ -1,7 +1,6 @@
 //! The stage: a host with a bridge and an uplink, somebody who listens outside, and images of which
 //! one is registered.
 
-use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::capture::Capture;
 use crate::daemon::{Daemon, Settings};
+use crate::ears::Ears;
 use crate::flow::Flow;
 use crate::guest::{self, Guest, Image};
 use crate::host::Host;
@@ -36,7 +36,7 @@ pub struct Stage<'a> {
     /// Approved, but sends under a second MAC.
     pub nested: Guest,
     outside: Capture,
-    ears: UdpSocket,
+    ears: Ears,
 }
 
 impl<'a> Stage<'a> {
@@ -48,11 +48,7 @@ impl<'a> Stage<'a> {
         link::cable((network, "up0"), (&far, "far0"))?;
         link::enslave(network, "up0", "br0")?;
         let outside = Capture::start(&far, "far0")?;
-        let ears = network.run(|| {
-            let socket = UdpSocket::bind(("0.0.0.0", detector_guest::PORT))?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        })?;
+        let ears = Ears::open(network, detector_guest::PORT)?;
         Ok(Self {
             host,
             approved: Image::make(host.directory(), "debian-lab", "an image that was reviewed")?,
@@ -123,17 +119,9 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Beats from the guest's address that the host itself has received since the last call.
-    pub fn heard_by_host(&self, guest: &Guest) -> Result<usize> {
-        let mut buffer = [0; 64];
-        let mut count = 0;
-        loop {
-            match self.ears.recv_from(&mut buffer) {
-                Ok((_, from)) => count += usize::from(from.ip() == guest.ip),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(count),
-                Err(error) => return Err(error).context("cannot listen on the host"),
-            }
-        }
+    /// Beats from the guest's address that the host itself has received.
+    pub fn heard_by_host(&self, guest: &Guest) -> Result<u64> {
+        self.ears.heard(guest.ip.into())
     }
 
     /// What the guest has said.

@@ -10,6 +10,7 @@ pub mod cpio;
 pub mod daemon;
 #[path = "../demo/mod.rs"]
 pub mod demo;
+pub mod ears;
 pub mod flow;
 pub mod frames;
 pub mod guest;
