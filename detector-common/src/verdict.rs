@@ -4,7 +4,7 @@ use crate::{
     addr::{Address, Station},
     claim::Family,
     frame::Frame,
-    parse::{self, Claim, MetaTag, ethertype},
+    parse::{self, Claim, MetaTag, Plain, Whole, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     reason::Reason,
 };
@@ -15,6 +15,31 @@ pub trait Grants {
     fn grant(&self, key: &GrantKey) -> Option<Grant>;
     /// The entry of `PREFIXES` with the longest prefix that covers this key.
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
+}
+
+/// The identities of a slot alone.
+pub struct Inline;
+
+impl Grants for Inline {
+    #[inline(always)]
+    fn grant(&self, _: &GrantKey) -> Option<Grant> {
+        None
+    }
+
+    #[inline(always)]
+    fn prefix(&self, _: &PrefixKey) -> Option<Grant> {
+        None
+    }
+}
+
+/// Whether a frame from the port of `slot` is plain, and granted by the slot alone. If so, [`vet`]
+/// says [`Reason::Granted`]; if not, it must be asked.
+#[inline(always)]
+pub fn is_plainly_granted(frame: Frame<'_>, tag: MetaTag, slot: &PortSlot) -> bool {
+    let mut claim = Claim::default();
+    !slot.has(flags::ISOLATED)
+        && parse::parse::<Plain>(frame, tag, &mut claim).is_ok()
+        && judge(slot, &claim, &Inline) as u8 == Reason::Granted as u8
 }
 
 /// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
@@ -37,7 +62,7 @@ pub fn vet(
         }
         return Reason::PortIsolated;
     }
-    match parse::parse(frame, tag, claim) {
+    match parse::parse::<Whole>(frame, tag, claim) {
         Ok(()) => judge(slot, claim, more),
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
@@ -90,7 +115,7 @@ fn judge_inline(slot: &PortSlot, claim: &Claim) -> Reason {
 
 #[inline(always)]
 fn inline_v4(slot: &PortSlot, address: Address) -> bool {
-    u32::from_ne_bytes(address.v4()) & u32::from_ne_bytes(slot.v4_mask)
+    address.v4_word() & u32::from_ne_bytes(slot.v4_mask)
         == u32::from_ne_bytes(slot.v4)
 }
 

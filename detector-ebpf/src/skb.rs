@@ -1,6 +1,6 @@
 //! The one accessor of `__sk_buff`.
 
-use core::{arch::asm, mem::offset_of};
+use core::{arch::asm, hint::assert_unchecked, mem::offset_of};
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use detector_common::{frame::Frame, parse::MetaTag};
@@ -99,6 +99,8 @@ impl Skb {
                 offset = const OFFSET,
                 options(readonly, nostack, preserves_flags),
             );
+            // The load clears the upper half.
+            assert_unchecked(value <= u32::MAX as u64);
         }
         value as u32
     }

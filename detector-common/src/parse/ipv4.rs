@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791), as far as it asserts an identity.
 
-use super::{Claim, dhcp};
+use super::{ASK_WHOLE, Claim, Reach, dhcp};
 use crate::{frame::Frame, reason::Reason};
 
 const UDP: u8 = 17;
@@ -8,10 +8,17 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
-pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+pub(super) fn parse<R: Reach>(
+    frame: Frame<'_>,
+    at: usize,
+    claim: &mut Claim,
+) -> Result<(), Reason> {
     let header = frame.window::<20>(at).ok_or(Reason::Truncated)?;
     let source = header.v4::<12>();
-    let unspecified = source == [0; 4];
+    if !R::WHOLE && (source == 0 || header.u8::<0>() != 0x45) {
+        return Err(ASK_WHOLE);
+    }
+    let unspecified = source == 0;
     if !unspecified {
         claim.set_v4(source);
     }
@@ -26,7 +33,7 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
         return Err(Reason::Ipv4Malformed);
     }
     // 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
-    if !unspecified && matches!(source[0], 0 | 127 | 224..) {
+    if !unspecified && matches!(source.to_ne_bytes()[0], 0 | 127 | 224..) {
         return Err(Reason::Ipv4Source);
     }
 
@@ -40,7 +47,7 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
                 Reason::Ipv4Fragment
             });
         }
-        dhcp::inspect_v4(frame, at + header_length, unspecified, claim)
+        dhcp::inspect_v4::<R>(frame, at + header_length, unspecified, claim)
     } else if unspecified {
         Err(Reason::Ipv4Source)
     } else {

@@ -57,9 +57,9 @@ impl Claim {
     }
 
     #[inline(always)]
-    fn set_v4(&mut self, source: [u8; 4]) {
+    fn set_v4(&mut self, source: u32) {
         self.family = Family::V4;
-        self.source = Address::mapped(source);
+        self.source = Address::mapped_word(source);
     }
 
     #[inline(always)]
@@ -69,14 +69,42 @@ impl Claim {
     }
 }
 
-/// Reads what `frame` asserts into `claim`, as far as it can be read. An error is the reason for
-/// which the frame is dropped whatever is granted.
+/// How far the parser goes. There is one parser; the kernel compiles it twice.
+pub trait Reach {
+    /// Whether everything is read. If not, whatever needs more than the common headers is an error.
+    const WHOLE: bool;
+}
+
+/// Everything that can assert an identity. An error is the reason for which the frame is dropped
+/// whatever is granted.
+pub struct Whole;
+
+/// What nearly every frame consists of: at most the tag in metadata, then ARP, or IPv4 without
+/// options, or IPv6 without extension headers, and nothing above that asserts more. A claim is the
+/// one that [`Whole`] reads; an error says only that [`Whole`] must be asked.
+pub struct Plain;
+
+impl Reach for Whole {
+    const WHOLE: bool = true;
+}
+
+impl Reach for Plain {
+    const WHOLE: bool = false;
+}
+
+/// The error of [`Plain`] where [`Whole`] reads on; nobody sees it.
+const ASK_WHOLE: Reason = Reason::Truncated;
+
+/// Reads what `frame` asserts into `claim`, as far as it can be read.
 #[inline(always)]
-pub fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<(), Reason> {
-    let payload = opaque(ethernet::parse(frame, tag, claim)?);
+pub fn parse<R: Reach>(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<(), Reason> {
+    let mut payload = ethernet::parse::<R>(frame, tag, claim)?;
+    if R::WHOLE {
+        payload = opaque(payload);
+    }
     match claim.ethertype {
-        ethertype::IPV4 => ipv4::parse(frame, payload, claim),
-        ethertype::IPV6 => ipv6::parse(frame, payload, claim),
+        ethertype::IPV4 => ipv4::parse::<R>(frame, payload, claim),
+        ethertype::IPV6 => ipv6::parse::<R>(frame, payload, claim),
         ethertype::ARP => arp::parse(frame, payload, claim),
         ethertype::RARP => arp::parse_reverse(frame, payload, claim),
         _ => Err(Reason::EtherTypeUnknown),

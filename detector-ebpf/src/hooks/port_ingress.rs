@@ -18,8 +18,22 @@ use crate::{
     stamp,
 };
 
+/// Passes what is plainly granted; `None` asks for [`whole`].
 #[inline(always)]
-pub(crate) fn run(skb: &Skb) -> Outcome {
+pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
+    let settings = lookup::settings()?;
+    let slot = lookup::inline_port(skb.ifindex())?;
+    if !verdict::is_plainly_granted(skb.frame(), skb.tag(), slot) {
+        return None;
+    }
+    counters::from(slot, Reason::Granted);
+    stamp::set(skb, settings);
+    Some(Outcome::Next)
+}
+
+/// The verdict on any frame, with all that follows from it.
+#[inline(always)]
+pub(crate) fn whole(skb: &Skb) -> Outcome {
     let Some(settings) = lookup::settings() else { return Outcome::Drop };
     let Some(slot) = lookup::port(skb.ifindex()) else {
         warn!(skb.context(), "guard on interface {} has no slot", skb.ifindex());
