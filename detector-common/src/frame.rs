@@ -137,8 +137,7 @@ impl<const N: usize> Window<'_, N> {
     pub fn v6<const AT: usize>(self) -> Address {
         const { assert!(AT + 16 <= N) };
         // SAFETY: both halves lie within the window.
-        let (high, low) =
-            unsafe { (load::u64::<AT, 0>(self.from), load::u64::<AT, 8>(self.from)) };
+        let (high, low) = unsafe { (load::u64::<AT, 0>(self.from), load::u64::<AT, 8>(self.from)) };
         Address::from_words(high, low)
     }
 }

@@ -17,29 +17,15 @@ pub trait Grants {
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
 }
 
-/// The identities of a slot alone.
-pub struct Inline;
-
-impl Grants for Inline {
-    #[inline(always)]
-    fn grant(&self, _: &GrantKey) -> Option<Grant> {
-        None
-    }
-
-    #[inline(always)]
-    fn prefix(&self, _: &PrefixKey) -> Option<Grant> {
-        None
-    }
-}
-
 /// Whether a frame from the port of `slot` is plain, and granted by the slot alone. If so, [`vet`]
 /// says [`Reason::Granted`]; if not, it must be asked.
 #[inline(always)]
 pub fn is_plainly_granted(frame: Frame<'_>, tag: MetaTag, slot: &PortSlot) -> bool {
-    let mut claim = Claim::default();
-    !slot.has(flags::ISOLATED)
-        && parse::parse::<Plain>(frame, tag, &mut claim).is_ok()
-        && judge(slot, &claim, &Inline) as u8 == Reason::Granted as u8
+    let in_force = slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED;
+    let granted = Plain(|claim: &Claim| {
+        claim.station == slot.station() && judge_inline(slot, claim) as u8 == Reason::Granted as u8
+    });
+    in_force && parse::parse(frame, tag, &mut Claim::default(), &granted).is_ok()
 }
 
 /// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
@@ -62,7 +48,7 @@ pub fn vet(
         }
         return Reason::PortIsolated;
     }
-    match parse::parse::<Whole>(frame, tag, claim) {
+    match parse::parse(frame, tag, claim, &Whole) {
         Ok(()) => judge(slot, claim, more),
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
@@ -115,8 +101,7 @@ fn judge_inline(slot: &PortSlot, claim: &Claim) -> Reason {
 
 #[inline(always)]
 fn inline_v4(slot: &PortSlot, address: Address) -> bool {
-    address.v4_word() & u32::from_ne_bytes(slot.v4_mask)
-        == u32::from_ne_bytes(slot.v4)
+    address.v4_word() & u32::from_ne_bytes(slot.v4_mask) == u32::from_ne_bytes(slot.v4)
 }
 
 #[inline(always)]

@@ -69,27 +69,43 @@ impl Claim {
     }
 }
 
-/// How far the parser goes. There is one parser; the kernel compiles it twice.
+/// How far the parser goes, and what becomes of a claim. There is one parser; the kernel compiles it
+/// twice.
 pub trait Reach {
     /// Whether everything is read. If not, whatever needs more than the common headers is an error.
     const WHOLE: bool;
+
+    /// What follows for a claim that has been read. Each protocol has this code for itself, where
+    /// the compiler knows what kind of claim it can be.
+    fn accept(&self, claim: &Claim) -> Result<(), Reason>;
 }
 
-/// Everything that can assert an identity. An error is the reason for which the frame is dropped
-/// whatever is granted.
+/// Reads everything that can assert an identity. An error is the reason for which the frame is
+/// dropped whatever is granted.
 pub struct Whole;
-
-/// What nearly every frame consists of: at most the tag in metadata, then ARP, or IPv4 without
-/// options, or IPv6 without extension headers, and nothing above that asserts more. A claim is the
-/// one that [`Whole`] reads; an error says only that [`Whole`] must be asked.
-pub struct Plain;
 
 impl Reach for Whole {
     const WHOLE: bool = true;
+
+    #[inline(always)]
+    fn accept(&self, _: &Claim) -> Result<(), Reason> {
+        Ok(())
+    }
 }
 
-impl Reach for Plain {
+/// Reads what nearly every frame consists of: at most the tag in metadata, then ARP, or IPv4 without
+/// options, or IPv6 without extension headers, and nothing above that asserts more. A claim is the
+/// one that [`Whole`] reads; an error says only that [`Whole`] must be asked. The function is what
+/// the claim must satisfy.
+pub struct Plain<F>(pub F);
+
+impl<F: Fn(&Claim) -> bool> Reach for Plain<F> {
     const WHOLE: bool = false;
+
+    #[inline(always)]
+    fn accept(&self, claim: &Claim) -> Result<(), Reason> {
+        if (self.0)(claim) { Ok(()) } else { Err(ASK_WHOLE) }
+    }
 }
 
 /// The error of [`Plain`] where [`Whole`] reads on; nobody sees it.
@@ -97,16 +113,34 @@ const ASK_WHOLE: Reason = Reason::Truncated;
 
 /// Reads what `frame` asserts into `claim`, as far as it can be read.
 #[inline(always)]
-pub fn parse<R: Reach>(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<(), Reason> {
+pub fn parse<R: Reach>(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    claim: &mut Claim,
+    reach: &R,
+) -> Result<(), Reason> {
     let mut payload = ethernet::parse::<R>(frame, tag, claim)?;
     if R::WHOLE {
         payload = opaque(payload);
     }
     match claim.ethertype {
-        ethertype::IPV4 => ipv4::parse::<R>(frame, payload, claim),
-        ethertype::IPV6 => ipv6::parse::<R>(frame, payload, claim),
-        ethertype::ARP => arp::parse(frame, payload, claim),
-        ethertype::RARP => arp::parse_reverse(frame, payload, claim),
+        ethertype::IPV4 => {
+            ipv4::parse::<R>(frame, payload, claim)?;
+            reach.accept(claim)
+        }
+        ethertype::IPV6 => {
+            ipv6::parse::<R>(frame, payload, claim)?;
+            reach.accept(claim)
+        }
+        ethertype::ARP => {
+            arp::parse(frame, payload, claim)?;
+            reach.accept(claim)
+        }
+        _ if !R::WHOLE => Err(ASK_WHOLE),
+        ethertype::RARP => {
+            arp::parse_reverse(frame, payload, claim)?;
+            reach.accept(claim)
+        }
         _ => Err(Reason::EtherTypeUnknown),
     }
 }
