@@ -4,7 +4,7 @@ use crate::{
     addr::{Address, Station},
     claim::Family,
     frame::Frame,
-    parse::{self, Claim, MetaTag, Plain, Whole, ethertype},
+    parse::{self, Claim, MetaTag, Reach, Whole, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     reason::Reason,
 };
@@ -17,20 +17,46 @@ pub trait Grants {
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
 }
 
-/// Whether a frame from the port of `slot` is plain, and granted by the slot alone. If so, [`vet`]
-/// says [`Reason::Granted`]; if not, it must be asked.
+/// Whether a frame from the port of `slot` is plain, and granted. If so, [`vet`] says
+/// [`Reason::Granted`]; if not, it must be asked.
 #[inline(always)]
-pub fn is_plainly_granted(frame: Frame<'_>, tag: MetaTag, slot: &PortSlot) -> bool {
+pub fn is_plainly_granted(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    slot: &PortSlot,
+    more: &impl Grants,
+) -> bool {
     let in_force = slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED;
-    let granted = Plain(|claim: &Claim| {
-        claim.station == slot.station() && judge_inline(slot, claim) as u8 == Reason::Granted as u8
-    });
+    let granted = PlainlyGranted { slot, more };
     in_force && parse::parse(frame, tag, &mut Claim::default(), &granted).is_ok()
 }
 
+struct PlainlyGranted<'a, G> {
+    slot: &'a PortSlot,
+    more: &'a G,
+}
+
+impl<G: Grants> Reach for PlainlyGranted<'_, G> {
+    const WHOLE: bool = false;
+
+    #[inline(always)]
+    fn accept(&self, claim: &Claim) -> Result<(), Reason> {
+        let inline = claim.station == self.slot.station()
+            && judge_inline(self.slot, claim) as u8 == Reason::Granted as u8;
+        // A copy, so that only here the claim must lie in memory.
+        if inline
+            || self.slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES)
+                && judge_apart(self.slot, &{ *claim }, self.more) as u8 == Reason::Granted as u8
+        {
+            Ok(())
+        } else {
+            Err(Reason::MacNotGranted)
+        }
+    }
+}
+
 /// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
-/// it was read. [`Reason::Truncated`] stands whatever the slot says, so that a caller who can make
-/// more of the frame readable tries again.
+/// it was read.
 #[inline(always)]
 pub fn vet(
     frame: Frame<'_>,
@@ -49,7 +75,10 @@ pub fn vet(
         return Reason::PortIsolated;
     }
     match parse::parse(frame, tag, claim, &Whole) {
-        Ok(()) => judge(slot, claim, more),
+        Ok(()) => {
+            claim.roles = frame.forget(claim.roles as usize) as u32;
+            judge(slot, claim, more)
+        }
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
         }
@@ -76,6 +105,12 @@ pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
         };
     }
     judge_listed(slot, claim, more)
+}
+
+/// [`judge`] as a function of its own, where it is rarely wanted.
+#[inline(never)]
+fn judge_apart(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
+    judge(slot, claim, more)
 }
 
 /// The verdict by what the slot holds itself.

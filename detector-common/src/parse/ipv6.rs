@@ -22,7 +22,8 @@ const MAX_HEADERS: usize = 4;
 /// [`crate::frame::MAX_OFFSET`].
 const MAX_CHAIN: usize = 320;
 
-/// What the walk has found behind the extension headers.
+/// What the walk has found so far behind the IPv6 header.
+#[derive(Clone, Copy)]
 struct Upper {
     protocol: u8,
     at: usize,
@@ -30,6 +31,24 @@ struct Upper {
     fragmented: bool,
     /// It is a fragment other than the first, which has no upper-layer header.
     later_fragment: bool,
+}
+
+impl Upper {
+    /// See [`Frame::forget`].
+    #[inline(always)]
+    fn forget(self, frame: Frame<'_>) -> Self {
+        let word = self.at
+            | usize::from(self.protocol) << 16
+            | usize::from(self.fragmented) << 24
+            | usize::from(self.later_fragment) << 25;
+        let word = frame.forget(word);
+        Self {
+            protocol: (word >> 16) as u8,
+            at: word & 0xffff,
+            fragmented: word & 1 << 24 != 0,
+            later_fragment: word & 1 << 25 != 0,
+        }
+    }
 }
 
 #[inline(always)]
@@ -58,7 +77,7 @@ pub(super) fn parse<R: Reach>(
     }
 
     let upper = if R::WHOLE {
-        walk(frame, at + 40, end, next)?
+        walk(frame, at + 40, end, next)?.forget(frame)
     } else {
         Upper { protocol: next, at: at + 40, fragmented: false, later_fragment: false }
     };
@@ -97,6 +116,7 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
     let mut left = opaque(MAX_HEADERS);
     while left > 0 {
         left -= 1;
+        upper = upper.forget(frame);
         if !is_extension(upper.protocol) {
             return Ok(upper);
         }

@@ -13,7 +13,7 @@ mod nd;
 use crate::{
     addr::{Address, Station},
     claim::{ClaimRecord, Family},
-    frame::{Frame, opaque},
+    frame::Frame,
     reason::Reason,
 };
 
@@ -72,7 +72,10 @@ impl Claim {
 /// How far the parser goes, and what becomes of a claim. There is one parser; the kernel compiles it
 /// twice.
 pub trait Reach {
-    /// Whether everything is read. If not, whatever needs more than the common headers is an error.
+    /// Whether everything is read. If not, the parser reads what nearly every frame consists of: at
+    /// most the tag in metadata, then ARP, or IPv4 without options, or IPv6 without extension
+    /// headers, and nothing above that asserts more. A claim is then the one that [`Whole`] reads; an
+    /// error says only that [`Whole`] must be asked.
     const WHOLE: bool;
 
     /// What follows for a claim that has been read. Each protocol has this code for itself, where
@@ -93,22 +96,7 @@ impl Reach for Whole {
     }
 }
 
-/// Reads what nearly every frame consists of: at most the tag in metadata, then ARP, or IPv4 without
-/// options, or IPv6 without extension headers, and nothing above that asserts more. A claim is the
-/// one that [`Whole`] reads; an error says only that [`Whole`] must be asked. The function is what
-/// the claim must satisfy.
-pub struct Plain<F>(pub F);
-
-impl<F: Fn(&Claim) -> bool> Reach for Plain<F> {
-    const WHOLE: bool = false;
-
-    #[inline(always)]
-    fn accept(&self, claim: &Claim) -> Result<(), Reason> {
-        if (self.0)(claim) { Ok(()) } else { Err(ASK_WHOLE) }
-    }
-}
-
-/// The error of [`Plain`] where [`Whole`] reads on; nobody sees it.
+/// The error of a short reach where [`Whole`] reads on; nobody sees it.
 const ASK_WHOLE: Reason = Reason::Truncated;
 
 /// Reads what `frame` asserts into `claim`, as far as it can be read.
@@ -121,7 +109,7 @@ pub fn parse<R: Reach>(
 ) -> Result<(), Reason> {
     let mut payload = ethernet::parse::<R>(frame, tag, claim)?;
     if R::WHOLE {
-        payload = opaque(payload);
+        payload = frame.forget(payload);
     }
     match claim.ethertype {
         ethertype::IPV4 => {

@@ -93,6 +93,7 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Resu
     let mut left = opaque(MAX_OPTIONS);
     while left > 0 {
         left -= 1;
+        at = frame.forget(at);
         if at == end {
             return Ok(());
         }

@@ -1,14 +1,7 @@
 //! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
 
 use aya_log_ebpf::warn;
-use detector_common::{
-    frame::opaque,
-    parse::Claim,
-    port::{PortSlot, flags},
-    reason::Reason,
-    settings::Settings,
-    verdict,
-};
+use detector_common::{parse::Claim, port::flags, reason::Reason, settings::Settings, verdict};
 
 use crate::{
     Outcome, counters,
@@ -23,7 +16,7 @@ use crate::{
 pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     let settings = lookup::settings()?;
     let slot = lookup::inline_port(skb.ifindex())?;
-    if !verdict::is_plainly_granted(skb.frame(), skb.tag(), slot) {
+    if !verdict::is_plainly_granted(skb.frame(), skb.tag(), slot, &MapGrants) {
         return None;
     }
     counters::from(slot, Reason::Granted);
@@ -41,7 +34,13 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     };
 
     let mut claim = Claim::default();
-    let reason = vet(skb, slot, &mut claim);
+    // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
+    // judged as truncated.
+    if !slot.has(flags::ISOLATED) && !skb.has_linear_headers() {
+        let _ = skb.pull_headers();
+    }
+    let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim);
+    let reason = skb.forget(reason);
     counters::from(slot, reason);
     if reason.passes() {
         stamp::set(skb, settings);
@@ -51,20 +50,6 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
     report::sighting(slot, settings, &claim.record(reason), dropped);
     if dropped { Outcome::Drop } else { pass_observed(skb, settings) }
-}
-
-/// The verdict on a frame.
-#[inline(always)]
-fn vet(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
-    let mut tries = opaque(2);
-    loop {
-        let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, claim);
-        tries -= 1;
-        // A guest chooses how much of a frame is linear (virtio's hdr_len).
-        if reason as u8 != Reason::Truncated as u8 || tries == 0 || !skb.pull_headers() {
-            return reason;
-        }
-    }
 }
 
 /// Observe mode: the frame goes on as if it had been granted.
