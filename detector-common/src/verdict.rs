@@ -17,41 +17,34 @@ pub trait Grants {
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
 }
 
-/// Whether a frame from the port of `slot` is plain, and granted. If so, [`vet`] says
-/// [`Reason::Granted`]; if not, it must be asked.
+/// The verdict on a plain frame from the port of `slot`, if that is in force, with its claim: the
+/// same as [`vet`] has. `None` if [`vet`] must be asked.
 #[inline(always)]
-pub fn is_plainly_granted(
+pub fn vet_plain(
     frame: Frame<'_>,
     tag: MetaTag,
     slot: &PortSlot,
     more: &impl Grants,
-) -> bool {
-    let in_force = slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED;
-    let granted = PlainlyGranted { slot, more };
-    in_force && parse::parse(frame, tag, &mut Claim::default(), &granted).is_ok()
+    claim: &mut Claim,
+) -> Option<Reason> {
+    if slot.flags & (flags::GRANTED | flags::ISOLATED) != flags::GRANTED {
+        return None;
+    }
+    parse::parse(frame, tag, claim, &Plain { slot, more }).ok()
 }
 
-struct PlainlyGranted<'a, G> {
+struct Plain<'a, G> {
     slot: &'a PortSlot,
     more: &'a G,
 }
 
-impl<G: Grants> Reach for PlainlyGranted<'_, G> {
+impl<G: Grants> Reach for Plain<'_, G> {
     const WHOLE: bool = false;
+    type Verdict = Reason;
 
     #[inline(always)]
-    fn accept(&self, claim: &Claim) -> Result<(), Reason> {
-        let inline = claim.station == self.slot.station()
-            && judge_inline(self.slot, claim) as u8 == Reason::Granted as u8;
-        // A copy, so that only here the claim must lie in memory.
-        if inline
-            || self.slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES)
-                && judge_apart(self.slot, &{ *claim }, self.more) as u8 == Reason::Granted as u8
-        {
-            Ok(())
-        } else {
-            Err(Reason::MacNotGranted)
-        }
+    fn accept(&self, claim: &Claim) -> Reason {
+        judge(self.slot, claim, self.more, judge_listed_apart)
     }
 }
 
@@ -77,7 +70,7 @@ pub fn vet(
     match parse::parse(frame, tag, claim, &Whole) {
         Ok(()) => {
             claim.roles = frame.forget(claim.roles as usize) as u32;
-            judge(slot, claim, more)
+            judge(slot, claim, more, judge_listed)
         }
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
@@ -86,9 +79,14 @@ pub fn vet(
     }
 }
 
-/// Whether what `claim` asserts is granted to the port of `slot`.
+/// Whether what `claim` asserts is granted to the port of `slot`, by the slot or else as `listed`.
 #[inline(always)]
-pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
+fn judge<G: Grants>(
+    slot: &PortSlot,
+    claim: &Claim,
+    more: &G,
+    listed: impl Fn(&PortSlot, &Claim, &G) -> Reason,
+) -> Reason {
     if !slot.has(flags::GRANTED) {
         return Reason::PortPending;
     }
@@ -98,19 +96,19 @@ pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
             return refused;
         }
     } else if !slot.has(flags::MORE_GRANTS) {
-        return if claim.station.same_mac(slot.station()) {
-            Reason::VlanNotGranted
-        } else {
-            Reason::MacNotGranted
-        };
+        return other_station(slot, claim);
     }
-    judge_listed(slot, claim, more)
+    // A copy, so that the claim itself need not lie in memory.
+    listed(slot, &{ *claim }, more)
 }
 
-/// [`judge`] as a function of its own, where it is rarely wanted.
-#[inline(never)]
-fn judge_apart(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
-    judge(slot, claim, more)
+#[inline(always)]
+fn other_station(slot: &PortSlot, claim: &Claim) -> Reason {
+    if claim.station.same_mac(slot.station()) {
+        Reason::VlanNotGranted
+    } else {
+        Reason::MacNotGranted
+    }
 }
 
 /// The verdict by what the slot holds itself.
@@ -156,13 +154,7 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
         vlan: claim.station.vlan(),
         address: [0; 16],
     };
-    let Some(mac) = more.grant(&key) else {
-        return if claim.station.same_mac(slot.station()) {
-            Reason::VlanNotGranted
-        } else {
-            Reason::MacNotGranted
-        };
-    };
+    let Some(mac) = more.grant(&key) else { return other_station(slot, claim) };
     if let Some(reason) = missing_role(mac.flags, claim) {
         return reason;
     }
@@ -179,6 +171,12 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     } else {
         Reason::NdTarget
     }
+}
+
+/// [`judge_listed`] as a function of its own, where it is rarely wanted.
+#[inline(never)]
+fn judge_listed_apart(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
+    judge_listed(slot, claim, more)
 }
 
 #[inline(always)]

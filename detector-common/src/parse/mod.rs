@@ -77,10 +77,12 @@ pub trait Reach {
     /// headers, and nothing above that asserts more. A claim is then the one that [`Whole`] reads; an
     /// error says only that [`Whole`] must be asked.
     const WHOLE: bool;
+    /// What follows from a claim.
+    type Verdict;
 
-    /// What follows for a claim that has been read. Each protocol has this code for itself, where
+    /// What follows from a claim that has been read. Each protocol has this code for itself, where
     /// the compiler knows what kind of claim it can be.
-    fn accept(&self, claim: &Claim) -> Result<(), Reason>;
+    fn accept(&self, claim: &Claim) -> Self::Verdict;
 }
 
 /// Reads everything that can assert an identity. An error is the reason for which the frame is
@@ -89,11 +91,10 @@ pub struct Whole;
 
 impl Reach for Whole {
     const WHOLE: bool = true;
+    type Verdict = ();
 
     #[inline(always)]
-    fn accept(&self, _: &Claim) -> Result<(), Reason> {
-        Ok(())
-    }
+    fn accept(&self, _: &Claim) {}
 }
 
 /// The error of a short reach where [`Whole`] reads on; nobody sees it.
@@ -106,7 +107,7 @@ pub fn parse<R: Reach>(
     tag: MetaTag,
     claim: &mut Claim,
     reach: &R,
-) -> Result<(), Reason> {
+) -> Result<R::Verdict, Reason> {
     let mut payload = ethernet::parse::<R>(frame, tag, claim)?;
     if R::WHOLE {
         payload = frame.forget(payload);
@@ -114,20 +115,20 @@ pub fn parse<R: Reach>(
     match claim.ethertype {
         ethertype::IPV4 => {
             ipv4::parse::<R>(frame, payload, claim)?;
-            reach.accept(claim)
+            Ok(reach.accept(claim))
         }
         ethertype::IPV6 => {
             ipv6::parse::<R>(frame, payload, claim)?;
-            reach.accept(claim)
+            Ok(reach.accept(claim))
         }
         ethertype::ARP => {
             arp::parse(frame, payload, claim)?;
-            reach.accept(claim)
+            Ok(reach.accept(claim))
         }
         _ if !R::WHOLE => Err(ASK_WHOLE),
         ethertype::RARP => {
             arp::parse_reverse(frame, payload, claim)?;
-            reach.accept(claim)
+            Ok(reach.accept(claim))
         }
         _ => Err(Reason::EtherTypeUnknown),
     }

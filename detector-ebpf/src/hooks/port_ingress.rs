@@ -1,7 +1,14 @@
 //! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
 
 use aya_log_ebpf::warn;
-use detector_common::{parse::Claim, port::flags, reason::Reason, settings::Settings, verdict};
+use detector_common::{
+    claim::ClaimRecord,
+    parse::Claim,
+    port::{PortSlot, flags},
+    reason::Reason,
+    settings::Settings,
+    verdict,
+};
 
 use crate::{
     Outcome, counters,
@@ -11,13 +18,15 @@ use crate::{
     stamp,
 };
 
-/// Passes what is plainly granted; `None` asks for [`whole`].
+/// The verdict at first sight; `None` asks for [`whole`].
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     let settings = lookup::settings()?;
     let slot = lookup::inline_port(skb.ifindex())?;
-    if !verdict::is_plainly_granted(skb.frame(), skb.tag(), slot, &MapGrants) {
-        return None;
+    let mut claim = Claim::default();
+    let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
+    if reason as u8 != Reason::Granted as u8 {
+        return Some(refuse_apart(skb, slot, settings, &claim.record(reason)));
     }
     counters::from(slot, Reason::Granted);
     stamp::set(skb, settings);
@@ -33,28 +42,38 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
         return if settings.enforces() { Outcome::Drop } else { Outcome::Next };
     };
 
-    let mut claim = Claim::default();
     // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
     // judged as truncated.
     if !slot.has(flags::ISOLATED) && !skb.has_linear_headers() {
         let _ = skb.pull_headers();
     }
+    let mut claim = Claim::default();
     let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim);
     let reason = skb.forget(reason);
-    counters::from(slot, reason);
-    if reason.passes() {
-        stamp::set(skb, settings);
-        return Outcome::Next;
+    if !reason.passes() {
+        return refuse(skb, slot, settings, &claim.record(reason));
     }
-
-    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
-    report::sighting(slot, settings, &claim.record(reason), dropped);
-    if dropped { Outcome::Drop } else { pass_observed(skb, settings) }
-}
-
-/// Observe mode: the frame goes on as if it had been granted.
-#[inline(always)]
-fn pass_observed(skb: &Skb, settings: &Settings) -> Outcome {
+    counters::from(slot, reason);
     stamp::set(skb, settings);
     Outcome::Next
+}
+
+/// Counts and reports a claim that is refused. In observe mode the frame goes on as if it had been
+/// granted.
+#[inline(always)]
+fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
+    counters::from_code(slot, claim.reason);
+    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
+    report::sighting(slot, settings, claim, dropped);
+    if dropped {
+        return Outcome::Drop;
+    }
+    stamp::set(skb, settings);
+    Outcome::Next
+}
+
+/// [`refuse`] as a function of its own, out of the way of what passes.
+#[inline(never)]
+fn refuse_apart(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
+    refuse(skb, slot, settings, claim)
 }
