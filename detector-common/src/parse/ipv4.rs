@@ -15,10 +15,11 @@ pub(super) fn parse<R: Reach>(
 ) -> Result<(), Reason> {
     let header = frame.window::<20>(at).ok_or(Reason::Truncated)?;
     let source = header.v4::<12>();
-    if !R::WHOLE && (source == 0 || header.u8::<0>() != 0x45) {
+    if !R::WHOLE && header.u8::<0>() != 0x45 {
         return Err(ASK_WHOLE);
     }
-    let unspecified = source == 0;
+    // Without [`Reach::WHOLE`] it falls under 0/8.
+    let unspecified = R::WHOLE && source == 0;
     if !unspecified {
         claim.set_v4(source);
     }
@@ -32,8 +33,7 @@ pub(super) fn parse<R: Reach>(
     {
         return Err(Reason::Ipv4Malformed);
     }
-    // 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
-    if !unspecified && matches!(source.to_ne_bytes()[0], 0 | 127 | 224..) {
+    if !unspecified && is_nobodys(source) {
         return Err(Reason::Ipv4Source);
     }
 
@@ -53,4 +53,11 @@ pub(super) fn parse<R: Reach>(
     } else {
         Ok(())
     }
+}
+
+/// 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
+#[inline(always)]
+const fn is_nobodys(source: u32) -> bool {
+    let [first, ..] = source.to_ne_bytes();
+    first.wrapping_sub(1) >= 223 || first == 127
 }

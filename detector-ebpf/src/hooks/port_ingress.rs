@@ -21,15 +21,14 @@ use crate::{
 /// The verdict at first sight; `None` asks for [`whole`].
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
-    let settings = lookup::settings()?;
     let slot = lookup::inline_port(skb.ifindex())?;
     let mut claim = Claim::default();
     let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
     if reason as u8 != Reason::Granted as u8 {
-        return Some(refuse_apart(skb, slot, settings, &claim.record(reason)));
+        return Some(refuse_apart(skb, slot, &claim.record(reason)));
     }
     counters::from(slot, Reason::Granted);
-    stamp::set(skb, settings);
+    stamp::set(skb, lookup::settings()?);
     Some(Outcome::Next)
 }
 
@@ -74,6 +73,9 @@ fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) 
 
 /// [`refuse`] as a function of its own, out of the way of what passes.
 #[inline(never)]
-fn refuse_apart(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
-    refuse(skb, slot, settings, claim)
+fn refuse_apart(skb: &Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
+    match lookup::settings() {
+        Some(settings) => refuse(skb, slot, settings, claim),
+        None => Outcome::Drop,
+    }
 }
