@@ -182,10 +182,14 @@ impl Address {
         }
     }
 
-    #[inline(always)]
     pub const fn mapped(v4: [u8; 4]) -> Self {
-        let [a, b, c, d] = v4;
-        Self { high: 0, low: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]) }
+        Self::mapped_word(u32::from_ne_bytes(v4))
+    }
+
+    /// From an IPv4 address whose bytes lie in memory as they do on the wire.
+    #[inline(always)]
+    pub const fn mapped_word(v4: u32) -> Self {
+        Self { high: 0, low: 0xffff_0000 | (v4 as u64) << 32 }
     }
 
     #[inline(always)]
@@ -201,10 +205,14 @@ impl Address {
     }
 
     /// The last four bytes: the IPv4 address of a mapped one.
-    #[inline(always)]
     pub const fn v4(self) -> [u8; 4] {
-        let [_, _, _, _, a, b, c, d] = self.low.to_ne_bytes();
-        [a, b, c, d]
+        self.v4_word().to_ne_bytes()
+    }
+
+    /// The same as one number, its bytes as they lie in memory.
+    #[inline(always)]
+    pub const fn v4_word(self) -> u32 {
+        (self.low >> 32) as u32
     }
 
     #[inline(always)]
@@ -217,6 +225,13 @@ impl Address {
     #[inline(always)]
     pub const fn is_v6_multicast(self) -> bool {
         self.high.to_ne_bytes()[0] == 0xff
+    }
+
+    /// Whether the address is the unspecified one, the loopback one, IPv4-mapped, or another that
+    /// begins with eight zero bytes.
+    #[inline(always)]
+    pub const fn is_special(self) -> bool {
+        self.high == 0
     }
 
     /// Whether the address lies in `prefix`, whose bits outside of `mask` are zero.

@@ -43,6 +43,36 @@ impl<'a> Frame<'a> {
         self.length
     }
 
+    /// Hides from the verifier what it knows of `value`: paths that have met then look the same to
+    /// it, and it walks on from there once. Costs two instructions.
+    #[inline(always)]
+    pub fn forget(self, value: usize) -> usize {
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut value = value;
+            // SAFETY: the second instruction undoes the first; that nothing is known of the length
+            // makes nothing known of the result.
+            unsafe {
+                core::arch::asm!(
+                    "{value} ^= {length}",
+                    "{value} ^= {length}",
+                    value = inout(reg) value,
+                    length = in(reg) self.length,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        value
+    }
+
+    /// Whether the first `length` bytes can be read.
+    #[inline(always)]
+    pub const fn holds(self, length: usize) -> bool {
+        self.end - self.start >= length
+    }
+
     /// The `N` bytes at `at`, which is at most [`MAX_OFFSET`]; `None` when they cannot be read.
     #[inline(always)]
     pub fn window<const N: usize>(self, at: usize) -> Option<Window<'a, N>> {
@@ -69,7 +99,7 @@ impl<const N: usize> Window<'_, N> {
     pub fn u8<const AT: usize>(self) -> u8 {
         const { assert!(AT < N) };
         // SAFETY: `AT` lies within the window.
-        unsafe { load::u8(self.from + AT) }
+        unsafe { load::u8::<AT, 0>(self.from) }
     }
 
     /// Two bytes as a number, most significant first.
@@ -77,31 +107,37 @@ impl<const N: usize> Window<'_, N> {
     pub fn u16<const AT: usize>(self) -> u16 {
         const { assert!(AT + 2 <= N) };
         // SAFETY: the field lies within the window.
-        u16::from_be(unsafe { load::u16(self.from + AT) })
+        u16::from_be(unsafe { load::u16::<AT, 0>(self.from) })
     }
 
     /// A MAC, on no VLAN.
     #[inline(always)]
     pub fn mac<const AT: usize>(self) -> Station {
         const { assert!(AT + 6 <= N) };
-        // SAFETY: both parts lie within the window.
-        let (first, last) = unsafe { (load::u32(self.from + AT), load::u16(self.from + AT + 4)) };
-        Station::from_parts(first, last)
+        if AT + 8 <= N {
+            // SAFETY: the MAC and two bytes more lie within the window.
+            Station::from_word(unsafe { load::u64::<AT, 0>(self.from) }).on_vlan(0)
+        } else {
+            // SAFETY: both parts lie within the window.
+            let (first, last) =
+                unsafe { (load::u32::<AT, 0>(self.from), load::u16::<AT, 4>(self.from)) };
+            Station::from_parts(first, last)
+        }
     }
 
-    /// An IPv4 address, in wire order.
+    /// An IPv4 address: its bytes as they lie in memory.
     #[inline(always)]
-    pub fn v4<const AT: usize>(self) -> [u8; 4] {
+    pub fn v4<const AT: usize>(self) -> u32 {
         const { assert!(AT + 4 <= N) };
         // SAFETY: the field lies within the window.
-        unsafe { load::u32(self.from + AT) }.to_ne_bytes()
+        unsafe { load::u32::<AT, 0>(self.from) }
     }
 
     #[inline(always)]
     pub fn v6<const AT: usize>(self) -> Address {
         const { assert!(AT + 16 <= N) };
         // SAFETY: both halves lie within the window.
-        let (high, low) = unsafe { (load::u64(self.from + AT), load::u64(self.from + AT + 8)) };
+        let (high, low) = unsafe { (load::u64::<AT, 0>(self.from), load::u64::<AT, 8>(self.from)) };
         Address::from_words(high, low)
     }
 }
@@ -123,28 +159,31 @@ pub fn opaque(value: usize) -> usize {
     value
 }
 
-/// Unaligned loads. The BPF instruction set has them, but the compiler, which must assume machines
-/// that lack them, would load byte by byte.
+/// Unaligned loads from `from + AT + PLUS`. The BPF instruction set has them, but the compiler,
+/// which must assume machines that lack them, would load byte by byte.
 #[cfg(target_arch = "bpf")]
 mod load {
-    use core::arch::asm;
+    use core::{arch::asm, hint::assert_unchecked};
 
     macro_rules! load {
         ($name:ident, $instruction:literal) => {
             /// # Safety
             ///
-            /// The bytes at `from` are readable.
+            /// The bytes at `from + AT + PLUS` are readable.
             #[inline(always)]
-            pub(super) unsafe fn $name(from: usize) -> $name {
+            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $name {
                 let value: u64;
-                // SAFETY: one load of readable bytes, with no other effect.
+                // SAFETY: one load of readable bytes, with no other effect; it clears the bits
+                // above those that it loads.
                 unsafe {
                     asm!(
-                        concat!("{value} = *(", $instruction, " *)({from} + 0)"),
+                        concat!("{value} = *(", $instruction, " *)({from} + {at})"),
                         value = lateout(reg) value,
                         from = in(reg) from,
+                        at = const { AT + PLUS },
                         options(pure, readonly, nostack, preserves_flags),
                     );
+                    assert_unchecked(value <= $name::MAX as u64);
                 }
                 value as $name
             }
@@ -159,15 +198,18 @@ mod load {
 
 #[cfg(not(target_arch = "bpf"))]
 mod load {
+    use core::ptr::with_exposed_provenance;
+
     macro_rules! load {
         ($name:ident) => {
             /// # Safety
             ///
-            /// The bytes at `from` are readable.
+            /// The bytes at `from + AT + PLUS` are readable.
             #[inline(always)]
-            pub(super) unsafe fn $name(from: usize) -> $name {
+            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $name {
+                let from = with_exposed_provenance::<$name>(from + AT + PLUS);
                 // SAFETY: promised by the caller; the read is unaligned.
-                unsafe { core::ptr::with_exposed_provenance::<$name>(from).read_unaligned() }
+                unsafe { from.read_unaligned() }
             }
         };
     }

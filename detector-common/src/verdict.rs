@@ -4,7 +4,7 @@ use crate::{
     addr::{Address, Station},
     claim::Family,
     frame::Frame,
-    parse::{self, Claim, MetaTag, ethertype},
+    parse::{self, Claim, MetaTag, Reach, Whole, ethertype},
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     reason::Reason,
 };
@@ -17,9 +17,39 @@ pub trait Grants {
     fn prefix(&self, key: &PrefixKey) -> Option<Grant>;
 }
 
+/// The verdict on a plain frame from the port of `slot`, if that is in force, with its claim: the
+/// same as [`vet`] has. `None` if [`vet`] must be asked.
+#[inline(always)]
+pub fn vet_plain(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    slot: &PortSlot,
+    more: &impl Grants,
+    claim: &mut Claim,
+) -> Option<Reason> {
+    if slot.flags & (flags::GRANTED | flags::ISOLATED) != flags::GRANTED {
+        return None;
+    }
+    parse::parse(frame, tag, claim, &Plain { slot, more }).ok()
+}
+
+struct Plain<'a, G> {
+    slot: &'a PortSlot,
+    more: &'a G,
+}
+
+impl<G: Grants> Reach for Plain<'_, G> {
+    const WHOLE: bool = false;
+    type Verdict = Reason;
+
+    #[inline(always)]
+    fn accept(&self, claim: &Claim) -> Reason {
+        judge(self.slot, claim, self.more, judge_listed_apart)
+    }
+}
+
 /// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
-/// it was read. [`Reason::Truncated`] stands whatever the slot says, so that a caller who can make
-/// more of the frame readable tries again.
+/// it was read.
 #[inline(always)]
 pub fn vet(
     frame: Frame<'_>,
@@ -37,8 +67,11 @@ pub fn vet(
         }
         return Reason::PortIsolated;
     }
-    match parse::parse(frame, tag, claim) {
-        Ok(()) => judge(slot, claim, more),
+    match parse::parse(frame, tag, claim, &Whole) {
+        Ok(()) => {
+            claim.roles = frame.forget(claim.roles as usize) as u32;
+            judge(slot, claim, more, judge_listed)
+        }
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
         }
@@ -46,9 +79,14 @@ pub fn vet(
     }
 }
 
-/// Whether what `claim` asserts is granted to the port of `slot`.
+/// Whether what `claim` asserts is granted to the port of `slot`, by the slot or else as `listed`.
 #[inline(always)]
-pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
+fn judge<G: Grants>(
+    slot: &PortSlot,
+    claim: &Claim,
+    more: &G,
+    listed: impl Fn(&PortSlot, &Claim, &G) -> Reason,
+) -> Reason {
     if !slot.has(flags::GRANTED) {
         return Reason::PortPending;
     }
@@ -58,13 +96,19 @@ pub fn judge(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
             return refused;
         }
     } else if !slot.has(flags::MORE_GRANTS) {
-        return if claim.station.same_mac(slot.station()) {
-            Reason::VlanNotGranted
-        } else {
-            Reason::MacNotGranted
-        };
+        return other_station(slot, claim);
     }
-    judge_listed(slot, claim, more)
+    // A copy, so that the claim itself need not lie in memory.
+    listed(slot, &{ *claim }, more)
+}
+
+#[inline(always)]
+fn other_station(slot: &PortSlot, claim: &Claim) -> Reason {
+    if claim.station.same_mac(slot.station()) {
+        Reason::VlanNotGranted
+    } else {
+        Reason::MacNotGranted
+    }
 }
 
 /// The verdict by what the slot holds itself.
@@ -90,8 +134,7 @@ fn judge_inline(slot: &PortSlot, claim: &Claim) -> Reason {
 
 #[inline(always)]
 fn inline_v4(slot: &PortSlot, address: Address) -> bool {
-    u32::from_ne_bytes(address.v4()) & u32::from_ne_bytes(slot.v4_mask)
-        == u32::from_ne_bytes(slot.v4)
+    address.v4_word() & u32::from_ne_bytes(slot.v4_mask) == u32::from_ne_bytes(slot.v4)
 }
 
 #[inline(always)]
@@ -111,13 +154,7 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
         vlan: claim.station.vlan(),
         address: [0; 16],
     };
-    let Some(mac) = more.grant(&key) else {
-        return if claim.station.same_mac(slot.station()) {
-            Reason::VlanNotGranted
-        } else {
-            Reason::MacNotGranted
-        };
-    };
+    let Some(mac) = more.grant(&key) else { return other_station(slot, claim) };
     if let Some(reason) = missing_role(mac.flags, claim) {
         return reason;
     }
@@ -134,6 +171,12 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     } else {
         Reason::NdTarget
     }
+}
+
+/// [`judge_listed`] as a function of its own, where it is rarely wanted.
+#[inline(never)]
+fn judge_listed_apart(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
+    judge_listed(slot, claim, more)
 }
 
 #[inline(always)]

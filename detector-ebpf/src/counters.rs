@@ -16,6 +16,12 @@ static COUNTERS: PerCpuArray<PortCounters> = PerCpuArray::pinned(maps::MAX_PORTS
 /// Counts a frame from the port's side.
 #[inline(always)]
 pub(crate) fn from(slot: &PortSlot, reason: Reason) {
+    from_code(slot, reason as u8);
+}
+
+/// The same by the reason's code.
+#[inline(always)]
+pub(crate) fn from_code(slot: &PortSlot, reason: u8) {
     count(slot, |counters| {
         // SAFETY: the entry is this CPU's, and codes are below REASON_SLOTS.
         unsafe { addr_of_mut!((*counters).from[reason as usize & (REASON_SLOTS - 1)]) }

@@ -40,11 +40,16 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
 }
 
+/// The slot in force for an interface, where it has its own.
+#[inline(always)]
+pub(crate) fn inline_port(ifindex: u32) -> Option<&'static PortSlot> {
+    PORTS.get(ifindex % maps::PORT_SLOTS).filter(|slot| slot.ifindex == ifindex)
+}
+
 /// The slot in force for an interface.
 #[inline(always)]
 pub(crate) fn port(ifindex: u32) -> Option<&'static PortSlot> {
-    let slot = PORTS.get(ifindex % maps::PORT_SLOTS)?;
-    if slot.ifindex == ifindex {
+    if let Some(slot) = inline_port(ifindex) {
         return Some(slot);
     }
     // SAFETY: slots are replaced whole and never freed while a program runs (RCU).

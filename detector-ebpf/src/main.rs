@@ -13,7 +13,7 @@ mod skb;
 mod stamp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
     macros::classifier,
     programs::TcContext,
 };
@@ -38,7 +38,18 @@ const fn action(outcome: Outcome) -> i32 {
 
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
-    action(hooks::port_ingress::run(&Skb::new(ctx)))
+    match hooks::port_ingress::run(&Skb::new(TcContext::new(ctx.skb.skb))) {
+        Some(outcome) => action(outcome),
+        None => vet_whole(ctx.skb.skb),
+    }
+}
+
+/// What [`port_ingress`] has not passed at first sight. A global function: the verifier walks it
+/// once and on its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
+    action(hooks::port_ingress::whole(&Skb::new(TcContext::new(skb))))
 }
 
 #[classifier]

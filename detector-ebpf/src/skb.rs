@@ -1,9 +1,9 @@
 //! The one accessor of `__sk_buff`.
 
-use core::{arch::asm, mem::offset_of};
+use core::{arch::asm, hint::assert_unchecked, mem::offset_of};
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
-use detector_common::{frame::Frame, parse::MetaTag};
+use detector_common::{frame::Frame, parse::MetaTag, reason::Reason};
 
 /// Every header that is read lies within so many bytes, so that a frame is pulled at most once.
 const HEADERS: u32 = 576;
@@ -34,11 +34,30 @@ impl Skb {
         unsafe { Frame::from_raw(self.ctx.data(), self.ctx.data_end(), self.ctx.len() as usize) }
     }
 
+    /// Whether every header that is read lies in linear memory.
+    #[inline(always)]
+    pub(crate) fn has_linear_headers(&self) -> bool {
+        self.frame().holds(self.header_bytes() as usize)
+    }
+
     /// Moves all headers into linear memory. Frames that were read before must not be used again.
     #[inline(always)]
     pub(crate) fn pull_headers(&self) -> bool {
+        self.ctx.pull_data(self.header_bytes()).is_ok()
+    }
+
+    #[inline(always)]
+    fn header_bytes(&self) -> u32 {
         let length = self.ctx.len();
-        self.ctx.pull_data(if length < HEADERS { length } else { HEADERS }).is_ok()
+        if length < HEADERS { length } else { HEADERS }
+    }
+
+    /// See [`Frame::forget`].
+    #[inline(always)]
+    pub(crate) fn forget(&self, reason: Reason) -> Reason {
+        let code = self.frame().forget(reason as usize) as u8;
+        // SAFETY: it is the same code still.
+        unsafe { core::mem::transmute(code) }
     }
 
     #[inline(always)]
@@ -99,6 +118,8 @@ impl Skb {
                 offset = const OFFSET,
                 options(readonly, nostack, preserves_flags),
             );
+            // The load clears the upper half.
+            assert_unchecked(value <= u32::MAX as u64);
         }
         value as u32
     }

@@ -40,7 +40,7 @@ fn read_sender(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<u16, Re
         return Err(Reason::ArpMalformed);
     }
     let sender = packet.v4::<14>();
-    if sender != [0; 4] {
+    if sender != 0 {
         claim.set_v4(sender);
     }
     if packet.mac::<8>().same_mac(claim.station) {

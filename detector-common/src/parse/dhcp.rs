@@ -1,7 +1,7 @@
 //! DHCP (RFC 2131) and DHCPv6 (RFC 8415): who plays the server, and whose address a client asks
 //! for.
 
-use super::Claim;
+use super::{ASK_WHOLE, Claim, Reach};
 use crate::{frame::Frame, port::flags, reason::Reason};
 
 /// Length of a UDP header in bytes.
@@ -14,7 +14,7 @@ const BOOT_REQUEST: u8 = 1;
 
 /// A UDP datagram over IPv4 at `at`. Without a source address only a DHCP client may speak.
 #[inline(always)]
-pub(super) fn inspect_v4(
+pub(super) fn inspect_v4<R: Reach>(
     frame: Frame<'_>,
     at: usize,
     unspecified: bool,
@@ -22,6 +22,9 @@ pub(super) fn inspect_v4(
 ) -> Result<(), Reason> {
     let udp = frame.window::<4>(at).ok_or(Reason::Truncated)?;
     let (from, to) = (udp.u16::<0>(), udp.u16::<2>());
+    if !R::WHOLE && matches!(to, SERVER_PORT | CLIENT_PORT) {
+        return Err(ASK_WHOLE);
+    }
     if to == CLIENT_PORT {
         claim.roles |= flags::DHCP_SERVER;
         return if unspecified { Err(Reason::Ipv4Source) } else { Ok(()) };

@@ -1,6 +1,6 @@
 //! Ethernet II with up to two VLAN tags.
 
-use super::Claim;
+use super::{Claim, Reach};
 use crate::{frame::Frame, reason::Reason};
 
 const DOT1Q: u16 = 0x8100;
@@ -21,7 +21,11 @@ pub struct MetaTag {
 /// read, and at most one of them may name a VLAN: the same identity must not be expressible in more
 /// ways than are compared.
 #[inline(always)]
-pub(super) fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize, Reason> {
+pub(super) fn parse<R: Reach>(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    claim: &mut Claim,
+) -> Result<usize, Reason> {
     let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
     let destination = header.mac::<0>();
     let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
@@ -33,6 +37,10 @@ pub(super) fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result
     }
     if destination.is_bridge_link_local() {
         return Err(Reason::LinkLocalDestination);
+    }
+    if !R::WHOLE {
+        // A tag or a length is no EtherType that is read on.
+        return Ok(14);
     }
     let payload = if is_tag(claim.ethertype) { skip_tags(frame, tag, claim)? } else { 14 };
     if claim.ethertype < FIRST_ETHERTYPE { Err(Reason::Llc) } else { Ok(payload) }

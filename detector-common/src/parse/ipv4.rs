@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791), as far as it asserts an identity.
 
-use super::{Claim, dhcp};
+use super::{ASK_WHOLE, Claim, Reach, dhcp};
 use crate::{frame::Frame, reason::Reason};
 
 const UDP: u8 = 17;
@@ -8,10 +8,18 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
-pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+pub(super) fn parse<R: Reach>(
+    frame: Frame<'_>,
+    at: usize,
+    claim: &mut Claim,
+) -> Result<(), Reason> {
     let header = frame.window::<20>(at).ok_or(Reason::Truncated)?;
     let source = header.v4::<12>();
-    let unspecified = source == [0; 4];
+    if !R::WHOLE && header.u8::<0>() != 0x45 {
+        return Err(ASK_WHOLE);
+    }
+    // Without [`Reach::WHOLE`] it falls under 0/8.
+    let unspecified = R::WHOLE && source == 0;
     if !unspecified {
         claim.set_v4(source);
     }
@@ -25,8 +33,7 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
     {
         return Err(Reason::Ipv4Malformed);
     }
-    // 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
-    if !unspecified && matches!(source[0], 0 | 127 | 224..) {
+    if !unspecified && is_nobodys(source) {
         return Err(Reason::Ipv4Source);
     }
 
@@ -40,10 +47,17 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
                 Reason::Ipv4Fragment
             });
         }
-        dhcp::inspect_v4(frame, at + header_length, unspecified, claim)
+        dhcp::inspect_v4::<R>(frame, at + header_length, unspecified, claim)
     } else if unspecified {
         Err(Reason::Ipv4Source)
     } else {
         Ok(())
     }
+}
+
+/// 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
+#[inline(always)]
+const fn is_nobodys(source: u32) -> bool {
+    let [first, ..] = source.to_ne_bytes();
+    first.wrapping_sub(1) >= 223 || first == 127
 }

@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200) with a bounded walk of its extension headers.
 
-use super::{Claim, dhcp, nd};
+use super::{ASK_WHOLE, Claim, Reach, dhcp, nd};
 use crate::{
     addr::Address,
     frame::{Frame, opaque},
@@ -8,6 +8,7 @@ use crate::{
 };
 
 const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -21,7 +22,8 @@ const MAX_HEADERS: usize = 4;
 /// [`crate::frame::MAX_OFFSET`].
 const MAX_CHAIN: usize = 320;
 
-/// What the walk has found behind the extension headers.
+/// What the walk has found so far behind the IPv6 header.
+#[derive(Clone, Copy)]
 struct Upper {
     protocol: u8,
     at: usize,
@@ -31,10 +33,36 @@ struct Upper {
     later_fragment: bool,
 }
 
+impl Upper {
+    /// See [`Frame::forget`].
+    #[inline(always)]
+    fn forget(self, frame: Frame<'_>) -> Self {
+        let word = self.at
+            | usize::from(self.protocol) << 16
+            | usize::from(self.fragmented) << 24
+            | usize::from(self.later_fragment) << 25;
+        let word = frame.forget(word);
+        Self {
+            protocol: (word >> 16) as u8,
+            at: word & 0xffff,
+            fragmented: word & 1 << 24 != 0,
+            later_fragment: word & 1 << 25 != 0,
+        }
+    }
+}
+
 #[inline(always)]
-pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+pub(super) fn parse<R: Reach>(
+    frame: Frame<'_>,
+    at: usize,
+    claim: &mut Claim,
+) -> Result<(), Reason> {
     let header = frame.window::<40>(at).ok_or(Reason::Truncated)?;
     let source = header.v6::<8>();
+    let next = header.u8::<6>();
+    if !R::WHOLE && (source.is_special() || !matches!(next, TCP | UDP | ICMPV6)) {
+        return Err(ASK_WHOLE);
+    }
     let unspecified = source == Address::UNSPECIFIED;
     if !unspecified {
         claim.set_v6(source);
@@ -48,7 +76,11 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
         return Err(Reason::Ipv6Source);
     }
 
-    let upper = walk(frame, at + 40, end, header.u8::<6>())?;
+    let upper = if R::WHOLE {
+        walk(frame, at + 40, end, next)?.forget(frame)
+    } else {
+        Upper { protocol: next, at: at + 40, fragmented: false, later_fragment: false }
+    };
     if upper.later_fragment {
         return if unspecified { Err(Reason::Ipv6Source) } else { Ok(()) };
     }
@@ -64,7 +96,7 @@ pub(super) fn parse(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<()
                 fragmented: upper.fragmented,
                 unspecified,
             };
-            nd::inspect(frame, message, claim)
+            nd::inspect::<R>(frame, message, claim)
         }
         _ if unspecified => Err(Reason::Ipv6Source),
         UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
@@ -84,6 +116,7 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
     let mut left = opaque(MAX_HEADERS);
     while left > 0 {
         left -= 1;
+        upper = upper.forget(frame);
         if !is_extension(upper.protocol) {
             return Ok(upper);
         }

@@ -13,7 +13,7 @@ mod nd;
 use crate::{
     addr::{Address, Station},
     claim::{ClaimRecord, Family},
-    frame::{Frame, opaque},
+    frame::Frame,
     reason::Reason,
 };
 
@@ -57,9 +57,9 @@ impl Claim {
     }
 
     #[inline(always)]
-    fn set_v4(&mut self, source: [u8; 4]) {
+    fn set_v4(&mut self, source: u32) {
         self.family = Family::V4;
-        self.source = Address::mapped(source);
+        self.source = Address::mapped_word(source);
     }
 
     #[inline(always)]
@@ -69,16 +69,67 @@ impl Claim {
     }
 }
 
-/// Reads what `frame` asserts into `claim`, as far as it can be read. An error is the reason for
-/// which the frame is dropped whatever is granted.
+/// How far the parser goes, and what becomes of a claim. There is one parser; the kernel compiles it
+/// twice.
+pub trait Reach {
+    /// Whether everything is read. If not, the parser reads what nearly every frame consists of: at
+    /// most the tag in metadata, then ARP, or IPv4 without options, or IPv6 without extension
+    /// headers, and nothing above that asserts more. A claim is then the one that [`Whole`] reads; an
+    /// error says only that [`Whole`] must be asked.
+    const WHOLE: bool;
+    /// What follows from a claim.
+    type Verdict;
+
+    /// What follows from a claim that has been read. Each protocol has this code for itself, where
+    /// the compiler knows what kind of claim it can be.
+    fn accept(&self, claim: &Claim) -> Self::Verdict;
+}
+
+/// Reads everything that can assert an identity. An error is the reason for which the frame is
+/// dropped whatever is granted.
+pub struct Whole;
+
+impl Reach for Whole {
+    const WHOLE: bool = true;
+    type Verdict = ();
+
+    #[inline(always)]
+    fn accept(&self, _: &Claim) {}
+}
+
+/// The error of a short reach where [`Whole`] reads on; nobody sees it.
+const ASK_WHOLE: Reason = Reason::Truncated;
+
+/// Reads what `frame` asserts into `claim`, as far as it can be read.
 #[inline(always)]
-pub fn parse(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<(), Reason> {
-    let payload = opaque(ethernet::parse(frame, tag, claim)?);
+pub fn parse<R: Reach>(
+    frame: Frame<'_>,
+    tag: MetaTag,
+    claim: &mut Claim,
+    reach: &R,
+) -> Result<R::Verdict, Reason> {
+    let mut payload = ethernet::parse::<R>(frame, tag, claim)?;
+    if R::WHOLE {
+        payload = frame.forget(payload);
+    }
     match claim.ethertype {
-        ethertype::IPV4 => ipv4::parse(frame, payload, claim),
-        ethertype::IPV6 => ipv6::parse(frame, payload, claim),
-        ethertype::ARP => arp::parse(frame, payload, claim),
-        ethertype::RARP => arp::parse_reverse(frame, payload, claim),
+        ethertype::IPV4 => {
+            ipv4::parse::<R>(frame, payload, claim)?;
+            Ok(reach.accept(claim))
+        }
+        ethertype::IPV6 => {
+            ipv6::parse::<R>(frame, payload, claim)?;
+            Ok(reach.accept(claim))
+        }
+        ethertype::ARP => {
+            arp::parse(frame, payload, claim)?;
+            Ok(reach.accept(claim))
+        }
+        _ if !R::WHOLE => Err(ASK_WHOLE),
+        ethertype::RARP => {
+            arp::parse_reverse(frame, payload, claim)?;
+            Ok(reach.accept(claim))
+        }
         _ => Err(Reason::EtherTypeUnknown),
     }
 }

@@ -1,6 +1,6 @@
 //! ICMPv6: Neighbour Discovery (RFC 4861), and what may speak without a source address.
 
-use super::Claim;
+use super::{ASK_WHOLE, Claim, Reach};
 use crate::{
     addr::Address,
     frame::{Frame, opaque},
@@ -34,10 +34,15 @@ pub(super) struct Message {
 }
 
 #[inline(always)]
-pub(super) fn inspect(frame: Frame<'_>, message: Message, claim: &mut Claim) -> Result<(), Reason> {
+pub(super) fn inspect<R: Reach>(
+    frame: Frame<'_>,
+    message: Message,
+    claim: &mut Claim,
+) -> Result<(), Reason> {
     let header = frame.window::<4>(message.at).ok_or(Reason::Truncated)?;
     let kind = header.u8::<0>();
     match kind {
+        ROUTER_SOLICITATION..=REDIRECT if !R::WHOLE => return Err(ASK_WHOLE),
         ROUTER_SOLICITATION..=REDIRECT => {}
         MLD_REPORT | MLD_DONE | MLDV2_REPORT => return Ok(()),
         _ if message.unspecified => return Err(Reason::Ipv6Source),
@@ -88,6 +93,7 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Resu
     let mut left = opaque(MAX_OPTIONS);
     while left > 0 {
         left -= 1;
+        at = frame.forget(at);
         if at == end {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-use super::{Claim, MetaTag, parse};
+use super::{Claim, MetaTag, Whole, parse};
 use crate::{
     addr::{Address, Mac},
     claim::Family,
@@ -10,7 +10,7 @@ use crate::{
 
 fn read(frame: &[u8], tag: MetaTag) -> (Result<(), Reason>, Claim) {
     let mut claim = Claim::default();
-    let result = parse(Frame::new(frame), tag, &mut claim);
+    let result = parse(Frame::new(frame), tag, &mut claim, &Whole);
     (result, claim)
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Grants, vet};
+use super::{Grants, vet, vet_plain};
 use crate::{
     addr::{Mac, Station},
     frame::Frame,
@@ -162,6 +162,31 @@ fn frames() -> Vec<(&'static str, Vec<u8>, Reason)> {
 #[test]
 fn one_identity() {
     check(&port_a(), &Listed::default(), &frames());
+}
+
+/// What most frames are must be judged at first sight, or the guard is slow.
+#[test]
+fn common_frames_are_plain() {
+    let echo = icmp6(IP6_A, &icmpv6(128, 0, &[0; 4]));
+    let udp4 = from_a(0x0800, &ipv4(IP_A, UDP, &udp(5, 53, &[0; 20])));
+    let arp = from_a(0x0806, &arp(1, MAC_A, IP_A));
+    let cases: &[(Vec<u8>, Option<Reason>)] = &[
+        (tcp4(MAC_A, IP_A), Some(Granted)),
+        (tcp6(MAC_A, IP6_A), Some(Granted)),
+        (udp4, Some(Granted)),
+        (arp, Some(Granted)),
+        (echo, Some(Granted)),
+        (tcp4(MAC_B, IP_A), Some(MacNotGranted)),
+        (tcp4(MAC_A, IP_B), Some(Ipv4Source)),
+        (tagged(0), None),
+        (icmp6(IP6_A, &neighbour(136, IP6_A, &[])), None),
+    ];
+    for (frame, expect) in cases {
+        let frame = Frame::new(frame);
+        let none = Listed::default();
+        let reason = vet_plain(frame, MetaTag::default(), &port_a(), &none, &mut Claim::default());
+        assert_eq!(reason, *expect);
+    }
 }
 
 /// The same identity in the maps instead of the slot has the same verdicts.

@@ -2,7 +2,7 @@
 
 use aya_log_ebpf::warn;
 use detector_common::{
-    frame::opaque,
+    claim::ClaimRecord,
     parse::Claim,
     port::{PortSlot, flags},
     reason::Reason,
@@ -18,44 +18,64 @@ use crate::{
     stamp,
 };
 
+/// The verdict at first sight; `None` asks for [`whole`].
 #[inline(always)]
-pub(crate) fn run(skb: &Skb) -> Outcome {
+pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
+    let slot = lookup::inline_port(skb.ifindex())?;
+    let mut claim = Claim::default();
+    let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
+    if reason as u8 != Reason::Granted as u8 {
+        return Some(refuse_apart(skb, slot, &claim.record(reason)));
+    }
+    counters::from(slot, Reason::Granted);
+    stamp::set(skb, lookup::settings()?);
+    Some(Outcome::Next)
+}
+
+/// The verdict on any frame, with all that follows from it.
+#[inline(always)]
+pub(crate) fn whole(skb: &Skb) -> Outcome {
     let Some(settings) = lookup::settings() else { return Outcome::Drop };
     let Some(slot) = lookup::port(skb.ifindex()) else {
         warn!(skb.context(), "guard on interface {} has no slot", skb.ifindex());
         return if settings.enforces() { Outcome::Drop } else { Outcome::Next };
     };
 
+    // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
+    // judged as truncated.
+    if !slot.has(flags::ISOLATED) && !skb.has_linear_headers() {
+        let _ = skb.pull_headers();
+    }
     let mut claim = Claim::default();
-    let reason = vet(skb, slot, &mut claim);
+    let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim);
+    let reason = skb.forget(reason);
+    if !reason.passes() {
+        return refuse(skb, slot, settings, &claim.record(reason));
+    }
     counters::from(slot, reason);
-    if reason.passes() {
-        stamp::set(skb, settings);
-        return Outcome::Next;
-    }
-
-    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
-    report::sighting(slot, settings, &claim.record(reason), dropped);
-    if dropped { Outcome::Drop } else { pass_observed(skb, settings) }
-}
-
-/// The verdict on a frame.
-#[inline(always)]
-fn vet(skb: &Skb, slot: &PortSlot, claim: &mut Claim) -> Reason {
-    let mut tries = opaque(2);
-    loop {
-        let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, claim);
-        tries -= 1;
-        // A guest chooses how much of a frame is linear (virtio's hdr_len).
-        if reason as u8 != Reason::Truncated as u8 || tries == 0 || !skb.pull_headers() {
-            return reason;
-        }
-    }
-}
-
-/// Observe mode: the frame goes on as if it had been granted.
-#[inline(always)]
-fn pass_observed(skb: &Skb, settings: &Settings) -> Outcome {
     stamp::set(skb, settings);
     Outcome::Next
+}
+
+/// Counts and reports a claim that is refused. In observe mode the frame goes on as if it had been
+/// granted.
+#[inline(always)]
+fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
+    counters::from_code(slot, claim.reason);
+    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
+    report::sighting(slot, settings, claim, dropped);
+    if dropped {
+        return Outcome::Drop;
+    }
+    stamp::set(skb, settings);
+    Outcome::Next
+}
+
+/// [`refuse`] as a function of its own, out of the way of what passes.
+#[inline(never)]
+fn refuse_apart(skb: &Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
+    match lookup::settings() {
+        Some(settings) => refuse(skb, slot, settings, claim),
+        None => Outcome::Drop,
+    }
 }

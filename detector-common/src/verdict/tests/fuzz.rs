@@ -40,15 +40,33 @@ fn never_another(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The short reach has no opinion of its own.
+fn plain_is_whole(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
+    let listed = Listed::default().mac(MAC_B, 5, flags::V4 | flags::V6);
+    for flags in
+        [0, port_a().flags, port_a().flags | flags::MORE_GRANTS, port_a().flags | flags::ISOLATED]
+    {
+        let slot = PortSlot { flags, ..port_a() };
+        let (mut plain, mut whole) = (Claim::default(), Claim::default());
+        if let Some(reason) = vet_plain(Frame::new(frame), tag, &slot, &listed, &mut plain) {
+            prop_assert_eq!(vet(Frame::new(frame), tag, &slot, &listed, &mut whole), reason);
+            prop_assert_eq!(plain, whole);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..700), tag in tag()) {
         never_another(&frame, tag)?;
+        plain_is_whole(&frame, tag)?;
     }
 
     #[test]
     fn mutated_frames(frame in mutated(), tag in tag()) {
         never_another(&frame, tag)?;
+        plain_is_whole(&frame, tag)?;
     }
 
     /// Bytes behind what the headers say change nothing, beyond turning a cut-off frame into a whole one.
