@@ -55,6 +55,17 @@ impl Scene {
         Daemon::start(&self.host, &settings)
     }
 
+    /// The same where further interfaces lead out of the host.
+    pub fn daemon_with_uplinks(
+        &self,
+        vms: &[String],
+        uplinks: &[&'static str],
+    ) -> Result<Daemon<'_>> {
+        let mut settings = Settings { inventory: vms.concat(), ..Settings::default() };
+        settings.uplinks.extend(uplinks);
+        Daemon::start(&self.host, &settings)
+    }
+
     /// A tap on the bridge, up.
     pub fn plug(&self, name: &str) -> Result<Tap> {
         let tap = Tap::open(self.host.network(), name, Header::None)?;
