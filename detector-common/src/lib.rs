@@ -4,7 +4,7 @@
 //! The crate is `no_std`, allocates nothing and does no I/O, so that the code which decides in the
 //! kernel is the code that the host's tests exercise.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "samples")), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod addr;
@@ -17,8 +17,8 @@ pub mod parse;
 pub mod port;
 pub mod quarantine;
 pub mod reason;
-#[cfg(test)]
-mod samples;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 pub mod settings;
 pub mod verdict;
 

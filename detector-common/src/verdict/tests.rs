@@ -93,75 +93,9 @@ fn check(slot: &PortSlot, more: &Listed, table: &[(&str, Vec<u8>, Reason)]) {
     }
 }
 
-fn tcp4(mac: [u8; 6], source: [u8; 4]) -> Vec<u8> {
-    ethernet(MAC_B, mac, &[], 0x0800, &ipv4(source, TCP, &[0; 20]))
-}
-
-fn tcp6(mac: [u8; 6], source: [u8; 16]) -> Vec<u8> {
-    ethernet(MAC_B, mac, &[], 0x86dd, &ipv6(source, TCP, 64, &[0; 20]))
-}
-
-fn icmp6(source: [u8; 16], message: &[u8]) -> Vec<u8> {
-    from_a(0x86dd, &ipv6(source, ICMPV6, 255, message))
-}
-
-fn tagged(vlan: u16) -> Vec<u8> {
-    ethernet(MAC_B, MAC_A, &[(0x8100, vlan)], 0x0800, &ipv4(IP_A, TCP, &[0; 20]))
-}
-
-fn frames() -> Vec<(&'static str, Vec<u8>, Reason)> {
-    let discover = |mac, client| {
-        let request = udp(68, 67, &dhcp(1, client));
-        ethernet(BROADCAST, mac, &[], 0x0800, &ipv4(ANY, UDP, &request))
-    };
-    let reply = udp(67, 68, &dhcp(2, MAC_B));
-    vec![
-        ("IPv4", tcp4(MAC_A, IP_A), Granted),
-        ("IPv6", tcp6(MAC_A, IP6_A), Granted),
-        ("IPv6, link-local", tcp6(MAC_A, LOCAL_A), Granted),
-        ("priority tag", tagged(0), Granted),
-        ("padded", [&tcp4(MAC_A, IP_A)[..], &[0; 1446]].concat(), Granted),
-        ("VLAN", tagged(7), VlanNotGranted),
-        ("another MAC", tcp4(MAC_B, IP_A), MacNotGranted),
-        ("another MAC and address", tcp6(MAC_B, IP6_B), MacNotGranted),
-        ("another address", tcp4(MAC_A, IP_B), Ipv4Source),
-        ("another IPv6 address", tcp6(MAC_A, IP6_B), Ipv6Source),
-        ("another link-local address", tcp6(MAC_A, LOCAL_B), Ipv6Source),
-        ("ARP request", from_a(0x0806, &arp(1, MAC_A, IP_A)), Granted),
-        ("ARP reply", from_a(0x0806, &arp(2, MAC_A, IP_A)), Granted),
-        ("ARP probe", from_a(0x0806, &arp(1, MAC_A, ANY)), Granted),
-        ("ARP request for a victim", from_a(0x0806, &arp(1, MAC_A, IP_B)), ArpSenderAddress),
-        ("ARP reply for a victim", from_a(0x0806, &arp(2, MAC_A, IP_B)), ArpSenderAddress),
-        ("self-announcement", from_a(0x8035, &arp(3, MAC_A, ANY)), Granted),
-        ("the same with an address", from_a(0x8035, &arp(3, MAC_A, IP_A)), Granted),
-        ("with a victim's", from_a(0x8035, &arp(3, MAC_A, IP_B)), ArpSenderAddress),
-        ("discover", discover(MAC_A, MAC_A), Granted),
-        ("discover of another", discover(MAC_B, MAC_B), MacNotGranted),
-        ("server reply", from_a(0x0800, &ipv4(IP_A, UDP, &reply)), DhcpServerRole),
-        (
-            "DHCPv6 reply",
-            from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(547, 546, &[2, 0, 0, 0]))),
-            DhcpServerRole,
-        ),
-        ("router advertisement", icmp6(LOCAL_A, &icmpv6(134, 0, &[0; 12])), RouterRole),
-        ("redirect", icmp6(LOCAL_A, &icmpv6(137, 0, &[0; 36])), RouterRole),
-        ("advertisement", icmp6(IP6_A, &neighbour(136, IP6_A, &[])), Granted),
-        ("of the link-local address", icmp6(LOCAL_A, &neighbour(136, LOCAL_A, &[])), Granted),
-        ("for a victim", icmp6(IP6_A, &neighbour(136, IP6_B, &[])), NdTarget),
-        ("for a victim's link-local", icmp6(IP6_A, &neighbour(136, LOCAL_B, &[])), NdTarget),
-        ("solicitation of another", icmp6(LOCAL_A, &neighbour(135, IP6_B, &[])), Granted),
-        ("duplicate detection", icmp6(ANY6, &neighbour(135, IP6_A, &[])), Granted),
-        ("of the link-local one", icmp6(ANY6, &neighbour(135, LOCAL_A, &[])), Granted),
-        ("of a victim's", icmp6(ANY6, &neighbour(135, IP6_B, &[])), NdTarget),
-        ("multicast report", icmp6(ANY6, &icmpv6(143, 0, &[0; 4])), Granted),
-        ("malformed", icmp6(LOCAL_A, &icmpv6(135, 1, &[0; 20])), NdMalformed),
-        ("unknown type", from_a(0x8847, &[0; 46]), EtherTypeUnknown),
-    ]
-}
-
 #[test]
 fn one_identity() {
-    check(&port_a(), &Listed::default(), &frames());
+    check(&port_a(), &Listed::default(), &table());
 }
 
 /// What most frames are must be judged at first sight, or the guard is slow.
@@ -203,7 +137,7 @@ fn one_identity_listed() {
             .address(MAC_A, vlan, mapped(IP_A).bytes())
             .address(MAC_A, vlan, IP6_A)
     };
-    for (name, frame, expect) in frames() {
+    for (name, frame, expect) in table() {
         // The slot's own MAC is another here, so that a wrong VLAN is no near miss.
         let expect = if expect == VlanNotGranted { MacNotGranted } else { expect };
         assert_eq!(judged(&slot, &listed(0), MetaTag::default(), &frame), expect, "{name}");
@@ -220,7 +154,7 @@ fn a_port_not_in_force_is_mute() {
     let pending = PortSlot { flags: flags::V4 | flags::V6, ..port_a() };
     let isolated = PortSlot { flags: port_a().flags | flags::ISOLATED, ..port_a() };
     let none = Listed::default();
-    for (name, frame, _) in frames() {
+    for (name, frame, _) in table() {
         assert_eq!(judged(&pending, &none, MetaTag::default(), &frame), PortPending, "{name}");
         assert_eq!(judged(&isolated, &none, MetaTag::default(), &frame), PortIsolated, "{name}");
     }

@@ -8,7 +8,7 @@ fn tag() -> impl Strategy<Value = MetaTag> {
 
 /// A well-formed frame with a few bytes changed, and cut off somewhere.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let frames: Vec<_> = frames().into_iter().map(|(_, frame, _)| frame).collect();
+    let frames: Vec<_> = table().into_iter().map(|(_, frame, _)| frame).collect();
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     (prop::sample::select(frames), changes, any::<prop::sample::Index>(), any::<bool>()).prop_map(
         |(mut frame, changes, end, cut)| {
