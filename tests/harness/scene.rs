@@ -114,6 +114,15 @@ impl Scene {
         })
     }
 
+    /// Lets frames of that size through to the outside.
+    pub fn widen(&self, mtu: u32) -> Result<()> {
+        self.far.ip(&format!("link set far0 mtu {mtu}"))?;
+        for name in ["up0", "br0"] {
+            self.host.network().ip(&format!("link set {name} mtu {mtu}"))?;
+        }
+        Ok(())
+    }
+
     /// The MAC of an interface of the host.
     pub fn mac(&self, interface: &str) -> Result<Mac> {
         interface_mac(self.host.network(), interface)

@@ -43,7 +43,22 @@ impl Tap {
 
     /// Writes a frame, as from the guest.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        let mut bytes = vec![0; self.header];
+        self.send_after(&vec![0; self.header], frame)
+    }
+
+    /// Writes a frame of which only so many bytes are to lie in the buffer's linear part, which a
+    /// guest may ask for (`hdr_len`). The kernel obeys when the frame is larger than a page.
+    pub fn send_split(&self, frame: &[u8], linear: u16) -> Result<()> {
+        let mut header = vec![0; self.header];
+        match header.get_mut(2..4) {
+            Some(length) => length.copy_from_slice(&linear.to_le_bytes()),
+            None => bail!("{} has no virtio header", self.name),
+        }
+        self.send_after(&header, frame)
+    }
+
+    fn send_after(&self, header: &[u8], frame: &[u8]) -> Result<()> {
+        let mut bytes = header.to_vec();
         bytes.extend_from_slice(frame);
         let written = (&self.file).write(&bytes);
         let written = written.with_context(|| format!("cannot write to {}", self.name))?;

@@ -114,8 +114,8 @@ fn garbage_at_the_socket_does_not_disturb() {
         // The daemon may hang up in the middle of it.
         let _ = stream.write_all(bytes);
     }
-    // Clients that say nothing must not keep others out.
-    let silent: Vec<_> = (0..64).map(|_| UnixStream::connect(&path)).collect();
+    // Clients that say nothing must not keep others out, as long as there are places.
+    let silent: Vec<_> = (0..32).map(|_| UnixStream::connect(&path)).collect();
     assert_unimpressed(&scene, &daemon, &a, 1);
     drop(silent);
 }

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use detector_tests::frames::{self, BROADCAST, Station};
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
-use detector_tests::wait;
+use detector_tests::tap::{Header, Tap};
+use detector_tests::{link, wait};
 
 const A: Station = Station::number(10);
 const OTHER: Station = Station::number(11);
@@ -28,9 +29,23 @@ fn cases() -> Vec<Case> {
     other_sender[22..28].copy_from_slice(&OTHER.mac);
     let mut long = beat(A, 2);
     long[16..18].copy_from_slice(&60_000_u16.to_be_bytes());
+    let padded = [beat(A, 6), vec![0; 1400]].concat();
+    let mut zero_source = beat(A, 7);
+    zero_source[6..12].fill(0);
+    let mut short_arp = frames::arp(A, FOREIGN_IP);
+    short_arp.truncate(30);
+    let neighbour = frames::neighbour_advertisement(A, link_local, link_local);
+    let mut routed_nd = neighbour.clone();
+    routed_nd[21] = 254;
+    let mut other_link_layer = neighbour.clone();
+    other_link_layer.splice(80..86, OTHER.mac);
+    let mut short_header = beat(A, 8);
+    short_header[14] = 0x44;
+    let group_dhcp = frames::udp(nobody, to_all, (68, 67), &dhcp(1, OTHER.mac));
     let discover = frames::udp(nobody, to_all, (68, 67), &dhcp(1, A.mac));
     vec![
         ("its own broadcast", beat(A, 0), None),
+        ("padded", padded, None),
         ("its own ARP", frames::arp(A, FOREIGN_IP), None),
         ("an ARP probe", frames::arp(nobody, A.ip), None),
         ("a RARP announcement", frames::rarp(A.mac), None),
@@ -40,6 +55,17 @@ fn cases() -> Vec<Case> {
         ("another MAC", beat(OTHER, 0), Some("mac-not-granted")),
         ("another MAC's ARP", frames::arp(OTHER, OTHER.ip), Some("mac-not-granted")),
         ("another MAC's RARP", frames::rarp(OTHER.mac), Some("mac-not-granted")),
+        ("no MAC at all", zero_source, Some("source-mac-invalid")),
+        ("half an ARP", short_arp, Some("truncated")),
+        ("ND that was routed", routed_nd, Some("nd-hop-limit")),
+        ("another link-layer address", other_link_layer, Some("nd-link-layer")),
+        (
+            "another's link-local",
+            frames::neighbour_advertisement(A, OTHER.link_local(), link_local),
+            Some("ipv6-source"),
+        ),
+        ("an IPv4 header of 16 bytes", short_header, Some("ipv4-malformed")),
+        ("a DHCP discover for another", group_dhcp, Some("dhcp-client-mac")),
         ("another address", beat(ip_of_other, 0), Some("ipv4-source")),
         ("another address's ARP", frames::arp(ip_of_other, A.ip), Some("arp-sender-address")),
         ("another sender's MAC", other_sender, Some("arp-sender-mac")),
@@ -117,6 +143,44 @@ fn each_frame_meets_its_verdict_and_its_reason() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn headers_beyond_the_linear_part_are_judged_all_the_same() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let network = scene.host().network();
+    let a = Tap::open(network, "tap-a", Header::Virtio).unwrap();
+    network.ip("link set tap-a addrgenmode none mtu 9000 up").unwrap();
+    scene.widen(9000).unwrap();
+    link::enslave(network, "tap-a", "br0").unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    let long = |frame: Vec<u8>| [frame, vec![0; 5000]].concat();
+    for linear in [14, 20, 34, 5000] {
+        let (own, stolen) = (u64::from(linear), u64::from(linear) + 1_000_000);
+        a.send_split(&long(beat(Station { ip: FOREIGN_IP, ..A }, stolen)), linear).unwrap();
+        a.send_split(&long(beat(OTHER, stolen)), linear).unwrap();
+        a.send_split(&long(beat(A, own)), linear).unwrap();
+        scene.await_outside("its own", &beat(A, own)).unwrap();
+        for not_granted in [Station { ip: FOREIGN_IP, ..A }, OTHER] {
+            assert_eq!(scene.copies_outside(&beat(not_granted, stolen)).unwrap(), 0, "{linear}");
+        }
+    }
+}
+
+#[test]
+fn a_clone_of_another_vms_mac_is_a_finding_that_names_the_victim() {
+    let scene = Scene::new().unwrap();
+    let vms = [vm("victim", "tap-a", A), vm("thief", "tap-b", OTHER)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    for seq in 0..10 {
+        b.send(&beat(A, seq)).unwrap();
+    }
+    let finding = daemon.await_finding("foreign-identity", "tap-b", PATIENCE).unwrap();
+    assert!(finding["title"].as_str().unwrap().contains("victim"), "{finding}");
+    assert_eq!(scene.copies_outside(&beat(A, 9)).unwrap(), 0);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 use crate::setup::{self, Profile, Toolchain, bpf_linker};
+use crate::steps::{Outcome, Steps};
 
 const TARGET: &str = "bpfel-unknown-none";
 const CRATE: &str = "detector-ebpf";
@@ -21,21 +22,33 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Profile::Build)?;
     build()?;
-    if args.check_reproducible { check_reproducible() } else { Ok(()) }
+    if args.check_reproducible {
+        Steps::default().quiet("the same from another directory", || {
+            check_reproducible().map(|()| Outcome::done())
+        })?;
+    }
+    Ok(())
 }
 
-/// Builds the object and prints where it is and what it is.
-pub(crate) fn build() -> Result<PathBuf> {
+/// Builds the object and says where it is and what it is.
+pub(crate) fn build() -> Result<()> {
+    Steps::default().quiet("kernel programs", || {
+        let object = compile_here()?;
+        let size = std::fs::metadata(&object)?.len();
+        let digest = process::quiet(Command::new("sha256sum").arg(&object))?;
+        let digest = digest.split(' ').next().unwrap_or_default();
+        let place = object.strip_prefix(process::workspace()).unwrap_or(&object);
+        Ok(Outcome::Done(format!("{}, {size} bytes, sha256 {digest}", place.display())))
+    })
+}
+
+fn compile_here() -> Result<PathBuf> {
     let target = process::target().join("ebpf");
     let built = compile(&process::workspace(), &target)?;
     let object = target.join(format!("{CRATE}.o"));
     if !same(&built, &object) {
         std::fs::copy(&built, &object).context("cannot copy the kernel object")?;
     }
-    let size = std::fs::metadata(&object)?.len();
-    let digest = process::quiet(Command::new("sha256sum").arg(&object))?;
-    let digest = digest.split(' ').next().unwrap_or_default().to_owned();
-    eprintln!("  {} {size} bytes sha256 {digest}", object.display());
     Ok(object)
 }
 
@@ -60,7 +73,6 @@ fn check_reproducible() -> Result<()> {
     if !same(&again, &here) {
         bail!("{} and {} differ: the build is not reproducible", here.display(), again.display());
     }
-    eprintln!("  the same bytes from another directory");
     remove(&elsewhere)
 }
 
@@ -79,13 +91,13 @@ fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
     let path = std::iter::once(bpf_linker::directory()).chain(std::env::split_paths(&path));
     let mut cargo = toolchain.cargo();
     cargo
-        .args(["build", "--quiet", "--locked", "-Zbuild-std=core", "--target", TARGET, "--release"])
+        .args(["build", "--locked", "-Zbuild-std=core", "--target", TARGET, "--release"])
         .args(["-p", CRATE, "--target-dir"])
         .arg(target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("PATH", std::env::join_paths(path)?)
         .current_dir(workspace);
-    process::shown(&mut cargo)?;
+    process::quiet(&mut cargo)?;
     Ok(target.join(TARGET).join("release").join(CRATE))
 }
 

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::process;
 use crate::setup::{self, Profile};
+use crate::steps::{Outcome, Steps};
 use crate::{build_ebpf, build_guest};
 
 #[derive(clap::Args)]
@@ -27,7 +28,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn prepare() -> Result<()> {
     setup::ensure(Profile::Lab)?;
     build_ebpf::build()?;
-    process::shown(process::cargo().args(["build", "--quiet", "-p", "detector"]))?;
-    build_guest::build()?;
-    Ok(())
+    let mut steps = Steps::default();
+    steps.quiet("daemon", || {
+        process::quiet(process::cargo().args(["build", "--locked", "-p", "detector"]))?;
+        Ok(Outcome::Done("target/debug/detector".to_owned()))
+    })?;
+    steps.quiet("the guests' program", || build_guest::build().map(|()| Outcome::done()))?;
+    steps.quiet("harness", || {
+        process::quiet(process::cargo().args(["build", "--locked", "-p", "detector-tests"]))?;
+        Ok(Outcome::done())
+    })
 }

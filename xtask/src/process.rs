@@ -84,7 +84,7 @@ fn line(command: &Command) -> String {
 }
 
 fn tail(output: &Output) -> String {
-    const LINES: usize = 40;
+    const LINES: usize = 80;
     let text =
         [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     let lines: Vec<_> = text.lines().collect();
