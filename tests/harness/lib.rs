@@ -5,6 +5,7 @@
 //! process that made it, however that ends.
 
 pub mod artefacts;
+pub mod bpf;
 pub mod capture;
 pub mod cpio;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod libvirt;
 pub mod link;
 pub mod netns;
 pub mod packet;
+pub mod pins;
 pub mod run;
 pub mod scene;
 pub mod tap;
