@@ -52,14 +52,14 @@ impl Client {
         line.push(b'\n');
         // A daemon that refuses the connection answers and closes before it has read the request.
         let sent = self.stream.get_mut().write_all(&line);
-        match (self.next(), sent) {
+        match (self.receive(), sent) {
             (Err(CallError::Broken(_)), Err(error)) => Err(error.into()),
             (answer, _) => answer,
         }
     }
 
     /// Waits for the next line.
-    pub fn next(&mut self) -> Result<Reply, CallError> {
+    pub fn receive(&mut self) -> Result<Reply, CallError> {
         let mut line = Vec::new();
         let limit = LONGEST_REPLY as u64;
         self.stream.by_ref().take(limit).read_until(b'\n', &mut line).map_err(

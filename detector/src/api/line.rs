@@ -81,7 +81,7 @@ mod tests {
             (&long, Err(ErrorCode::TooLong)),
         ];
         for (line, expect) in cases {
-            assert_eq!(code(line), expect, "{:.80}", line);
+            assert_eq!(code(line), expect, "{line:.80}");
         }
         assert!(matches!(parse(&xml), Ok(Request::Admit { .. })));
         let nested = "[".repeat(10_000);

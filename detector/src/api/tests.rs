@@ -1,1 +1,241 @@
+//! The server over a real socket, with a brain of two lines.
 
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::{UnixListener as StdListener, UnixStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{net::UnixListener, runtime::Runtime, sync::mpsc};
+
+use super::{
+    client::{CallError, Client},
+    line::{LONGEST, LONGEST_ADMIT},
+    peer::Access,
+    schema::{ErrorCode, Outcome, Reply, ReplyLine, Request},
+    server::{self, Call},
+    socket::{self, SocketError},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    _runtime: Runtime,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Answers `port-list` with nothing, a watch with two lines and then silence, `status` never,
+    /// and everything else with `not-found`.
+    fn start(access: Access) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = socket::bind(&directory.path().join("socket"), None).unwrap();
+        let (calls, inbox) = mpsc::channel(8);
+        runtime.spawn(async move {
+            let listener = UnixListener::from_std(listener).unwrap();
+            server::serve(listener, access, calls).await;
+        });
+        runtime.spawn(answer(inbox));
+        Self { _runtime: runtime, directory }
+    }
+
+    fn open() -> Self {
+        Self::start(Access { uid: nix::unistd::geteuid().as_raw(), group: None })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    fn raw(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.path()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+async fn answer(mut inbox: mpsc::Receiver<Call>) {
+    let mut held = Vec::new();
+    while let Some(call) = inbox.recv().await {
+        match call.request {
+            Request::PortList {} => {
+                let _ = call.replies.send(Ok(Reply::Ports(Vec::new()))).await;
+            }
+            Request::QuarantineWatch {} => {
+                let _ = call.replies.send(Ok(Reply::Quarantines(Vec::new()))).await;
+                let _ = call.replies.send(Ok(Reply::Quarantines(Vec::new()))).await;
+                held.push(call.replies);
+            }
+            // Dropped without an answer.
+            Request::Status {} => {}
+            _ => {
+                let error = super::ApiError::new(ErrorCode::NotFound, "nothing here");
+                let _ = call.replies.send(Err(error)).await;
+            }
+        }
+    }
+}
+
+type Replies = Vec<Result<Reply, ErrorCode>>;
+
+/// What comes back for these bytes, line by line, until the server closes or nothing more comes.
+fn exchange(mut stream: UnixStream, bytes: &[u8]) -> Replies {
+    // A server that has heard enough closes while we still write.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    BufReader::new(stream)
+        .lines()
+        .map_while(Result::ok)
+        .map(|line| match serde_json::from_str::<ReplyLine>(&line).unwrap() {
+            ReplyLine { v: 1, outcome: Outcome::Ok(reply) } => Ok(reply),
+            ReplyLine { v: 1, outcome: Outcome::Error(error) } => Err(error.code),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn lines_and_their_answers() {
+    let server = Server::open();
+    let list = b"{\"v\":1,\"request\":{\"port-list\":{}}}\n".as_slice();
+    let ports = || Ok(Reply::Ports(Vec::new()));
+    let admit = |bytes| {
+        format!("{{\"v\":1,\"request\":{{\"admit\":{{\"name\":\"a\",\"op\":\"start\",\"xml\":\"{}\"}}}}}}\n", "x".repeat(bytes)).into_bytes()
+    };
+    let show = |bytes| {
+        format!("{{\"v\":1,\"request\":{{\"vm-show\":{{\"name\":\"{}\"}}}}}}\n", "x".repeat(bytes))
+            .into_bytes()
+    };
+    let cases: [(&str, Vec<u8>, Replies); 12] = [
+        ("one", list.to_vec(), vec![ports()]),
+        ("several at once", list.repeat(3), vec![ports(), ports(), ports()]),
+        ("none", vec![], vec![]),
+        ("cut short", list[..20].to_vec(), vec![Err(ErrorCode::BadRequest)]),
+        (
+            "another version",
+            b"{\"v\":9,\"request\":{}}\n".to_vec(),
+            vec![Err(ErrorCode::UnsupportedVersion)],
+        ),
+        ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![Err(ErrorCode::BadRequest); 2]),
+        ("no UTF-8", vec![0xff, 0xfe, b'\n'], vec![Err(ErrorCode::BadRequest)]),
+        ("recovers", [b"{}\n", list].concat(), vec![Err(ErrorCode::BadRequest), ports()]),
+        (
+            "no answer",
+            b"{\"v\":1,\"request\":{\"status\":{}}}\n".to_vec(),
+            vec![Err(ErrorCode::Unavailable)],
+        ),
+        ("long", show(LONGEST), vec![Err(ErrorCode::TooLong)]),
+        ("long XML", admit(LONGEST * 2), vec![Err(ErrorCode::NotFound)]),
+        ("endless", vec![b'x'; LONGEST_ADMIT + 2], vec![Err(ErrorCode::TooLong)]),
+    ];
+    for (case, bytes, expect) in cases {
+        assert_eq!(exchange(server.raw(), &bytes), expect, "{case}");
+    }
+}
+
+#[test]
+fn a_watch_goes_on_until_the_client_closes() {
+    let server = Server::open();
+    let mut client = Client::connect(&server.path(), PATIENCE).unwrap();
+    client.call(Request::QuarantineWatch {}).unwrap();
+    client.receive().unwrap();
+    let both = b"{\"v\":1,\"request\":{\"quarantine-watch\":{}}}\n{\"v\":1,\"request\":{\"port-list\":{}}}\n";
+    let replies = exchange(server.raw(), both);
+    assert_eq!(replies.last(), Some(&Err(ErrorCode::BadRequest)), "a watch takes no request");
+}
+
+#[test]
+fn who_opens_too_many_connections_is_told() {
+    let server = Server::open();
+    let mut held: Vec<_> = (0..64).map(|_| server.raw()).collect();
+    // The server takes them in order, so that the last one of those held shows that all are taken.
+    for stream in held.iter_mut().rev().take(1) {
+        stream.write_all(b"{\"v\":1,\"request\":{\"port-list\":{}}}\n").unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+    }
+    assert_eq!(exchange(server.raw(), b""), [Err(ErrorCode::Busy)]);
+}
+
+/// Connects as another user, with no other groups; only root can.
+fn as_user(uid: u32, gid: u32, path: &Path, request: &str) -> Replies {
+    let become_user = move || {
+        // SAFETY: the calls of the kernel, other than those of the C library, change this thread
+        // alone, and it ends here; none takes memory of ours.
+        let results = unsafe {
+            [
+                libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()),
+                libc::syscall(libc::SYS_setresgid, gid, gid, gid),
+                libc::syscall(libc::SYS_setresuid, uid, uid, uid),
+            ]
+        };
+        assert_eq!(results, [0; 3], "{}", std::io::Error::last_os_error());
+    };
+    let (path, request) = (path.to_owned(), format!("{request}\n"));
+    let visit = std::thread::spawn(move || {
+        become_user();
+        exchange(UnixStream::connect(path).unwrap(), request.as_bytes())
+    });
+    visit.join().unwrap()
+}
+
+#[test]
+fn strangers_are_refused_and_the_group_may_not_admit() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can come as somebody else");
+        return;
+    }
+    let server = Server::start(Access { uid: 0, group: Some(4242) });
+    // The mode would keep a stranger out; what is tested here is the second lock.
+    for path in [server.directory.path().to_owned(), server.path()] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+    let list = r#"{"v":1,"request":{"port-list":{}}}"#;
+    let admit = r#"{"v":1,"request":{"admit":{"name":"a","op":"start","xml":""}}}"#;
+    let cases = [
+        (4000, 4000, list, Err(ErrorCode::Forbidden)),
+        (4000, 4242, list, Ok(Reply::Ports(Vec::new()))),
+        (4000, 4242, admit, Err(ErrorCode::Forbidden)),
+        (0, 0, admit, Err(ErrorCode::NotFound)),
+    ];
+    for (uid, gid, request, expect) in cases {
+        let reply = as_user(uid, gid, &server.path(), request);
+        assert_eq!(reply, [expect], "{uid}:{gid} {request}");
+    }
+}
+
+#[test]
+fn a_socket_is_taken_only_from_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new/socket");
+    let first = socket::bind(&path, None).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+    assert_eq!(mode & 0o777, 0o660);
+    assert!(matches!(socket::bind(&path, None), Err(SocketError::InUse(_))));
+    drop(first);
+    socket::bind(&path, None).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(socket::bind(&path, None), Err(SocketError::NoSocket(_))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    assert!(matches!(socket::group_id("no such group"), Err(SocketError::NoGroup(_))));
+}
+
+#[test]
+fn a_client_gives_up_on_a_daemon_that_says_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let unreachable = Client::connect(&path, PATIENCE).unwrap_err();
+    assert!(matches!(unreachable, CallError::Unreachable { .. }), "{unreachable:?}");
+    let _listener = StdListener::bind(&path).unwrap();
+    let mut client = Client::connect(&path, Duration::from_millis(20)).unwrap();
+    let error = client.call(Request::Status {}).unwrap_err();
+    assert!(matches!(error, CallError::Broken(_)), "{error:?}");
+}

@@ -7,14 +7,15 @@ use serde_json::ser::Formatter;
 /// Makes what would act on a terminal visible: control characters, marks that reorder or hide text
 /// (bidirectional, zero-width), and the backslash, so that what is shown is unambiguous.
 pub(super) fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         if is_plain(c) {
-            shown.push(c)
+            shown.push(c);
         } else {
-            shown.extend(c.escape_debug())
+            shown.extend(c.escape_debug());
         }
-        shown
-    })
+    }
+    shown
 }
 
 /// Writes JSON whose strings hold no character that acts on a terminal; a parser reads them as they

@@ -75,7 +75,11 @@ pub(super) fn list<W: Write>(
     output.table(&["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"], rows)
 }
 
-fn show<W: Write>(output: &mut Output<W>, source: Origin, port: &PortView) -> Result<()> {
+pub(super) fn show<W: Write>(
+    output: &mut Output<W>,
+    source: Origin,
+    port: &PortView,
+) -> Result<()> {
     if output.is_json() {
         #[derive(Serialize)]
         struct Show<'a> {

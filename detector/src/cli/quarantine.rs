@@ -86,7 +86,7 @@ fn watch(global: &Global, output: &mut Output) -> Result<()> {
             Reply::QuarantineChange(change) => changed(output, &change)?,
             other => return unexpected(&other),
         }
-        reply = client.next()?;
+        reply = client.receive()?;
     }
 }
 

@@ -24,6 +24,6 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
     }
-    lifecycle::run(config)?;
+    lifecycle::run(&config)?;
     Ok(Done::Fine)
 }

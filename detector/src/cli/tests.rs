@@ -1,1 +1,334 @@
+//! What people and programs see, with names that guests have chosen to do harm.
 
+use detector_core::{
+    decide::{Outcome, Requirement, VmStatus},
+    model::{
+        EvidenceLevel, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject,
+    },
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    Format, explain, output::Output, pins::Origin, port, quarantine, status, template, vm,
+};
+use crate::api::view::{
+    CountersView, EvidenceView, Explanation, FindingView, IdentityView, MediumView, ModeView,
+    NicView, PortState, PortView, QuarantineView, Remedy, SightingView, SourceView, Status,
+    TemplateView, VmRef, VmView,
+};
+
+/// Clears the screen, reorders text, breaks the line.
+const HOSTILE: &str = "web\u{1b}[2J\u{202e}1\n";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn check(name: &str, table: &str, print: impl Fn(&mut Output<&mut Vec<u8>>) -> anyhow::Result<()>) {
+    let text = |format| {
+        let mut text = Vec::new();
+        print(&mut Output::to(&mut text, format, at(0))).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(text(Format::Table), table, "{name}");
+    let json = text(Format::Json);
+    let harmless = |c: char| c == '\n' || (c.is_ascii_graphic() || c == ' ');
+    assert!(json.chars().all(harmless), "{name}: {json}");
+    serde_json::from_str::<serde_json::Value>(&json).unwrap();
+}
+
+fn uuid() -> Uuid {
+    Uuid::from_u128(7)
+}
+
+fn a_port() -> PortView {
+    PortView {
+        name: "vnet0".into(),
+        ifindex: 12,
+        instance: 3,
+        role: "guest".into(),
+        bridge: Some("br0".into()),
+        status: PortState::Isolated,
+        why: Some("It is quarantined.".into()),
+        since: Some(at(-90)),
+        vm: Some(VmRef { uuid: uuid(), name: HOSTILE.into() }),
+        identities: vec![IdentityView {
+            mac: "52:54:00:00:00:01".into(),
+            vlan: 0,
+            addresses: vec!["192.0.2.7".into(), "2001:db8::/64".into()],
+            dhcp_server: false,
+            router: true,
+        }],
+        counters: Some(CountersView {
+            from: [("granted".to_owned(), 5), ("port-isolated".to_owned(), 70)].into(),
+            to: [].into(),
+            events_lost: 0,
+            events_held: 4,
+        }),
+        sightings: vec![SightingView {
+            mac: "52:54:00:00:00:02".into(),
+            vlan: 0,
+            ethertype: "0x0806".into(),
+            address: Some("192.0.2.8".into()),
+            reason: "arp-sender-address".into(),
+            describe: "The ARP sender address is not granted to this port.".into(),
+            first: Some(at(-100)),
+            last: Some(at(-10)),
+            count: 3,
+        }],
+    }
+}
+
+fn a_vm() -> VmView {
+    VmView {
+        uuid: uuid(),
+        name: HOSTILE.into(),
+        source: "qemu:///system".into(),
+        power: PowerState::Running,
+        status: VmStatus::Quarantined,
+        since: Some(at(-7300)),
+        template: None,
+        nics: vec![NicView {
+            mac: "52:54:00:00:00:01".into(),
+            port: Some("vnet0".into()),
+            status: Some(PortState::Isolated),
+            addresses: vec![],
+        }],
+        requirements: vec![
+            Requirement {
+                id: "media-listed".into(),
+                outcome: Outcome::Met,
+                finding: "The VM lists its media.".into(),
+                remedy: String::new(),
+            },
+            Requirement {
+                id: "template-registered".into(),
+                outcome: Outcome::Failed,
+                finding: format!("{HOSTILE} descends from nothing known."),
+                remedy: "Rebuild it.".into(),
+            },
+        ],
+        media: vec![MediumView {
+            role: MediumRole::Disk,
+            source: "/images/a".into(),
+            evidence: EvidenceView::Chain {
+                layers: vec!["/images/a (qcow2)".into(), "/images/\u{7}b (raw)".into()],
+                sha256: "00ff".into(),
+            },
+        }],
+    }
+}
+
+fn a_quarantine() -> QuarantineView {
+    QuarantineView {
+        target: QuarantineTarget::Vm(uuid()),
+        name: HOSTILE.into(),
+        since: at(-86_400 * 3),
+        cause: "operator".into(),
+        uid: 1000,
+        note: "seen \u{202e}twice".into(),
+    }
+}
+
+fn a_finding() -> FindingView {
+    FindingView {
+        kind: FindingKind::RogueVm,
+        subject: Subject::Vm(uuid()),
+        severity: Severity::High,
+        title: format!("VM {HOSTILE} is nobody's."),
+        evidence: vec![],
+        next: Some("detector explain 00000007".into()),
+        since: at(-5),
+    }
+}
+
+#[test]
+fn ports() {
+    let table = "\
+PORT   ROLE   STATUS    BRIDGE  VM                       MAC                WHY
+vnet0  guest  isolated  br0     web\\u{1b}[2J\\u{202e}1\\n  52:54:00:00:00:01  It is quarantined.
+";
+    check("port list", table, |output| port::list(output, Origin::Daemon, &[a_port()]));
+    let shown = "\
+Port         vnet0 (ifindex 12, instance 3)
+Role         guest
+Status       isolated
+Why          It is quarantined.
+Since        1 min ago
+VM           web\\u{1b}[2J\\u{202e}1\\n (00000000-0000-0000-0000-000000000007)
+Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
+From guest   70 port-isolated, 5 granted
+To guest     no frames
+Reports      0 lost, 4 held back
+
+Claims without a grant
+MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
+52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
+";
+    check("port show", shown, |output| port::show(output, Origin::Pins, &a_port()));
+}
+
+#[test]
+fn vms() {
+    let table = "\
+NAME                     STATUS       POWER    TEMPLATE  PORTS  SINCE    UUID
+web\\u{1b}[2J\\u{202e}1\\n  quarantined  running  -         vnet0  2 h ago  00000000-0000-0000-0000-000000000007
+";
+    check("vm list", table, |output| vm::list(output, &[a_vm()]));
+}
+
+#[test]
+fn quarantines() {
+    let table = "\
+ON  NAME                     CAUSE                SINCE    WHY
+vm  web\\u{1b}[2J\\u{202e}1\\n  operator (uid 1000)  3 d ago  seen \\u{202e}twice
+";
+    check("quarantine list", table, |output| {
+        quarantine::list(output, Origin::Daemon, &[a_quarantine()])
+    });
+    check("none", "ON  NAME  CAUSE  SINCE  WHY\n", |output| {
+        quarantine::list(output, Origin::Daemon, &[])
+    });
+}
+
+#[test]
+fn templates() {
+    let table = "\
+ID      VERSION  OS         STATUS   EXPIRES               IMAGES  VMS
+debian  -        Debian 12  expired  2027-01-15T08:00:00Z  0       1
+";
+    check("template list", table, |output| {
+        let template = TemplateView {
+            id: "debian".into(),
+            version: None,
+            os: Some("Debian 12".into()),
+            status: "expired".into(),
+            expires: Some(at(0)),
+            images: vec![],
+            vms: vec![HOSTILE.into()],
+        };
+        template::list(output, &[template])
+    });
+}
+
+#[test]
+fn the_daemon_at_a_glance() {
+    let table = "\
+Mode         observe: nothing is dropped but what an operator quarantines
+Daemon       0.1.0, started 5 min ago
+Network      1 bridges, 2 uplinks
+Ports        3 granted, 1 isolated
+VMs          none
+Quarantined  1
+Templates    4
+Source       qemu:///system: lost 10 s ago: no \\u{1b} route
+Findings     1
+
+SEVERITY  KIND      FINDING                                  SINCE    NEXT
+high      rogue-vm  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.  5 s ago  detector explain 00000007
+";
+    check("status", table, |output| {
+        let source = SourceView {
+            name: "qemu:///system".into(),
+            healthy: false,
+            why: Some("no \u{1b} route".into()),
+            since: Some(at(-10)),
+            vms: 0,
+            rejected: 0,
+        };
+        let view = Status {
+            version: "0.1.0".into(),
+            schema: 1,
+            mode: ModeView::Observe,
+            evidence: EvidenceLevel::Digest,
+            started: at(-300),
+            sources: vec![source],
+            ports: [("granted".to_owned(), 3), ("isolated".to_owned(), 1)].into(),
+            vms: [].into(),
+            bridges: 1,
+            uplinks: 2,
+            quarantines: 1,
+            templates: 4,
+            events: 0,
+            findings: vec![a_finding()],
+        };
+        status::print(output, &view)
+    });
+}
+
+#[test]
+fn an_explanation_fits_on_a_screen() {
+    let table = "\
+VM           web\\u{1b}[2J\\u{202e}1\\n
+Status       quarantined, since 2 h ago
+Why          It descends from nothing known.
+Template     none
+Quarantine   vm web\\u{1b}[2J\\u{202e}1\\n, 3 d ago, by operator: seen \\u{202e}twice
+
+Requirements
+  met      media-listed         The VM lists its media.
+  FAILED   template-registered  web\\u{1b}[2J\\u{202e}1\\n descends from nothing known.
+
+Media
+  disk     /images/a (qcow2) on /images/\\u{7}b (raw), sha256 00ff
+
+Port vnet0: isolated
+Why          It is quarantined.
+Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
+From guest   70 port-isolated, 5 granted
+To guest     no frames
+Reports      0 lost, 4 held back
+
+Claims without a grant
+MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
+52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
+
+Findings
+SEVERITY  KIND      FINDING                                  SINCE    NEXT
+high      rogue-vm  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.  5 s ago  detector explain 00000007
+
+What would change it
+  1. Rebuild it.
+  2. Lift it.
+       detector quarantine release vm 00000007
+";
+    assert!(table.lines().count() <= 40, "a screen");
+    check("explain", table, |output| {
+        let remedy = |what: &str, command: Option<&str>| Remedy {
+            what: what.into(),
+            command: command.map(Into::into),
+        };
+        let explanation = Explanation {
+            subject: HOSTILE.into(),
+            kind: "vm".into(),
+            status: "quarantined".into(),
+            summary: "It descends from nothing known.".into(),
+            since: Some(at(-7300)),
+            vm: Some(a_vm()),
+            ports: vec![a_port()],
+            quarantines: vec![a_quarantine()],
+            findings: vec![a_finding()],
+            remedies: vec![
+                remedy("Rebuild it.", None),
+                remedy("Lift it.", Some("detector quarantine release vm 00000007")),
+            ],
+        };
+        explain::print(output, &explanation)
+    });
+}
+
+#[test]
+fn every_command_has_a_sound_definition_and_an_example() {
+    use clap::CommandFactory;
+    let command = super::Cli::command();
+    command.clone().debug_assert();
+    let mut todo = vec![command];
+    while let Some(command) = todo.pop() {
+        let leaf = command.get_subcommands().next().is_none();
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(!leaf || help.contains("Examples:"), "{}", command.get_name());
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        todo.extend(command.get_subcommands().cloned());
+    }
+}

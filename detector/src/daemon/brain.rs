@@ -107,6 +107,8 @@ impl<E: Enforcer> Brain<E> {
     /// to be done. Interfaces come first: a new port is guarded before anything else is looked at.
     pub fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
         self.world.now = now;
+        // A turn without inputs is for what has come due.
+        let mut unsettled = inputs.is_empty();
         let (links, others): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|input| matches!(input, Input::Link(_)));
         if !links.is_empty() {
@@ -118,7 +120,6 @@ impl<E: Enforcer> Brain<E> {
             self.settle();
         }
         // A request sees what came before it, so the world is settled in front of each.
-        let mut unsettled = false;
         for input in others {
             if unsettled && matches!(input, Input::Request { .. }) {
                 self.settle();

@@ -58,7 +58,7 @@ pub(super) async fn watch(templates: Templates, path: PathBuf, inputs: mpsc::Sen
     loop {
         tokio::time::sleep(LOOK).await;
         let (look, file) = (templates.clone(), path.clone());
-        let before = (seen_templates.clone(), seen_inventory.clone());
+        let before = (seen_templates.clone(), seen_inventory);
         let looked = spawn_blocking(move || {
             let marks = (directory_marks(&look.directory), mark(&file));
             let registry = (before.0.as_ref() != Some(&marks.0)).then(|| look.read());

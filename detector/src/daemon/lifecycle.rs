@@ -32,7 +32,7 @@ const INPUTS: usize = 1024;
 const CALLS: usize = 64;
 
 /// Runs the daemon until it is told to stop. What is in force then stays in force.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: &Config) -> Result<()> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("detector")

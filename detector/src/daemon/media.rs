@@ -66,6 +66,10 @@ impl Media {
             let tries = self.unreadable.get(&file).map_or(0, |(tries, _)| *tries);
             let wait = FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(LAST_RETRY);
             self.unreadable.insert(file.clone(), (tries.saturating_add(1), world.now + wait));
+            if matches!(world.evidence.get(&file), Some(Evidence::Chain(_))) {
+                // It was read again for another VM; for those that run, what it showed still holds.
+                return;
+            }
         } else {
             self.unreadable.remove(&file);
         }

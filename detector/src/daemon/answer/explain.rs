@@ -148,7 +148,7 @@ impl<E: Enforcer> Brain<E> {
                     || claimed(&port.ifindex)
             })
             .collect();
-        let quarantines = self.quarantines_on(None, &ports, [&text].into_iter());
+        let quarantines = self.quarantines_on(owners.first().copied(), &ports, [&text].into_iter());
         if owners.is_empty() && ports.is_empty() && quarantines.is_empty() {
             let message = format!("{mac} belongs to no VM, and no port has claimed it");
             return Err(ApiError::new(ErrorCode::NotFound, message));

@@ -78,16 +78,8 @@ impl<E: Enforcer> Brain<E> {
         uid: u32,
     ) -> Result<QuarantineView, ApiError> {
         let target = self.target(spec)?;
-        if let QuarantineTarget::Port { ifindex, .. } = target
-            && self
-                .world
-                .observed
-                .interfaces
-                .get(&ifindex)
-                .is_some_and(|interface| interface.slot.role() != Role::Guest)
-        {
-            let message = "only guest ports are quarantined: this one is the host's own";
-            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        if let QuarantineTarget::Port { ifindex, instance } = target {
+            self.refuse_unless_guest(ifindex, instance)?;
         }
         let now = self.world.now;
         let quarantine = Quarantine::new(target, now, Cause::Operator, uid, reason);
@@ -108,6 +100,21 @@ impl<E: Enforcer> Brain<E> {
         self.act(Action::LiftQuarantine(target))?;
         tracing::info!(target = ?target_kind(&target), "quarantine lifted");
         Ok(target)
+    }
+
+    fn refuse_unless_guest(&self, ifindex: u32, instance: u32) -> Result<(), ApiError> {
+        let held = self.world.observed.interfaces.get(&ifindex);
+        match held.filter(|held| held.slot.instance == instance) {
+            None => Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("no port {ifindex}/{instance} is in force; detector port list shows all"),
+            )),
+            Some(held) if held.slot.role() != Role::Guest => Err(ApiError::new(
+                ErrorCode::BadRequest,
+                "only guest ports are quarantined: this one is the host's own",
+            )),
+            Some(_) => Ok(()),
+        }
     }
 
     fn refuse_while_failing(&self, uuid: uuid::Uuid, spec: &TargetSpec) -> Result<(), ApiError> {

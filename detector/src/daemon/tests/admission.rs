@@ -1,0 +1,181 @@
+use crate::api::view::{AdmissionOutcome, AdmissionView};
+
+use super::{super::input::Admit, *};
+
+const CALL: u64 = 700;
+
+fn admit(vm: Vm, links: Vec<Link>) -> Input {
+    Input::Admit(Box::new(Admit {
+        id: CALL,
+        source: LIBVIRT.to_owned(),
+        name: vm.name.clone(),
+        vm: Ok(vm),
+        links,
+        registry: Some(registry()),
+    }))
+}
+
+fn web() -> (Vm, Vec<Link>) {
+    (vm("web", 1, "vnet0"), vec![link(10, "vnet0")])
+}
+
+fn view(host: &mut Host) -> Option<AdmissionView> {
+    match host.answer(CALL)? {
+        Ok(Reply::Admission(view)) => Some(view),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_answer_comes_when_the_grant_is_in_force() {
+    let mut host = Host::new(Mode::Enforce);
+    let (vm, links) = web();
+    host.turn(vec![admit(vm, links)]);
+    assert_eq!(host.port(10), Port::Mute, "guarded before rtnetlink has told of it");
+    assert_eq!(view(&mut host), None);
+    host.read(|_| APPROVED);
+    assert_eq!(host.port(10), Port::Granted);
+    let answer = view(&mut host).unwrap();
+    assert_eq!((answer.start, answer.outcome), (true, AdmissionOutcome::Granted));
+    assert_eq!(answer.message, "");
+}
+
+#[test]
+fn the_answer_waits_until_the_kernel_has_it() {
+    let mut host = Host::new(Mode::Enforce);
+    host.kernel().broken.insert("slot 10".to_owned());
+    let (vm, links) = web();
+    host.turn(vec![admit(vm, links)]);
+    host.read(|_| APPROVED);
+    assert_eq!(view(&mut host), None);
+    host.kernel().broken.clear();
+    host.wait(Duration::from_secs(1));
+    assert_eq!(view(&mut host).unwrap().outcome, AdmissionOutcome::Granted);
+}
+
+#[test]
+fn refusals_follow_the_rules() {
+    use OnRefusal::{Mute, Refuse};
+    let cases = [
+        (Mode::Enforce, Mute, Some(FOUND), true, AdmissionOutcome::Denied, Port::Isolated),
+        (Mode::Enforce, Refuse, Some(FOUND), false, AdmissionOutcome::Denied, Port::Isolated),
+        (Mode::Observe, Refuse, Some(FOUND), true, AdmissionOutcome::Denied, Port::Isolated),
+        (Mode::Enforce, Mute, None, true, AdmissionOutcome::Undecided, Port::Mute),
+        (Mode::Enforce, Refuse, None, false, AdmissionOutcome::Undecided, Port::Mute),
+        (Mode::Observe, Refuse, None, true, AdmissionOutcome::Undecided, Port::Mute),
+    ];
+    for (mode, rule, digest, start, outcome, port) in cases {
+        let case = format!("{mode:?} {rule:?} {digest:?}");
+        let mut host = Host::with(mode, |rules| {
+            rules.denied = rule;
+            rules.on_timeout = rule;
+        });
+        let (vm, links) = web();
+        host.turn(vec![admit(vm, links)]);
+        match digest {
+            Some(digest) => {
+                host.read(|_| digest);
+            }
+            None => {
+                host.wait(Duration::from_secs(9));
+                assert_eq!(view(&mut host), None, "{case}");
+                assert!(host.brain.wake_at() <= Some(Timestamp(host.now + 1000)), "{case}");
+                host.wait(Duration::from_secs(1));
+            }
+        }
+        let answer = view(&mut host).unwrap();
+        assert_eq!((answer.start, answer.outcome), (start, outcome), "{case}");
+        assert!(answer.message.contains("detector explain web"), "{case}: {}", answer.message);
+        assert_eq!(host.port(10), port, "{case}");
+    }
+}
+
+#[test]
+fn a_start_that_was_refused_leaves_no_vm_behind() {
+    let mut host = Host::with(Mode::Enforce, |rules| rules.denied = OnRefusal::Refuse);
+    let (vm, links) = web();
+    host.turn(vec![admit(vm, links)]);
+    host.read(|_| FOUND);
+    assert!(!view(&mut host).unwrap().start);
+    assert!(host.brain.world.sources[LIBVIRT].vms.is_empty());
+}
+
+#[test]
+fn a_listing_made_just_before_the_start_takes_nothing_away() {
+    let stale = [
+        ("without it", listing(vec![])),
+        ("with it off", listing(vec![off(vm("web", 1, "vnet0"))])),
+        ("it is off", said(Update::Changed(off(vm("web", 1, "vnet0"))))),
+        ("it is gone", said(Update::Gone(uuid(1)))),
+    ];
+    for (case, stale) in stale {
+        let mut host = Host::new(Mode::Enforce);
+        let (web, links) = web();
+        host.turn(vec![admit(web, links)]);
+        host.read(|_| APPROVED);
+        host.turn(vec![stale]);
+        assert_eq!(host.port(10), Port::Granted, "{case}");
+
+        // Where it is no slip but the start has failed, it counts after a while.
+        host.wait(Duration::from_secs(31));
+        let mut vms = host.brain.world.sources[LIBVIRT].vms.values();
+        assert!(vms.all(|vm| vm.power == PowerState::Off), "{case}");
+    }
+}
+
+#[test]
+fn once_the_source_has_seen_it_run_its_word_counts() {
+    let mut host = Host::new(Mode::Enforce);
+    let (web, links) = web();
+    host.turn(vec![admit(web.clone(), links)]);
+    host.read(|_| APPROVED);
+    host.turn(vec![said(Update::Changed(web.clone()))]);
+    assert_eq!(host.gathers(), 0, "it is the same run");
+    host.turn(vec![said(Update::Changed(off(web)))]);
+    assert_eq!(host.port(10), Port::Mute);
+}
+
+#[test]
+fn the_hook_vouches_for_a_manager_whose_connection_is_lost() {
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![said(Update::Lost { why: "starting up".to_owned() })]);
+    let (web, links) = web();
+    host.turn(vec![admit(web.clone(), links)]);
+    host.read(|_| APPROVED);
+    assert_eq!(view(&mut host).unwrap().outcome, AdmissionOutcome::Granted);
+    assert_eq!(host.port(10), Port::Granted);
+    host.turn(vec![listing(vec![web])]);
+    assert_eq!(host.port(10), Port::Granted);
+    assert_eq!(host.brain.world.sources.len(), 1, "the stand-in is gone");
+}
+
+#[test]
+fn evidence_of_an_earlier_run_admits_nobody() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.turn(vec![gone(10), said(Update::Changed(off(vm("web", 1, "vnet0"))))]);
+    host.turn(vec![admit(vm("web", 1, "vnet0"), vec![link(11, "vnet0")])]);
+    host.wait(Duration::from_secs(11));
+    assert_eq!(view(&mut host).unwrap().outcome, AdmissionOutcome::Undecided);
+    assert_eq!(host.port(11), Port::Mute);
+    host.turn(vec![said(Update::Changed(vm("web", 1, "vnet0")))]);
+    assert_eq!(host.port(11), Port::Mute, "the disk may be another one");
+    host.read(|_| FOUND);
+    assert_eq!(host.port(11), Port::Isolated);
+}
+
+#[test]
+fn a_description_that_cannot_be_read_starts_mute() {
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![Input::Admit(Box::new(Admit {
+        id: CALL,
+        source: LIBVIRT.to_owned(),
+        name: "evil".to_owned(),
+        vm: Err("line 1: no element".to_owned()),
+        links: Vec::new(),
+        registry: None,
+    }))]);
+    let answer = view(&mut host).unwrap();
+    assert_eq!((answer.start, answer.outcome), (true, AdmissionOutcome::Undecided));
+    assert!(answer.message.contains("line 1"), "{}", answer.message);
+}

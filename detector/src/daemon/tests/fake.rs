@@ -1,0 +1,165 @@
+//! A kernel of plain maps, which fails where a test says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::{
+    addr::{Address, Mac},
+    port::{Grant, GrantKey, PortSlot, Role},
+};
+use detector_core::{
+    model::{Observed, ObservedInterface, Seen},
+    reconcile::Action,
+};
+
+use crate::enforcer::{Counts, EnforceError, Enforcer};
+
+#[derive(Debug, Default)]
+pub(super) struct FakeKernel {
+    pub(super) state: Observed,
+    /// What has been carried out, in a word each.
+    pub(super) log: Vec<String>,
+    /// Steps that fail, as the log would name them.
+    pub(super) broken: BTreeSet<String>,
+    pub(super) observe_fails: bool,
+    /// Says that it has carried out what it has not.
+    pub(super) lies: bool,
+    instances: u32,
+}
+
+impl FakeKernel {
+    /// Takes what has been carried out since the last call.
+    pub(super) fn taken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    fn attach(&mut self, ifindex: u32, role: Role) {
+        self.instances += 1;
+        let slot =
+            PortSlot { ifindex, instance: self.instances, role: role as u8, ..PortSlot::VACANT };
+        let interface = ObservedInterface {
+            slot,
+            grants: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            forwarding: BTreeSet::new(),
+        };
+        self.state.interfaces.insert(ifindex, interface);
+    }
+
+    fn interface(&mut self, ifindex: u32) -> Result<&mut ObservedInterface, EnforceError> {
+        let found = self.state.interfaces.get_mut(&ifindex);
+        found.ok_or_else(|| EnforceError(format!("no interface {ifindex}")))
+    }
+}
+
+fn word(action: &Action) -> String {
+    match action {
+        Action::SetMode(mode) => format!("mode {mode:?}"),
+        Action::AttachGuard { ifindex, .. } => format!("guard {ifindex}"),
+        Action::AttachUplink { ifindex, .. } => format!("uplink {ifindex}"),
+        Action::AttachBridge { ifindex, .. } => format!("bridge {ifindex}"),
+        Action::Trust { ifindex, .. } => format!("trust {ifindex}"),
+        Action::Release { ifindex } => format!("release {ifindex}"),
+        Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
+        Action::WriteSlot { ifindex, .. } => format!("slot {ifindex}"),
+        Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
+        Action::PinForwarding { ifindex, .. } => format!("pin {ifindex}"),
+        Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
+        Action::PutQuarantine(_) => "quarantine".to_owned(),
+        Action::LiftQuarantine(_) => "lift".to_owned(),
+    }
+}
+
+impl Enforcer for FakeKernel {
+    fn observe(&mut self) -> Result<Observed, EnforceError> {
+        if self.observe_fails {
+            return Err(EnforceError("the maps are gone".to_owned()));
+        }
+        Ok(self.state.clone())
+    }
+
+    fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
+        let word = word(action);
+        if self.broken.contains(&word) {
+            self.log.push(format!("{word}!"));
+            return Err(EnforceError(format!("{word}: EIO")));
+        }
+        self.log.push(word);
+        if self.lies {
+            return Ok(());
+        }
+        match action {
+            Action::SetMode(mode) => self.state.mode = Some(*mode),
+            Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
+            Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
+            Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
+            Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
+            Action::Release { ifindex } => {
+                self.state.interfaces.remove(ifindex);
+            }
+            Action::PutGrants { ifindex, grants, .. } => {
+                let interface = self.interface(*ifindex)?;
+                for grant in grants.iter().filter(|grant| grant.prefix.is_none()) {
+                    let key = GrantKey {
+                        ifindex: *ifindex,
+                        instance: interface.slot.instance,
+                        mac: Mac(grant.mac),
+                        vlan: grant.vlan,
+                        address: grant.address,
+                    };
+                    interface.grants.insert(key, Grant { flags: grant.flags });
+                }
+            }
+            Action::DropGrants { ifindex, grants, .. } => {
+                let interface = self.interface(*ifindex)?;
+                interface.grants.retain(|key, _| {
+                    !grants
+                        .iter()
+                        .any(|g| (g.mac, g.vlan, g.address) == (key.mac.0, key.vlan, key.address))
+                });
+            }
+            Action::WriteSlot { ifindex, instance, slot } => {
+                let interface = self.interface(*ifindex)?;
+                assert_eq!(interface.slot.instance, *instance, "another life of {ifindex}");
+                interface.slot = PortSlot {
+                    flags: slot.flags,
+                    mac: Mac(slot.mac),
+                    vlan: slot.vlan,
+                    v4: slot.v4,
+                    v4_mask: slot.v4_mask,
+                    v6: Address::from_bytes(slot.v6),
+                    v6_mask: Address::from_bytes(slot.v6_mask),
+                    ..interface.slot
+                };
+            }
+            Action::PinForwarding { ifindex, mac, vlan } => {
+                self.interface(*ifindex)?.forwarding.insert((*mac, *vlan));
+            }
+            Action::UnpinForwarding { ifindex, mac, vlan } => {
+                self.interface(*ifindex)?.forwarding.remove(&(*mac, *vlan));
+            }
+            Action::PutQuarantine(quarantine) => {
+                self.state.quarantines.insert(quarantine.target, quarantine.clone());
+            }
+            Action::LiftQuarantine(target) => {
+                self.state.quarantines.remove(target);
+            }
+        }
+        Ok(())
+    }
+
+    fn recheck(&mut self) -> Result<bool, EnforceError> {
+        Ok(false)
+    }
+
+    fn resync(&mut self) -> Result<(), EnforceError> {
+        Ok(())
+    }
+
+    fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
+        Ok(self.state.interfaces.contains_key(&ifindex).then(Counts::default))
+    }
+}

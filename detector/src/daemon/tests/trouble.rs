@@ -1,0 +1,97 @@
+use super::*;
+
+fn broken(host: &mut Host, steps: &[&str]) {
+    host.kernel().broken = steps.iter().map(|step| (*step).to_owned()).collect();
+}
+
+#[test]
+fn a_failing_step_is_told_of_tried_again_and_holds_up_nobody_else() {
+    for (step, before) in [("guard 10", Port::None), ("slot 10", Port::Mute)] {
+        let mut host = Host::new(Mode::Enforce);
+        broken(&mut host, &[step]);
+        let vms = vec![vm("web", 1, "vnet0"), vm("app", 2, "vnet1")];
+        host.turn(vec![tap(10, "vnet0"), tap(11, "vnet1"), listing(vms)]);
+        host.read(|_| APPROVED);
+        assert_eq!((host.port(10), host.port(11)), (before, Port::Granted), "{step}");
+
+        host.wait(Duration::from_secs(1));
+        assert!(host.told().contains(&"+enforcement-failed".to_owned()), "{step}");
+        host.kernel().taken();
+        for _ in 0..1000 {
+            let wake = host.brain.wake_at().expect("it wants to try again").0;
+            host.now = wake.max(host.now);
+            host.turn(vec![]);
+            if host.now > 1_000_000 + 600_000 {
+                break;
+            }
+        }
+        let tries = host.kernel().taken().len();
+        assert!((10..60).contains(&tries), "{step}: {tries} tries in ten minutes");
+
+        broken(&mut host, &[]);
+        host.wait(Duration::from_secs(31));
+        assert_eq!(host.port(10), Port::Granted, "{step}");
+        assert_eq!(host.told(), ["-enforcement-failed"], "{step}");
+        assert!(!host.kernel().taken().is_empty());
+    }
+}
+
+#[test]
+fn a_race_with_an_interface_that_goes_is_no_finding() {
+    let mut host = Host::new(Mode::Enforce);
+    broken(&mut host, &["guard 10"]);
+    host.turn(vec![tap(10, "vnet0")]);
+    host.turn(vec![gone(10)]);
+    host.wait(Duration::from_secs(60));
+    assert_eq!(host.told(), [""; 0]);
+}
+
+#[test]
+fn a_verdict_does_not_wait_for_forwarding_entries() {
+    let mut host = Host::new(Mode::Enforce);
+    broken(&mut host, &["pin 10"]);
+    host.approved();
+    assert_eq!(host.port(10), Port::Granted);
+    host.wait(Duration::from_secs(1));
+    assert_eq!(host.told(), ["+enforcement-failed"]);
+}
+
+#[test]
+fn a_quarantine_that_the_kernel_refuses_is_told_to_who_asks() {
+    use crate::api::{ErrorCode, schema::TargetSpec};
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    broken(&mut host, &["quarantine"]);
+    let request =
+        Request::QuarantineAdd { target: TargetSpec::Vm("web".to_owned()), reason: String::new() };
+    let error = host.ask(request).unwrap_err();
+    assert_eq!(error.code, ErrorCode::EnforcementFailed);
+}
+
+#[test]
+fn what_was_seen_last_stands_while_the_kernel_cannot_be_read() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.kernel().observe_fails = true;
+    host.turn(vec![tap(11, "vnet1")]);
+    host.wait(Duration::from_secs(1));
+    assert_eq!(host.port(10), Port::Granted);
+    assert!(host.told().contains(&"+enforcement-failed".to_owned()));
+    host.kernel().observe_fails = false;
+    host.turn(vec![tap(11, "vnet1")]);
+    assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Mute));
+    assert!(host.told().contains(&"-enforcement-failed".to_owned()));
+}
+
+#[test]
+fn a_kernel_that_only_says_it_obeys_does_not_hold_the_brain() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.kernel().lies = true;
+    host.turn(vec![tap(11, "vnet1")]);
+    let tries = host.kernel().taken().len();
+    assert!(tries < 100, "{tries} tries in one turn");
+    host.kernel().lies = false;
+    host.wait(Duration::from_secs(1));
+    assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Mute));
+}
