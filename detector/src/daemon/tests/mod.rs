@@ -151,6 +151,16 @@ impl Host {
         told
     }
 
+    /// The ticket of the only medium that the brain wants read.
+    fn ticket(&self) -> u64 {
+        assert_eq!(self.gathers(), 1);
+        let mut tickets = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Gather { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        tickets.next_back().unwrap()
+    }
+
     fn gathers(&self) -> usize {
         self.effects.iter().filter(|effect| matches!(effect, Effect::Gather { .. })).count()
     }
@@ -226,6 +236,10 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
     }
 }
 
+fn image(name: &str) -> ImageFile {
+    ImageFile::new(format!("/images/{name}"), Some("qcow2"))
+}
+
 fn off(mut vm: Vm) -> Vm {
     vm.power = PowerState::Off;
     vm
@@ -246,8 +260,4 @@ fn registry() -> Registry {
 fn chain(path: &Path, digest: Digest) -> Evidence {
     let base = Layer { path: path.to_owned(), format: "qcow2".to_owned() };
     Evidence::Chain(Chain { overlays: Vec::new(), base, digest })
-}
-
-fn image(name: &str) -> ImageFile {
-    ImageFile::new(format!("/images/{name}"), Some("qcow2"))
 }
