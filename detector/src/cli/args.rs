@@ -282,7 +282,6 @@ The domain's XML is read from standard input. Exits with 1 when the VM may not s
         #[arg(default_value = "-")]
         sub_op: String,
         /// Anything else that libvirt passes
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
 }

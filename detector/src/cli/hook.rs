@@ -1,6 +1,7 @@
 //! Answers libvirt's qemu hook. It never calls libvirt, which waits for it.
 
 use std::{
+    ffi::OsString,
     io::{self, Read},
     process::ExitCode,
     time::Duration,
@@ -14,8 +15,23 @@ use crate::{
 
 /// The longest description that is read, in bytes: as JSON text it still fits into a request.
 const LONGEST_XML: u64 = 3 << 20;
+/// libvirt gives its hook a name, an operation, a sub-operation and one more word.
+const LIBVIRT_SAYS: usize = 4;
 /// The daemon answers in time by itself; this is how much later the hook gives up.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// The arguments of this process, with `--` between ours and those of libvirt's hook: the name of a
+/// VM is its owner's choice, and must not be read as an option.
+pub(super) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = given.collect();
+    let hook = arguments.windows(2).position(|pair| pair[0] == "hook" && pair[1] == "qemu");
+    if let Some(place) = hook.map(|place| place + 2)
+        && arguments.len() >= place + LIBVIRT_SAYS
+    {
+        arguments.insert(place, "--".into());
+    }
+    arguments
+}
 
 pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let HookCommand::Qemu { name, op, sub_op, .. } = command;

@@ -319,6 +319,26 @@ What would change it
 }
 
 #[test]
+fn a_hook_takes_any_name_that_a_vm_may_have() {
+    use clap::Parser;
+    for name in ["web1", "-x", "--help", "--output", "--", "hook", "-o json"] {
+        let given = ["detector", "--config", "/c", "hook", "qemu", name, "start", "begin", "-"];
+        let given = super::hook::arguments(given.iter().map(Into::into));
+        match super::Cli::try_parse_from(given).map(|cli| cli.command) {
+            Ok(super::Command::Hook {
+                command: super::args::HookCommand::Qemu { name: read, op, sub_op, .. },
+            }) => {
+                let words = (read.as_str(), op.as_str(), sub_op.as_str());
+                assert_eq!(words, (name, "start", "begin"));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let help = ["detector", "hook", "qemu", "--help"].iter().map(Into::into);
+    assert!(super::Cli::try_parse_from(super::hook::arguments(help)).is_err());
+}
+
+#[test]
 fn every_command_has_a_sound_definition_and_an_example() {
     use clap::CommandFactory;
     let command = super::Cli::command();

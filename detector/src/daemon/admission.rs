@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use detector_common::settings::Mode;
 use detector_core::{
-    decide::VmStatus,
+    decide::{PortStatus, VmStatus},
     model::{Evidence, Health, MediumSource, PowerState, Timestamp, Vm},
 };
 use uuid::Uuid;
@@ -230,13 +230,25 @@ impl<E: Enforcer> Brain<E> {
             let guarded = self.world.observed.interfaces.contains_key(&link.ifindex);
             !planned || (guarded && !self.executor.fails_on(link.ifindex))
         });
-        in_force.then(|| match decision.status {
-            VmStatus::Approved => AdmissionView {
+        if !in_force {
+            return None;
+        }
+        if decision.status != VmStatus::Approved {
+            return Some(self.denied(uuid));
+        }
+        let mut ports = self.decision.ports.values().filter(|port| port.vm == Some(uuid));
+        let mute =
+            ports.find(|port| !matches!(port.status, PortStatus::Granted | PortStatus::Kept));
+        Some(match mute {
+            Some(port) => {
+                let why = format!("not all of its ports are granted. {}", port.why);
+                self.undecided(&vm.name, Some(uuid), why.trim_end_matches('.'))
+            }
+            None => AdmissionView {
                 start: true,
                 outcome: AdmissionOutcome::Granted,
                 message: String::new(),
             },
-            _ => self.denied(uuid),
         })
     }
 

@@ -1,6 +1,9 @@
 //! The state machine: inputs change the world, and the host is brought to what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use detector_common::settings::Mode;
 use detector_core::{
@@ -27,6 +30,9 @@ use crate::{enforcer::Enforcer, findings::Tracker};
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
+/// How long a source may be silent before people are told. Nothing new is admitted from the first
+/// moment on.
+const SOURCE_GRACE: Duration = Duration::from_secs(2);
 
 /// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
 #[derive(Debug)]
@@ -119,14 +125,15 @@ impl<E: Enforcer> Brain<E> {
             }
             self.settle();
         }
-        // A request sees what came before it, so the world is settled in front of each.
         for input in others {
+            // A request sees what came before it, so the world is settled in front of it.
             if unsettled && matches!(input, Input::Request { .. }) {
                 self.settle();
+                unsettled = false;
             }
-            unsettled = !matches!(input, Input::Request { .. });
-            self.take_in(input);
+            unsettled |= self.take_in(input);
         }
+        unsettled |= self.wake_at().is_some_and(|at| at <= now);
         if unsettled {
             self.settle();
         }
@@ -137,6 +144,7 @@ impl<E: Enforcer> Brain<E> {
     pub fn wake_at(&self) -> Option<Timestamp> {
         [
             self.decision.wake_at,
+            self.decision.findings.iter().filter_map(silent_until).find(|at| *at > self.world.now),
             self.executor.wake_at(),
             self.media.wake_at(),
             self.admissions.wake_at(),
@@ -183,12 +191,14 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    fn take_in(&mut self, input: Input) {
+    /// Changes the world. False when no decision depends on what has changed.
+    fn take_in(&mut self, input: Input) -> bool {
         match input {
             Input::Link(event) => links::take_in(self, event),
             Input::Source(event) => {
                 let started = sources::take_in(self, event);
                 self.media.refresh(&mut self.world, &started);
+                self.media.forget_unused(&mut self.world);
             }
             Input::Registry(registry) => self.world.registry = registry,
             Input::Evidence { file, ticket, evidence } => {
@@ -196,25 +206,31 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Kernel(event) => {
                 self.events += 1;
-                seen::take_in(&mut self.world, &event);
+                return seen::take_in(&mut self.world, &event);
             }
-            Input::Request { id, uid, request } => answer::request(self, id, uid, request),
+            Input::Request { id, uid, request } => {
+                answer::request(self, id, uid, request);
+                return false;
+            }
             Input::Admit(admit) => self.admit(*admit),
             Input::HungUp(id) => {
                 self.watchers.remove(&id);
+                return false;
             }
             Input::Tick => self.look_around(),
         }
+        true
     }
 
     /// Decides and acts until nothing is left to do.
     pub(super) fn settle(&mut self) {
         let now = self.world.now;
-        self.media.retry(&mut self.world);
+        self.media.retry(now);
         self.expire_provisional();
         for _ in 0..ROUNDS {
             self.decision = decide(&self.world);
             if seen::notice(&mut self.world, &self.decision) {
+                self.emit(Effect::AskSources);
                 continue;
             }
             let actions = reconcile(&self.decision.desired, &self.world.observed);
@@ -229,6 +245,7 @@ impl<E: Enforcer> Brain<E> {
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
+        findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
@@ -247,6 +264,11 @@ impl<E: Enforcer> Brain<E> {
             }
         }
     }
+}
+
+/// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
+fn silent_until(finding: &Finding) -> Option<Timestamp> {
+    (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + SOURCE_GRACE)
 }
 
 /// A finding about the daemon's own hold on the kernel.

@@ -19,6 +19,8 @@ use crate::{
 const BATCH: usize = 1024;
 /// How often the brain looks whether what is in force still is.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// A wake-up that is due already and changes nothing must not spin.
+const BREATH: Duration = Duration::from_millis(5);
 /// How long to wait before subscribing again when the kernel refuses.
 const RESUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -110,6 +112,5 @@ async fn drain_links(links: &mut LinkEvents, batch: &mut Vec<Input>) {
 
 fn wake_at<E: Enforcer>(brain: &Brain<E>) -> Option<Instant> {
     let wait = brain.wake_at()?.since(now());
-    // A wake-up that is due at once and changes nothing must not spin.
-    Some(Instant::now() + wait.max(Duration::from_millis(1)))
+    Some(Instant::now() + wait.max(BREATH))
 }

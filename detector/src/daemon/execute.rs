@@ -71,6 +71,9 @@ impl Executor {
         for action in actions {
             let key = key_of(&action);
             if held.contains(&key.on) {
+                if let Some(failure) = self.failures.get_mut(&key) {
+                    failure.due = failure.due.max(now + FIRST_RETRY);
+                }
                 continue;
             }
             let waits = self

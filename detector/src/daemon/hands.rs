@@ -18,6 +18,7 @@ use super::input::{CallId, Effect, Input};
 use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
+    inventory::LibvirtSource,
     registry::Gatherer,
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Hands {
     pub(super) inputs: mpsc::Sender<Input>,
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
+    pub(super) libvirt: Option<LibvirtSource>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
 }
 
@@ -80,6 +82,11 @@ impl Hands {
                     let evidence = gatherer.gather(&file).await;
                     let _ = inputs.send(Input::Evidence { file, ticket, evidence }).await;
                 });
+            }
+            Effect::AskSources => {
+                if let Some(libvirt) = &self.libvirt {
+                    libvirt.resync();
+                }
             }
             Effect::Tell(change) => {
                 findings::log(&change);

@@ -68,6 +68,8 @@ pub enum Effect {
     Reply { id: CallId, reply: Result<Reply, ApiError>, last: bool },
     /// Read a medium, and say what it shows.
     Gather { file: ImageFile, ticket: u64 },
+    /// Ask the sources that can be asked: there is a port that none has named yet.
+    AskSources,
     /// Tell people.
     Tell(Change),
 }

@@ -1,6 +1,14 @@
 //! From start to stop.
 
-use std::{fs, sync::mpsc as std_mpsc, thread};
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    sync::mpsc as std_mpsc,
+    thread,
+};
 
 use anyhow::{Context, Result, anyhow};
 use tokio::{
@@ -69,7 +77,10 @@ pub fn run(config: &Config) -> Result<()> {
     let templates = Templates::new(&config.paths.templates);
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);
+    let _enter = runtime.enter();
+    let libvirt = follow_libvirt(&uri, inputs.clone())?;
     let hands = Hands {
+        libvirt,
         callers: callers.clone(),
         gatherer: Gatherer::open(&config.paths.state),
         inputs: inputs.clone(),
@@ -82,17 +93,15 @@ pub fn run(config: &Config) -> Result<()> {
 
     let access = Access { uid: nix::unistd::geteuid().as_raw(), group };
     let (call, calls) = mpsc::channel(CALLS);
-    let _enter = runtime.enter();
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
-    tokio::spawn(files::watch(templates, inventory, inputs.clone()));
-    let libvirt = follow_libvirt(&uri, inputs)?;
+    tokio::spawn(files::watch(templates, inventory, inputs));
+    notify_ready();
     tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");
 
     wait_for_the_end(&runtime)?;
     tracing::info!("stopping; what is in force stays in force");
-    drop(libvirt);
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
@@ -141,6 +150,20 @@ fn think(
         }
     })?;
     settled.recv().context("the daemon broke while it started")?
+}
+
+/// Tells systemd, where it waits for it (sd_notify(3)).
+fn notify_ready() {
+    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match address.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&address),
+    };
+    let told = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop));
+    if let Err(error) = told {
+        tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
+    }
 }
 
 fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<LibvirtSource>> {

@@ -76,18 +76,18 @@ impl Media {
         world.evidence.insert(file, evidence);
     }
 
-    /// Marks what could not be read for another try, where it is due, and forgets what no VM has.
-    pub(super) fn retry(&mut self, world: &mut World) {
-        if self.unreadable.is_empty() && world.evidence.is_empty() {
-            return;
-        }
-        let now = world.now;
+    /// Marks what could not be read for another try, where it is due.
+    pub(super) fn retry(&mut self, now: Timestamp) {
         for (file, (_, due)) in &mut self.unreadable {
             if *due <= now {
                 self.again.insert(file.clone());
                 *due = now + LAST_RETRY;
             }
         }
+    }
+
+    /// Forgets what no VM has any more.
+    pub(super) fn forget_unused(&mut self, world: &mut World) {
         let used: BTreeSet<_> = vms(world).flat_map(files_of).cloned().collect();
         world.evidence.retain(|file, _| used.contains(file));
         self.unreadable.retain(|file, _| used.contains(file));

@@ -1,5 +1,7 @@
 //! What ports claim without a grant, and since when a port has been without a VM.
 
+use std::collections::BTreeSet;
+
 use detector_common::event::Event;
 use detector_core::{
     decide::Decision,
@@ -9,8 +11,9 @@ use detector_core::{
 /// Claims that are remembered of a port; the one seen longest ago makes room.
 const CLAIMS: usize = 16;
 
-/// Takes in a kernel event. Bounded work and memory, whatever a guest sends.
-pub(super) fn take_in(world: &mut World, event: &Event) {
+/// Takes in a kernel event: bounded work and memory, whatever a guest sends. True when the claim is
+/// a new one.
+pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
     let now = world.now;
     let known = world
         .observed
@@ -18,7 +21,7 @@ pub(super) fn take_in(world: &mut World, event: &Event) {
         .get(&event.ifindex)
         .is_some_and(|interface| interface.slot.instance == event.instance);
     if !known {
-        return;
+        return false;
     }
     let claims = world.seen.entry(event.ifindex).or_default();
     claims.retain(|seen| seen.instance == event.instance);
@@ -26,7 +29,7 @@ pub(super) fn take_in(world: &mut World, event: &Event) {
     if let Some(seen) = claims.iter_mut().find(|seen| seen.claim == event.claim) {
         seen.last = now;
         seen.count = seen.count.saturating_add(frames);
-        return;
+        return false;
     }
     if claims.len() >= CLAIMS
         && let Some(oldest) = (0..claims.len()).min_by_key(|at| claims[*at].last)
@@ -40,16 +43,17 @@ pub(super) fn take_in(world: &mut World, event: &Event) {
         last: now,
         count: frames,
     });
+    true
 }
 
 /// Remembers since when each port has belonged to no VM. True when that is news, so that the
 /// decision has to be made again.
 pub(super) fn notice(world: &mut World, decision: &Decision) -> bool {
-    let mut without_vm = Vec::new();
+    let mut without_vm = BTreeSet::new();
     for (ifindex, port) in &decision.ports {
         if port.vm.is_none() {
             let observed = world.observed.interfaces.get(ifindex);
-            without_vm.push((*ifindex, observed.map_or(0, |interface| interface.slot.instance)));
+            without_vm.insert((*ifindex, observed.map_or(0, |interface| interface.slot.instance)));
         }
     }
     world.noticed.retain(|key, _| without_vm.contains(key));

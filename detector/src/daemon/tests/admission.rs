@@ -179,3 +179,17 @@ fn a_description_that_cannot_be_read_starts_mute() {
     assert_eq!((answer.start, answer.outcome), (true, AdmissionOutcome::Undecided));
     assert!(answer.message.contains("line 1"), "{}", answer.message);
 }
+
+#[test]
+fn a_grant_that_another_port_holds_is_not_claimed_to_be_in_force() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    let mut clone = vm("clone", 2, "vnet1");
+    clone.nics[0].mac = mac(1);
+    host.turn(vec![admit(clone, vec![link(11, "vnet1")])]);
+    host.read(|_| APPROVED);
+    let answer = view(&mut host).unwrap();
+    assert_eq!((answer.start, answer.outcome), (true, AdmissionOutcome::Undecided));
+    assert!(answer.message.contains("52:54:00:00:00:01"), "{}", answer.message);
+    assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Mute));
+}
