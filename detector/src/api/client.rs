@@ -13,7 +13,7 @@ use super::{
 };
 
 /// How long an ordinary request may take.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the daemon.
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -5,6 +7,8 @@ use clap_complete::Shell;
 use super::{Cli, Done};
 
 pub(super) fn run(shell: Shell) -> Result<Done> {
-    clap_complete::generate(shell, &mut Cli::command(), "detector", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "detector", &mut script);
+    std::io::stdout().write_all(&script)?;
     Ok(Done::Fine)
 }

@@ -12,6 +12,9 @@ use super::{
     escape::{Visible, escape},
 };
 
+/// A terminal of fewer columns than this wraps lines better than a table does.
+const NARROWEST: u16 = 60;
+
 /// Where results go, and how.
 pub(super) struct Output<W = io::Stdout> {
     to: W,
@@ -78,10 +81,10 @@ impl<W: Write> Output<W> {
     pub(super) fn table(&mut self, header: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if self.terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        } else {
+        if !self.terminal {
             table.force_no_tty();
+        } else if table.width().is_some_and(|columns| columns >= NARROWEST) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.set_header(header.iter().map(|name| {
             let cell = Cell::new(name);

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use detector_core::model::{ObservedInterface, QuarantineTarget};
 use serde::Serialize;
 
-use super::{Global, ask};
+use super::{Global, ask, escape::escape};
 use crate::{
     api::{
+        CallError,
         kernel::{counters, identities, role_name, sighting, state},
         view::{PortState, PortView, QuarantineView, moment},
     },
@@ -29,13 +30,18 @@ pub(super) struct Pinned {
     pub(super) quarantines: Vec<QuarantineView>,
 }
 
-/// Reads the pins, and says so.
-pub(super) fn read(global: &Global, why: &std::io::Error) -> Result<Pinned> {
+/// Reads the pins in place of a daemon that does not answer, and says so. One that has refused is
+/// not gone round.
+pub(super) fn instead(global: &Global, error: CallError) -> Result<Pinned> {
+    if !matches!(error, CallError::Unreachable { .. } | CallError::Broken(_)) {
+        return Err(error.into());
+    }
+    let why = format!("{:#}", anyhow::Error::from(error));
     let pins = ask::config(global)?.paths.pins;
     let snapshot = Inspector::open(&pins)
         .and_then(|inspector| inspector.snapshot())
-        .with_context(|| format!("the daemon does not answer ({why}), and"))?;
-    eprintln!("detector: the daemon does not answer ({why}); this is what the pinned maps hold");
+        .with_context(|| format!("{why}; without it"))?;
+    eprintln!("detector: {}; this is what the pinned maps hold", escape(&why));
     let ports: Vec<_> = snapshot.ports.into_iter().map(port).collect();
     let quarantines = snapshot
         .quarantines

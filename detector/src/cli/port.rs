@@ -11,7 +11,7 @@ use super::{
     pins::{self, Origin},
 };
 use crate::api::{
-    CallError, Reply, Request,
+    Reply, Request,
     view::{CountersView, IdentityView, PortState, PortView, SightingView},
 };
 
@@ -22,10 +22,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
             let (origin, ports) = match try_ask(global, Request::PortList {})? {
                 Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
                 Ok(other) => return unexpected(&other),
-                Err(CallError::Unreachable { source, .. }) => {
-                    (Origin::Pins, pins::read(global, &source)?.ports)
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => (Origin::Pins, pins::instead(global, error)?.ports),
             };
             list(&mut output, origin, &ports)?;
         }
@@ -34,10 +31,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
             let (origin, port) = match try_ask(global, request)? {
                 Ok(Reply::Port(port)) => (Origin::Daemon, *port),
                 Ok(other) => return unexpected(&other),
-                Err(CallError::Unreachable { source, .. }) => {
-                    (Origin::Pins, pins::read(global, &source)?.port(name)?)
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => (Origin::Pins, pins::instead(global, error)?.port(name)?),
             };
             show(&mut output, origin, &port)?;
         }

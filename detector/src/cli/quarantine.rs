@@ -12,7 +12,7 @@ use super::{
     pins::{self, Origin},
 };
 use crate::api::{
-    CallError, Client, Reply, Request,
+    Client, Reply, Request,
     client::TIMEOUT,
     schema::TargetSpec,
     view::{QuarantineChange, QuarantineView},
@@ -25,10 +25,7 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             let (origin, quarantines) = match try_ask(global, Request::QuarantineList {})? {
                 Ok(Reply::Quarantines(quarantines)) => (Origin::Daemon, quarantines),
                 Ok(other) => return unexpected(&other),
-                Err(CallError::Unreachable { source, .. }) => {
-                    (Origin::Pins, pins::read(global, &source)?.quarantines)
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => (Origin::Pins, pins::instead(global, error)?.quarantines),
             };
             list(&mut output, origin, &quarantines)?;
         }
@@ -37,10 +34,9 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             let (origin, quarantine) = match try_ask(global, request)? {
                 Ok(Reply::Quarantine(quarantine)) => (Origin::Daemon, quarantine),
                 Ok(other) => return unexpected(&other),
-                Err(CallError::Unreachable { source, .. }) => {
-                    (Origin::Pins, pins::read(global, &source)?.quarantine(&target.name)?)
+                Err(error) => {
+                    (Origin::Pins, pins::instead(global, error)?.quarantine(&target.name)?)
                 }
-                Err(error) => return Err(error.into()),
             };
             show(&mut output, origin, &quarantine)?;
         }
