@@ -1,0 +1,143 @@
+//! bpf(2), as far as a benchmark needs it: small programs of its own, running a program on a frame,
+//! and finding the program behind a pinned link. Loading and attaching the product's own programs is
+//! the product's business.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
+};
+use detector::bpf::Hook;
+
+/// An instruction: opcode, registers (source in the upper half), offset, immediate.
+pub(crate) type Instruction = (u8, u8, i16, i32);
+
+/// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct SkBuff([u32; 48]);
+
+impl SkBuff {
+    /// A frame on an interface of this network namespace.
+    pub(crate) fn on(ifindex: u32) -> Self {
+        let mut words = [0; 48];
+        words[10] = ifindex;
+        Self(words)
+    }
+}
+
+/// Loads a tc program.
+pub(crate) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
+    let words: Vec<u64> = instructions
+        .iter()
+        .map(|&(code, registers, offset, immediate)| {
+            let [o0, o1] = offset.to_le_bytes();
+            let [i0, i1, i2, i3] = immediate.to_le_bytes();
+            u64::from_le_bytes([code, registers, o0, o1, i0, i1, i2, i3])
+        })
+        .collect();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
+    attr.__bindgen_anon_3.insns = words.as_ptr() as u64;
+    attr.__bindgen_anon_3.insn_cnt = u32::try_from(words.len())?;
+    attr.__bindgen_anon_3.license = c"MIT".as_ptr() as u64;
+    bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("cannot load a program")
+}
+
+/// A map of one program that others can jump to.
+pub(crate) fn jump_table(program: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY as u32;
+    attr.__bindgen_anon_1.key_size = 4;
+    attr.__bindgen_anon_1.value_size = 4;
+    attr.__bindgen_anon_1.max_entries = 1;
+    let map = bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr).context("cannot create a jump table")?;
+    let (key, value) = (0_u32, number(program));
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map.as_fd());
+    attr.__bindgen_anon_2.key = &raw const key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw const value as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot fill a jump table")?;
+    Ok(map)
+}
+
+/// Runs a program on a frame so many times; returns what it returned at last.
+pub(crate) fn run(
+    program: BorrowedFd<'_>,
+    context: &SkBuff,
+    frame: &[u8],
+    times: u32,
+) -> Result<i32> {
+    let mut attr = zeroed();
+    attr.test.prog_fd = number(program);
+    attr.test.data_in = frame.as_ptr() as u64;
+    attr.test.data_size_in = u32::try_from(frame.len())?;
+    attr.test.ctx_in = &raw const *context as u64;
+    attr.test.ctx_size_in = size_of::<SkBuff>() as u32;
+    attr.test.repeat = times;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).context("cannot run a program")?;
+    // SAFETY: the call has filled in this member of the union.
+    Ok(unsafe { attr.test.retval }.cast_signed())
+}
+
+/// Attaches a program to an interface of this network namespace, for as long as the descriptor is
+/// open.
+pub(crate) fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = number(program);
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = match hook {
+        Hook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
+        Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
+    } as u32;
+    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
+}
+
+/// The program behind a pinned link.
+pub(crate) fn program_of(link: &Path) -> Result<OwnedFd> {
+    let find = || -> io::Result<OwnedFd> {
+        let path = CString::new(link.as_os_str().as_encoded_bytes())?;
+        let mut attr = zeroed();
+        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+        let link = bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+        // SAFETY: integers only, for which zero is a value.
+        let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+        let mut attr = zeroed();
+        attr.info.bpf_fd = number(link.as_fd());
+        attr.info.info_len = size_of_val(&info) as u32;
+        attr.info.info = &raw mut info as u64;
+        bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let mut attr = zeroed();
+        attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
+        bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
+    };
+    find().with_context(|| format!("cannot find the program behind {}", link.display()))
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: integers only, for which zero is a value; the kernel wants what is not used zero.
+    unsafe { std::mem::zeroed() }
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: the attributes are of the size that is given, and what they point to outlives the
+    // call: each caller keeps it until then.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(bpf(command, attr)?).map_err(io::Error::other)?;
+    // SAFETY: the call has returned a new descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
