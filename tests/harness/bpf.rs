@@ -1,5 +1,5 @@
-//! bpf(2), as far as tests and benchmarks need it: small programs of their own, running a program on a frame,
-//! and finding the program behind a pinned link. Loading and attaching the product's own programs is
+//! bpf(2), as far as tests and benchmarks need it: small programs of their own, running a program on a
+//! frame, and finding the program behind a pinned link. Loading and attaching the product's own programs is
 //! the product's business.
 
 use std::ffi::CString;
@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context, Result};
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
+use detector::bpf::Hook;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
 pub type Instruction = (u8, u8, i16, i32);
@@ -18,21 +19,14 @@ pub type Instruction = (u8, u8, i16, i32);
 /// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-pub struct Context([u32; 48]);
+pub struct SkBuff([u32; 48]);
 
-impl Context {
+impl SkBuff {
     /// A frame on an interface of this network namespace.
     pub fn on(ifindex: u32) -> Self {
         let mut words = [0; 48];
         words[10] = ifindex;
         Self(words)
-    }
-
-    /// A frame that came in by another interface and carries this mark.
-    pub fn from(mut self, ingress_ifindex: u32, mark: u32) -> Self {
-        self.0[2] = mark;
-        self.0[9] = ingress_ifindex;
-        self
     }
 }
 
@@ -72,26 +66,29 @@ pub fn jump_table(program: BorrowedFd<'_>) -> Result<OwnedFd> {
 }
 
 /// Runs a program on a frame so many times; returns what it returned at last.
-pub fn run(program: BorrowedFd<'_>, context: &Context, frame: &[u8], times: u32) -> Result<i32> {
+pub fn run(program: BorrowedFd<'_>, context: &SkBuff, frame: &[u8], times: u32) -> Result<i32> {
     let mut attr = zeroed();
     attr.test.prog_fd = number(program);
     attr.test.data_in = frame.as_ptr() as u64;
     attr.test.data_size_in = u32::try_from(frame.len())?;
     attr.test.ctx_in = &raw const *context as u64;
-    attr.test.ctx_size_in = size_of::<Context>() as u32;
+    attr.test.ctx_size_in = size_of::<SkBuff>() as u32;
     attr.test.repeat = times;
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).context("cannot run a program")?;
     // SAFETY: the call has filled in this member of the union.
     Ok(unsafe { attr.test.retval }.cast_signed())
 }
 
-/// Attaches a program to the ingress of an interface of this network namespace, for as long as the
-/// descriptor is open.
-pub fn attach_ingress(program: BorrowedFd<'_>, ifindex: u32) -> Result<OwnedFd> {
+/// Attaches a program to an interface of this network namespace, for as long as the descriptor is
+/// open.
+pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
     let mut attr = zeroed();
     attr.link_create.__bindgen_anon_1.prog_fd = number(program);
     attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
-    attr.link_create.attach_type = bpf_attach_type::BPF_TCX_INGRESS as u32;
+    attr.link_create.attach_type = match hook {
+        Hook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
+        Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
+    } as u32;
     bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
 }
 

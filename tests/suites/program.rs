@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
 use detector::enforcer::Enforcer;
 use detector_common::addr::{Address, Mac};
@@ -20,7 +20,7 @@ use detector_common::samples::{
 use detector_common::settings::Mode;
 use detector_common::verdict::{self, Grants};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
-use detector_tests::bpf::{self, Context};
+use detector_tests::bpf::{self, SkBuff};
 use detector_tests::netns::NetNs;
 use detector_tests::pins::PinRoot;
 
@@ -187,7 +187,7 @@ impl Port {
 
     /// Asks kernel and host about a frame.
     fn check(&mut self, name: &str, frame: &[u8]) -> Result<()> {
-        let passed = match bpf::run(self.guard.as_fd(), &Context::on(LO), frame, 1) {
+        let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(LO), frame, 1) {
             Ok(action) => action != SHOT,
             // The kernel runs no program on less than the header of the protocol that is named.
             Err(_) if frame.len() < SHORT => return Ok(()),

@@ -44,6 +44,7 @@ fn tags() {
         ("VLAN, then priority", none, &[(AD, 5), (Q, 0)], Ok(5)),
         ("priority, then VLAN", none, &[(AD, 0), (Q, 5)], Ok(5)),
         ("two VLANs", none, &[(AD, 5), (Q, 6)], Err(VlanTags)),
+        ("the second the lowest", none, &[(AD, 5), (Q, 1)], Err(VlanTags)),
         ("the same VLAN twice", none, &[(AD, 5), (Q, 5)], Err(VlanTags)),
         ("three priority tags", none, &[(AD, 0), (Q, 0), (Q, 0)], Err(VlanTags)),
         ("five tags", none, &[(AD, 0), (Q, 0), (AD, 0), (Q, 0), (AD, 0)], Err(VlanTags)),

@@ -102,6 +102,7 @@ fn neighbour_discovery() {
     let b = || link_layer(2, MAC_B);
     let nonce = || option(14, 1);
     let with = |options: &[Vec<u8>]| nd(LOCAL_A, &neighbour(135, IP6_B, options));
+    let long_own = [&[1, 2], &MAC_A[..], &[0; 8]].concat();
     let hop = |message: &[u8]| from_a(0x86dd, &ipv6(LOCAL_A, ICMPV6, 254, message));
     let own = v6(IP6_A);
     let cases: &[(&str, Vec<u8>, Result<Address, Reason>)] = &[
@@ -128,6 +129,7 @@ fn neighbour_discovery() {
         ("option cut off", with(&[vec![14, 1, 0, 0]]), Err(NdMalformed)),
         ("option beyond the packet", with(&[vec![14, 2, 0, 0, 0, 0, 0, 0]]), Err(NdMalformed)),
         ("long link layer", with(&[option(1, 2)]), Err(NdLinkLayer)),
+        ("long but own", with(&[long_own]), Err(NdLinkLayer)),
         ("router solicitation", nd(LOCAL_A, &icmpv6(133, 0, &[0; 4])), Ok(NONE)),
         ("the same from nobody", nd(ANY6, &icmpv6(133, 0, &[0; 4])), Ok(NONE)),
         (

@@ -1,0 +1,125 @@
+//! A bridge between two taps, in a network namespace of its own, as it is and guarded.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::enforcer::Enforcer;
+use detector_common::port::flags;
+use detector_common::settings::Mode;
+use detector_core::reconcile::{Action, SlotEntry};
+use detector_tests::frames::{self, Station};
+use detector_tests::link;
+use detector_tests::netns::NetNs;
+use detector_tests::tap::{Header, Tap};
+use nix::net::if_::if_nametoindex;
+
+use detector_tests::bpf;
+
+/// Who is granted to the first tap, and who to the second.
+pub(crate) const A: Station = Station::number(1);
+pub(crate) const B: Station = Station::number(2);
+
+const BRIDGE: &str = "br0";
+const NAMES: [&str; 2] = ["vm1", "vm2"];
+
+/// The bridge and its two ports.
+pub(crate) struct Bridge {
+    pub(crate) network: NetNs,
+    pub(crate) taps: [Tap; 2],
+}
+
+/// What [`Bridge::guard`] has put in force.
+pub(crate) struct Guarded {
+    pins: PinPaths,
+    /// Of the first tap.
+    pub(crate) ifindex: u32,
+}
+
+impl Bridge {
+    pub(crate) fn new() -> Result<Self> {
+        let network = NetNs::new()?;
+        // Nothing but the benchmark's frames shall be on the bridge.
+        network.run(|| Ok(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))?;
+        link::bridge(&network, BRIDGE)?;
+        let [first, second] = NAMES;
+        let taps =
+            [Tap::open(&network, first, Header::None)?, Tap::open(&network, second, Header::None)?];
+        for name in NAMES {
+            link::enslave(&network, name, BRIDGE)?;
+            network.ip(&format!("link set {name} up"))?;
+        }
+        for (name, station) in NAMES.into_iter().zip([A, B]) {
+            let [a, b, c, d, e, f] = station.mac;
+            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            network.bridge(&format!("fdb replace {mac} dev {name} master static"))?;
+        }
+        Ok(Self { network, taps })
+    }
+
+    /// The interface of a tap.
+    pub(crate) fn ifindex(&self, tap: &Tap) -> Result<u32> {
+        self.network.run(|| Ok(if_nametoindex(tap.name())?))
+    }
+
+    /// A guard on both taps, each with one identity, and a gate on the bridge.
+    pub(crate) fn guard(&self) -> Result<Guarded> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = PathBuf::from(format!("/sys/fs/bpf/bench-{number}"));
+        let pins = PinPaths::new(&root);
+        let ifindex = self.network.run(|| {
+            let options = Options { pins: root, stamp: Stamp::default(), method: None };
+            let mut enforcer = KernelEnforcer::open(&options)?;
+            enforcer.execute(&Action::SetMode(Mode::Enforce))?;
+            let name = BRIDGE.to_owned();
+            enforcer.execute(&Action::AttachBridge { ifindex: if_nametoindex(BRIDGE)?, name })?;
+            for (name, station) in NAMES.into_iter().zip([A, B]) {
+                let ifindex = if_nametoindex(name)?;
+                enforcer.execute(&Action::AttachGuard { ifindex, name: name.to_owned() })?;
+                let observed = enforcer.observe()?;
+                let port = observed.interfaces.get(&ifindex).context("no slot for the tap")?;
+                let instance = port.slot.instance;
+                let slot = identity(station);
+                enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
+            }
+            Ok(if_nametoindex(NAMES[0])?)
+        })?;
+        Ok(Guarded { pins, ifindex })
+    }
+}
+
+impl Guarded {
+    /// The program on the first tap.
+    pub(crate) fn program(&self, hook: Hook) -> Result<OwnedFd> {
+        bpf::program_of(&self.pins.link(self.ifindex, hook))
+    }
+}
+
+/// A's frame to B.
+pub(crate) fn vetted_frame() -> Vec<u8> {
+    padded(frames::udp(A, (B.mac, B.ip), (4000, 4001), b"detector"))
+}
+
+/// The same under a MAC that nobody has.
+pub(crate) fn rogue_frame() -> Vec<u8> {
+    padded(frames::udp(Station { mac: Station::number(99).mac, ..A }, (B.mac, B.ip), (1, 2), b""))
+}
+
+fn padded(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.resize(64, 0);
+    frame
+}
+
+fn identity(station: Station) -> SlotEntry {
+    SlotEntry {
+        flags: flags::GRANTED | flags::V4,
+        mac: station.mac,
+        v4: station.ip.octets(),
+        v4_mask: [255; 4],
+        ..SlotEntry::default()
+    }
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask bench`: what a verdict costs, as ratios.
+//!
+//! Nothing is measured in absolute terms: whatever is compared runs in turn, round by round, so that
+//! a busy machine slows both sides alike.
+
+mod bridge;
+mod forwarding;
+mod nftables;
+mod programs;
+mod report;
+mod rounds;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::report::Report;
+
+const USAGE: &str = "usage: bench [--rounds N] [--json FILE]
+  --rounds N   how often each side runs; at least 3 (default 11)
+  --json FILE  where the figures go (default target/bench.json)
+Ends with 1 when a target that must be met is missed.";
+
+struct Options {
+    rounds: usize,
+    json: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let json = detector_tests::artefacts::target().join("bench.json");
+    let mut options = Options { rounds: 11, json };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
+        match argument.as_str() {
+            "--rounds" => options.rounds = value()?.parse().context("--rounds wants a number")?,
+            "--json" => options.json = value()?.into(),
+            other => bail!("{other}: unknown"),
+        }
+    }
+    if options.rounds < 3 {
+        bail!("--rounds: a median wants at least 3");
+    }
+    Ok(options)
+}
+
+/// Whether every target was met.
+fn run(options: &Options) -> Result<bool> {
+    own_bpffs()?;
+    let mut report = Report::default();
+    programs::run(options.rounds, &mut report).context("the programs alone")?;
+    forwarding::run(options.rounds, &mut report).context("the path of a frame")?;
+    print!("{report}");
+    report.write_json(&options.json)?;
+    Ok(report.met())
+}
+
+/// A BPF file system that only this process sees: what is pinned goes with it.
+fn own_bpffs() -> Result<()> {
+    const NOTHING: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace; root can")?;
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
+    mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), NOTHING)
+        .context("cannot mount a BPF file system")
+}
