@@ -113,8 +113,7 @@ impl<E: Enforcer> Brain<E> {
     /// to be done. Interfaces come first: a new port is guarded before anything else is looked at.
     pub fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
         self.world.now = now;
-        // A turn without inputs is for what has come due.
-        let mut unsettled = inputs.is_empty();
+        let mut unsettled = false;
         let (links, others): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|input| matches!(input, Input::Link(_)));
         if !links.is_empty() {
@@ -133,6 +132,7 @@ impl<E: Enforcer> Brain<E> {
             }
             unsettled |= self.take_in(input);
         }
+        // What has come due does not wait for an input that calls for a decision.
         unsettled |= self.wake_at().is_some_and(|at| at <= now);
         if unsettled {
             self.settle();

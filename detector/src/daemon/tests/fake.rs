@@ -62,7 +62,7 @@ fn word(action: &Action) -> String {
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
         Action::WriteSlot { ifindex, .. } => format!("slot {ifindex}"),
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
-        Action::PinForwarding { ifindex, .. } => format!("pin {ifindex}"),
+        Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),

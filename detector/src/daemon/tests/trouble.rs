@@ -47,11 +47,16 @@ fn a_race_with_an_interface_that_goes_is_no_finding() {
 }
 
 #[test]
-fn a_verdict_does_not_wait_for_forwarding_entries() {
+fn nothing_waits_for_a_forwarding_entry() {
     let mut host = Host::new(Mode::Enforce);
-    broken(&mut host, &["pin 10"]);
-    host.approved();
+    broken(&mut host, &["pin 10 52:54:00:00:00:01"]);
+    let mut web = vm("web", 1, "vnet0");
+    web.nics.push(Nic { mac: mac(2), ..web.nics[0].clone() });
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web])]);
+    host.read(|_| APPROVED);
     assert_eq!(host.port(10), Port::Granted);
+    let pinned = &host.kernel().state.interfaces[&10].forwarding;
+    assert_eq!(pinned.iter().collect::<Vec<_>>(), [&(mac(2), 0)], "the other one");
     host.wait(Duration::from_secs(1));
     assert_eq!(host.told(), ["+enforcement-failed"]);
 }
