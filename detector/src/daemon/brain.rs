@@ -78,6 +78,7 @@ impl<E: Enforcer> Brain<E> {
                 .collect(),
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
+            unread: BTreeMap::new(),
             observed,
             seen,
             noticed: BTreeMap::new(),

@@ -26,9 +26,9 @@ pub(super) struct Media {
 }
 
 impl Media {
-    /// VMs begin to run: what their media showed in an earlier run proves nothing now. The evidence
-    /// of a medium that another running VM has stays until it has been read again, so that nobody
-    /// can mute a VM by starting another one.
+    /// VMs begin to run: what their media showed before proves nothing for them. For another running
+    /// VM with the same medium it stands until the medium has been read again, so that nobody can
+    /// mute a VM by starting another one.
     pub(super) fn refresh(&mut self, world: &mut World, started: &[Uuid]) {
         for uuid in started {
             let files: BTreeSet<_> =
@@ -41,6 +41,7 @@ impl Media {
                     .flat_map(files_of)
                     .any(|other| *other == file);
                 if shared {
+                    world.unread.entry(*uuid).or_default().insert(file.clone());
                     self.again.insert(file);
                 } else {
                     world.evidence.remove(&file);
@@ -73,6 +74,10 @@ impl Media {
         } else {
             self.unreadable.remove(&file);
         }
+        world.unread.retain(|_, files| {
+            files.remove(&file);
+            !files.is_empty()
+        });
         world.evidence.insert(file, evidence);
     }
 
@@ -89,6 +94,10 @@ impl Media {
     /// Forgets what no VM has any more.
     pub(super) fn forget_unused(&mut self, world: &mut World) {
         let used: BTreeSet<_> = vms(world).flat_map(files_of).cloned().collect();
+        for files in world.unread.values_mut() {
+            files.retain(|file| used.contains(file));
+        }
+        world.unread.retain(|_, files| !files.is_empty());
         world.evidence.retain(|file, _| used.contains(file));
         self.unreadable.retain(|file, _| used.contains(file));
         self.again.retain(|file| used.contains(file));

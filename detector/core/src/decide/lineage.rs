@@ -112,7 +112,8 @@ impl<'a> Lineage<'a> {
                 MediumSource::File(file) => file,
             };
             let path = file.path.as_path();
-            match world.evidence.get(file) {
+            let unread = world.unread.get(&vm.uuid).is_some_and(|files| files.contains(file));
+            match world.evidence.get(file).filter(|_| !unread) {
                 None | Some(Evidence::Pending) => {
                     gaps.pending.get_or_insert(path);
                 }

@@ -3,10 +3,10 @@
 //! What holds throughout:
 //!
 //! - A verdict in force stays until another verdict falls. A port whose VM no source lists, whose
-//!   source or whose manifests are lost, or whose media are still being read, keeps what this very
-//!   port instance has ([`PortPlan::Keep`]); one that has nothing gets nothing.
+//!   source or whose manifests are lost, or whose media are being read or cannot be, keeps what this
+//!   very port instance has ([`PortPlan::Keep`]); one that has nothing gets nothing.
 //! - Only a positive statement takes a grant away: the VM is off, fails a requirement, is
-//!   quarantined, its media cannot be read, or sources contradict each other about it.
+//!   quarantined, or sources contradict each other about it.
 //! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
 //!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
 
@@ -142,12 +142,8 @@ pub fn decide(world: &World) -> Decision {
         .collect();
     let judged: Vec<_> = inventory
         .iter()
-        .zip(lineages.iter().zip(&decisions))
-        .map(|(merged, (lineage, decision))| Judged {
-            merged,
-            status: decision.status,
-            awaited: lineage.gaps.unreadable.is_none(),
-        })
+        .zip(&decisions)
+        .map(|(merged, decision)| Judged { merged, status: decision.status })
         .collect();
 
     let classes = interfaces::classify(&world.links, &world.policy);

@@ -18,9 +18,6 @@ use crate::{
 pub(super) struct Judged<'a> {
     pub(super) merged: &'a Merged<'a>,
     pub(super) status: VmStatus,
-    /// Undecided for no other reason than that its media are still being read, or that the
-    /// manifests cannot be: what is in force stays until the verdict falls.
-    pub(super) awaited: bool,
 }
 
 /// A guest port and what is in store for it.
@@ -174,9 +171,9 @@ impl<'a> Ports<'a> {
             VmStatus::Denied | VmStatus::Quarantined => {
                 (PortPlan::Isolated(Isolation::Verdict), format!("VM {name} fails a requirement."))
             }
-            VmStatus::Pending if judged.awaited && in_force => (
+            VmStatus::Pending if in_force => (
                 PortPlan::Keep,
-                format!("The evidence of VM {name} is being read; what is in force stays."),
+                format!("There is no new verdict on VM {name} yet; what is in force stays."),
             ),
             VmStatus::Pending => {
                 (PortPlan::Pending, format!("There is no verdict on VM {name} yet."))

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
@@ -19,6 +19,9 @@ pub struct World {
     pub links: BTreeMap<u32, Link>,
     /// What reading each medium has shown.
     pub evidence: BTreeMap<ImageFile, Evidence>,
+    /// Media that have not been read since the VM began to run: what they showed for another VM
+    /// proves nothing for this one.
+    pub unread: BTreeMap<Uuid, BTreeSet<ImageFile>>,
     pub observed: Observed,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,

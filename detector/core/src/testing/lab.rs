@@ -88,6 +88,7 @@ impl Lab {
             sources: BTreeMap::new(),
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
+            unread: BTreeMap::new(),
             observed: Default::default(),
             seen: BTreeMap::new(),
             noticed: BTreeMap::new(),

@@ -113,6 +113,9 @@ fn nobody_is_muted_by_who_starts_with_the_same_medium() {
     let evidence = Evidence::Unreadable("a hiccup".to_owned());
     host.turn(vec![Input::Evidence { file, ticket, evidence }]);
     assert_eq!(host.port(10), Port::Granted, "what was read of it still stands");
+    assert_eq!(host.port(11), Port::Mute, "but proves nothing for the other");
+    host.wait(Duration::from_secs(60)).read(|_| APPROVED);
+    assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Granted));
 }
 
 #[test]

@@ -55,7 +55,10 @@ fn no_evidence(
     if decision.status != VmStatus::Pending {
         return;
     }
-    let title = format!("What VM {} boots cannot be read: its ports are mute.", quoted(&vm.name));
+    let title = format!(
+        "What VM {} boots cannot be read: what is in force stays, nothing new is admitted.",
+        quoted(&vm.name)
+    );
     let evidence = vec![pair("uuid", vm.uuid), pair("medium", path.display()), pair("why", why)];
     found.add(about(vm, FindingKind::NoEvidence, Severity::Medium, title, evidence, now));
 }

@@ -36,6 +36,11 @@ fn losing_a_source_changes_nothing() {
             PortStatus::Kept,
         ),
         ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Kept),
+        (
+            "its medium cannot be read",
+            |lab| lab.evidence(1, Some(Evidence::Unreadable("i/o error".to_owned()))),
+            PortStatus::Kept,
+        ),
     ];
     for mode in MODES {
         for (name, lose, status) in cases {
@@ -91,6 +96,11 @@ fn nothing_is_inherited() {
         ("its VM is not listed", |lab| lab.manager().vms.clear(), PortStatus::Pending),
         ("the source knows no port", |lab| lab.manager().forget_port("vnet1"), PortStatus::Pending),
         ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Pending),
+        (
+            "its medium cannot be read",
+            |lab| lab.evidence(1, Some(Evidence::Unreadable("i/o error".to_owned()))),
+            PortStatus::Pending,
+        ),
     ];
     for (name, change, status) in cases {
         let mut lab = Lab::with_vms(Mode::Enforce, 1);
@@ -126,11 +136,6 @@ fn statements_take_away() {
     let cases: &[Case] = &[
         ("off", |lab| lab.vm(1).power = PowerState::Off, PortStatus::Pending),
         ("another base", |lab| lab.base(1, UNKNOWN), PortStatus::Isolated),
-        (
-            "unreadable",
-            |lab| lab.evidence(1, Some(Evidence::Unreadable("gone".to_owned()))),
-            PortStatus::Pending,
-        ),
         (
             "another MAC, while its medium is read",
             |lab| {
