@@ -1,8 +1,6 @@
 //! The loaded kernel program against the function that it is compiled from: the same frames, by
 //! `BPF_PROG_TEST_RUN`, get the same verdict for the same reason.
 
-#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
-
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, bail, ensure};

@@ -8,6 +8,8 @@ pub type Mac = [u8; 6];
 
 /// UDP port that beats are sent to.
 pub const PORT: u16 = 4242;
+/// How many markers end the first phase.
+pub const MARKERS: u64 = 3;
 
 /// Bytes of a beat's frame.
 pub const LEN: usize = ETHERNET + IPV4 + UDP + PAYLOAD;
@@ -34,7 +36,7 @@ pub struct Beat {
 pub enum Phase {
     /// From the moment that the link is up.
     First = b'f',
-    /// The last frame of the first phase, sent when nothing else is on its way.
+    /// The last frames of the first phase, each sent when nothing else is on its way.
     Marker = b'm',
     /// Until the guest ends.
     Stream = b's',
