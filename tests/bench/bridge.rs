@@ -10,7 +10,7 @@ use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
 use detector::enforcer::Enforcer;
 use detector_common::port::flags;
 use detector_common::settings::Mode;
-use detector_core::reconcile::{Action, SlotEntry};
+use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_tests::frames::{self, Station};
 use detector_tests::link;
 use detector_tests::netns::NetNs;
@@ -35,8 +35,8 @@ pub(crate) struct Bridge {
 /// What [`Bridge::guard`] has put in force.
 pub(crate) struct Guarded {
     pins: PinPaths,
-    /// Of the first tap.
-    pub(crate) ifindex: u32,
+    /// Of the taps.
+    pub(crate) ifindexes: [u32; 2],
 }
 
 impl Bridge {
@@ -67,49 +67,64 @@ impl Bridge {
 
     /// A guard on both taps, each with one identity, and a gate on the bridge.
     pub(crate) fn guard(&self) -> Result<Guarded> {
+        self.guard_beside(&[])
+    }
+
+    /// The same, where the second tap is granted other identities as well.
+    pub(crate) fn guard_beside(&self, others: &[GrantEntry]) -> Result<Guarded> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root = PathBuf::from(format!("/sys/fs/bpf/bench-{number}"));
         let pins = PinPaths::new(&root);
-        let ifindex = self.network.run(|| {
+        let ifindexes = self.network.run(|| {
             let options = Options { pins: root, stamp: Stamp::default(), method: None };
             let mut enforcer = KernelEnforcer::open(&options)?;
             enforcer.execute(&Action::SetMode(Mode::Enforce))?;
             let name = BRIDGE.to_owned();
             enforcer.execute(&Action::AttachBridge { ifindex: if_nametoindex(BRIDGE)?, name })?;
-            for (name, station) in NAMES.into_iter().zip([A, B]) {
+            let mut ifindexes = [0; 2];
+            for (tap, station) in [A, B].into_iter().enumerate() {
+                let name = NAMES[tap];
                 let ifindex = if_nametoindex(name)?;
+                ifindexes[tap] = ifindex;
                 enforcer.execute(&Action::AttachGuard { ifindex, name: name.to_owned() })?;
                 let observed = enforcer.observe()?;
                 let port = observed.interfaces.get(&ifindex).context("no slot for the tap")?;
                 let instance = port.slot.instance;
-                let slot = identity(station);
+                let mut slot = identity(station);
+                if tap == 1 && !others.is_empty() {
+                    slot.flags |= flags::MORE_GRANTS;
+                    let grants = others.to_vec();
+                    enforcer.execute(&Action::PutGrants { ifindex, instance, grants })?;
+                }
                 enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
             }
-            Ok(if_nametoindex(NAMES[0])?)
+            Ok(ifindexes)
         })?;
-        Ok(Guarded { pins, ifindex })
+        Ok(Guarded { pins, ifindexes })
     }
 }
 
 impl Guarded {
     /// The program on the first tap.
     pub(crate) fn program(&self, hook: Hook) -> Result<OwnedFd> {
-        bpf::program_of(&self.pins.link(self.ifindex, hook))
+        bpf::program_of(&self.pins.link(self.ifindexes[0], hook))
     }
 }
 
 /// A's frame to B.
 pub(crate) fn vetted_frame() -> Vec<u8> {
-    padded(frames::udp(A, (B.mac, B.ip), (4000, 4001), b"detector"))
+    frame_of(A)
 }
 
 /// The same under a MAC that nobody has.
 pub(crate) fn rogue_frame() -> Vec<u8> {
-    padded(frames::udp(Station { mac: Station::number(99).mac, ..A }, (B.mac, B.ip), (1, 2), b""))
+    frame_of(Station { mac: Station::number(99).mac, ..A })
 }
 
-fn padded(mut frame: Vec<u8>) -> Vec<u8> {
+/// Somebody's frame to B, 64 bytes long.
+pub(crate) fn frame_of(from: Station) -> Vec<u8> {
+    let mut frame = frames::udp(from, (B.mac, B.ip), (4000, 4001), b"detector");
     frame.resize(64, 0);
     frame
 }

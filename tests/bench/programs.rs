@@ -4,8 +4,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use detector::bpf::Hook;
+use detector_common::port::flags;
+use detector_core::reconcile::GrantEntry;
+use detector_tests::frames::Station;
+use detector_tests::netns::NetNs;
 
-use crate::bridge::{Bridge, rogue_frame, vetted_frame};
+use crate::bridge::{B, Bridge, frame_of, rogue_frame, vetted_frame};
 use crate::report::{Report, Target};
 use crate::rounds::{Side, interleave, processor_time};
 use detector_tests::bpf::{self, Instruction, SkBuff};
@@ -26,7 +30,7 @@ pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
     let (guard_flood, _table) = flood_of(&ingress)?;
     let (drop_flood, _other_table) = flood_of(&drop)?;
 
-    let on_tap = SkBuff::on(guarded.ifindex);
+    let on_tap = SkBuff::on(guarded.ifindexes[0]);
     let (vetted, rogue) = (vetted_frame(), rogue_frame());
     let side = |name: &'static str, program, context, frame, expect| -> Side<'_> {
         Box::new(move || sample(program, context, frame, expect).context(name))
@@ -56,7 +60,61 @@ pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
         guard_flood.ratio_to(&drop_flood),
         Target::AtMost(2.2),
     );
+    crowd(rounds, report)
+}
+
+/// One identity, where another port of the host has a hundred thousand.
+fn crowd(rounds: usize, report: &mut Report) -> Result<()> {
+    let others: Vec<_> = (0..100_000).map(other).collect();
+    let last = Station { mac: others[others.len() - 1].mac, ..B };
+    let (alone, crowded) = (Bridge::new()?, Bridge::new()?);
+    let alone_guarded = alone.guard()?;
+    let crowded_guarded = crowded.guard_beside(&others)?;
+    let (alone_guard, crowded_guard) =
+        (alone_guarded.program(Hook::Ingress)?, crowded_guarded.program(Hook::Ingress)?);
+    let empty = bpf::load(&returning(NEXT))?;
+    let (vetted, listed) = (vetted_frame(), frame_of(last));
+    let side = |bridge: &'static str, network, program, ifindex, frame| -> Side<'_> {
+        let network: &NetNs = network;
+        Box::new(move || {
+            let sample = || sample(program, &SkBuff::on(ifindex), frame, NEXT);
+            network.run(sample).context(bridge)
+        })
+    };
+    let [empty, one, many, listed] = interleave(
+        rounds,
+        [
+            side("empty", &alone.network, &empty, alone_guarded.ifindexes[0], &vetted),
+            side("alone", &alone.network, &alone_guard, alone_guarded.ifindexes[0], &vetted),
+            side(
+                "crowded",
+                &crowded.network,
+                &crowded_guard,
+                crowded_guarded.ifindexes[0],
+                &vetted,
+            ),
+            side("listed", &crowded.network, &crowded_guard, crowded_guarded.ifindexes[1], &listed),
+        ],
+    )?;
+    report.add(
+        "guard, 100,000 grants on the host / one",
+        many.ratio_to(&one),
+        Target::AtMost(1.05),
+    );
+    report.add("guard, one of 100,000 MACs / empty program", listed.ratio_to(&empty), Target::None);
     Ok(())
+}
+
+/// A MAC that may use any address.
+fn other(number: u32) -> GrantEntry {
+    let [a, b, c, d] = number.to_be_bytes();
+    GrantEntry {
+        mac: [2, 1, a, b, c, d],
+        vlan: 0,
+        address: [0; 16],
+        prefix: None,
+        flags: flags::V4 | flags::V6,
+    }
 }
 
 /// Nanoseconds a run.
