@@ -5,6 +5,7 @@
 
 mod bridge;
 mod forwarding;
+mod latency;
 mod nftables;
 mod programs;
 mod report;
@@ -70,6 +71,7 @@ fn run(options: &Options) -> Result<bool> {
     let mut report = Report::default();
     programs::run(options.rounds, &mut report).context("the programs alone")?;
     forwarding::run(options.rounds, &mut report).context("the path of a frame")?;
+    latency::run(options.rounds, &mut report).context("from claim to decision")?;
     print!("{report}");
     report.write_json(&options.json)?;
     Ok(report.met())

@@ -1,0 +1,199 @@
+//! How long it takes from a claim that nobody has granted to the decision on it.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use detector::bpf::{Events, Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::config::{Config, OnRefusal};
+use detector::daemon::brain::Brain;
+use detector::daemon::input::{AdmissionRules, Input};
+use detector::daemon::sources::Expected;
+use detector::inventory::{SourceEvent, file};
+use detector::net::{LinkEvent, links};
+use detector_core::model::Timestamp;
+use detector_tests::bpf::{self, SkBuff};
+use detector_tests::frames::Station;
+use detector_tests::link;
+use detector_tests::netns::NetNs;
+use detector_tests::scene::vm;
+use detector_tests::tap::{Header, Tap};
+use nix::net::if_::if_nametoindex;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::bridge::frame_of;
+use crate::report::{Report, Target};
+use crate::rounds::median;
+
+/// Guest ports of the host, of which the first three belong to VMs.
+const PORTS: u8 = 16;
+/// Claims of each port in a round: what its budget reports in a second.
+const CLAIMS: usize = 16;
+/// When a port's budget is whole again.
+const REFILL: Duration = Duration::from_millis(1_100);
+/// Long enough for whoever waits to be asleep.
+const REST: Duration = Duration::from_micros(300);
+
+pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
+    let network = NetNs::new()?;
+    network.run(|| Ok(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?))?;
+    link::bridge(&network, "br0")?;
+    let mut taps = Vec::new();
+    for number in 0..PORTS {
+        let tap = Tap::open(&network, &format!("vm{number}"), Header::None)?;
+        link::enslave(&network, tap.name(), "br0")?;
+        network.ip(&format!("link set {} up", tap.name()))?;
+        taps.push(tap);
+    }
+    let ratios = network.run(|| measure(rounds))?;
+    drop(taps);
+    report.add(
+        "unknown claim to decision, p99 / wake-up by eventfd, p99",
+        median(ratios.into_iter()),
+        Target::AtMost(2.5),
+    );
+    Ok(())
+}
+
+fn measure(rounds: usize) -> Result<Vec<f64>> {
+    let root = PathBuf::from("/sys/fs/bpf/bench-latency");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let (mut brain, mut events) = brain(&root)?;
+    let paths = PinPaths::new(&root);
+    let ports: Vec<u32> = (0..PORTS)
+        .map(|number| Ok(if_nametoindex(format!("vm{number}").as_str())?))
+        .collect::<Result<_>>()?;
+    let guard = bpf::program_of(&paths.link(ports[0], Hook::Ingress))?;
+
+    let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK)?;
+    let heard = bell.as_fd().try_clone_to_owned()?;
+    // SAFETY: an owned descriptor is the same one until it is dropped.
+    let listener = unsafe { AsyncFd::register_with_interest(heard, Interest::READABLE) }
+        .map_err(|error| error.into_parts().1)?;
+
+    let (orders, taken) = sync_channel::<Order>(0);
+    let (told, times) = sync_channel::<Instant>(1);
+    std::thread::scope(|scope| {
+        let (guard, ring) = (&guard, &bell);
+        scope.spawn(move || act(guard, ring, &taken, &told));
+        let mut ratios = Vec::new();
+        let mut claim = 0;
+        for _ in 0..rounds {
+            let (mut wakes, mut decisions) = (Vec::new(), Vec::new());
+            for _ in 0..CLAIMS {
+                for port in &ports {
+                    orders.send(Order::Ring)?;
+                    runtime.block_on(rung(&listener))?;
+                    wakes.push((Instant::now() - times.recv()?).as_secs_f64());
+
+                    claim += 1;
+                    orders.send(Order::Claim(*port, claim))?;
+                    runtime.block_on(decided(&mut events, &mut brain))?;
+                    decisions.push((Instant::now() - times.recv()?).as_secs_f64());
+                }
+            }
+            ratios.push(p99(decisions) / p99(wakes));
+            runtime.block_on(tokio::time::sleep(REFILL));
+        }
+        drop(orders);
+        Ok(ratios)
+    })
+}
+
+enum Order {
+    /// Ring the bell.
+    Ring,
+    /// Let a port claim a MAC of this number.
+    Claim(u32, u32),
+}
+
+/// The other side: does what is ordered a moment later, and tells when.
+fn act(guard: &OwnedFd, bell: &EventFd, orders: &Receiver<Order>, told: &SyncSender<Instant>) {
+    while let Ok(order) = orders.recv() {
+        #[expect(clippy::disallowed_methods, reason = "whoever waits has to be asleep by then")]
+        std::thread::sleep(REST);
+        let now = Instant::now();
+        let done = match order {
+            Order::Ring => bell.write(1).map(drop).map_err(Into::into),
+            Order::Claim(port, number) => {
+                let [_, a, b, c] = number.to_be_bytes();
+                let from = Station { mac: [2, 0, 0, a, b, c], ..Station::number(1) };
+                bpf::run(guard.as_fd(), &SkBuff::on(port), &frame_of(from), 1).map(drop)
+            }
+        };
+        // An error ends the channel, and with it the measurement.
+        if done.is_err() || told.send(now).is_err() {
+            return;
+        }
+    }
+}
+
+async fn rung(listener: &AsyncFd<OwnedFd>) -> Result<()> {
+    let mut ready = listener.readable().await?;
+    let mut count = [0; 8];
+    nix::unistd::read(listener.get_ref(), &mut count)?;
+    ready.clear_ready();
+    Ok(())
+}
+
+async fn decided(events: &mut Events, brain: &mut Brain<KernelEnforcer>) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let batch = tokio::time::timeout(PATIENCE, events.next())
+        .await
+        .context("the kernel has reported no claim")??;
+    ensure!(batch.unreadable == 0, "an unreadable event");
+    brain.turn(now()?, batch.events.into_iter().map(Input::Kernel).collect());
+    Ok(())
+}
+
+/// A brain that enforces on every port, and what it is told by the kernel. Needs a runtime.
+fn brain(root: &Path) -> Result<(Brain<KernelEnforcer>, Events)> {
+    let mut inventory = tempfile::NamedTempFile::new()?;
+    for number in 0..3 {
+        let name = format!("vm{number}");
+        write!(inventory, "{}", vm(&name, &name, Station::number(number + 1)))?;
+    }
+    let config = Config::parse(
+        "mode = \"enforce\"\n[policy]\nevidence = \"declared\"\n",
+        Path::new("bench.toml"),
+    )?;
+    let enforcer = KernelEnforcer::open(&Options {
+        pins: root.to_owned(),
+        stamp: Stamp::default(),
+        method: None,
+    })?;
+    let events = enforcer.events()?;
+    let source = inventory.path().display().to_string();
+    let rules = AdmissionRules {
+        timeout: Duration::from_secs(1),
+        on_timeout: OnRefusal::Mute,
+        denied: OnRefusal::Mute,
+    };
+    let expected = vec![Expected { name: source.clone(), live: false }];
+    let mut brain = Brain::new(now()?, config.policy(), rules, expected, enforcer)?;
+    let update = file::read(inventory.path());
+    brain.begin(
+        now()?,
+        vec![
+            Input::Link(LinkEvent::Resynced(links()?)),
+            Input::Source(SourceEvent { source, update }),
+        ],
+    );
+    Ok((brain, events))
+}
+
+fn now() -> Result<Timestamp> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(Timestamp(u64::try_from(since.as_millis())?))
+}
+
+fn p99(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 99 / 100]
+}
