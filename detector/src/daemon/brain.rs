@@ -34,6 +34,11 @@ const ROUNDS: usize = 8;
 /// moment on.
 const SOURCE_GRACE: Duration = Duration::from_secs(2);
 
+/// Claims decide nothing, since a verdict is in force before there is one; they make findings. The
+/// first is looked at when it comes, and those that follow so closely together, so that guests cannot
+/// keep the daemon busy.
+const CLAIM_PAUSE: Duration = Duration::from_millis(20);
+
 /// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
 #[derive(Debug)]
 pub struct Brain<E> {
@@ -52,6 +57,9 @@ pub struct Brain<E> {
     pub(super) started: Timestamp,
     /// Kernel events taken in.
     pub(super) events: u64,
+    settled: Timestamp,
+    /// New claims that the last decision does not know.
+    claims_wait: bool,
     effects: Vec<Effect>,
 }
 
@@ -96,6 +104,8 @@ impl<E: Enforcer> Brain<E> {
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
             events: 0,
+            settled: now,
+            claims_wait: false,
             effects: Vec::new(),
         })
     }
@@ -150,6 +160,7 @@ impl<E: Enforcer> Brain<E> {
             self.media.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
+            self.claims_wait.then(|| self.settled + CLAIM_PAUSE),
         ]
         .into_iter()
         .flatten()
@@ -207,7 +218,11 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Kernel(event) => {
                 self.events += 1;
-                return seen::take_in(&mut self.world, &event);
+                if !seen::take_in(&mut self.world, &event) {
+                    return false;
+                }
+                self.claims_wait = true;
+                return self.settled + CLAIM_PAUSE <= self.world.now;
             }
             Input::Request { id, uid, request } => {
                 answer::request(self, id, uid, request);
@@ -226,6 +241,7 @@ impl<E: Enforcer> Brain<E> {
     /// Decides and acts until nothing is left to do.
     pub(super) fn settle(&mut self) {
         let now = self.world.now;
+        (self.settled, self.claims_wait) = (now, false);
         self.media.retry(now);
         self.expire_provisional();
         for _ in 0..ROUNDS {
