@@ -26,7 +26,8 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// A step whose own output does not matter unless it fails: a spinner stands for it.
+    /// A step whose own output does not matter unless it fails: a spinner stands for it, or a line where
+    /// nobody watches.
     pub(crate) fn quiet(
         &mut self,
         name: &str,
@@ -80,6 +81,7 @@ impl Steps {
 
 fn spinner(name: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
+        eprintln!("==> {name}");
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner().with_message(name.to_owned());
