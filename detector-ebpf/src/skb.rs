@@ -66,6 +66,12 @@ impl Skb {
         MetaTag { present, tci: self.field::<{ offset_of!(__sk_buff, vlan_tci) }>() as u16 }
     }
 
+    /// Whether the host will cut the frame into segments.
+    #[inline(always)]
+    pub(crate) fn is_in_segments(&self) -> bool {
+        self.field::<{ offset_of!(__sk_buff, gso_size) }>() != 0
+    }
+
     /// The interface that the program runs on.
     #[inline(always)]
     pub(crate) fn ifindex(&self) -> u32 {

@@ -47,7 +47,13 @@ pub(super) fn parse<R: Reach>(
                 Reason::Ipv4Fragment
             });
         }
-        dhcp::inspect_v4::<R>(frame, at + header_length, unspecified, claim)
+        let datagram = dhcp::Datagram {
+            at: at + header_length,
+            end: at + total_length,
+            fragmented: fragment & MORE_FRAGMENTS != 0,
+            unspecified,
+        };
+        dhcp::inspect_v4::<R>(frame, datagram, claim)
     } else if unspecified {
         Err(Reason::Ipv4Source)
     } else {

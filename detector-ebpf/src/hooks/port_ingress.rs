@@ -47,7 +47,8 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
         let _ = skb.pull_headers();
     }
     let mut claim = Claim::default();
-    let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim);
+    let frame = skb.frame().with_segments(skb.is_in_segments());
+    let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
     let reason = skb.forget(reason);
     if !reason.passes() {
         return refuse(skb, slot, settings, &claim.record(reason));
