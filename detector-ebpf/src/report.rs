@@ -34,7 +34,8 @@ static EVENTS: RingBuf = RingBuf::pinned(maps::EVENT_BYTES, 0);
 pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord, dropped: bool) {
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_jiffies64() };
-    let index = u32::from(slot.id) * SIGHTINGS_PER_PORT + claim.spread::<{ SIGHTINGS_PER_PORT.ilog2() }>();
+    let index =
+        u32::from(slot.id) * SIGHTINGS_PER_PORT + claim.spread::<{ SIGHTINGS_PER_PORT.ilog2() }>();
     let Some(entry) = SIGHTINGS.get_ptr_mut(index) else { return };
     // SAFETY: the entry is a living map value. CPUs may race for it: a sighting can then be counted
     // wrongly, but is never of another port.

@@ -145,8 +145,10 @@ fn ipv4_header() {
     let with_options = {
         let mut packet = ipv4(IP_A, UDP, &[&[1; 4], &udp(5, 6, &[])[..]].concat());
         packet[0] = 0x46;
-        from_a(0x0800, &packet)
+        from_a(0x0800, &summed(packet))
     };
+    let mut other_options = with_options.clone();
+    other_options[34] = 0;
     let part = |field, payload: &[u8]| from_a(0x0800, &ipv4_fragment(IP_A, UDP, field, payload));
     check(&[
         ("plain", plain(IP_A), Ok(())),
@@ -163,6 +165,8 @@ fn ipv4_header() {
         ("multicast", plain([224, 0, 0, 1]), Err(Ipv4Source)),
         ("limited broadcast", plain([255; 4]), Err(Ipv4Source)),
         ("highest unicast", plain([223, 255, 255, 255]), Ok(())),
+        ("a source that was changed", changed(15, IP_A[3] ^ 1), Err(Ipv4Malformed)),
+        ("options that were changed", other_options, Err(Ipv4Malformed)),
         ("options", with_options, Ok(())),
         ("no room for UDP", part(0, &[0; 7]), Err(Ipv4Malformed)),
         ("tiny first fragment", part(0x2000, &[0; 7]), Err(Ipv4Fragment)),
@@ -179,13 +183,11 @@ fn dhcp_messages() {
     let v4 = |source, from, to, payload: &[u8]| {
         from_a(0x0800, &ipv4(source, UDP, &udp(from, to, payload)))
     };
-    let v6_message = |from, to, message: &[u8]| {
-        from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(from, to, message)))
-    };
+    let v6_message =
+        |from, to, message: &[u8]| from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(from, to, message)));
     let v6 = |from, to| v6_message(from, to, &[1, 0, 0, 0]);
-    let first_part = |payload: &[u8]| {
-        from_a(0x0800, &ipv4_fragment(IP_A, UDP, 0x2000, &udp(68, 67, payload)))
-    };
+    let first_part =
+        |payload: &[u8]| from_a(0x0800, &ipv4_fragment(IP_A, UDP, 0x2000, &udp(68, 67, payload)));
     // A message in the padding is none.
     let padded = |frame: Vec<u8>| [frame, dhcp(1, MAC_A)].concat();
     let mut token_ring = dhcp(1, MAC_A);
@@ -229,9 +231,7 @@ fn dhcp_in_segments_is_refused() {
     let v4 = from_a(0x0800, &ipv4(IP_A, UDP, &udp(68, 67, &twice)));
     let v6 = from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(546, 547, &[1, 0, 0, 0, 7, 0, 0, 0])));
     let other = from_a(0x0800, &ipv4(IP_A, UDP, &udp(5, 6, &twice)));
-    for (frame, expect) in
-        [(v4, Err(DhcpMalformed)), (v6, Err(DhcpMalformed)), (other, Ok(()))]
-    {
+    for (frame, expect) in [(v4, Err(DhcpMalformed)), (v6, Err(DhcpMalformed)), (other, Ok(()))] {
         let frame = Frame::new(&frame).with_segments(true);
         assert_eq!(parse(frame, MetaTag::default(), &mut Claim::default(), &Whole), expect);
     }
