@@ -6,7 +6,9 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-env-changed=DETECTOR_EBPF_OBJECT");
     let object = env::var_os("DETECTOR_EBPF_OBJECT").map_or_else(
         || {
-            let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+            // Asked when it runs: the script itself may have been built in another checkout.
+            let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+            let workspace = here.join("..");
             workspace.join("target/ebpf/detector-ebpf.o")
         },
         PathBuf::from,

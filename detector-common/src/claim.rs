@@ -73,6 +73,17 @@ impl ClaimRecord {
         unsafe { core::mem::transmute(*self) }
     }
 
+    /// A number below 2^`BITS` that differs for most claims that differ anywhere: it is the top bits
+    /// of a product, which depend on all that went into it.
+    #[inline(always)]
+    pub fn spread<const BITS: u32>(&self) -> u32 {
+        let mut hash = 0_u64;
+        for word in self.words() {
+            hash = (hash.rotate_left(27) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        (hash >> (64 - BITS)) as u32
+    }
+
     /// Whether two records are equal, without a call.
     #[inline(always)]
     pub fn same(&self, other: &Self) -> bool {
@@ -100,5 +111,35 @@ mod tests {
         assert_eq!((record.family, record.reason, record.pad), (4, 29, [0; 4]));
         assert!(record.same(&record));
         assert!(!record.same(&ClaimRecord { vlan: 8, ..record }));
+    }
+
+    /// A port's sightings must not crowd each other out because they differ in one field only.
+    #[test]
+    fn claims_that_differ_in_one_field_are_spread() {
+        let base = ClaimRecord {
+            address: Address::mapped([192, 0, 2, 1]),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            ethertype: 0x0800,
+            family: Family::V4 as u8,
+            ..ClaimRecord::default()
+        };
+        let fields: [(&str, fn(&mut ClaimRecord, u8)); 6] = [
+            ("reason", |record, n| record.reason = n),
+            ("family", |record, n| record.family = n),
+            ("ethertype", |record, n| record.ethertype = 0x0800 + u16::from(n)),
+            ("vlan", |record, n| record.vlan = u16::from(n)),
+            ("mac", |record, n| record.mac.0[5] = n),
+            ("address", |record, n| record.address = Address::mapped([192, 0, 2, n])),
+        ];
+        for (name, set) in fields {
+            let places: std::collections::BTreeSet<_> = (0..64)
+                .map(|n| {
+                    let mut record = base;
+                    set(&mut record, n);
+                    record.spread::<4>()
+                })
+                .collect();
+            assert!(places.len() >= 12, "{name}: {places:?}");
+        }
     }
 }

@@ -18,6 +18,7 @@ pub struct Frame<'a> {
     start: usize,
     end: usize,
     length: usize,
+    in_segments: bool,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -25,7 +26,8 @@ impl<'a> Frame<'a> {
     /// A frame that lies in memory as a whole.
     pub fn new(bytes: &'a [u8]) -> Self {
         let start = bytes.as_ptr().expose_provenance();
-        Self { start, end: start + bytes.len(), length: bytes.len(), bytes: PhantomData }
+        let (end, length) = (start + bytes.len(), bytes.len());
+        Self { start, end, length, in_segments: false, bytes: PhantomData }
     }
 
     /// A frame of `length` bytes, of which those from `start` to `end` can be read.
@@ -35,7 +37,17 @@ impl<'a> Frame<'a> {
     /// Either `start..end` is readable for `'a`, or they are the packet pointers of a BPF context,
     /// where the verifier proves each access.
     pub const unsafe fn from_raw(start: usize, end: usize, length: usize) -> Self {
-        Self { start, end, length, bytes: PhantomData }
+        Self { start, end, length, in_segments: false, bytes: PhantomData }
+    }
+
+    /// The same frame, which may be cut into segments on its way (GSO): each gets the headers, but
+    /// what follows a UDP header is another message in each.
+    pub const fn with_segments(self, in_segments: bool) -> Self {
+        Self { in_segments, ..self }
+    }
+
+    pub const fn is_in_segments(self) -> bool {
+        self.in_segments
     }
 
     /// Length on the wire, without a tag kept in metadata.

@@ -128,6 +128,9 @@ reasons! {
     DhcpMalformed = 45, "dhcp-malformed", drop;
     /// The DHCP client hardware address is not the Ethernet source.
     DhcpClientMac = 46, "dhcp-client-mac", drop;
+
+    /// The ARP or RARP packet asks the host to write a checksum into it, which would change what was judged.
+    ChecksumPending = 48, "checksum-pending", drop;
 }
 
 /// How many counters a port has: one for each possible code.

@@ -84,6 +84,18 @@ pub fn ipv4_fragment(source: [u8; 4], protocol: u8, fragment: u16, payload: &[u8
     packet.extend(source);
     packet.extend(IP_B);
     packet.extend(payload);
+    summed(packet)
+}
+
+/// An IPv4 packet with the checksum that its header should have.
+pub fn summed(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[10..12].fill(0);
+    let header = &packet[..usize::from(packet[0] & 0x0f) * 4];
+    let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    packet[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
     packet
 }
 

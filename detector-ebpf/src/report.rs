@@ -34,7 +34,8 @@ static EVENTS: RingBuf = RingBuf::pinned(maps::EVENT_BYTES, 0);
 pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord, dropped: bool) {
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_jiffies64() };
-    let index = u32::from(slot.id) * SIGHTINGS_PER_PORT + (hash(claim) & (SIGHTINGS_PER_PORT - 1));
+    let index =
+        u32::from(slot.id) * SIGHTINGS_PER_PORT + claim.spread::<{ SIGHTINGS_PER_PORT.ilog2() }>();
     let Some(entry) = SIGHTINGS.get_ptr_mut(index) else { return };
     // SAFETY: the entry is a living map value. CPUs may race for it: a sighting can then be counted
     // wrongly, but is never of another port.
@@ -97,14 +98,4 @@ fn send(slot: &PortSlot, claim: &ClaimRecord, at: u64, held: u32, dropped: bool)
         claim: *claim,
     });
     entry.submit(0);
-}
-
-/// Spreads the claims of one port over its sightings.
-#[inline(always)]
-fn hash(claim: &ClaimRecord) -> u32 {
-    let mut hash = 0_u64;
-    for word in claim.words() {
-        hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(27);
-    }
-    (hash >> 40) as u32
 }

@@ -66,6 +66,30 @@ impl Skb {
         MetaTag { present, tci: self.field::<{ offset_of!(__sk_buff, vlan_tci) }>() as u16 }
     }
 
+    /// Whether the host will cut the frame into segments.
+    #[inline(always)]
+    pub(crate) fn is_in_segments(&self) -> bool {
+        self.field::<{ offset_of!(__sk_buff, gso_size) }>() != 0
+    }
+
+    /// Whether a checksum is still to be written into the frame (`CHECKSUM_PARTIAL`): the host does so
+    /// when no program looks any more, and the guest has chosen where. The frame must not be used
+    /// again.
+    ///
+    /// The context does not say it, but a checksum that stands in such a frame is left alone by the
+    /// helper that adapts checksums.
+    #[inline(always)]
+    pub(crate) fn awaits_checksum(&self) -> bool {
+        /// The last two bytes of an ARP packet, which was read.
+        const AT: usize = 40;
+        let Ok(before) = self.ctx.load::<u16>(AT) else { return true };
+        if self.ctx.l4_csum_replace(AT, 0, 1, size_of::<u16>() as u64).is_err() {
+            return true;
+        }
+        let Ok(after) = self.ctx.load::<u16>(AT) else { return true };
+        after == before || self.ctx.store(AT, &before, 0).is_err()
+    }
+
     /// The interface that the program runs on.
     #[inline(always)]
     pub(crate) fn ifindex(&self) -> u32 {

@@ -57,6 +57,20 @@ impl Tap {
         self.send_after(&header, frame)
     }
 
+    /// Writes a frame that asks the kernel to write the Internet checksum of everything from `start` on
+    /// to `start + offset`, as virtio lets a guest ask.
+    pub fn send_unfinished(&self, frame: &[u8], start: u16, offset: u16) -> Result<()> {
+        const NEEDS_CHECKSUM: u8 = 1;
+        let mut header = vec![0; self.header];
+        if header.is_empty() {
+            bail!("{} has no virtio header", self.name);
+        }
+        header[0] = NEEDS_CHECKSUM;
+        header[6..8].copy_from_slice(&start.to_le_bytes());
+        header[8..10].copy_from_slice(&offset.to_le_bytes());
+        self.send_after(&header, frame)
+    }
+
     fn send_after(&self, header: &[u8], frame: &[u8]) -> Result<()> {
         let mut bytes = header.to_vec();
         bytes.extend_from_slice(frame);

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use detector_tests::frames::{self, BROADCAST, Station};
-use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
+use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, vm};
 use detector_tests::tap::{Header, Tap};
 use detector_tests::{link, wait};
 
@@ -166,6 +166,58 @@ fn headers_beyond_the_linear_part_are_judged_all_the_same() {
             assert_eq!(scene.copies_outside(&beat(not_granted, stolen)).unwrap(), 0, "{linear}");
         }
     }
+}
+
+/// What the host writes into a frame after the verdict must not change whose it is.
+#[test]
+fn a_checksum_that_the_host_writes_makes_nobody_another() {
+    let scene = Scene::new().unwrap();
+    let vms = [vm("a", "tap-a", A), vm("b", "tap-b", OTHER)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let network = scene.host().network();
+    let a = Tap::open(network, "tap-a", Header::Virtio).unwrap();
+    network.ip("link set tap-a addrgenmode none up").unwrap();
+    link::enslave(network, "tap-a", "br0").unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    // It takes no checksums that are still to be written, so that the host writes them.
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+
+    const SOURCE: usize = 28;
+    let to_all = (BROADCAST, Ipv4Addr::BROADCAST);
+    let thief = Station { ip: FOREIGN_IP, ..A };
+    // As it arrives, its header would add up.
+    let mut packet = frames::udp(thief, to_all, (5, 6), b"stolen");
+    packet[SOURCE..SOURCE + 2].copy_from_slice(&A.ip.octets()[2..]);
+    let low_half = &FOREIGN_IP.octets()[2..];
+    a.send_unfinished(&summing_to(packet, SOURCE, low_half), SOURCE as u16, 0).unwrap();
+    let request = summing_to(frames::arp(A, HOST_IP), SOURCE, low_half);
+    a.send_unfinished(&request, SOURCE as u16, 2).unwrap();
+    let own = frames::udp(A, to_all, (5, 6), b"its own, unfinished");
+    a.send_unfinished(&own, 34, 6).unwrap();
+
+    let mut stolen = Vec::new();
+    let is_own = |frame: &[u8]| frame.ends_with(b"its own, unfinished");
+    wait::until("its own", PATIENCE, || {
+        let arrived = b.drain()?;
+        let done = arrived.iter().any(|frame| is_own(frame)).then_some(());
+        stolen.extend(arrived.into_iter().filter(|f| f[6..12] == A.mac && !is_own(f)));
+        Ok(done)
+    })
+    .unwrap();
+    assert!(stolen.is_empty(), "{stolen:02x?}");
+    let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+    for reason in ["ipv4-malformed", "checksum-pending"] {
+        assert_eq!(port["counters"]["from"][reason], 1, "{reason}: {port:#}");
+    }
+}
+
+/// The frame with two bytes more, by which the Internet checksum from `start` on is the one wanted.
+fn summing_to(mut frame: Vec<u8>, start: usize, wanted: &[u8]) -> Vec<u8> {
+    let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair[1]]));
+    let sum: u64 = frame[start..].chunks_exact(2).map(word).sum();
+    let missing = (0xffff_0000 + 0xffff - word(wanted) - sum) % 0xffff;
+    frame.extend_from_slice(&(missing as u16).to_be_bytes());
+    frame
 }
 
 #[test]

@@ -10,16 +10,35 @@ pub(super) const UDP_HEADER: usize = 8;
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const V6_CLIENT_PORT: u16 = 546;
+const V6_SERVER_PORT: u16 = 547;
 const BOOT_REQUEST: u8 = 1;
+/// Where the client's hardware address ends in a DHCP message.
+const CLIENT_END: usize = 34;
+/// Kind and transaction of a DHCPv6 message.
+const V6_HEADER: usize = 4;
+/// DHCPv6 messages that only servers send: advertise, reply, reconfigure, and a reply for a relay.
+const V6_OF_SERVERS: [u8; 4] = [2, 7, 10, 13];
 
-/// A UDP datagram over IPv4 at `at`. Without a source address only a DHCP client may speak.
+/// Where a UDP datagram over IPv4 lies, and what its IPv4 header says.
+#[derive(Clone, Copy)]
+pub(super) struct Datagram {
+    pub(super) at: usize,
+    /// Where the IPv4 payload ends.
+    pub(super) end: usize,
+    /// More fragments follow.
+    pub(super) fragmented: bool,
+    /// The IPv4 source is 0.0.0.0.
+    pub(super) unspecified: bool,
+}
+
+/// A UDP datagram over IPv4. Without a source address only a DHCP client may speak.
 #[inline(always)]
 pub(super) fn inspect_v4<R: Reach>(
     frame: Frame<'_>,
-    at: usize,
-    unspecified: bool,
+    datagram: Datagram,
     claim: &mut Claim,
 ) -> Result<(), Reason> {
+    let Datagram { at, end, fragmented, unspecified } = datagram;
     let udp = frame.window::<4>(at).ok_or(Reason::Truncated)?;
     let (from, to) = (udp.u16::<0>(), udp.u16::<2>());
     if !R::WHOLE && matches!(to, SERVER_PORT | CLIENT_PORT) {
@@ -35,7 +54,15 @@ pub(super) fn inspect_v4<R: Reach>(
     if unspecified && from != CLIENT_PORT {
         return Err(Reason::Ipv4Source);
     }
-    let message = frame.window::<34>(at + UDP_HEADER).ok_or(Reason::DhcpMalformed)?;
+    // What is read here must be what the server reads: not the padding behind a short datagram, whose
+    // rest comes in another fragment, and not the first of several that the host will cut it into.
+    if fragmented {
+        return Err(Reason::Ipv4Fragment);
+    }
+    if at + UDP_HEADER + CLIENT_END > end || frame.is_in_segments() {
+        return Err(Reason::DhcpMalformed);
+    }
+    let message = frame.window::<CLIENT_END>(at + UDP_HEADER).ok_or(Reason::DhcpMalformed)?;
     if message.u8::<0>() != BOOT_REQUEST {
         // A reply towards a relay.
         claim.roles |= flags::DHCP_SERVER;
@@ -47,12 +74,28 @@ pub(super) fn inspect_v4<R: Reach>(
     if message.mac::<28>().same_mac(claim.station) { Ok(()) } else { Err(Reason::DhcpClientMac) }
 }
 
-/// A UDP datagram over IPv6 at `at`.
+/// A UDP datagram over IPv6 at `at`, whose payload ends at `end`.
 #[inline(always)]
-pub(super) fn inspect_v6(frame: Frame<'_>, at: usize, claim: &mut Claim) -> Result<(), Reason> {
+pub(super) fn inspect_v6<R: Reach>(
+    frame: Frame<'_>,
+    at: usize,
+    end: usize,
+    claim: &mut Claim,
+) -> Result<(), Reason> {
     let udp = frame.window::<4>(at).ok_or(Reason::Truncated)?;
-    if udp.u16::<2>() == V6_CLIENT_PORT {
-        claim.roles |= flags::DHCP_SERVER;
+    match udp.u16::<2>() {
+        V6_CLIENT_PORT => claim.roles |= flags::DHCP_SERVER,
+        V6_SERVER_PORT if !R::WHOLE => return Err(ASK_WHOLE),
+        V6_SERVER_PORT => {
+            if at + UDP_HEADER + V6_HEADER > end || frame.is_in_segments() {
+                return Err(Reason::DhcpMalformed);
+            }
+            let header = frame.window::<V6_HEADER>(at + UDP_HEADER).ok_or(Reason::Truncated)?;
+            if V6_OF_SERVERS.contains(&header.u8::<0>()) {
+                claim.roles |= flags::DHCP_SERVER;
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -100,7 +100,7 @@ pub(super) fn parse<R: Reach>(
         }
         _ if unspecified => Err(Reason::Ipv6Source),
         UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
-        UDP => dhcp::inspect_v6(frame, upper.at, claim),
+        UDP => dhcp::inspect_v6::<R>(frame, upper.at, end, claim),
         _ => Ok(()),
     }
 }

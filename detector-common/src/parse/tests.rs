@@ -145,8 +145,10 @@ fn ipv4_header() {
     let with_options = {
         let mut packet = ipv4(IP_A, UDP, &[&[1; 4], &udp(5, 6, &[])[..]].concat());
         packet[0] = 0x46;
-        from_a(0x0800, &packet)
+        from_a(0x0800, &summed(packet))
     };
+    let mut other_options = with_options.clone();
+    other_options[34] = 0;
     let part = |field, payload: &[u8]| from_a(0x0800, &ipv4_fragment(IP_A, UDP, field, payload));
     check(&[
         ("plain", plain(IP_A), Ok(())),
@@ -163,6 +165,8 @@ fn ipv4_header() {
         ("multicast", plain([224, 0, 0, 1]), Err(Ipv4Source)),
         ("limited broadcast", plain([255; 4]), Err(Ipv4Source)),
         ("highest unicast", plain([223, 255, 255, 255]), Ok(())),
+        ("a source that was changed", changed(15, IP_A[3] ^ 1), Err(Ipv4Malformed)),
+        ("options that were changed", other_options, Err(Ipv4Malformed)),
         ("options", with_options, Ok(())),
         ("no room for UDP", part(0, &[0; 7]), Err(Ipv4Malformed)),
         ("tiny first fragment", part(0x2000, &[0; 7]), Err(Ipv4Fragment)),
@@ -179,7 +183,13 @@ fn dhcp_messages() {
     let v4 = |source, from, to, payload: &[u8]| {
         from_a(0x0800, &ipv4(source, UDP, &udp(from, to, payload)))
     };
-    let v6 = |from, to| from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(from, to, &[1, 0, 0, 0])));
+    let v6_message =
+        |from, to, message: &[u8]| from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(from, to, message)));
+    let v6 = |from, to| v6_message(from, to, &[1, 0, 0, 0]);
+    let first_part =
+        |payload: &[u8]| from_a(0x0800, &ipv4_fragment(IP_A, UDP, 0x2000, &udp(68, 67, payload)));
+    // A message in the padding is none.
+    let padded = |frame: Vec<u8>| [frame, dhcp(1, MAC_A)].concat();
     let mut token_ring = dhcp(1, MAC_A);
     token_ring[1] = 6;
     let server = flags::DHCP_SERVER;
@@ -195,15 +205,35 @@ fn dhcp_messages() {
         ("reply from an odd port", v4(IP_A, 1000, 68, &dhcp(2, MAC_B)), Ok(server)),
         ("reply from nobody", v4(ANY, 67, 68, &dhcp(2, MAC_B)), Err(Ipv4Source)),
         ("reply to a relay", v4(IP_A, 67, 67, &dhcp(2, MAC_B)), Ok(server)),
+        ("in the padding", padded(v4(ANY, 68, 67, &[])), Err(DhcpMalformed)),
+        ("in the padding of a fragment", padded(first_part(&[])), Err(Ipv4Fragment)),
+        ("in a fragment", first_part(&dhcp(1, MAC_A)), Err(Ipv4Fragment)),
         ("other UDP", v4(IP_A, 68, 69, &[]), Ok(0)),
         ("other UDP from nobody", v4(ANY, 68, 69, &[]), Err(Ipv4Source)),
         ("v6 solicit", v6(546, 547), Ok(0)),
         ("v6 reply", v6(547, 546), Ok(server)),
         ("v6 reply from an odd port", v6(1000, 546), Ok(server)),
+        ("v6 reply to a relay", v6_message(547, 547, &[13, 0, 0, 0]), Ok(server)),
+        ("v6 reply to the server port", v6_message(1000, 547, &[7, 0, 0, 0]), Ok(server)),
+        ("v6 relay's own message", v6_message(547, 547, &[12, 0, 0, 0]), Ok(0)),
+        ("v6 empty", padded(v6_message(546, 547, &[])), Err(DhcpMalformed)),
     ];
     for (name, frame, expect) in cases {
         let (result, claim) = read(frame, MetaTag::default());
         assert_eq!(result.map(|()| claim.roles), *expect, "{name}");
+    }
+}
+
+/// Each segment would be a message of its own, and only the first has been read.
+#[test]
+fn dhcp_in_segments_is_refused() {
+    let twice = [dhcp(1, MAC_A), dhcp(1, MAC_B)].concat();
+    let v4 = from_a(0x0800, &ipv4(IP_A, UDP, &udp(68, 67, &twice)));
+    let v6 = from_a(0x86dd, &ipv6(LOCAL_A, UDP, 64, &udp(546, 547, &[1, 0, 0, 0, 7, 0, 0, 0])));
+    let other = from_a(0x0800, &ipv4(IP_A, UDP, &udp(5, 6, &twice)));
+    for (frame, expect) in [(v4, Err(DhcpMalformed)), (v6, Err(DhcpMalformed)), (other, Ok(()))] {
+        let frame = Frame::new(&frame).with_segments(true);
+        assert_eq!(parse(frame, MetaTag::default(), &mut Claim::default(), &Whole), expect);
     }
 }
 

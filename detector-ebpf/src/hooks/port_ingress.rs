@@ -3,7 +3,7 @@
 use aya_log_ebpf::warn;
 use detector_common::{
     claim::ClaimRecord,
-    parse::Claim,
+    parse::{Claim, ethertype},
     port::{PortSlot, flags},
     reason::Reason,
     settings::Settings,
@@ -27,6 +27,9 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     if reason as u8 != Reason::Granted as u8 {
         return Some(refuse_apart(skb, slot, &claim.record(reason)));
     }
+    if claim.ethertype == ethertype::ARP {
+        return None;
+    }
     counters::from(slot, Reason::Granted);
     stamp::set(skb, lookup::settings()?);
     Some(Outcome::Next)
@@ -47,10 +50,15 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
         let _ = skb.pull_headers();
     }
     let mut claim = Claim::default();
-    let reason = verdict::vet(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim);
+    let frame = skb.frame().with_segments(skb.is_in_segments());
+    let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
     let reason = skb.forget(reason);
     if !reason.passes() {
         return refuse(skb, slot, settings, &claim.record(reason));
+    }
+    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
+    if is_arp && skb.awaits_checksum() {
+        return refuse_apart(skb, slot, &claim.record(Reason::ChecksumPending));
     }
     counters::from(slot, reason);
     stamp::set(skb, settings);

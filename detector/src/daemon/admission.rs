@@ -93,6 +93,17 @@ impl Admissions {
         }
     }
 
+    /// The interface of this name is gone: the next one is another port, and nobody's word so far is
+    /// about it.
+    pub(super) fn forget_port(&mut self, name: &str) {
+        let held = self.provisional.values_mut();
+        for vm in held.flat_map(|held| std::iter::once(&mut held.vm).chain(&mut held.said)) {
+            for nic in &mut vm.nics {
+                nic.port.take_if(|port| port == name);
+            }
+        }
+    }
+
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let deadlines = self.waiting.iter().map(|waiting| waiting.deadline);
         let ends =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use detector_core::reconcile::Action;
 
-use super::brain::Brain;
+use super::{brain::Brain, sources::stand_in};
 use crate::{enforcer::Enforcer, net::LinkEvent};
 
 pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: LinkEvent) {
@@ -39,11 +39,13 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: LinkEvent) {
 fn forget<E: Enforcer>(brain: &mut Brain<E>, ifindex: u32) {
     // The next interface of this name is another port: only its manager's next word says whose.
     if let Some(link) = brain.world.links.get(&ifindex) {
+        let stand_ins: Vec<_> = brain.live.iter().map(|live| stand_in(live)).collect();
         for (name, source) in &mut brain.world.sources {
-            if brain.live.contains(name) {
+            if brain.live.contains(name) || stand_ins.contains(name) {
                 source.forget_port(&link.name);
             }
         }
+        brain.admissions.forget_port(&link.name);
     }
     brain.world.seen.remove(&ifindex);
     if brain.world.observed.interfaces.contains_key(&ifindex) {

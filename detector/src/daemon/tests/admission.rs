@@ -164,6 +164,32 @@ fn evidence_of_an_earlier_run_admits_nobody() {
     assert_eq!(host.port(11), Port::Isolated);
 }
 
+/// The start has failed and its tap is gone, but the hook's word still stands. Another tap that gets
+/// the name is another port.
+#[test]
+fn the_hooks_word_grants_nothing_to_the_next_tap_of_that_name() {
+    let lost = || said(Update::Lost { why: "restarting".to_owned() });
+    let cases = [
+        ("listed without it", None, Some(listing(vec![]))),
+        ("listed as off", None, Some(listing(vec![off(vm("web", 1, "vnet0"))]))),
+        ("it is gone", None, Some(said(Update::Gone(uuid(1))))),
+        ("the manager is lost", Some(lost()), None),
+        ("the manager is lost afterwards", None, Some(lost())),
+    ];
+    for (case, before, after) in cases {
+        let mut host = Host::new(Mode::Enforce);
+        host.turn(before.into_iter().collect());
+        let (web, links) = web();
+        host.turn(vec![admit(web, links)]);
+        host.read(|_| APPROVED);
+        assert_eq!(host.port(10), Port::Granted, "{case}");
+        host.turn(vec![gone(10)]);
+        host.turn(after.into_iter().collect());
+        host.turn(vec![tap(11, "vnet0")]);
+        assert_eq!(host.port(11), Port::Mute, "{case}");
+    }
+}
+
 #[test]
 fn a_description_that_cannot_be_read_starts_mute() {
     let mut host = Host::new(Mode::Enforce);
