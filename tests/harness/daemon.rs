@@ -203,11 +203,12 @@ impl<'a> Daemon<'a> {
 
     /// The text of libvirt's qemu hook that asks this daemon.
     pub fn hook(&self) -> String {
-        format!(
-            "#!/bin/sh\nexec {} --config {} hook qemu \"$@\"\n",
-            self.binary.display(),
-            self.config().display()
-        )
+        format!("#!/bin/sh\nexec {} hook qemu \"$@\"\n", self.command_line())
+    }
+
+    /// How a person calls the command line inside the host.
+    pub fn command_line(&self) -> String {
+        format!("{} --config {}", self.binary.display(), self.config().display())
     }
 
     /// The log of the latest start.
