@@ -67,7 +67,7 @@ fn linger(host: &crate::host::Host, cast: &Cast<'_>) {
     println!("  {}", host.how_to_enter());
     println!("  cd {}", host.directory().display());
     println!("  alias detector='{}'", cast.daemon.command_line());
-    println!("  detector status; detector explain rogue; virsh list");
+    println!("  virsh start web1; virsh start rogue; detector status; detector explain rogue");
     while !interrupted() {
         crate::wait::pause(std::time::Duration::from_millis(100));
     }

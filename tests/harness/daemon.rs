@@ -123,6 +123,27 @@ impl<'a> Daemon<'a> {
         .with_context(|| std::fs::read_to_string(&path).unwrap_or_default())
     }
 
+    /// Tries to start another one with these words before the command, inside `wrapper`; what it
+    /// says when it does not start.
+    pub fn refusal(&self, wrapper: &[&str], words: &[&str]) -> Result<String> {
+        let mut command = Command::new("timeout");
+        command.arg("20").args(wrapper).arg(&self.binary);
+        command.arg("--config").arg(self.config()).args(words).arg("run");
+        let output = self.host.output(&mut command)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(1) => Ok(said),
+            code => bail!("expected exit code 1, got {code:?}:\n{said}"),
+        }
+    }
+
+    /// Replaces a template manifest.
+    pub fn write_template(&self, name: &str, text: &str) -> Result<()> {
+        let new = self.path("templates.d/.new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, self.path("templates.d").join(name)).context("cannot write a manifest")
+    }
+
     /// Stops it in mid-air; [`Self::resume`] lets it go on.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)

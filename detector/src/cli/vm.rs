@@ -97,10 +97,12 @@ pub(super) fn requirements<W: Write>(
     Ok(())
 }
 
-/// Without those that cannot be said only because another one fails: they tell nothing.
+/// Without those of which nothing can be said because of another one: they tell nothing.
 fn telling(requirements: &[Requirement]) -> impl Iterator<Item = &Requirement> {
     let fails = requirements.iter().any(|one| one.outcome == Outcome::Failed);
-    let follows = move |one: &&Requirement| fails && one.outcome == Outcome::Unknown;
+    let follows = move |one: &&Requirement| {
+        one.outcome == Outcome::Unknown && (fails || one.remedy.is_empty())
+    };
     requirements.iter().filter(move |one| !follows(one))
 }
 

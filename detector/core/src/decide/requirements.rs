@@ -232,7 +232,8 @@ impl Case<'_> {
 }
 
 fn no_template(id: &str) -> Requirement {
-    unknown(id, "No template is known to judge by.", "Meet the requirements above.")
+    // Without a remedy of its own: it follows from another requirement.
+    unknown(id, "No template is known to judge by.", "")
 }
 
 fn met(id: &str, finding: impl Into<String>) -> Requirement {

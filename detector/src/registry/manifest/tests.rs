@@ -151,7 +151,7 @@ fn what_nothing_is_known_of_is_told_of() {
             registry.incomplete.as_ref().is_some_and(|why| why.contains(known)),
             "{registry:?}"
         );
-        assert_eq!((ids(&registry)[0], registry.lost), ("a", None));
+        assert_eq!((ids(&registry)[0], &registry.lost), ("a", &None));
     }
 }
 
