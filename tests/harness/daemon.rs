@@ -48,6 +48,8 @@ pub struct Daemon<'a> {
     host: &'a Host,
     binary: PathBuf,
     running: Option<Child>,
+    /// In place of the configured one, from the next start on.
+    mode: Option<&'static str>,
     starts: u32,
 }
 
@@ -84,7 +86,8 @@ impl<'a> Daemon<'a> {
 
     /// Writes the configuration only.
     pub fn configure(host: &'a Host, settings: &Settings) -> Result<Self> {
-        let daemon = Self { host, binary: artefacts::detector()?, running: None, starts: 0 };
+        let daemon =
+            Self { host, binary: artefacts::detector()?, running: None, mode: None, starts: 0 };
         std::fs::create_dir_all(daemon.path("templates.d"))?;
         std::fs::create_dir_all(daemon.path("state"))?;
         for (name, text) in &settings.templates {
@@ -110,6 +113,7 @@ impl<'a> Daemon<'a> {
         let log = File::create(&path)?;
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config()).args(["--log", "json"]);
+        command.args(self.mode.map(|mode| ["--mode", mode]).into_iter().flatten());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = self.host.spawn(&mut command)?;
         let child = self.running.insert(child);
@@ -121,6 +125,11 @@ impl<'a> Daemon<'a> {
             Ok(text.lines().any(says_ready).then_some(()))
         })
         .with_context(|| std::fs::read_to_string(&path).unwrap_or_default())
+    }
+
+    /// Which mode it is in from the next start on.
+    pub fn switch_to(&mut self, mode: &'static str) {
+        self.mode = Some(mode);
     }
 
     /// Tries to start another one with these words before the command, inside `wrapper`; what it
