@@ -39,32 +39,44 @@ pub struct Cast<'a> {
 /// interrupted, also when an act failed.
 pub fn play(keep: bool) -> Result<()> {
     let host = crate::host::Host::new()?;
-    let result = acts(&host);
-    if let Err(error) = &result {
-        eprintln!("\nFAILED: {error:#}");
-        host.print_logs();
-    }
-    let interrupted = || crate::wait::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed);
-    if keep && !interrupted() {
-        println!("\nThe lab stays up until Ctrl-C. To enter it, in another terminal:");
-        println!("  {}", host.how_to_enter());
-        println!("  cd {}", host.directory().display());
-        while !interrupted() {
-            crate::wait::pause(std::time::Duration::from_millis(100));
-        }
-    }
-    result
+    stage(&host, keep)
 }
 
-fn acts(host: &crate::host::Host) -> Result<()> {
+fn stage(host: &crate::host::Host, keep: bool) -> Result<()> {
     let narrator = Narrator::default();
     narrator.say("a host of namespaces, with a bridge, an uplink, a libvirt and the daemon");
     let stage = Stage::build(host)?;
     let (daemon, libvirt) = stage.start()?;
     let mut cast = Cast { daemon, libvirt, narrator };
+    let result = acts(&stage, &mut cast);
+    if let Err(error) = &result {
+        eprintln!("\nFAILED: {error:#}");
+        host.print_logs();
+    }
+    // Here, while the VMs run and the daemon guards them.
+    if keep {
+        linger(host, &cast);
+    }
+    result
+}
+
+/// Waits until somebody has played enough with the stage.
+fn linger(host: &crate::host::Host, cast: &Cast<'_>) {
+    let interrupted = || crate::wait::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed);
+    println!("\nThe lab stays up until Ctrl-C. To enter it, in another terminal:");
+    println!("  {}", host.how_to_enter());
+    println!("  cd {}", host.directory().display());
+    println!("  alias detector='{}'", cast.daemon.command_line());
+    println!("  virsh start web1; virsh start rogue; detector status; detector explain rogue");
+    while !interrupted() {
+        crate::wait::pause(std::time::Duration::from_millis(100));
+    }
+}
+
+fn acts(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
     for (number, (title, act)) in ACTS.iter().enumerate() {
         cast.narrator.act(number + 1, title);
-        act(&stage, &mut cast).with_context(|| format!("act {}: {title}", number + 1))?;
+        act(stage, cast).with_context(|| format!("act {}: {title}", number + 1))?;
     }
     cast.narrator.end();
     Ok(())

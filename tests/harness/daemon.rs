@@ -48,6 +48,8 @@ pub struct Daemon<'a> {
     host: &'a Host,
     binary: PathBuf,
     running: Option<Child>,
+    /// In place of the configured one, from the next start on.
+    mode: Option<&'static str>,
     starts: u32,
 }
 
@@ -84,7 +86,8 @@ impl<'a> Daemon<'a> {
 
     /// Writes the configuration only.
     pub fn configure(host: &'a Host, settings: &Settings) -> Result<Self> {
-        let daemon = Self { host, binary: artefacts::detector()?, running: None, starts: 0 };
+        let daemon =
+            Self { host, binary: artefacts::detector()?, running: None, mode: None, starts: 0 };
         std::fs::create_dir_all(daemon.path("templates.d"))?;
         std::fs::create_dir_all(daemon.path("state"))?;
         for (name, text) in &settings.templates {
@@ -110,6 +113,7 @@ impl<'a> Daemon<'a> {
         let log = File::create(&path)?;
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config()).args(["--log", "json"]);
+        command.args(self.mode.map(|mode| ["--mode", mode]).into_iter().flatten());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = self.host.spawn(&mut command)?;
         let child = self.running.insert(child);
@@ -121,6 +125,32 @@ impl<'a> Daemon<'a> {
             Ok(text.lines().any(says_ready).then_some(()))
         })
         .with_context(|| std::fs::read_to_string(&path).unwrap_or_default())
+    }
+
+    /// Which mode it is in from the next start on.
+    pub fn switch_to(&mut self, mode: &'static str) {
+        self.mode = Some(mode);
+    }
+
+    /// Tries to start another one with these words before the command, inside `wrapper`; what it
+    /// says when it does not start.
+    pub fn refusal(&self, wrapper: &[&str], words: &[&str]) -> Result<String> {
+        let mut command = Command::new("timeout");
+        command.arg("20").args(wrapper).arg(&self.binary);
+        command.arg("--config").arg(self.config()).args(words).arg("run");
+        let output = self.host.output(&mut command)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(1) => Ok(said),
+            code => bail!("expected exit code 1, got {code:?}:\n{said}"),
+        }
+    }
+
+    /// Replaces a template manifest.
+    pub fn write_template(&self, name: &str, text: &str) -> Result<()> {
+        let new = self.path("templates.d/.new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(new, self.path("templates.d").join(name)).context("cannot write a manifest")
     }
 
     /// Stops it in mid-air; [`Self::resume`] lets it go on.
@@ -203,11 +233,12 @@ impl<'a> Daemon<'a> {
 
     /// The text of libvirt's qemu hook that asks this daemon.
     pub fn hook(&self) -> String {
-        format!(
-            "#!/bin/sh\nexec {} --config {} hook qemu \"$@\"\n",
-            self.binary.display(),
-            self.config().display()
-        )
+        format!("#!/bin/sh\nexec {} hook qemu \"$@\"\n", self.command_line())
+    }
+
+    /// How a person calls the command line inside the host.
+    pub fn command_line(&self) -> String {
+        format!("{} --config {}", self.binary.display(), self.config().display())
     }
 
     /// The log of the latest start.

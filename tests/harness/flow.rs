@@ -1,6 +1,7 @@
 //! What became of the frames of one guest, judged by those that arrived.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use detector_guest::{Beat, MARKERS, Mac, Phase};
 
@@ -70,6 +71,13 @@ impl Flow {
         let arrived: BTreeSet<_> =
             self.beats().map(|(_, b)| b.seq).filter(|seq| (from..=to).contains(seq)).collect();
         Stream { sent: (to + 1).saturating_sub(from), arrived: arrived.len() as u64 }
+    }
+
+    /// The numbers missing between two beats that arrived, where most are.
+    pub fn longest_gap(&self) -> Range<u64> {
+        let arrived: BTreeSet<_> = self.beats().map(|(_, beat)| beat.seq).collect();
+        let gaps = arrived.iter().zip(arrived.iter().skip(1)).map(|(a, b)| a + 1..*b);
+        gaps.max_by_key(|gap| gap.end - gap.start).unwrap_or(0..0)
     }
 
     /// The frames that tell switches where the MAC is now: QEMU's RARP.

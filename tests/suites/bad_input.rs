@@ -15,6 +15,7 @@ use detector_tests::tap::{Header, Tap};
 use detector_tests::{link, wait};
 
 const A: Station = Station::number(10);
+const STRAY: Station = Station::number(99);
 
 /// The granted port still works, and the daemon answers.
 fn assert_unimpressed(scene: &Scene, daemon: &Daemon<'_>, a: &Tap, seq: u64) {
@@ -48,6 +49,89 @@ fn a_wrong_inventory_entry_costs_only_itself() {
     daemon.await_finding("entry-rejected", "inventory.toml", PATIENCE).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     assert_unimpressed(&scene, &daemon, &a, 1);
+}
+
+/// The granted port works, a tap that nobody knows does not; with or without a daemon.
+fn assert_in_force(scene: &Scene, a: &Tap, stray: &Tap, seq: u64) {
+    stray.send(&beat(STRAY, seq)).unwrap();
+    a.send(&beat(A, seq)).unwrap();
+    scene.await_outside("the granted one", &beat(A, seq)).unwrap();
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(STRAY, seq)).unwrap(), 0, "the stray one");
+}
+
+fn assert_says(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+    assert!(said.contains("What was in force stays in force"), "{said}");
+}
+
+#[test]
+fn a_daemon_that_cannot_start_takes_nothing_away() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    let elsewhere = scene.host().path("pins").display().to_string();
+    let cases: [(&str, &[&str], &[&str], &[&str]); 3] = [
+        ("a second daemon", &[], &[], &["holds the pins in", "`paths.pins`"]),
+        ("no bpffs", &[], &["--pins", &elsewhere], &[&elsewhere, "mount -t bpf"]),
+        (
+            "no capabilities",
+            &["setpriv", "--bounding-set", "-all"],
+            &[],
+            &["CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON", "as root"],
+        ),
+    ];
+    for (seq, (name, wrapper, words, expected)) in (1..).zip(cases) {
+        println!("{name}");
+        assert_says(&daemon.refusal(wrapper, words).unwrap(), expected);
+        assert_in_force(&scene, &a, &stray, seq);
+    }
+    daemon.kill().unwrap();
+    let pins = "/sys/fs/bpf/detector";
+    let shell = |text: &str| {
+        let text = format!("set -e; cd {pins}; {text}");
+        scene.host().check(Command::new("sh").args(["-c", &text])).unwrap()
+    };
+    // A hard link: the pinned map of one name is that of another.
+    let cases = [
+        ("mkdir 4000000000", "rmdir 4000000000", ["/4000000000", "rm -r"]),
+        (
+            "cd */maps; mv SETTINGS kept; ln COUNTERS SETTINGS",
+            "cd */maps; rm SETTINGS; mv kept SETTINGS",
+            ["/maps/SETTINGS", "expected Array"],
+        ),
+    ];
+    for (seq, (spoil, mend, expected)) in (10..).zip(cases) {
+        shell(spoil);
+        assert_says(&daemon.refusal(&[], &[]).unwrap(), &expected);
+        assert_in_force(&scene, &a, &stray, seq);
+        shell(mend);
+    }
+    daemon.run().unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    assert_in_force(&scene, &a, &stray, 20);
+}
+
+/// Neither while it runs nor when it starts anew does a slip in a file cut anybody off.
+#[test]
+fn a_slip_in_a_manifest_takes_nothing_away() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    daemon.write_template("lab.toml", "id = \"lab\"\nstatus = \"aproved\"\n").unwrap();
+    let finding = daemon.await_finding("entry-rejected", "lab.toml:2:10", PATIENCE).unwrap();
+    assert!(finding["title"].as_str().unwrap().contains("expected one of `approved`"), "{finding}");
+    assert_in_force(&scene, &a, &stray, 1);
+    daemon.kill().unwrap();
+    daemon.run().unwrap();
+    daemon.await_port("tap-a", "kept", PATIENCE).unwrap();
+    let answer = daemon.ask(&["quarantine", "list"]).unwrap();
+    assert_eq!(answer.json["quarantines"], serde_json::json!([]), "{answer:?}");
+    assert_in_force(&scene, &a, &stray, 2);
 }
 
 #[test]

@@ -163,8 +163,30 @@ fn a_new_bridge_is_gated_like_the_old_ones() {
 fn granted_ports_the_host_and_the_outside_speak_with_each_other() {
     let scene = Scene::new().unwrap();
     let daemon = scene.daemon("enforce", &inventory()).unwrap();
-    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
-    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    speak_with_each_other(&scene, &daemon);
+}
+
+#[test]
+fn the_stamp_may_be_carried_by_tc_index_as_well() {
+    let scene = Scene::new().unwrap();
+    let_the_host_route(&scene);
+    let settings = Settings {
+        inventory: inventory().concat(),
+        more: "[stamp]\ncarrier = \"tc-index\"\n".to_owned(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let (a, _b) = speak_with_each_other(&scene, &daemon);
+    let stray = scene.plug("stray0").unwrap();
+    assert_eq!(reach(&scene, &stray, &a), NOTHING, "at once");
+    daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
+    assert_eq!(reach(&scene, &stray, &a), NOTHING, "guarded");
+}
+
+/// Plugs two granted taps; they, the host and the outside hear each other.
+fn speak_with_each_other(scene: &Scene, daemon: &Daemon<'_>) -> (Tap, Tap) {
+    let a = scene.plug_granted(daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(daemon, "tap-b").unwrap();
     let ears = scene.ears(EARS).unwrap();
 
     a.send(&beat(A, 1)).unwrap();
@@ -185,6 +207,7 @@ fn granted_ports_the_host_and_the_outside_speak_with_each_other() {
     ears.send_to(b"from the host", (Ipv4Addr::new(192, 0, 2, 255), 9)).unwrap();
     let hosts = |f: &[u8]| f.ends_with(b"from the host");
     a.await_frame("the host's broadcast", PATIENCE, hosts).unwrap();
+    (a, b)
 }
 
 #[test]

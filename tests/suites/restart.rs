@@ -10,6 +10,7 @@ use detector_tests::daemon::Daemon;
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
+use detector_tests::tap::Tap;
 use detector_tests::wait;
 
 const A: Station = Station::number(10);
@@ -32,14 +33,30 @@ fn under_a_stream(trouble: impl FnOnce(&mut Daemon<'_>)) {
     let denied = scene.plug("tap-d").unwrap();
     let stray = scene.plug("stray0").unwrap();
     daemon.await_port("tap-d", "isolated", PATIENCE).unwrap();
+    let taps = [(&a, A), (&denied, DENIED), (&stray, STRAY)];
+    let sent = stream(&taps, |more| {
+        more(100);
+        trouble(&mut daemon);
+        more(100);
+    });
+    let frames = scene.outside().unwrap();
+    let stream = Flow::of(&frames, A.mac).stream(0, sent - 1);
+    assert_eq!(stream.lost(), 0, "{stream:?}");
+    assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "of the denied VM");
+    assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "of the stray tap");
+}
+
+/// Streams from the taps while something happens, which is handed what waits for so many more
+/// frames of each and says how many there have been. Returns that number at the end.
+fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)) -> u64 {
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut seq = 0;
             while !stop.load(Ordering::Relaxed) {
-                a.send(&beat(A, seq)).unwrap();
-                denied.send(&beat(DENIED, seq)).unwrap();
-                stray.send(&beat(STRAY, seq)).unwrap();
+                for (tap, station) in taps {
+                    tap.send(&beat(*station, seq)).unwrap();
+                }
                 seq += 1;
                 sent.store(seq, Ordering::Relaxed);
                 wait::pause(PACE);
@@ -49,20 +66,14 @@ fn under_a_stream(trouble: impl FnOnce(&mut Daemon<'_>)) {
             let goal = sent.load(Ordering::Relaxed) + count;
             let reached = || sent.load(Ordering::Relaxed) >= goal;
             wait::until("the stream", PATIENCE, || Ok(reached().then_some(()))).unwrap();
+            sent.load(Ordering::Relaxed)
         };
         let stop_at_the_end = StopOnDrop(&stop);
-        more(100);
-        trouble(&mut daemon);
-        more(100);
+        during(&more);
         drop(stop_at_the_end);
     });
     wait::pause(SILENCE);
-    let sent = sent.into_inner();
-    let frames = scene.outside().unwrap();
-    let stream = Flow::of(&frames, A.mac).stream(0, sent - 1);
-    assert_eq!(stream.lost(), 0, "{stream:?}");
-    assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "of the denied VM");
-    assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "of the stray tap");
+    sent.into_inner()
 }
 
 /// The stream ends also when the trouble panics, or the scope would wait for ever.
@@ -99,6 +110,41 @@ fn a_daemon_that_hangs_holds_up_nothing() {
         wait::pause(SILENCE * 3);
         daemon.resume().unwrap();
     });
+}
+
+#[test]
+fn enforcing_begins_and_ends_at_once_and_costs_the_granted_nothing() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("observe", &inventory()).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    let (mut observed, mut enforced, mut again) = (0, 0, 0);
+    let sent = stream(&[(&a, A), (&stray, STRAY)], |more| {
+        observed = more(100);
+        daemon.switch_to("enforce");
+        daemon.terminate().unwrap();
+        daemon.run().unwrap();
+        // One that was sent before may be counted after.
+        enforced = more(2);
+        let until = more(100);
+        daemon.switch_to("observe");
+        daemon.terminate().unwrap();
+        daemon.run().unwrap();
+        again = more(2);
+        more(100);
+        assert!(until > enforced && again > until);
+    });
+    let frames = scene.outside().unwrap();
+    let granted = Flow::of(&frames, A.mac).stream(0, sent - 1);
+    assert_eq!(granted.lost(), 0, "{granted:?}");
+    let stray = Flow::of(&frames, STRAY.mac);
+    assert_eq!(stray.stream(0, observed - 1).lost(), 0, "all arrive while it observes");
+    // From the one write on none arrives, up to the other.
+    let silence = stray.longest_gap();
+    assert!(silence.start <= enforced && silence.end >= enforced + 100, "{silence:?}");
+    assert_eq!(stray.stream(0, silence.start - 1).lost(), 0, "{silence:?}");
+    assert_eq!(stray.stream(silence.end, sent - 1).lost(), 0, "{silence:?}");
+    assert!(silence.end <= again, "{silence:?}, observing again at {again}");
 }
 
 #[test]

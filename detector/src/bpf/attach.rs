@@ -1,6 +1,6 @@
 //! Programs on interfaces: attached, replaced, found again, taken off.
 
-use std::{ffi::CStr, fs, io, mem, os::fd::AsFd};
+use std::{ffi::CString, fs, io, mem, os::fd::AsFd};
 
 use aya::programs::{
     TcAttachType,
@@ -218,15 +218,20 @@ fn is_own(filter: &Filter) -> bool {
         && names.iter().any(|name| filter.name == name.as_bytes())
 }
 
+/// The name of an interface. nix takes the null for one that is gone for an empty name.
+pub(super) fn interface_name(ifindex: u32) -> Result<CString, Errno> {
+    let name = if_indextoname(ifindex)?;
+    if name.is_empty() { Err(Errno::ENODEV) } else { Ok(name) }
+}
+
 fn name_of(ifindex: u32) -> Result<String, BpfError> {
-    let name = if_indextoname(ifindex).map_err(|errno| {
+    let name = interface_name(ifindex).map_err(|errno| {
         BpfError::failed(format!("find interface {ifindex}"))(match errno {
             Errno::ENXIO => Errno::ENODEV,
             errno => errno,
         })
     })?;
-    let name: &CStr = &name;
-    name.to_str().map(str::to_owned).map_err(|_| {
+    name.into_string().map_err(|_| {
         BpfError::Refused(format!(
             "interface {ifindex} has a name that is no UTF-8, and this kernel has no TCX: rename it \
              with `ip link set`"

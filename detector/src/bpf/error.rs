@@ -12,8 +12,8 @@ pub enum BpfError {
     )]
     NotBpffs(PathBuf),
     #[error(
-        "process {holder} holds the pins in {}: stop it first, or give this one pins of its own \
-         with `paths.pins`", root.display()
+        "process {holder} holds the pins in {}: it guards this host already. Stop it first \
+         (what is in force stays), or give this one pins of its own with `paths.pins`", root.display()
     )]
     Locked { root: PathBuf, holder: String },
     #[error(
@@ -27,7 +27,8 @@ pub enum BpfError {
         path.display(), root.display()
     )]
     Shape { path: PathBuf, root: PathBuf, found: String, expected: String },
-    #[error("nothing is pinned in {}: no daemon has run with these pins", .0.display())]
+    #[error("nothing is pinned in {}: no daemon has run with these pins. `--pins` or `paths.pins` name \
+         another place", .0.display())]
     Nothing(PathBuf),
     #[error("cannot {what}{}", hint(source.as_ref()))]
     Failed {

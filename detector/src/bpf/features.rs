@@ -26,20 +26,23 @@ pub fn probe() -> Result<Features, BpfError> {
     may()?;
     let program = is_program_supported(ProgramType::SchedClassifier)
         .map_err(BpfError::failed("load a BPF program"))?;
-    if !program {
-        return Err(BpfError::Refused(
-            "this kernel cannot run BPF programs on network interfaces: it needs CONFIG_BPF_SYSCALL \
-             and CONFIG_NET_CLS_BPF (Linux 5.10 or newer)"
-                .into(),
-        ));
-    }
     let ring = is_map_supported(MapType::RingBuf).map_err(BpfError::failed("create a BPF map"))?;
-    if !ring {
-        return Err(BpfError::Refused(
-            "this kernel has no BPF ring buffer: Linux 5.10 or newer is needed".into(),
-        ));
+    match missing(program, ring) {
+        Some(what) => Err(BpfError::Refused(what.to_owned())),
+        None => Ok(Features { tcx: has_tcx() }),
     }
-    Ok(Features { tcx: has_tcx() })
+}
+
+/// What this kernel lacks, and which one has it.
+fn missing(program: bool, ring: bool) -> Option<&'static str> {
+    match (program, ring) {
+        (false, _) => Some(
+            "this kernel cannot run BPF programs on network interfaces: it needs CONFIG_BPF_SYSCALL \
+             and CONFIG_NET_CLS_BPF (Linux 5.10 or newer)",
+        ),
+        (true, false) => Some("this kernel has no BPF ring buffer: Linux 5.10 or newer is needed"),
+        (true, true) => None,
+    }
 }
 
 /// Asking what runs on the loopback changes nothing, and a kernel without TCX does not know the
@@ -122,6 +125,36 @@ mod tests {
         for (status, expect) in cases {
             assert_eq!(missing_capabilities(status), *expect, "{status}");
         }
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_named_with_the_way_out() {
+        assert_eq!(missing(true, true), None);
+        for (program, ring, word) in [
+            (false, false, "CONFIG_NET_CLS_BPF"),
+            (false, true, "CONFIG_NET_CLS_BPF"),
+            (true, false, "ring buffer"),
+        ] {
+            let what = missing(program, ring).unwrap();
+            assert!(what.contains(word) && what.contains("5.10"), "{what}");
+        }
+    }
+
+    #[test]
+    fn an_errno_comes_with_what_to_do() {
+        let cases = [
+            (libc::EPERM, "CAP_BPF"),
+            (libc::ENOSYS, "CONFIG_BPF_SYSCALL"),
+            (libc::EINVAL, "5.10"),
+            (libc::ENODEV, "no such interface"),
+            (libc::E2BIG, "map is full"),
+            (libc::ENOMEM, "memory"),
+        ];
+        for (errno, word) in cases {
+            let hint = hint(&std::io::Error::from_raw_os_error(errno));
+            assert!(hint.starts_with(" (") && hint.contains(word), "{errno}: {hint}");
+        }
+        assert_eq!(hint(&std::io::Error::from_raw_os_error(libc::EIO)), "");
     }
 
     #[test]

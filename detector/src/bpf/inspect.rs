@@ -11,7 +11,6 @@ use detector_common::{
     settings::Settings,
 };
 use detector_core::model::{Quarantine, QuarantineTarget, Seen};
-use nix::net::if_::if_indextoname;
 
 use super::{
     BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
@@ -74,9 +73,7 @@ impl Inspector {
     /// When nothing is pinned below `root`, or it is of another schema version.
     pub fn open(root: &Path) -> Result<Self, BpfError> {
         let paths = PinPaths::new(root);
-        if !paths.maps().exists() {
-            return Err(BpfError::Nothing(root.to_owned()));
-        }
+        paths.expect_maps()?;
         schema::check(&paths, &schema::expected(object::bytes())?)?;
         Ok(Self { maps: Maps::open(&paths)?, clock: JiffyClock::new()?, paths })
     }
@@ -141,7 +138,7 @@ impl Inspector {
     }
 
     fn view(&self, slot: PortSlot) -> Result<PortView, BpfError> {
-        let name = if_indextoname(slot.ifindex).ok();
+        let name = attach::interface_name(slot.ifindex).ok();
         let mut guarded = name.is_some();
         for (hook, program) in programs_of(&slot).into_iter().flatten() {
             guarded &= attach::tcx_alive(&self.paths, slot.ifindex, hook)?

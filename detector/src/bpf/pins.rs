@@ -71,6 +71,21 @@ impl PinPaths {
         self.links().join(format!("{ifindex}-{}", hook.as_str()))
     }
 
+    /// # Errors
+    ///
+    /// When nothing is pinned, or nobody but root may see whether there is.
+    pub(super) fn expect_maps(&self) -> Result<(), BpfError> {
+        match fs::metadata(self.maps()) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(BpfError::Nothing(self.root.clone()))
+            }
+            Err(error) => {
+                Err(BpfError::failed(format!("look into {}", self.root.display()))(error))
+            }
+        }
+    }
+
     /// The interfaces that links are pinned for, whether they live or not.
     pub(super) fn linked(&self) -> Result<Vec<u32>, BpfError> {
         let list = || -> io::Result<Vec<u32>> {
@@ -115,9 +130,7 @@ impl Pins {
     ///
     /// As [`Self::claim`], and when nothing is pinned there.
     pub fn claim_existing(root: &Path) -> Result<Self, BpfError> {
-        if !PinPaths::new(root).maps().exists() {
-            return Err(BpfError::Nothing(root.to_owned()));
-        }
+        PinPaths::new(root).expect_maps()?;
         on_bpffs(root)?;
         Self::lock(root)
     }

@@ -1,8 +1,8 @@
 //! Talking to the daemon.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::Global;
 use crate::{
@@ -34,10 +34,24 @@ pub(super) fn socket(global: &Global) -> Result<PathBuf> {
 pub(super) fn ask(global: &Global, request: Request) -> Result<Reply> {
     match try_ask(global, request)? {
         Ok(reply) => Ok(reply),
-        Err(error @ CallError::Unreachable { .. }) => {
-            Err(error).context("is it running? Start it with `detector run`")
+        Err(error) => {
+            let way_out = way_out(&error);
+            Err(anyhow!("{:#}{way_out}", anyhow::Error::from(error)))
         }
-        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to do about a daemon that cannot be asked.
+fn way_out(error: &CallError) -> &'static str {
+    match error {
+        CallError::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            ". Only root and members of `api.group` may ask it"
+        }
+        CallError::Unreachable { .. } => {
+            ". Is it running? `detector run` starts it; until then what was in force stays in \
+             force, and `detector port list` and `detector quarantine list` show it"
+        }
+        _ => "",
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Done, Global,
     ask::{ask, unexpected},
     escape::escape,
-    finding,
+    finding::{self, Detail},
     output::{Output, Text, Tone},
     port, quarantine, vm,
 };
@@ -39,7 +39,7 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
         _ => "Port",
     };
     output.field(kind, explanation.subject.as_str())?;
-    let since = explanation.since.map(|at| format!(", since {}", output.ago(at)));
+    let since = explanation.since.map(|at| format!(" since {}", output.when(at)));
     let status = format!("{}{}", explanation.status, since.unwrap_or_default());
     output.field("Status", Text(status, tone))?;
     output.field("Why", explanation.summary.as_str())?;
@@ -50,14 +50,16 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
         output.field("Template", vm.template.as_deref().unwrap_or("none"))?;
     }
     for held in &explanation.quarantines {
-        let text = format!(
-            "{} {}, {}, by {}: {}",
+        let mut text = format!(
+            "{} {}, by {}, since {}",
             quarantine::kind(&held.target),
             held.name,
-            output.ago(held.since),
             held.cause,
-            held.note
+            output.when(held.since)
         );
+        if !explanation.summary.contains(held.note.trim_end_matches('…')) {
+            text.push_str(&format!(": {}", held.note));
+        }
         output.field("Quarantine", Text(text, Tone::Bad))?;
     }
     if let Some(described) = &explanation.vm {
@@ -67,7 +69,12 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
     for view in &explanation.ports {
         let status = output.toned(view.status.as_str(), port::state(view.status).1);
         output.heading(&format!("Port {}: {status}", escape(&view.name)))?;
-        if let Some(why) = view.why.as_deref().filter(|why| *why != explanation.summary) {
+        // What a quarantine says is said above.
+        let is_told = |why: &&str| {
+            *why == explanation.summary
+                || explanation.quarantines.iter().any(|held| why.contains(&held.note))
+        };
+        if let Some(why) = view.why.as_deref().filter(|why| !is_told(why)) {
             output.field("Why", why)?;
         }
         port::identities(output, &view.identities)?;
@@ -78,12 +85,12 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
     }
     if !explanation.findings.is_empty() {
         output.heading("Findings")?;
-        finding::table(output, &explanation.findings)?;
+        finding::table(output, &explanation.findings, Detail::Title)?;
     }
     if !explanation.remedies.is_empty() {
         output.heading("What would change it")?;
         for (number, remedy) in explanation.remedies.iter().enumerate() {
-            output.line(&format!("  {}. {}", number + 1, escape(&remedy.what)))?;
+            output.item(&format!("  {}. ", number + 1), &escape(&remedy.what))?;
             if let Some(command) = &remedy.command {
                 output.line(&format!("       {}", escape(command)))?;
             }

@@ -7,6 +7,7 @@ use super::{
     Done, Global,
     args::FindingCommand,
     ask::{ask, unexpected},
+    escape::escape,
     output::{Output, Text, Tone},
 };
 use crate::api::{Reply, Request, view::FindingView};
@@ -26,25 +27,63 @@ pub(super) fn run(global: &Global, command: &FindingCommand) -> Result<Done> {
         }
         output.json(&List { findings: &findings })?;
     } else {
-        table(&mut output, &findings)?;
+        table(&mut output, &findings, Detail::All)?;
     }
     Ok(Done::Fine)
 }
 
-pub(super) fn table<W: Write>(output: &mut Output<W>, findings: &[FindingView]) -> Result<()> {
-    let rows = findings
-        .iter()
-        .map(|finding| {
-            vec![
-                severity(finding.severity),
-                finding.kind.as_str().into(),
-                finding.title.as_str().into(),
-                output.ago(finding.since).into(),
-                finding.next.as_deref().unwrap_or_default().into(),
-            ]
-        })
-        .collect();
-    output.table(&["SEVERITY", "KIND", "FINDING", "SINCE", "NEXT"], rows)
+/// How much is said of each finding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// What it is.
+    Title,
+    /// And the command that says more.
+    Next,
+    /// And its evidence.
+    All,
+}
+
+pub(super) fn table<W: Write>(
+    output: &mut Output<W>,
+    findings: &[FindingView],
+    detail: Detail,
+) -> Result<()> {
+    if findings.is_empty() {
+        return output.line("none");
+    }
+    let ages: Vec<_> = findings.iter().map(|finding| output.ago(finding.since)).collect();
+    let kinds = findings.iter().map(|finding| finding.kind.as_str().len());
+    let (kind, age) = (widest(kinds, "KIND"), widest(ages.iter().map(String::len), "SINCE"));
+    let header = format!("{:<8}  {:<kind$}  {:<age$}  FINDING", "SEVERITY", "KIND", "SINCE");
+    output.title(&header)?;
+    for (finding, since) in findings.iter().zip(&ages) {
+        let Text(name, tone) = severity(finding.severity);
+        let name = output.toned(&format!("{name:<8}"), tone);
+        let prefix = format!("{name}  {:<kind$}  {since:<age$}  ", finding.kind.as_str());
+        output.item(&prefix, &escape(&finding.title))?;
+        for line in more(finding, detail) {
+            output.item(&" ".repeat(8 + kind + age + 6), &escape(&line))?;
+        }
+    }
+    Ok(())
+}
+
+fn widest(lengths: impl Iterator<Item = usize>, header: &str) -> usize {
+    lengths.max().unwrap_or(0).max(header.len())
+}
+
+/// What is said below the title.
+fn more(finding: &FindingView, detail: Detail) -> Vec<String> {
+    let mut lines = Vec::new();
+    if detail == Detail::All {
+        // The title says some of it.
+        let news = finding.evidence.iter().filter(|(_, value)| !finding.title.contains(value));
+        lines.extend(news.map(|(name, value)| format!("{name}: {value}")));
+    }
+    if detail != Detail::Title {
+        lines.extend(finding.next.iter().map(|command| format!("> {command}")));
+    }
+    lines
 }
 
 pub(super) fn severity(severity: Severity) -> Text {

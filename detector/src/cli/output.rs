@@ -21,6 +21,8 @@ pub(super) struct Output<W = io::Stdout> {
     format: Format,
     /// Colours, and tables cut to the width of the terminal.
     terminal: bool,
+    /// Columns to wrap sentences at.
+    width: Option<usize>,
     now: Timestamp,
 }
 
@@ -45,14 +47,16 @@ impl<T: Into<String>> From<T> for Text {
 impl Output {
     pub(super) fn new(global: &Global) -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { to: io::stdout(), format: global.output, terminal, now: Timestamp::now() }
+        let columns = if terminal { Table::new().width() } else { None };
+        let width = columns.filter(|columns| *columns >= NARROWEST).map(usize::from);
+        Self { to: io::stdout(), format: global.output, terminal, width, now: Timestamp::now() }
     }
 }
 
 impl<W: Write> Output<W> {
     #[cfg(test)]
     pub(super) fn to(to: W, format: Format, now: Timestamp) -> Self {
-        Self { to, format, terminal: false, now }
+        Self { to, format, terminal: false, width: None, now }
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -83,7 +87,7 @@ impl<W: Write> Output<W> {
         table.load_style(presets::NOTHING);
         if !self.terminal {
             table.force_no_tty();
-        } else if table.width().is_some_and(|columns| columns >= NARROWEST) {
+        } else if self.width.is_some() {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.set_header(header.iter().map(|name| {
@@ -110,16 +114,40 @@ impl<W: Write> Output<W> {
     /// Prints a name and a value in two columns; the value is escaped.
     pub(super) fn field(&mut self, name: &str, value: impl Into<Text>) -> Result<()> {
         let Text(value, tone) = value.into();
-        let value = self.toned(&escape(&value), tone);
-        Ok(writeln!(self.to, "{name:<12} {value}")?)
+        self.wrapped(&format!("{name:<12} "), &escape(&value), tone)
+    }
+
+    /// Prints a sentence behind a prefix, below which it goes on; the caller has escaped both.
+    pub(super) fn item(&mut self, prefix: &str, text: &str) -> Result<()> {
+        self.wrapped(prefix, text, Tone::Plain)
+    }
+
+    fn wrapped(&mut self, prefix: &str, text: &str, tone: Tone) -> Result<()> {
+        let indent = visible(prefix);
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(indent));
+        for (number, line) in lines(text, room).iter().enumerate() {
+            let line = self.toned(line, tone);
+            if number == 0 {
+                writeln!(self.to, "{prefix}{line}")?;
+            } else {
+                writeln!(self.to, "{:indent$}{line}", "")?;
+            }
+        }
+        Ok(())
     }
 
     /// Prints a heading.
     pub(super) fn heading(&mut self, text: &str) -> Result<()> {
+        writeln!(self.to)?;
+        self.title(text)
+    }
+
+    /// Prints the names of columns.
+    pub(super) fn title(&mut self, text: &str) -> Result<()> {
         if self.colours() {
-            Ok(writeln!(self.to, "\n\x1b[1m{text}\x1b[0m")?)
+            Ok(writeln!(self.to, "\x1b[1m{text}\x1b[0m")?)
         } else {
-            Ok(writeln!(self.to, "\n{text}")?)
+            Ok(writeln!(self.to, "{text}")?)
         }
     }
 
@@ -147,6 +175,11 @@ impl<W: Write> Output<W> {
         }
     }
 
+    /// A moment, for logs to be compared with, and how long ago that was.
+    pub(super) fn when(&self, at: Timestamp) -> String {
+        format!("{} ({})", at.strftime("%F %T UTC"), self.ago(at))
+    }
+
     fn colours(&self) -> bool {
         self.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
@@ -164,7 +197,49 @@ impl<W: Write> Output<W> {
     }
 }
 
+/// The columns that a text takes, without its colours.
+fn visible(text: &str) -> usize {
+    let coloured = text.split('\x1b').skip(1).filter_map(|rest| rest.find('m')).map(|end| end + 2);
+    text.chars().count() - coloured.sum::<usize>()
+}
+
+/// A text in lines of so many characters. Words are not cut, so that what is copied is whole.
+fn lines(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// The I/O error beneath, so that a closed pipe is known as one.
 fn io_error(error: serde_json::Error) -> anyhow::Error {
     if error.is_io() { io::Error::from(error).into() } else { error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_wrap_between_words() {
+        let cases = [
+            ("", 10, vec![""]),
+            ("one two three", 80, vec!["one two three"]),
+            ("one two three", 7, vec!["one two", "three"]),
+            ("a /very/long/path b", 6, vec!["a", "/very/long/path", "b"]),
+            ("zwölf Boxkämpfer", 5, vec!["zwölf", "Boxkämpfer"]),
+        ];
+        for (text, room, expect) in cases {
+            assert_eq!(lines(text, room), expect, "{text}");
+        }
+        assert_eq!(visible("  \x1b[31mFAILED\x1b[0m x"), 10);
+    }
 }

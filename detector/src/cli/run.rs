@@ -1,6 +1,6 @@
 use std::io::IsTerminal;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use detector_common::settings::Mode;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -12,6 +12,12 @@ use super::{
 use crate::daemon::lifecycle;
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
+    follow(global, args).map_err(|error| {
+        anyhow!("{error:#}\nNo daemon was started. What was in force stays in force.")
+    })
+}
+
+fn follow(global: &Global, args: &RunArgs) -> Result<Done> {
     let mut config = config(global)?;
     match args.mode {
         Some(ModeArg::Observe) => config.mode = Mode::Observe,

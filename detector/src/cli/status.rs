@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{
     Done, Global,
     ask::{ask, unexpected},
-    finding,
+    finding::{self, Detail},
     output::{Output, Text, Tone},
 };
 use crate::api::{
@@ -38,8 +38,9 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     output.field("Mode", mode)?;
     output
         .field("Daemon", format!("{}, started {}", status.version, output.ago(status.started)))?;
-    let uplinks = format!("{} bridges, {} uplinks", status.bridges, status.uplinks);
-    output.field("Network", uplinks)?;
+    let network = [(status.bridges, "bridge"), (status.uplinks, "uplink")]
+        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }));
+    output.field("Network", network.join(", "))?;
     output.field("Ports", counts(&status.ports))?;
     output.field("VMs", counts(&status.vms))?;
     let tone = if status.quarantines == 0 { Tone::Plain } else { Tone::Attention };
@@ -47,7 +48,15 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     output.field("Templates", status.templates.to_string())?;
     for source in &status.sources {
         let text = match &source.why {
-            None => Text(format!("{}: {} VMs", source.name, source.vms), Tone::Plain),
+            None => Text(
+                format!(
+                    "{}: {} VM{}",
+                    source.name,
+                    source.vms,
+                    if source.vms == 1 { "" } else { "s" }
+                ),
+                Tone::Plain,
+            ),
             Some(why) => {
                 let since = source.since.map(|at| output.ago(at)).unwrap_or_default();
                 Text(format!("{}: lost {since}: {why}", source.name), Tone::Bad)
@@ -60,7 +69,7 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     }
     output.field("Findings", Text(status.findings.len().to_string(), Tone::Attention))?;
     output.line("")?;
-    finding::table(output, &status.findings)
+    finding::table(output, &status.findings, Detail::Next)
 }
 
 fn counts(counts: &std::collections::BTreeMap<String, usize>) -> String {

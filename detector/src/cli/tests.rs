@@ -217,7 +217,7 @@ fn the_daemon_at_a_glance() {
     let table = "\
 Mode         observe: nothing is dropped but what an operator quarantines
 Daemon       0.1.0, started 5 min ago
-Network      1 bridges, 2 uplinks
+Network      1 bridge, 2 uplinks
 Ports        3 granted, 1 isolated
 VMs          none
 Quarantined  1
@@ -225,8 +225,9 @@ Templates    4
 Source       qemu:///system: lost 10 s ago: no \\u{1b} route
 Findings     1
 
-SEVERITY  KIND      FINDING                                  SINCE    NEXT
-high      rogue-vm  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.  5 s ago  detector explain 00000007
+SEVERITY  KIND      SINCE    FINDING
+high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
+                             > detector explain 00000007
 ";
     check("status", table, |output| {
         let source = SourceView {
@@ -261,17 +262,18 @@ high      rogue-vm  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.  5 s ago  detecto
 fn an_explanation_fits_on_a_screen() {
     let table = "\
 VM           web\\u{1b}[2J\\u{202e}1\\n
-Status       quarantined, since 2 h ago
+Status       quarantined since 2027-01-15 05:58:20 UTC (2 h ago)
 Why          It descends from nothing known.
 Template     none
-Quarantine   vm web\\u{1b}[2J\\u{202e}1\\n, 3 d ago, by operator: seen \\u{202e}twice
+Quarantine   vm web\\u{1b}[2J\\u{202e}1\\n, by operator, since 2027-01-12 08:00:00 UTC (3 d ago): seen \\u{202e}twice
 
 Requirements
   met      media-listed         The VM lists its media.
   FAILED   template-registered  web\\u{1b}[2J\\u{202e}1\\n descends from nothing known.
 
 Media
-  disk     /images/a (qcow2) on /images/\\u{7}b (raw), sha256 00ff
+  disk     /images/a (qcow2) on /images/\\u{7}b (raw)
+           sha256 00ff
 
 Port vnet0: isolated
 Why          It is quarantined.
@@ -285,8 +287,8 @@ MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
 52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
 
 Findings
-SEVERITY  KIND      FINDING                                  SINCE    NEXT
-high      rogue-vm  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.  5 s ago  detector explain 00000007
+SEVERITY  KIND      SINCE    FINDING
+high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
 
 What would change it
   1. Rebuild it.
@@ -316,6 +318,29 @@ What would change it
         };
         explain::print(output, &explanation)
     });
+}
+
+/// libvirt's description states the chain that the image states too.
+#[test]
+fn a_stated_base_is_told_of_once() {
+    let medium = |layers: &[&str], sha256: &str| MediumView {
+        role: MediumRole::Disk,
+        source: layers[0].to_owned(),
+        evidence: EvidenceView::Chain {
+            layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
+            sha256: sha256.to_owned(),
+        },
+    };
+    let media = [
+        medium(&["/a.qcow2 (qcow2)", "/base.raw (raw)"], "00ff"),
+        medium(&["/base.raw (raw)"], "00ff"),
+        medium(&["/other.raw (raw)"], "11ff"),
+    ];
+    let mut text = Vec::new();
+    vm::media(&mut Output::to(&mut text, Format::Table, at(0)), &media).unwrap();
+    let expect = "\nMedia\n  disk     /a.qcow2 (qcow2) on /base.raw (raw)\n           sha256 00ff\n  disk     \
+                  /other.raw (raw)\n           sha256 11ff\n";
+    assert_eq!(String::from_utf8(text).unwrap(), expect);
 }
 
 #[test]

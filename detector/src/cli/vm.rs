@@ -84,7 +84,7 @@ pub(super) fn requirements<W: Write>(
         return Ok(());
     }
     output.heading("Requirements")?;
-    for requirement in requirements {
+    for requirement in telling(requirements) {
         let (mark, tone) = match requirement.outcome {
             Outcome::Met => ("met", Tone::Good),
             Outcome::Failed => ("FAILED", Tone::Bad),
@@ -92,9 +92,30 @@ pub(super) fn requirements<W: Write>(
         };
         let mark = output.toned(&format!("{mark:<8}"), tone);
         let text = super::escape::escape(&requirement.finding);
-        output.line(&format!("  {mark} {:<20} {text}", requirement.id))?;
+        output.item(&format!("  {mark} {:<20} ", requirement.id), &text)?;
     }
     Ok(())
+}
+
+/// Without those of which nothing can be said because of another one: they tell nothing.
+fn telling(requirements: &[Requirement]) -> impl Iterator<Item = &Requirement> {
+    let fails = requirements.iter().any(|one| one.outcome == Outcome::Failed);
+    let follows = move |one: &&Requirement| {
+        one.outcome == Outcome::Unknown && (fails || one.remedy.is_empty())
+    };
+    requirements.iter().filter(move |one| !follows(one))
+}
+
+/// Whether the medium is the base of another one here, with which it has been told of already:
+/// libvirt's description may state the chain that the image states too.
+fn is_base_of_another(medium: &MediumView, media: &[MediumView]) -> bool {
+    let EvidenceView::Chain { layers, sha256 } = &medium.evidence else { return false };
+    media.iter().filter(|other| other.role == medium.role).any(|other| match &other.evidence {
+        EvidenceView::Chain { layers: all, sha256: base } => {
+            base == sha256 && all.len() > layers.len() && all.ends_with(layers)
+        }
+        _ => false,
+    })
 }
 
 /// What the VM boots from, and what reading it has shown.
@@ -103,21 +124,22 @@ pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> R
         return Ok(());
     }
     output.heading("Media")?;
-    for medium in media {
-        let evidence = match &medium.evidence {
-            EvidenceView::Pending => "not read yet".to_owned(),
-            EvidenceView::Unreadable(why) => format!("cannot be read: {why}"),
-            EvidenceView::Remote => "cannot be digested on this host".to_owned(),
-            EvidenceView::Chain { layers, sha256 } => {
-                format!("{}, sha256 {sha256}", layers.join(" on "))
+    for medium in media.iter().filter(|medium| !is_base_of_another(medium, media)) {
+        let (text, digest) = match &medium.evidence {
+            EvidenceView::Pending => (format!("{}: not read yet", medium.source), None),
+            EvidenceView::Unreadable(why) => {
+                (format!("{}: cannot be read: {why}", medium.source), None)
             }
-        };
-        let text = match &medium.evidence {
-            EvidenceView::Chain { .. } => evidence,
-            _ => format!("{}: {evidence}", medium.source),
+            EvidenceView::Remote => {
+                (format!("{}: cannot be digested on this host", medium.source), None)
+            }
+            EvidenceView::Chain { layers, sha256 } => (layers.join(" on "), Some(sha256)),
         };
         let text = super::escape::escape(&text);
-        output.line(&format!("  {:<8} {text}", medium.role.as_str()))?;
+        output.item(&format!("  {:<8} ", medium.role.as_str()), &text)?;
+        if let Some(digest) = digest {
+            output.line(&format!("{:11}sha256 {digest}", ""))?;
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use detector_core::{
     decide::{Decision, decide},
     model::{
         Finding, FindingKey, FindingKind, Observed, Policy, Registry, Severity, Source, Subject,
-        Timestamp, World,
+        Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -82,7 +82,7 @@ impl<E: Enforcer> Brain<E> {
             registry: Registry::default(),
             sources: sources
                 .iter()
-                .map(|source| (source.name.clone(), sources::silent(now)))
+                .map(|source| (source.name.clone(), sources::silent(now, source.unsettled())))
                 .collect(),
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
@@ -312,7 +312,7 @@ pub(super) fn source_mut<'a>(
     now: Timestamp,
 ) -> &'a mut Source {
     if !sources.contains_key(name) {
-        sources.insert(name.to_owned(), sources::silent(now));
+        sources.insert(name.to_owned(), sources::silent(now, Unsettled::default()));
     }
     #[expect(clippy::unwrap_used, reason = "inserted above where it was missing")]
     sources.get_mut(name).unwrap()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector_core::model::{Health, PowerState, Source, Timestamp, Vm};
+use detector_core::model::{Health, PowerState, Source, Timestamp, Unsettled, Vm};
 use uuid::Uuid;
 
 use super::brain::{Brain, source_mut};
@@ -19,12 +19,20 @@ pub struct Expected {
     pub live: bool,
 }
 
-/// A source that has not spoken yet.
-pub(super) fn silent(now: Timestamp) -> Source {
+impl Expected {
+    /// Of which NICs it may have settings before it has spoken. Managers have none.
+    pub(super) fn unsettled(&self) -> Unsettled {
+        if self.live { Unsettled::default() } else { Unsettled::Any }
+    }
+}
+
+/// A source that has not spoken yet. Of one that may have settings for NICs, they are not known.
+pub(super) fn silent(now: Timestamp, unsettled: Unsettled) -> Source {
     Source {
         health: Health::Lost { since: now, why: "it has not answered yet".to_owned() },
         vms: BTreeMap::new(),
         overlays: BTreeMap::new(),
+        unsettled,
         rejected: Vec::new(),
     }
 }
@@ -63,6 +71,7 @@ pub(super) fn vouched() -> Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
         overlays: BTreeMap::new(),
+        unsettled: Unsettled::default(),
         rejected: Vec::new(),
     }
 }

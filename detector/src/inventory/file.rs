@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use detector_common::addr::Mac;
-use detector_core::model::{AddressRule, Nic, NicSettings, PowerState, Rejected, Vm};
+use detector_core::model::{AddressRule, Nic, NicSettings, PowerState, Rejected, Unsettled, Vm};
 use ipnet::IpNet;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
@@ -86,8 +86,9 @@ fn parse(path: &Path, text: &str) -> Update {
             return Update::Lost { why: format!("{place}: {}", one_line(error.message())) };
         }
     };
-    let refuse = |vm, span: Range<usize>, why| Refused {
+    let refuse = |vm, nics, span: Range<usize>, why| Refused {
         vm,
+        nics,
         rejected: Rejected { place: Place::of(path, text, Some(span)).to_string(), why },
     };
     let mut vms: BTreeMap<Uuid, Vm> = BTreeMap::new();
@@ -97,10 +98,12 @@ fn parse(path: &Path, text: &str) -> Update {
         let (span, value) = (entry.span(), entry.into_inner());
         let known = identity(&value);
         match read_entry::<VmKeys>(value).and_then(vm) {
-            Err(why) => refused.push(refuse(known, span, format!("vm: {why}"))),
+            Err(why) => {
+                refused.push(refuse(known, Unsettled::default(), span, format!("vm: {why}")))
+            }
             Ok(vm) if vms.contains_key(&vm.uuid) => {
                 let why = format!("vm: the VM {} has an entry already; expected one", vm.uuid);
-                refused.push(refuse(None, span, why));
+                refused.push(refuse(None, Unsettled::default(), span, why));
             }
             Ok(vm) => {
                 vms.insert(vm.uuid, vm);
@@ -109,11 +112,13 @@ fn parse(path: &Path, text: &str) -> Update {
     }
     for entry in keys.nic {
         let span = entry.span();
-        match read_entry::<OverlayKeys>(entry.into_inner()).and_then(|keys| overlay(&keys)) {
-            Err(why) => refused.push(refuse(None, span, format!("nic: {why}"))),
+        let value = entry.into_inner();
+        let known = settings_of(&value);
+        match read_entry::<OverlayKeys>(value).and_then(|keys| overlay(&keys)) {
+            Err(why) => refused.push(refuse(None, known, span, format!("nic: {why}"))),
             Ok((mac, _)) if overlays.contains_key(&mac) => {
                 let why = format!("nic: {mac} has an entry already; expected one");
-                refused.push(refuse(None, span, why));
+                refused.push(refuse(None, Unsettled::default(), span, why));
             }
             Ok((mac, settings)) => {
                 overlays.insert(mac, settings);
@@ -133,6 +138,15 @@ fn identity(value: &toml::Value) -> Option<Uuid> {
     match value.get("uuid") {
         Some(_) => Uuid::try_parse(text("uuid")?).ok(),
         None => text("name").map(uuid_of),
+    }
+}
+
+/// Which NIC an entry is about, even if the rest of it is wrong.
+fn settings_of(value: &toml::Value) -> Unsettled {
+    let text = value.get("mac").and_then(toml::Value::as_str);
+    match text.and_then(|text| nic::mac(text).ok()) {
+        Some(mac) => Unsettled::Nics([mac].into()),
+        None => Unsettled::Any,
     }
 }
 

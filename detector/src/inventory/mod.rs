@@ -12,7 +12,7 @@ pub mod xml;
 use std::collections::BTreeMap;
 
 use detector_common::addr::Mac;
-use detector_core::model::{Health, NicSettings, Rejected, Source, Timestamp, Vm};
+use detector_core::model::{Health, NicSettings, Rejected, Source, Timestamp, Unsettled, Vm};
 use uuid::Uuid;
 
 pub use libvirt::LibvirtSource;
@@ -44,6 +44,8 @@ pub enum Update {
 pub struct Refused {
     /// Which VM, where that much is known.
     pub vm: Option<Uuid>,
+    /// Which NICs it may have settings for.
+    pub nics: Unsettled,
     pub rejected: Rejected,
 }
 
@@ -59,7 +61,11 @@ impl Update {
                         source.vms.entry(vm).or_insert(known);
                     }
                 }
-                source.overlays = overlays;
+                let mut settings = std::mem::replace(&mut source.overlays, overlays);
+                source.unsettled = Unsettled::default();
+                for nics in refused.iter().map(|refused| &refused.nics) {
+                    keep_settings(source, &mut settings, nics);
+                }
                 source.rejected = refused.into_iter().map(|refused| refused.rejected).collect();
                 source.health = Health::Healthy;
             }
@@ -89,6 +95,25 @@ impl Update {
 /// The place of a refusal that concerns one VM of a manager ends with its UUID.
 fn place_of(source: &str, vm: Uuid) -> String {
     format!("{source}, domain {vm}")
+}
+
+/// What is known of the settings for a NIC stays when they cannot be read any more.
+fn keep_settings(source: &mut Source, before: &mut BTreeMap<Mac, NicSettings>, nics: &Unsettled) {
+    let Unsettled::Nics(nics) = nics else {
+        source.unsettled = Unsettled::Any;
+        return;
+    };
+    for nic in nics {
+        match (before.remove(nic), &mut source.unsettled) {
+            (Some(settings), _) => {
+                source.overlays.entry(*nic).or_insert(settings);
+            }
+            (None, Unsettled::Nics(unsettled)) => {
+                unsettled.insert(*nic);
+            }
+            (None, Unsettled::Any) => {}
+        }
+    }
 }
 
 fn forget_refusal(source: &mut Source, vm: Uuid) {

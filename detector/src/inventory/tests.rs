@@ -16,7 +16,7 @@ fn vm(number: u128, name: &str) -> Vm {
 fn refused(number: u128) -> Refused {
     let uuid = Uuid::from_u128(number);
     let rejected = Rejected { place: place_of("qemu:///system", uuid), why: "x".to_owned() };
-    Refused { vm: Some(uuid), rejected }
+    Refused { vm: Some(uuid), nics: Unsettled::default(), rejected }
 }
 
 fn snapshot(vms: &[Vm], refused: &[Refused]) -> Update {
@@ -43,6 +43,7 @@ fn updates() {
         health: Health::Healthy,
         vms: BTreeMap::new(),
         overlays: BTreeMap::new(),
+        unsettled: Unsettled::default(),
         rejected: Vec::new(),
     };
     for (index, (update, names, refusals)) in steps.into_iter().enumerate() {
@@ -53,11 +54,44 @@ fn updates() {
 }
 
 #[test]
+fn settings_that_cannot_be_read_any_more_stay() {
+    let mac = |text: &str| text.parse::<Mac>().unwrap();
+    let (known, unknown) = (mac("52:54:00:00:00:01"), mac("52:54:00:00:00:02"));
+    let overlay = NicSettings {
+        addresses: vec!["192.0.2.1/32".parse().unwrap()],
+        rule: None,
+        vlans: None,
+        dhcp_server: None,
+        router: None,
+    };
+    let refuse = |nics| Refused { vm: None, nics, ..refused(1) };
+    let one = |mac: Mac| refuse(Unsettled::Nics([mac].into()));
+    let said =
+        |overlays, refused: Vec<Refused>| Update::Snapshot { vms: Vec::new(), overlays, refused };
+    let mut source = Source {
+        health: Health::Healthy,
+        vms: BTreeMap::new(),
+        overlays: BTreeMap::new(),
+        unsettled: Unsettled::Any,
+        rejected: Vec::new(),
+    };
+    said([(known, overlay.clone())].into(), vec![]).apply(&mut source, Timestamp(1));
+    assert_eq!(source.unsettled, Unsettled::default());
+    said(BTreeMap::new(), vec![one(known), one(unknown)]).apply(&mut source, Timestamp(2));
+    assert_eq!(source.overlays, [(known, overlay)].into());
+    assert_eq!(source.unsettled, Unsettled::Nics([unknown].into()));
+    said(BTreeMap::new(), vec![one(unknown), refuse(Unsettled::Any)])
+        .apply(&mut source, Timestamp(3));
+    assert_eq!((source.unsettled, source.overlays.len()), (Unsettled::Any, 0));
+}
+
+#[test]
 fn a_source_is_lost_since_the_first_time() {
     let mut source = Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
         overlays: BTreeMap::new(),
+        unsettled: Unsettled::default(),
         rejected: Vec::new(),
     };
     for (now, why) in [(5, "a"), (6, "b")] {

@@ -37,9 +37,9 @@ impl Manifests {
     /// Reads every `*.toml` of the directory, in the order of their names; blocks.
     pub fn reload(&mut self) -> Registry {
         let mut rejected = Vec::new();
-        let mut lost = None;
+        let (mut lost, mut incomplete) = (None, None);
         match list(&self.dir) {
-            Ok(files) => self.read(files, &mut rejected),
+            Ok(files) => incomplete = self.read(files, &mut rejected),
             Err(why) => {
                 rejected.push(Rejected {
                     place: Place::of(&self.dir, "", None).to_string(),
@@ -52,32 +52,44 @@ impl Manifests {
                 lost = Some(why.to_string());
             }
         }
+        let before = rejected.len();
         let templates = self.without_duplicates(&mut rejected);
-        Registry { templates, rejected, lost }
+        let incomplete = incomplete.or_else(|| rejected.get(before).map(told));
+        Registry { templates, rejected, lost, incomplete }
     }
 
-    fn read(&mut self, files: Vec<PathBuf>, rejected: &mut Vec<Rejected>) {
+    /// Returns the first thing that was refused without anything in its place.
+    fn read(&mut self, files: Vec<PathBuf>, rejected: &mut Vec<Rejected>) -> Option<String> {
         let mut before = std::mem::take(&mut self.last);
+        let mut incomplete = None;
         let surplus = files.len().saturating_sub(MAX_FILES);
         if surplus > 0 {
             rejected.push(Rejected {
                 place: Place::of(&self.dir, "", None).to_string(),
                 why: format!("{surplus} manifests are left out; expected at most {MAX_FILES}"),
             });
+            incomplete = rejected.last().map(told);
         }
         for path in files.into_iter().take(MAX_FILES) {
+            let known = rejected.len();
+            let mut kept = false;
             let template = parse_file(&path, rejected).or_else(|mut refusal| {
-                let kept = before.remove(&path);
-                if kept.is_some() {
+                let last = before.remove(&path);
+                kept = last.is_some();
+                if kept {
                     refusal.why.push_str(". What the file said before stays in force");
                 }
                 rejected.push(refusal);
-                kept.ok_or(())
+                last.ok_or(())
             });
+            if !kept {
+                incomplete = incomplete.or_else(|| rejected.get(known).map(told));
+            }
             if let Ok(template) = template {
                 self.last.insert(path, template);
             }
         }
+        incomplete
     }
 
     /// Of several manifests with one id the first in the order of file names holds.
@@ -101,6 +113,10 @@ impl Manifests {
         }
         templates
     }
+}
+
+fn told(rejected: &Rejected) -> String {
+    format!("{}: {}", rejected.place, rejected.why)
 }
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -178,10 +178,10 @@ impl Gaps<'_> {
     ) -> (Standing<'a>, Vec<&'a Template>) {
         let unprovable = self.network.is_some() || self.remote.is_some() || vm.media.is_empty();
         let unmatched = self.foreign.is_some() || self.mixed;
-        if unprovable || (unmatched && images.registry.lost.is_none()) {
+        if unprovable || (unmatched && images.registry.gap().is_none()) {
             return (Standing::None, Vec::new());
         }
-        // While the manifests cannot be read, an unknown image may be one of theirs.
+        // While not every manifest is known, an unknown image may be one of theirs.
         if unmatched || self.pending.is_some() || self.unreadable.is_some() {
             return (Standing::Open, Vec::new());
         }

@@ -6,8 +6,10 @@ use detector_common::{
 };
 
 use super::{
-    PortDecision, PortStatus, VmStatus, contests, identity, inventory::Merged, quarantines,
-    text::quoted,
+    PortDecision, PortStatus, VmStatus, contests, identity,
+    inventory::Merged,
+    quarantines,
+    text::{bounded, quoted},
 };
 use crate::{
     model::{Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
@@ -113,7 +115,7 @@ impl<'a> Ports<'a> {
                 QuarantineTarget::Mac(mac) => format!("MAC {mac}"),
                 QuarantineTarget::Vm(_) => "The VM".to_owned(),
             };
-            let why = format!("{what} is quarantined: {}.", quoted(&held.note));
+            let why = format!("{what} is quarantined: {}", bounded(&held.note));
             return (PortPlan::Isolated(quarantines::isolation(held.cause)), why);
         }
         let denied = |number: &&usize| self.vms[**number].status == VmStatus::Denied;
@@ -186,6 +188,12 @@ impl<'a> Ports<'a> {
                 PortPlan::Pending,
                 "The templates' manifests cannot be read: nothing new is admitted.".to_owned(),
             ),
+            VmStatus::Approved if self.is_unsettled(claims) => {
+                let why = "A source's settings for this NIC cannot be read: what is in force \
+                           stays, nothing new is granted (`detector finding list`).";
+                let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
+                (plan, why.to_owned())
+            }
             VmStatus::Approved => {
                 let identities = self.identities(judged.merged, claims);
                 if identities.is_empty() {
@@ -197,6 +205,13 @@ impl<'a> Ports<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a setting that would narrow what a NIC is granted may exist unread.
+    fn is_unsettled(&self, claims: &[(&str, usize, &Nic)]) -> bool {
+        let sources = self.world.sources.values();
+        let mut unsettled = sources.map(|source| &source.unsettled);
+        unsettled.any(|nics| claims.iter().any(|(.., nic)| nics.contains(nic.mac)))
     }
 
     /// What the NICs behind the port are granted together, sorted by MAC and VLAN.

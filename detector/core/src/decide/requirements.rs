@@ -3,7 +3,7 @@
 use super::{
     Outcome, Requirement, VmStatus,
     lineage::{Lineage, Standing},
-    text::{quoted, quoted_path},
+    text::{bounded, quoted, quoted_path},
 };
 use crate::model::{EvidenceLevel, Policy, Registry, Template, TemplateStatus, Timestamp, Vm};
 
@@ -199,14 +199,14 @@ impl Case<'_> {
         self.lineage.word_suffices(self.policy.evidence)
     }
 
-    /// A template that is not in the registry: a failure, unless the registry cannot be read.
+    /// A template that is not in the registry: a failure, unless a manifest is not known.
     fn absent(&self, id: &str, finding: impl Into<String>, remedy: &str) -> Requirement {
-        match &self.registry.lost {
+        match self.registry.gap() {
             None => failed(id, finding, remedy),
             Some(why) => unknown(
                 id,
-                format!("{} But the manifests cannot be read: {}.", finding.into(), quoted(why)),
-                "Make the templates' manifests readable.",
+                format!("{} But not every manifest is known: {}.", finding.into(), bounded(why)),
+                "Mend the manifests that are refused (`detector finding list`).",
             ),
         }
     }
@@ -232,7 +232,8 @@ impl Case<'_> {
 }
 
 fn no_template(id: &str) -> Requirement {
-    unknown(id, "No template is known to judge by.", "Meet the requirements above.")
+    // Without a remedy of its own: it follows from another requirement.
+    unknown(id, "No template is known to judge by.", "")
 }
 
 fn met(id: &str, finding: impl Into<String>) -> Requirement {

@@ -16,6 +16,14 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// A text of our own that repeats foreign ones, escaped already, with its length bounded.
+pub(super) fn bounded(text: &str) -> String {
+    match text.char_indices().nth(4 * LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 pub(super) fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }

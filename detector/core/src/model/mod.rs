@@ -20,4 +20,4 @@ pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
 pub use time::Timestamp;
 pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
-pub use world::{Health, Seen, Source, World};
+pub use world::{Health, Seen, Source, Unsettled, World};

@@ -31,7 +31,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// A quarantine whose note is cut to what the record holds.
+    /// A quarantine whose note is cut, visibly, to what the record holds.
     pub fn new(
         target: QuarantineTarget,
         since: Timestamp,
@@ -39,13 +39,18 @@ impl Quarantine {
         uid: u32,
         note: &str,
     ) -> Self {
-        Self { target, since, cause, uid, note: cut(note).chars().filter(|c| *c != '\0').collect() }
+        let note: String = note.chars().filter(|c| *c != '\0').collect();
+        let note = match cut(&note, NOTE_BYTES) {
+            whole if whole.len() == note.len() => note,
+            _ => format!("{}…", cut(&note, NOTE_BYTES - '…'.len_utf8()).trim_end()),
+        };
+        Self { target, since, cause, uid, note }
     }
 
     /// The entry's value in the `QUARANTINE` map.
     pub fn record(&self) -> QuarantineRecord {
         let mut note = [0; NOTE_BYTES];
-        let text = cut(&self.note).as_bytes();
+        let text = cut(&self.note, NOTE_BYTES).as_bytes();
         note[..text.len()].copy_from_slice(text);
         QuarantineRecord {
             since: self.since.0.saturating_mul(NANOS_PER_MILLI),
@@ -103,9 +108,9 @@ impl TryFrom<QuarantineKey> for QuarantineTarget {
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
-/// The longest start of `note` that fits a record and ends at a character.
-fn cut(note: &str) -> &str {
-    &note[..note.floor_char_boundary(NOTE_BYTES)]
+/// The longest start of `note` of at most so many bytes that ends at a character.
+fn cut(note: &str, bytes: usize) -> &str {
+    &note[..note.floor_char_boundary(bytes)]
 }
 
 mod cause_text {
@@ -156,8 +161,8 @@ mod tests {
             ("why", 3),
             (&"x".repeat(NOTE_BYTES), NOTE_BYTES),
             (&"x".repeat(NOTE_BYTES + 1), NOTE_BYTES),
-            (&long, NOTE_BYTES),
-            (&odd, NOTE_BYTES - 1),
+            (&long, NOTE_BYTES - 1),
+            (&odd, NOTE_BYTES),
             ("a\0b", 2),
         ];
         for (note, length) in cases {
@@ -165,6 +170,7 @@ mod tests {
                 let quarantine =
                     Quarantine::new(TARGETS[0], Timestamp(1_763_900_000_123), cause, 1000, note);
                 assert_eq!(quarantine.note.len(), *length, "{note:?}");
+                assert_eq!(quarantine.note.ends_with('…'), note.len() > NOTE_BYTES, "{note:?}");
                 let back = Quarantine::from_record(TARGETS[0], &quarantine.record());
                 assert_eq!(back, quarantine);
             }

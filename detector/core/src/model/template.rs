@@ -11,6 +11,17 @@ pub struct Registry {
     /// read last, and nothing new is admitted by them.
     #[serde(default)]
     pub lost: Option<String>,
+    /// The first manifest, or entry of one, of which nothing is known: it may be the one that a VM
+    /// needs, so that nobody is denied for the lack of it. What is known holds.
+    #[serde(default)]
+    pub incomplete: Option<String>,
+}
+
+impl Registry {
+    /// Why a template that is not here may exist all the same.
+    pub fn gap(&self) -> Option<&str> {
+        self.lost.as_deref().or(self.incomplete.as_deref())
+    }
 }
 
 /// An approved image, or rather the set of images that a VM of it boots from.

@@ -37,6 +37,8 @@ pub struct Source {
     pub vms: BTreeMap<Uuid, Vm>,
     /// Settings for NICs that other sources list, by MAC.
     pub overlays: BTreeMap<Mac, NicSettings>,
+    /// NICs that it may have settings for which cannot be read.
+    pub unsettled: Unsettled,
     pub rejected: Vec<Rejected>,
 }
 
@@ -49,6 +51,29 @@ impl Source {
             if nic.port.as_deref() == Some(name) {
                 nic.port = None;
             }
+        }
+    }
+}
+
+/// NICs whose settings are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    Nics(BTreeSet<Mac>),
+    /// Whose they are cannot be read either.
+    Any,
+}
+
+impl Default for Unsettled {
+    fn default() -> Self {
+        Self::Nics(BTreeSet::new())
+    }
+}
+
+impl Unsettled {
+    pub fn contains(&self, nic: Mac) -> bool {
+        match self {
+            Self::Nics(nics) => nics.contains(&nic),
+            Self::Any => true,
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     model::{
         AddressRule, Chain, Digest, Evidence, EvidenceLevel, Health, Image, ImageFile, Layer, Link,
         LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Quarantine,
-        QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp, Vm, World,
+        QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp, Unsettled,
+        Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -84,6 +85,7 @@ impl Lab {
                 ],
                 rejected: Vec::new(),
                 lost: None,
+                incomplete: None,
             },
             sources: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -124,6 +126,7 @@ impl Lab {
             health: Health::Healthy,
             vms: BTreeMap::new(),
             overlays: BTreeMap::new(),
+            unsettled: Unsettled::default(),
             rejected: Vec::new(),
         })
     }

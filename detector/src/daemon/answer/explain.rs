@@ -258,5 +258,9 @@ impl<E: Enforcer> Brain<E> {
 pub(in crate::daemon) fn open(requirements: &[Requirement]) -> Vec<&Requirement> {
     let of = |outcome| requirements.iter().filter(move |r| r.outcome == outcome);
     let failed: Vec<_> = of(Outcome::Failed).collect();
-    if failed.is_empty() { of(Outcome::Unknown).collect() } else { failed }
+    if failed.is_empty() {
+        of(Outcome::Unknown).filter(|r| !r.remedy.is_empty()).collect()
+    } else {
+        failed
+    }
 }

@@ -141,7 +141,7 @@ impl<E: Enforcer> Brain<E> {
                 )
             })
             .collect();
-        if open.is_empty() {
+        if decision.requirements.iter().all(|one| one.outcome == Outcome::Met) {
             return Ok(());
         }
         let name = match spec {

@@ -85,6 +85,10 @@ fn a_bad_entry_is_refused_by_itself() {
         ("[[nic]]\nmac = \"ff:ff:ff:ff:ff:ff\"".to_owned(), "station"),
         ("[[nic]]\nmac = \"52:54:00:00:00:03\"\nport = \"x\"".to_owned(), "unknown field `port`"),
     ];
+    assert_eq!(settings_of(&toml::from_str("mac = \"52:54:00:00:00:03\"").unwrap()), {
+        Unsettled::Nics([nic::mac("52:54:00:00:00:03").unwrap()].into())
+    });
+    assert_eq!(settings_of(&toml::from_str("mac = \"zz\"").unwrap()), Unsettled::Any);
     for (entry, expected) in cases {
         let text =
             format!("[[nic]]\nmac = \"52:54:00:00:00:02\"\n[[vm]]\nname = \"good\"\n{entry}\n");

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use detector_core::model::{PowerState, Rejected};
+use detector_core::model::{PowerState, Rejected, Unsettled};
 use uuid::Uuid;
 use virt::{
     connect::Connect,
@@ -63,7 +63,7 @@ impl Session {
     fn describe(&self, domain: &Domain, uuid: Uuid) -> Result<Update, Error> {
         let refused = |why: String| {
             let rejected = Rejected { place: place_of(&self.uri, uuid), why };
-            Update::Refused(Refused { vm: Some(uuid), rejected })
+            Update::Refused(Refused { vm: Some(uuid), nics: Unsettled::default(), rejected })
         };
         let described = domain.get_state().and_then(|state| Ok((state, domain.get_xml_desc(0)?)));
         let (state, text) = match described {

@@ -135,6 +135,27 @@ fn the_rest_holds_when_one_file_is_bad() {
 }
 
 #[test]
+fn what_nothing_is_known_of_is_told_of() {
+    let half = &manifest("b")[..20];
+    let short = manifest("b").replace(SHA, "00");
+    let some = format!("{}[[image]]\nrole = \"kernel\"\nsha256 = \"00\"\n", manifest("b"));
+    let twin = manifest("a");
+    for (text, known) in
+        [(half, "b.toml:2:"), (&short, "b.toml"), (&some, "b.toml:6:"), (&twin, "b.toml")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.toml"), manifest("a")).unwrap();
+        fs::write(dir.path().join("b.toml"), text).unwrap();
+        let registry = Manifests::new(dir.path()).reload();
+        assert!(
+            registry.incomplete.as_ref().is_some_and(|why| why.contains(known)),
+            "{registry:?}"
+        );
+        assert_eq!((ids(&registry)[0], &registry.lost), ("a", &None));
+    }
+}
+
+#[test]
 fn what_turns_unreadable_keeps_its_meaning() {
     let dir = tempfile::tempdir().unwrap();
     let templates = dir.path().join("templates.d");
@@ -152,6 +173,7 @@ fn what_turns_unreadable_keeps_its_meaning() {
     let registry = manifests.reload();
     assert_eq!(ids(&registry), ["a", "b"]);
     assert!(registry.rejected[0].why.contains("stays in force"), "{:?}", registry.rejected);
+    assert_eq!(registry.incomplete, None);
 
     fs::rename(&templates, dir.path().join("gone")).unwrap();
     let registry = manifests.reload();

@@ -1,7 +1,10 @@
 //! Sources that do not answer, and entries that were refused.
 
 use super::{Found, finding, pair};
-use crate::model::{FindingKind, Health, Rejected, Severity, Subject, Timestamp, World};
+use crate::{
+    decide::text::bounded,
+    model::{FindingKind, Health, Rejected, Severity, Subject, Timestamp, World},
+};
 
 pub(super) fn report(world: &World, found: &mut Found) {
     for (name, source) in &world.sources {
@@ -20,7 +23,10 @@ fn lost(found: &mut Found, name: &str, why: &str, since: Timestamp) {
     found.add(finding(
         (FindingKind::SourceLost, Subject::Source(name.to_owned())),
         Severity::Medium,
-        format!("{name} does not answer: what is in force stays, nothing new is admitted."),
+        format!(
+            "{name} is lost ({}): what is in force stays, nothing new is admitted.",
+            bounded(why)
+        ),
         vec![pair("source", name), pair("why", why)],
         Some("detector status".to_owned()),
         since,
@@ -32,7 +38,7 @@ fn rejections(found: &mut Found, rejected: &[Rejected], now: Timestamp) {
         found.add(finding(
             (FindingKind::EntryRejected, Subject::Place(entry.place.clone())),
             Severity::Low,
-            format!("An entry of {} was refused; the rest holds.", entry.place),
+            format!("{} was refused, the rest holds: {}.", entry.place, bounded(&entry.why)),
             vec![pair("place", &entry.place), pair("why", &entry.why)],
             None,
             now,

@@ -4,7 +4,7 @@ use detector_common::{addr::Mac, port::flags, settings::Mode};
 
 use crate::{
     decide::PortStatus,
-    model::{Evidence, FindingKind, LinkKind, PowerState},
+    model::{Evidence, FindingKind, LinkKind, PowerState, Unsettled},
     testing::{BRIDGE, Lab, MINUTE, UNKNOWN},
 };
 
@@ -35,6 +35,24 @@ fn losing_a_source_changes_nothing() {
             },
             PortStatus::Kept,
         ),
+        (
+            "a manifest is not known",
+            |lab| {
+                lab.world.registry.templates.clear();
+                lab.world.registry.incomplete = Some("a.toml: odd".to_owned());
+            },
+            PortStatus::Kept,
+        ),
+        (
+            "its settings cannot be read",
+            |lab| lab.source("inventory.toml").unsettled = Unsettled::Nics([Lab::mac(1)].into()),
+            PortStatus::Kept,
+        ),
+        (
+            "whose settings cannot be read is not known",
+            |lab| lab.source("inventory.toml").unsettled = Unsettled::Any,
+            PortStatus::Kept,
+        ),
         ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Kept),
         (
             "its medium cannot be read",
@@ -55,6 +73,36 @@ fn losing_a_source_changes_nothing() {
             assert_eq!(decision.ports[&Lab::port(1)].status, *status, "{name}");
         }
     }
+}
+
+/// Restrictions that cannot be read must not be left out of a grant.
+#[test]
+fn a_nic_whose_settings_cannot_be_read_is_granted_nothing_new() {
+    for (unsettled, status) in [
+        (Unsettled::Any, PortStatus::Pending),
+        (Unsettled::Nics([Lab::mac(2)].into()), PortStatus::Pending),
+        (Unsettled::Nics([Lab::mac(3)].into()), PortStatus::Granted),
+    ] {
+        let mut lab = Lab::with_vms(Mode::Enforce, 2);
+        lab.source("inventory.toml").unsettled = unsettled.clone();
+        let (decision, _) = lab.settle();
+        assert_eq!(decision.ports[&Lab::port(2)].status, status, "{unsettled:?}");
+    }
+}
+
+/// A manifest that is not known costs its own VMs their start, and nobody else anything.
+#[test]
+fn an_unknown_manifest_denies_nobody_and_holds_up_nobody_else() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 2);
+    lab.base(2, UNKNOWN);
+    lab.world.registry.incomplete = Some("b.toml: odd".to_owned());
+    let (decision, _) = lab.settle();
+    assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Granted);
+    assert_eq!(decision.ports[&Lab::port(2)].status, PortStatus::Pending);
+    assert_eq!(lab.world.observed.quarantines.len(), 0);
+    lab.world.registry.incomplete = None;
+    let (decision, _) = lab.settle();
+    assert_eq!(decision.ports[&Lab::port(2)].status, PortStatus::Isolated);
 }
 
 #[test]
