@@ -123,7 +123,8 @@ mod tests {
             family: Family::V4 as u8,
             ..ClaimRecord::default()
         };
-        let fields: [(&str, fn(&mut ClaimRecord, u8)); 6] = [
+        type Change = fn(&mut ClaimRecord, u8);
+        let fields: [(&str, Change); 6] = [
             ("reason", |record, n| record.reason = n),
             ("family", |record, n| record.family = n),
             ("ethertype", |record, n| record.ethertype = 0x0800 + u16::from(n)),

@@ -93,7 +93,7 @@ pub struct Requirement {
     pub outcome: Outcome,
     /// What was found, in a sentence for people.
     pub finding: String,
-    /// What would meet the requirement; empty when it is met.
+    /// What would meet the requirement; empty when it is met, or follows once others are.
     pub remedy: String,
 }
 
