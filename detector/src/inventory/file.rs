@@ -99,7 +99,7 @@ fn parse(path: &Path, text: &str) -> Update {
         let known = identity(&value);
         match read_entry::<VmKeys>(value).and_then(vm) {
             Err(why) => {
-                refused.push(refuse(known, Unsettled::default(), span, format!("vm: {why}")))
+                refused.push(refuse(known, Unsettled::default(), span, format!("vm: {why}")));
             }
             Ok(vm) if vms.contains_key(&vm.uuid) => {
                 let why = format!("vm: the VM {} has an entry already; expected one", vm.uuid);
