@@ -74,7 +74,8 @@ fn a_daemon_that_cannot_start_takes_nothing_away() {
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let stray = scene.plug("stray0").unwrap();
     let elsewhere = scene.host().path("pins").display().to_string();
-    let cases: [(&str, &[&str], &[&str], &[&str]); 3] = [
+    type Words<'a> = &'a [&'a str];
+    let cases: [(&str, Words<'_>, Words<'_>, Words<'_>); 3] = [
         ("a second daemon", &[], &[], &["holds the pins in", "`paths.pins`"]),
         ("no bpffs", &[], &["--pins", &elsewhere], &[&elsewhere, "mount -t bpf"]),
         (
