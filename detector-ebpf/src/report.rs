@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf},
 };
+use aya_log_ebpf::warn;
 use detector_common::{
     claim::ClaimRecord,
     counters::{Budget, Sighting},
@@ -15,7 +16,7 @@ use detector_common::{
     settings::Settings,
 };
 
-use crate::counters;
+use crate::{counters, skb::Skb};
 
 /// Events a port may cause in a second.
 const EVENTS_PER_SECOND: u32 = 16;
@@ -28,6 +29,10 @@ static BUDGETS: Array<Budget> = Array::pinned(maps::MAX_PORTS, 0);
 
 #[map]
 static EVENTS: RingBuf = RingBuf::pinned(maps::EVENT_BYTES, 0);
+
+/// When it was last told that a guard has no slot.
+#[map]
+static TOLD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Notes a claim that was refused, and reports it when it is new.
 #[inline(always)]
@@ -57,6 +62,27 @@ pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord
     if let Some(held) = take_token(slot, settings, now) {
         send(slot, claim, now, held, dropped);
     }
+}
+
+/// Tells that a guard runs where no slot is, which a guest's frames must not repeat at will: once a
+/// second, whichever interface it is.
+#[inline(never)]
+pub(crate) fn no_slot(skb: &Skb, settings: &Settings) {
+    let Some(told) = TOLD.get_ptr_mut(0) else { return };
+    // SAFETY: no arguments, no effects; the entry is a living map value, and CPUs that race for it
+    // tell the same.
+    unsafe {
+        let now = bpf_jiffies64();
+        if now.wrapping_sub(*told) < u64::from(settings.hz) {
+            return;
+        }
+        *told = now;
+    }
+    warn!(
+        skb.context(),
+        "the guard of interface {} has no slot: it lets nothing through",
+        skb.ifindex()
+    );
 }
 
 /// Takes one event from the port's budget; returns how many were held back before it.

@@ -113,6 +113,14 @@ pub fn program_of(link: &Path) -> Result<OwnedFd> {
     find().with_context(|| format!("cannot find the program behind {}", link.display()))
 }
 
+/// The kernel's number of a program.
+pub fn program_id(program: BorrowedFd<'_>) -> Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
+    line.and_then(|id| id.trim().parse().ok()).with_context(|| format!("no program in {path}"))
+}
+
 fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }

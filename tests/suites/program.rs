@@ -1,9 +1,13 @@
 //! The loaded kernel program against the function that it is compiled from: the same frames, by
 //! `BPF_PROG_TEST_RUN`, get the same verdict for the same reason.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
+use aya_log::EbpfLogger;
 use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
 use detector::enforcer::Enforcer;
 use detector_common::addr::{Address, Mac};
@@ -13,7 +17,7 @@ use detector_common::port::{Grant, GrantKey, PortSlot, PrefixKey, flags};
 use detector_common::reason::Reason;
 use detector_common::samples::{
     ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
-    ipv6, link_layer, neighbour, table, udp,
+    ipv6, link_layer, neighbour, table, tcp4, udp,
 };
 use detector_common::settings::Mode;
 use detector_common::verdict::{self, Grants};
@@ -35,6 +39,51 @@ const SHOT: i32 = 2;
 #[test]
 fn kernel_and_host_agree_on_every_frame() {
     NetNs::new().unwrap().run(compare).unwrap();
+}
+
+/// A guard that runs where no slot is says so, and no guest makes it say so again and again.
+#[test]
+fn a_guard_without_a_slot_complains_once_a_second() {
+    const NO_SLOT: u32 = 7;
+    NetNs::new()
+        .unwrap()
+        .run(|| {
+            let port = Port::new()?;
+            let id = bpf::program_id(port.guard.as_fd())?;
+            let lines = Arc::new(Mutex::new(Vec::new()));
+            let mut logger = EbpfLogger::init_from_id_with_logger(id, Lines(lines.clone()))?;
+            run_on(NO_SLOT, &port)?;
+            logger.flush();
+            let lines = lines.lock().unwrap();
+            // The test may run across the border of a second.
+            ensure!((1..=2).contains(&lines.len()), "{} lines", lines.len());
+            ensure!(lines[0].contains("interface 7"), "{}", lines[0]);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn run_on(ifindex: u32, port: &Port) -> Result<()> {
+    let network = std::process::Command::new("ip")
+        .args(["link", "add", "stray", "index", &ifindex.to_string(), "type", "bridge"])
+        .status()?;
+    ensure!(network.success(), "cannot make an interface");
+    let action = bpf::run(port.guard.as_fd(), &SkBuff::on(ifindex), &tcp4(MAC_A, IP_A), 1_000)?;
+    ensure!(action == SHOT, "it passed");
+    Ok(())
+}
+
+/// Keeps what is logged.
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
 }
 
 fn compare() -> Result<()> {

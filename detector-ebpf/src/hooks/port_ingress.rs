@@ -1,6 +1,5 @@
 //! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
 
-use aya_log_ebpf::warn;
 use detector_common::{
     claim::ClaimRecord,
     parse::{Claim, ethertype},
@@ -40,7 +39,7 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
 pub(crate) fn whole(skb: &Skb) -> Outcome {
     let Some(settings) = lookup::settings() else { return Outcome::Drop };
     let Some(slot) = lookup::port(skb.ifindex()) else {
-        warn!(skb.context(), "guard on interface {} has no slot", skb.ifindex());
+        report::no_slot(skb, settings);
         return if settings.enforces() { Outcome::Drop } else { Outcome::Next };
     };
 

@@ -1,13 +1,15 @@
 //! Loads the kernel programs over the pinned maps.
 
-use std::os::fd::BorrowedFd;
+use std::{io, os::fd::BorrowedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, ProgramFd, SchedClassifier},
 };
+use aya_log::EbpfLogger;
 use detector_common::maps::programs;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{BpfError, Pins, object, schema};
 
@@ -43,6 +45,26 @@ impl Programs {
     /// A loaded program by its name in [`programs`].
     pub(super) fn get(&mut self, name: &str) -> Result<&mut SchedClassifier, BpfError> {
         classifier(&mut self.ebpf, name)
+    }
+
+    /// Hands on what the programs log, for as long as it is polled; what they have to say is said once.
+    /// Needs a Tokio runtime.
+    pub(super) fn follow_logs(
+        &mut self,
+    ) -> Result<impl Future<Output = ()> + Send + 'static + use<>, BpfError> {
+        const WHAT: &str = "follow the log of the kernel programs";
+        let logger = EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| BpfError::failed(WHAT)(io::Error::other(error)))?;
+        // SAFETY: the logger owns the descriptor of its map, and keeps the same one until it is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+        let mut logger =
+            registered.map_err(|error| BpfError::failed(WHAT)(error.into_parts().1))?;
+        Ok(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        })
     }
 
     pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {

@@ -125,6 +125,7 @@ fn think(
                 let mut links = LinkEvents::subscribe()?;
                 let all = links.next().await?;
                 let events: Events = brain.enforcer_mut().events()?;
+                tokio::spawn(brain.enforcer_mut().follow_logs()?);
                 anyhow::Ok((Ears { links, events, inputs }, all))
             };
             let ears = match ears.await {

@@ -134,6 +134,14 @@ impl KernelEnforcer {
         Events::open(&self.pins)
     }
 
+    /// Hands what the kernel programs log on to this process's own log, for as long as it is polled.
+    /// Needs a Tokio runtime; can be had once.
+    pub fn follow_logs(
+        &mut self,
+    ) -> Result<impl Future<Output = ()> + Send + 'static + use<>, BpfError> {
+        self.programs.follow_logs()
+    }
+
     /// Converts the time stamps of events.
     pub fn clock(&self) -> JiffyClock {
         self.clock
