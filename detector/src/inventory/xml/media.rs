@@ -11,8 +11,9 @@ const MAX_MEDIA: usize = 64;
 /// A backing chain in the description that is longer than this is a mistake.
 const MAX_BACKING: usize = 64;
 
-/// Elements of QEMU's own arguments that put further media into the VM.
-const QEMU_MEDIA: [&str; 18] = [
+/// QEMU's own arguments that put further media into the VM, or code from elsewhere: devices load images
+/// and ROMs, settings of others put theirs in place, a monitor adds what it likes while the VM runs.
+const QEMU_MEDIA: [&str; 34] = [
     "-drive",
     "-blockdev",
     "-hda",
@@ -31,6 +32,22 @@ const QEMU_MEDIA: [&str; 18] = [
     "-option-rom",
     "-readconfig",
     "-loadvm",
+    "-L",
+    "-M",
+    "-acpitable",
+    "-chardev",
+    "-device",
+    "-dtb",
+    "-fsdev",
+    "-global",
+    "-incoming",
+    "-machine",
+    "-mon",
+    "-monitor",
+    "-qmp",
+    "-qmp-pretty",
+    "-set",
+    "-virtfs",
 ];
 
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -59,6 +76,7 @@ pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         media.extend(first_disk(domain, &["disk", "lun"])?);
     }
     media.extend(qemu_arguments(domain));
+    media.extend(qemu_overrides(domain));
 
     let mut distinct: Vec<Medium> = Vec::new();
     for medium in media {
@@ -214,6 +232,15 @@ fn option_roms(domain: Node<'_, '_>) -> Vec<Medium> {
         .filter_map(|device| attribute(device, "rom", "file"))
         .map(|path| blob(MediumRole::Firmware, path))
         .collect()
+}
+
+/// Properties of devices that are put in place of libvirt's: a ROM or a drive may be among them.
+fn qemu_overrides(domain: Node<'_, '_>) -> Option<Medium> {
+    let overrides = |child: &Node<'_, '_>| child.has_tag_name((QEMU_NAMESPACE, "override"));
+    domain
+        .children()
+        .any(|child| overrides(&child))
+        .then(|| remote(MediumRole::Disk, "properties of QEMU's devices (override)".to_owned()))
 }
 
 /// Media that are hidden in arguments which libvirt hands to QEMU unread.

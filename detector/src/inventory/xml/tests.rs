@@ -144,6 +144,21 @@ fn boot_order() {
             ),
             &["firmware /rom raw", "disk remote(an argument of QEMU (--drive))"],
         ),
+        (
+            "code by way of devices, settings and overrides",
+            "<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'>
+             <arg value='-device'/><arg value='loader,file=/evil'/>
+             <arg value='-set'/><arg value='device.ua-n.romfile=/evil'/>
+             <arg value='-L'/><arg value='/evil'/></commandline>
+             <override xmlns='http://libvirt.org/schemas/domain/qemu/1.0'><device alias='ua-n'/></override>"
+                .to_owned(),
+            &[
+                "disk remote(an argument of QEMU (-device))",
+                "disk remote(an argument of QEMU (-set))",
+                "disk remote(an argument of QEMU (-L))",
+                "disk remote(properties of QEMU's devices (override))",
+            ],
+        ),
     ];
     for (what, inner, expect) in cases {
         assert_eq!(media(inner), *expect, "{what}");
