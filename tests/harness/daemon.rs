@@ -199,6 +199,18 @@ impl<'a> Daemon<'a> {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// How much processor time it has used.
+    pub fn busy(&self) -> Result<Duration> {
+        let child = self.running.as_ref().context("the daemon does not run")?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+        // proc_pid_stat(5): behind the name in brackets, user and system time are the 12th and 13th.
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        let times = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = times.sum::<Result<u64, _>>()?;
+        // USER_HZ is 100 on every machine that Linux has VMs on.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// What the journal says so far, each line a JSON object.
     pub fn findings(&self) -> Result<Vec<Value>> {
         let text = match std::fs::read_to_string(self.path("state/findings.jsonl")) {
