@@ -89,7 +89,6 @@ impl<'a> Daemon<'a> {
         let daemon =
             Self { host, binary: artefacts::detector()?, running: None, mode: None, starts: 0 };
         std::fs::create_dir_all(daemon.path("templates.d"))?;
-        std::fs::create_dir_all(daemon.path("state"))?;
         for (name, text) in &settings.templates {
             std::fs::write(daemon.path("templates.d").join(name), text)?;
         }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -73,6 +74,8 @@ fn a_daemon_that_cannot_start_takes_nothing_away() {
     let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let stray = scene.plug("stray0").unwrap();
+    let state = scene.host().path("state").metadata().unwrap();
+    assert_eq!(state.permissions().mode() & 0o777, 0o700, "it made the directory");
     let elsewhere = scene.host().path("pins").display().to_string();
     type Words<'a> = &'a [&'a str];
     let cases: [(&str, Words<'_>, Words<'_>, Words<'_>); 3] = [

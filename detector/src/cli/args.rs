@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+/// Where `--help` puts the options of every command.
+const GLOBAL: &str = "Options of every command";
+
 /// Finds virtual machines that nobody approved, and quarantines them.
 #[derive(Debug, Parser)]
 #[command(
@@ -30,16 +33,16 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Global {
     /// Configuration file [default: /etc/detector/config.toml]
-    #[arg(long, global = true, env = "DETECTOR_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "DETECTOR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The daemon's socket, in place of the configured one
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Directory of the pinned maps, in place of the configured one
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub pins: Option<PathBuf>,
     /// How results are printed
-    #[arg(long, short, global = true, value_enum, default_value_t)]
+    #[arg(long, short, global = true, help_heading = GLOBAL, value_enum, default_value_t)]
     pub output: Format,
 }
 

@@ -4,8 +4,12 @@ use std::{
     fs,
     os::{
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
+        unix::{
+            fs::DirBuilderExt,
+            net::{SocketAddr, UnixDatagram},
+        },
     },
+    path::Path,
     sync::mpsc as std_mpsc,
     thread,
 };
@@ -48,6 +52,8 @@ pub fn run(config: &Config) -> Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let group = config.api.group.as_deref().map(socket::group_id).transpose()?;
+
+    make_state(&config.paths.state);
 
     // Holds the pins against a second daemon, and touches nothing when their schema is another.
     let crate::config::Stamp { carrier, mask, value } = config.stamp;
@@ -105,6 +111,19 @@ pub fn run(config: &Config) -> Result<()> {
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
+}
+
+/// Findings may name addresses of tenants, so that the directory is nobody else's. Without it the
+/// daemon still guards: digests are computed anew at each start, and findings are in the log only.
+fn make_state(path: &Path) {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    if let Err(error) = made {
+        tracing::warn!(
+            path = %path.display(),
+            %error,
+            "cannot make the state directory: make it, or correct paths.state"
+        );
+    }
 }
 
 /// Starts the brain's thread and waits until the first state is in force.
