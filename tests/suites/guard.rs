@@ -14,6 +14,9 @@ const A: Station = Station::number(10);
 const OTHER: Station = Station::number(11);
 const FOREIGN_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
+#[path = "guard/flood.rs"]
+mod flood;
+
 /// A frame, and the reason for which it is dropped; none for one that arrives.
 type Case = (&'static str, Vec<u8>, Option<&'static str>);
 
