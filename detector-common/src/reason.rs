@@ -79,7 +79,7 @@ reasons! {
     Llc = 19, "llc", drop;
     /// The EtherType is none of IPv4, IPv6, ARP and RARP.
     EtherTypeUnknown = 20, "ethertype-unknown", drop;
-    /// More VLAN tags than are read, or more than one VLAN.
+    /// More VLAN tags than are read, or a VLAN in another place than the outermost 802.1Q tag.
     VlanTags = 21, "vlan-tags", drop;
     /// The MAC is granted, but not on this VLAN.
     VlanNotGranted = 22, "vlan-not-granted", drop;

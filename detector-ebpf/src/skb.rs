@@ -62,8 +62,12 @@ impl Skb {
 
     #[inline(always)]
     pub(crate) fn tag(&self) -> MetaTag {
-        let present = self.field::<{ offset_of!(__sk_buff, vlan_present) }>() != 0;
-        MetaTag { present, tci: self.field::<{ offset_of!(__sk_buff, vlan_tci) }>() as u16 }
+        if self.field::<{ offset_of!(__sk_buff, vlan_present) }>() == 0 {
+            return MetaTag::default();
+        }
+        let protocol = self.field::<{ offset_of!(__sk_buff, vlan_proto) }>() as u16;
+        let tci = self.field::<{ offset_of!(__sk_buff, vlan_tci) }>() as u16;
+        MetaTag::of(u16::from_be(protocol), tci)
     }
 
     /// Whether the host will cut the frame into segments.

@@ -91,6 +91,13 @@ fn cases() -> Vec<Case> {
             Some("dhcp-server-role"),
         ),
         ("a VLAN", frames::tagged(&beat(A, 3), 7), Some("vlan-not-granted")),
+        ("a service VLAN", service_tagged(20, 7), Some("vlan-not-granted")),
+        ("a service priority", service_tagged(21, 0), None),
+        (
+            "a VLAN behind a priority",
+            frames::tagged(&frames::tagged(&beat(A, 22), 7), 0),
+            Some("vlan-tags"),
+        ),
         ("three tags", triple_tagged(), Some("vlan-tags")),
         ("a group as source", group_source, Some("source-mac-invalid")),
         ("spanning tree's address", bridge_group, Some("link-local-destination")),
@@ -109,6 +116,13 @@ fn dhcp(operation: u8, client: [u8; 6]) -> Vec<u8> {
     message[236..240].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
     message[240..244].copy_from_slice(&[53, 1, operation, 255]);
     message
+}
+
+/// An 802.1ad tag: a bridge that minds 802.1Q tags takes the frame for an untagged one.
+fn service_tagged(seq: u64, vlan: u16) -> Vec<u8> {
+    let mut frame = frames::tagged(&beat(A, seq), vlan);
+    frame[12..14].copy_from_slice(&[0x88, 0xa8]);
+    frame
 }
 
 fn triple_tagged() -> Vec<u8> {

@@ -17,9 +17,19 @@ pub struct MetaTag {
     pub tci: u16,
 }
 
-/// Reads addresses, tags and EtherType; returns the offset of the payload. At most two tags are
-/// read, and at most one of them may name a VLAN: the same identity must not be expressible in more
-/// ways than are compared.
+impl MetaTag {
+    /// A tag of this type (host order) and content. One that names a VLAN otherwise than as 802.1Q gets
+    /// the reserved VLAN id (IEEE 802.1Q, table 9-2), which nobody is granted.
+    #[inline(always)]
+    pub const fn of(protocol: u16, tci: u16) -> Self {
+        let foreign = protocol != DOT1Q && tci & VID_MASK != 0;
+        Self { present: true, tci: if foreign { VID_MASK } else { tci } }
+    }
+}
+
+/// Reads addresses, tags and EtherType; returns the offset of the payload. At most two tags are read,
+/// and only the outermost may name a VLAN, as 802.1Q: a bridge takes a frame with any other tag in
+/// front for an untagged one.
 #[inline(always)]
 pub(super) fn parse<R: Reach>(
     frame: Frame<'_>,
@@ -47,30 +57,27 @@ pub(super) fn parse<R: Reach>(
 }
 
 fn skip_tags(frame: Frame<'_>, tag: MetaTag, claim: &mut Claim) -> Result<usize, Reason> {
-    let inner = frame.window::<4>(14).ok_or(Reason::Truncated)?;
-    join_vlan(claim, inner.u16::<0>())?;
-    claim.ethertype = inner.u16::<2>();
+    let first = frame.window::<4>(14).ok_or(Reason::Truncated)?;
+    let vlan = first.u16::<0>() & VID_MASK;
+    if vlan != 0 {
+        if tag.present || claim.ethertype != DOT1Q {
+            return Err(Reason::VlanTags);
+        }
+        claim.station = claim.station.on_vlan(vlan);
+    }
+    claim.ethertype = first.u16::<2>();
     if !is_tag(claim.ethertype) {
         return Ok(18);
     }
     if tag.present {
         return Err(Reason::VlanTags);
     }
-    let innermost = frame.window::<4>(18).ok_or(Reason::Truncated)?;
-    join_vlan(claim, innermost.u16::<0>())?;
-    claim.ethertype = innermost.u16::<2>();
-    if is_tag(claim.ethertype) { Err(Reason::VlanTags) } else { Ok(22) }
-}
-
-fn join_vlan(claim: &mut Claim, tci: u16) -> Result<(), Reason> {
-    match (claim.station.vlan(), tci & VID_MASK) {
-        (_, 0) => Ok(()),
-        (0, vid) => {
-            claim.station = claim.station.on_vlan(vid);
-            Ok(())
-        }
-        _ => Err(Reason::VlanTags),
+    let second = frame.window::<4>(18).ok_or(Reason::Truncated)?;
+    claim.ethertype = second.u16::<2>();
+    if second.u16::<0>() & VID_MASK != 0 || is_tag(claim.ethertype) {
+        return Err(Reason::VlanTags);
     }
+    Ok(22)
 }
 
 const fn is_tag(ethertype: u16) -> bool {

@@ -22,7 +22,7 @@ fn check(table: &[(&str, Vec<u8>, Result<(), Reason>)]) {
 }
 
 fn in_metadata(tci: u16) -> MetaTag {
-    MetaTag { present: true, tci }
+    MetaTag::of(Q, tci)
 }
 
 const Q: u16 = 0x8100;
@@ -37,12 +37,14 @@ fn tags() {
         ("priority", none, &[(Q, 0)], Ok(0)),
         ("priority with its bits", none, &[(Q, 0xf000)], Ok(0)),
         ("VLAN", none, &[(Q, 0xe005)], Ok(5)),
-        ("service VLAN", none, &[(AD, 5)], Ok(5)),
-        ("old tag type", none, &[(0x9100, 5)], Ok(5)),
-        ("older tag type", none, &[(0x9200, 5)], Ok(5)),
+        ("service VLAN", none, &[(AD, 5)], Err(VlanTags)),
+        ("service VLAN in metadata", MetaTag::of(AD, 5), &[], Ok(4095)),
+        ("service priority in metadata", MetaTag::of(AD, 0xe000), &[], Ok(0)),
+        ("old tag type", none, &[(0x9100, 5)], Err(VlanTags)),
+        ("older tag type", none, &[(0x9200, 5)], Err(VlanTags)),
         ("two priority tags", none, &[(AD, 0), (Q, 0)], Ok(0)),
-        ("VLAN, then priority", none, &[(AD, 5), (Q, 0)], Ok(5)),
-        ("priority, then VLAN", none, &[(AD, 0), (Q, 5)], Ok(5)),
+        ("VLAN, then priority", none, &[(Q, 5), (Q, 0)], Ok(5)),
+        ("priority, then VLAN", none, &[(Q, 0), (Q, 5)], Err(VlanTags)),
         ("two VLANs", none, &[(AD, 5), (Q, 6)], Err(VlanTags)),
         ("the second the lowest", none, &[(AD, 5), (Q, 1)], Err(VlanTags)),
         ("the same VLAN twice", none, &[(AD, 5), (Q, 5)], Err(VlanTags)),
@@ -51,7 +53,7 @@ fn tags() {
         ("metadata", in_metadata(0xe005), &[], Ok(5)),
         ("metadata, priority", in_metadata(0xe000), &[], Ok(0)),
         ("metadata and data", in_metadata(5), &[(Q, 0)], Ok(5)),
-        ("metadata, then data", in_metadata(0), &[(Q, 5)], Ok(5)),
+        ("metadata, then data", in_metadata(0), &[(Q, 5)], Err(VlanTags)),
         ("metadata and data differ", in_metadata(5), &[(Q, 6)], Err(VlanTags)),
         ("metadata and two", in_metadata(0), &[(Q, 0), (Q, 0)], Err(VlanTags)),
         ("a TCI without a tag", MetaTag { present: false, tci: 5 }, &[], Ok(0)),

@@ -142,7 +142,7 @@ fn one_identity_listed() {
         let expect = if expect == VlanNotGranted { MacNotGranted } else { expect };
         assert_eq!(judged(&slot, &listed(0), MetaTag::default(), &frame), expect, "{name}");
     }
-    let metadata = MetaTag { present: true, tci: 0xa007 };
+    let metadata = MetaTag::of(0x8100, 0xa007);
     let plain = tcp4(MAC_A, IP_A);
     assert_eq!(judged(&slot, &listed(7), metadata, &plain), Granted);
     assert_eq!(judged(&slot, &listed(7), MetaTag::default(), &tagged(7)), Granted);
