@@ -311,9 +311,6 @@ pub(super) fn source_mut<'a>(
     name: &str,
     now: Timestamp,
 ) -> &'a mut Source {
-    if !sources.contains_key(name) {
-        sources.insert(name.to_owned(), sources::silent(now, Unsettled::default()));
-    }
-    #[expect(clippy::unwrap_used, reason = "inserted above where it was missing")]
-    sources.get_mut(name).unwrap()
+    let silent = || sources::silent(now, Unsettled::default());
+    sources.entry(name.to_owned()).or_insert_with(silent)
 }
