@@ -88,7 +88,7 @@ reasons! {
 
     /// The ARP or RARP packet is not one for IPv4 over Ethernet.
     ArpMalformed = 24, "arp-malformed", drop;
-    /// The ARP or RARP sender MAC is not the Ethernet source.
+    /// The ARP or RARP sender MAC is not the Ethernet source, or a RARP packet asks for another MAC.
     ArpSenderMac = 25, "arp-sender-mac", drop;
     /// The ARP sender address is not granted to this port.
     ArpSenderAddress = 26, "arp-sender-address", drop;
@@ -119,7 +119,7 @@ reasons! {
     NdTarget = 39, "nd-target", drop;
     /// A link-layer address option is not the Ethernet source.
     NdLinkLayer = 40, "nd-link-layer", drop;
-    /// Router advertisement or redirect from a port that is no router.
+    /// Router advertisement, redirect, PIM, or a query for groups (IGMP, MLD) from a port that is no router.
     RouterRole = 41, "router-role", drop;
 
     /// DHCP or DHCPv6 server traffic from a port that is no DHCP server.
@@ -131,6 +131,8 @@ reasons! {
 
     /// The ARP or RARP packet asks the host to write a checksum into it, which would change what was judged.
     ChecksumPending = 48, "checksum-pending", drop;
+    /// VRRP, or a virtual router's MAC in ARP or Neighbour Discovery, from a port without that role.
+    VrrpRole = 49, "vrrp-role", drop;
 }
 
 /// How many counters a port has: one for each possible code.

@@ -35,6 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         steps.shown("unit tests", || {
             cargo(&["test", "-p", "detector-common", "-p", "detector-core", "-p", "detector"])
         });
+        steps.shown("second opinion", || cargo(&["test", "-p", "detector-oracle"]));
         steps.shown("harness", || cargo(&["test", "-p", "detector-tests", "--lib", "--bins"]));
     }
     if !args.unit {

@@ -1,6 +1,9 @@
 //! IPv6 (RFC 8200) with a bounded walk of its extension headers.
 
-use super::{ASK_WHOLE, Claim, Reach, dhcp, nd};
+use super::{
+    ASK_WHOLE, Claim, Reach, dhcp, nd,
+    protocol::{self, TCP, UDP},
+};
 use crate::{
     addr::Address,
     frame::{Frame, opaque},
@@ -8,8 +11,6 @@ use crate::{
 };
 
 const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
@@ -101,7 +102,12 @@ pub(super) fn parse<R: Reach>(
         _ if unspecified => Err(Reason::Ipv6Source),
         UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
         UDP => dhcp::inspect_v6::<R>(frame, upper.at, end, claim),
-        _ => Ok(()),
+        _ => {
+            if R::WHOLE {
+                claim.roles |= protocol::role(upper.protocol);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -140,6 +146,8 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
                 }
                 upper.at += 8;
             }
+            // The header has 12 bytes at least (RFC 4302, section 2.2).
+            AUTHENTICATION if units == 0 => return Err(Reason::Ipv6Malformed),
             AUTHENTICATION => upper.at += (units + 2) * 4,
             _ => upper.at += (units + 1) * 8,
         }

@@ -50,14 +50,15 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     }
     let mut claim = Claim::default();
     let frame = skb.frame().with_segments(skb.is_in_segments());
-    let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
+    let mut reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
+    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
+    if reason.passes() && is_arp && skb.awaits_checksum() {
+        reason = Reason::ChecksumPending;
+    }
     let reason = skb.forget(reason);
     if !reason.passes() {
+        // Not by a call: what two functions keep on the stack is as much as there is.
         return refuse(skb, slot, settings, &claim.record(reason));
-    }
-    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
-    if is_arp && skb.awaits_checksum() {
-        return refuse_apart(skb, slot, &claim.record(Reason::ChecksumPending));
     }
     counters::from(slot, reason);
     stamp::set(skb, settings);

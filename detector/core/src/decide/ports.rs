@@ -232,6 +232,7 @@ impl<'a> Ports<'a> {
                 (kept.v4, kept.v6) = both;
                 kept.dhcp_server &= twin.dhcp_server;
                 kept.router &= twin.router;
+                kept.vrrp &= twin.vrrp;
             }
             same
         });

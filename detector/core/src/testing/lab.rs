@@ -275,6 +275,7 @@ fn vm(n: u8) -> Vm {
             rule: None,
             dhcp_server: false,
             router: false,
+            vrrp: false,
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,

@@ -230,6 +230,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
             rule: None,
             dhcp_server: false,
             router: false,
+            vrrp: false,
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,

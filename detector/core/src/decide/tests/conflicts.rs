@@ -165,6 +165,7 @@ fn settings_by_mac_narrow_addresses_and_settle_roles() {
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
         dhcp_server: Some(true),
         router: Some(false),
+        vrrp: Some(false),
         ..NicSettings::default()
     };
     lab.source("inventory.toml").overlays.insert(Lab::mac(1), setting);
