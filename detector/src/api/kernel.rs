@@ -146,6 +146,9 @@ pub fn sighting(seen: &Seen) -> SightingView {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 fn address(bytes: [u8; 16]) -> String {
     let address = Ipv6Addr::from(bytes);
     address.to_ipv4_mapped().map_or_else(|| address.to_string(), |v4| v4.to_string())
