@@ -163,6 +163,25 @@ mod tests {
         assert_eq!(unknown, 256 - Reason::ALL.len());
     }
 
+    /// docs/reasons.md is what operators read: it has a line for each reason, in the same words, and
+    /// what to do about it.
+    #[test]
+    fn every_reason_is_documented() {
+        let text = include_str!("../../docs/reasons.md");
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .map(|row| row.split(" | ").collect())
+            .filter(|row: &Vec<&str>| row[0].parse::<u8>().is_ok())
+            .collect();
+        for (reason, row) in Reason::ALL.iter().zip(&rows) {
+            let (code, name) = ((*reason as u8).to_string(), format!("`{}`", reason.as_str()));
+            assert_eq!(row[..3], [code.as_str(), name.as_str(), reason.describe()]);
+            assert!(row.get(3).is_some_and(|advice| advice.ends_with('.')), "{row:?}");
+        }
+        assert_eq!(rows.len(), Reason::ALL.len());
+    }
+
     #[test]
     fn only_the_named_four_pass() {
         let passing: Vec<_> = Reason::ALL.iter().filter(|r| r.passes()).collect();
