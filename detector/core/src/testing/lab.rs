@@ -116,7 +116,7 @@ impl Lab {
     }
 
     pub(crate) fn link(&mut self, ifindex: u32, name: &str, kind: LinkKind, master: Option<u32>) {
-        let link = Link { ifindex, name: name.to_owned(), kind, master };
+        let link = Link { ifindex, name: name.to_owned(), kind, master, mac: None };
         self.world.links.insert(ifindex, link);
     }
 
