@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
 use detector::bpf::Hook;
+use detector_common::MapData;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
 pub type Instruction = (u8, u8, i16, i32);
@@ -90,6 +92,26 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<Owned
         Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
     } as u32;
     bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
+}
+
+/// Changes an entry of a pinned map, whose value has this type.
+pub fn change<V: MapData>(map: &Path, key: u32, change: impl FnOnce(&mut V)) -> Result<()> {
+    let turn = || -> io::Result<()> {
+        let path = CString::new(map.as_os_str().as_encoded_bytes())?;
+        let mut attr = zeroed();
+        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+        let map = bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+        let mut value = MaybeUninit::<V>::zeroed();
+        let mut attr = zeroed();
+        attr.__bindgen_anon_2.map_fd = number(map.as_fd());
+        attr.__bindgen_anon_2.key = &raw const key as u64;
+        attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+        bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+        // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
+        change(unsafe { value.assume_init_mut() });
+        bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+    };
+    turn().with_context(|| format!("cannot change {}", map.display()))
 }
 
 /// The program behind a pinned link.

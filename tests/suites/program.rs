@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
 use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
 use detector::enforcer::Enforcer;
+use detector_common::counters::Budget;
+use detector_common::event::Event;
+use detector_common::maps;
 use detector_common::reason::Reason;
 use detector_common::samples::{
     ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
@@ -38,6 +41,32 @@ const SHOT: i32 = 2;
 #[test]
 fn kernel_and_host_agree_on_every_frame() {
     NetNs::new().unwrap().run(compare).unwrap();
+}
+
+/// Nobody reads the events: what the ring buffer has no room for is counted, and dropped like the rest.
+#[test]
+fn a_full_ring_buffer_changes_no_verdict() {
+    NetNs::new().unwrap().run(fill).unwrap();
+}
+
+fn fill() -> Result<()> {
+    let mut port = Port::new()?;
+    let (_, rules) = granted::ports().swap_remove(0);
+    port.admit(rules)?;
+    let budgets = PinPaths::new(port.pins.path()).map(maps::BUDGETS);
+    let lost = |port: &Port| -> Result<u64> {
+        Ok(port.enforcer.totals(LO)?.context("the port has no counters")?.events_lost)
+    };
+    // Each is another claim, so that each would be told.
+    for number in 0..4 * maps::EVENT_BYTES / size_of::<Event>() as u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        port.check(&format!("claim {number}"), &tcp4([2, 0, 0, a, b, c], IP_A))?;
+        bpf::change(&budgets, u32::from(port.id), |budget: &mut Budget| budget.tokens = 16)?;
+        if number % 256 == 0 && lost(&port)? > 100 {
+            return Ok(());
+        }
+    }
+    bail!("{} events were lost", lost(&port)?)
 }
 
 /// A guard that runs where no slot is says so, and no guest makes it say so again and again.
@@ -160,13 +189,14 @@ struct Port {
     enforcer: KernelEnforcer,
     guard: OwnedFd,
     instance: u32,
+    id: u16,
     rules: oracle::Port,
     compiled: Compiled,
     counts: [u64; 64],
     reasons: [bool; 64],
     granted: u64,
     dropped: u64,
-    _pins: PinRoot,
+    pins: PinRoot,
 }
 
 impl Port {
@@ -178,8 +208,10 @@ impl Port {
             KernelEnforcer::open(&Options { pins: root, stamp: Stamp::default(), method: None })?;
         enforcer.execute(&Action::SetMode(Mode::Enforce))?;
         enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
+        let slot = enforcer.observe()?.interfaces[&LO].slot;
         Ok(Self {
-            instance: enforcer.observe()?.interfaces[&LO].slot.instance,
+            instance: slot.instance,
+            id: slot.id,
             enforcer,
             guard: bpf::program_of(&paths.link(LO, Hook::Ingress))?,
             rules: oracle::Port::Pending,
@@ -188,7 +220,7 @@ impl Port {
             reasons: [false; 64],
             granted: 0,
             dropped: 0,
-            _pins: pins,
+            pins,
         })
     }
 

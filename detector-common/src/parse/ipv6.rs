@@ -17,6 +17,9 @@ const AUTHENTICATION: u8 = 51;
 const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
+/// Length of a TCP header without options in bytes.
+const TCP_HEADER: usize = 20;
+
 /// Extension headers that are walked. Real traffic has one or two.
 const MAX_HEADERS: usize = 4;
 /// Offset of the last header that is read, so that what follows it lies within
@@ -102,6 +105,8 @@ pub(super) fn parse<R: Reach>(
         _ if unspecified => Err(Reason::Ipv6Source),
         UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
         UDP => dhcp::inspect_v6::<R>(frame, upper.at, end, claim),
+        // The first fragment holds the whole chain, up to the transport header (RFC 7112).
+        TCP if upper.fragmented && upper.at + TCP_HEADER > end => Err(Reason::Ipv6Fragment),
         _ => {
             if R::WHOLE {
                 claim.roles |= protocol::role(upper.protocol);

@@ -38,7 +38,7 @@ pub(crate) fn read(said: &mut Said, arrival: &Arrival, at: usize) {
 
     let first = header.fragments_offset().value() == 0;
     let payload = &packet[length..total];
-    let part = Part { first, fragmented: header.is_fragmenting_payload(), payload };
+    let part = Part { fragmented: header.is_fragmenting_payload(), payload };
     let is_discover = match header.protocol() {
         // It is the number that counts, in every fragment.
         IpNumber::VRRP => {
@@ -73,8 +73,8 @@ fn adds_up(header: &[u8]) -> bool {
 }
 
 /// What one packet has of its datagram.
+#[derive(Clone, Copy)]
 struct Part<'a> {
-    first: bool,
     fragmented: bool,
     payload: &'a [u8],
 }
@@ -120,6 +120,5 @@ fn udp(said: &mut Said, arrival: &Arrival, part: Part<'_>) -> bool {
         }
         _ => {}
     }
-    debug_assert!(part.first);
     (header.source_port(), header.destination_port()) == (68, 67)
 }

@@ -77,6 +77,9 @@ pub(crate) fn read(said: &mut Said, arrival: &Arrival, at: usize) {
             IpNumber::IPV6_ICMP => icmp(said, frame, &upper),
             _ if nobody => said.breaks(Reason::Ipv6Source),
             IpNumber::UDP => udp(said, arrival, &upper),
+            IpNumber::TCP if upper.fragmented && upper.at + 20 > end => {
+                said.breaks(Reason::Ipv6Fragment);
+            }
             IpNumber::VRRP => said.plays(Reason::VrrpRole),
             IpNumber::PIM => said.plays(Reason::RouterRole),
             _ => {}

@@ -1,7 +1,5 @@
 //! The product's parser and verdict against the second opinion.
 
-#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
-
 use std::collections::BTreeMap;
 
 use detector_common::reason::Reason;

@@ -119,6 +119,11 @@ pub(super) fn rows() -> Vec<Row> {
             "ipv6-fragment",
         ),
         (
+            "a TCP header cut into fragments",
+            v6(FRAGMENT, &fragment(TCP, 0, true, &[0; 16])),
+            "ipv6-fragment",
+        ),
+        (
             "ports cut into fragments",
             v6(FRAGMENT, &fragment(UDP, 0, true, &[0; 4])),
             "ipv6-fragment",

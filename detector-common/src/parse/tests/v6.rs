@@ -82,6 +82,7 @@ fn fragments() {
         ("first", part(IP6_A, UDP, 0, true, &udp(5, 6, &[])), Ok(())),
         ("first, UDP cut off", part(IP6_A, UDP, 0, true, &[0; 7]), Err(Ipv6Fragment)),
         ("first, chain cut off", split_chain, Err(Ipv6Fragment)),
+        ("first, TCP cut off", part(IP6_A, TCP, 0, true, &[0; 16]), Err(Ipv6Fragment)),
         ("later", part(IP6_A, UDP, 9, true, &[0; 4]), Ok(())),
         ("last", part(IP6_A, UDP, 9, false, &[]), Ok(())),
         ("later, from nobody", part(ANY6, UDP, 9, false, &[]), Err(Ipv6Source)),
