@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
-use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector_common::counters::Budget;
 use detector_common::event::Event;
@@ -18,7 +18,7 @@ use detector_common::samples::{
     ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
     ipv6, link_layer, neighbour, table, tcp4, udp,
 };
-use detector_common::settings::Mode;
+use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry};
 use detector_oracle::granted::Compiled;
 use detector_oracle::{self as oracle, Arrival, dice::Dice, frames, granted};
@@ -55,7 +55,7 @@ fn fill() -> Result<()> {
     port.admit(rules)?;
     let budgets = PinPaths::new(port.pins.path()).map(maps::BUDGETS);
     let lost = |port: &Port| -> Result<u64> {
-        Ok(port.enforcer.totals(LO)?.context("the port has no counters")?.events_lost)
+        Ok(port.enforcer.counts(LO)?.context("the port has no counters")?.events_lost)
     };
     // Each is another claim, so that each would be told.
     for number in 0..4 * maps::EVENT_BYTES / size_of::<Event>() as u32 {
@@ -254,7 +254,11 @@ impl Port {
             .filter(|reason| counts[*reason as usize] != self.counts[*reason as usize])
             .collect();
         self.counts = counts;
-        let [kernel] = moved[..] else { bail!("{name}: counted as {moved:?}") };
+        let kernel = match moved[..] {
+            [] => Reason::Granted,
+            [refused] => refused,
+            _ => bail!("{name}: counted as {moved:?}"),
+        };
 
         let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
         let host = self.compiled.verdict(&arrival);
@@ -269,7 +273,7 @@ impl Port {
     }
 
     fn counters(&self) -> Result<[u64; 64]> {
-        let totals = self.enforcer.totals(LO)?.context("the port has no counters")?;
+        let totals = self.enforcer.counts(LO)?.context("the port has no counters")?;
         let mut counts = [0; 64];
         for (reason, count) in totals.from {
             counts[reason as usize] = count;
