@@ -18,6 +18,7 @@ pub mod guest;
 pub mod host;
 pub mod libvirt;
 pub mod link;
+pub mod needs;
 pub mod netns;
 pub mod packet;
 pub mod pins;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
-use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::bpf::{Hook, KernelEnforcer, Method, Options, PinPaths, Stamp};
 use detector::enforcer::Enforcer;
 use detector_common::addr::{Address, Mac};
 use detector_common::frame::Frame;
@@ -23,6 +23,7 @@ use detector_common::settings::Mode;
 use detector_common::verdict::{self, Grants};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_tests::bpf::{self, SkBuff};
+use detector_tests::needs;
 use detector_tests::netns::NetNs;
 use detector_tests::pins::PinRoot;
 
@@ -209,10 +210,18 @@ impl Port {
             KernelEnforcer::open(&Options { pins: root, stamp: Stamp::default(), method: None })?;
         enforcer.execute(&Action::SetMode(Mode::Enforce))?;
         enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
+        let guard = match enforcer.method() {
+            Method::Tcx => bpf::program_of(&paths.link(LO, Hook::Ingress))?,
+            Method::Clsact => bpf::program_of_filter("lo", Hook::Ingress)?,
+        };
+        needs::found(match enforcer.method() {
+            Method::Tcx => "by TCX links",
+            Method::Clsact => "as clsact filters",
+        });
         Ok(Self {
             slot: enforcer.observe()?.interfaces[&LO].slot,
             enforcer,
-            guard: bpf::program_of(&paths.link(LO, Hook::Ingress))?,
+            guard,
             entries: Vec::new(),
             counts: [0; 64],
             reasons: [false; 64],

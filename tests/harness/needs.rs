@@ -1,0 +1,75 @@
+//! What a kernel may lack, and what a test says that cannot test anything without it.
+
+use std::io::Write;
+
+use crate::netns::NetNs;
+
+/// Something that a test needs of the kernel or the machine, and not every one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// 802.1Q VLAN interfaces.
+    Vlan,
+    /// Bridges that mind VLANs.
+    VlanFiltering,
+    Bonding,
+    OpenVSwitch,
+    VhostNet,
+}
+
+impl Need {
+    fn lacking(self) -> Option<String> {
+        let words = match self {
+            Self::Vlan => "link add link lo name probe type vlan id 7",
+            Self::VlanFiltering => "link add probe type bridge vlan_filtering 1",
+            Self::Bonding => "link add probe type bond",
+            Self::OpenVSwitch => return lacking_open_vswitch(),
+            Self::VhostNet => return lacking_file("/dev/vhost-net"),
+        };
+        let network = NetNs::new().ok()?;
+        let refused = network.ip(words).err()?;
+        let refused = refused.to_string();
+        let last = refused.lines().last().unwrap_or_default();
+        Some(format!("this kernel refuses `ip {words}`: {last}"))
+    }
+}
+
+/// Whether something is lacking that the test needs; says so, since a test that ends then has tested
+/// nothing.
+pub fn lacks(needs: &[Need]) -> bool {
+    let lacking: Vec<_> = needs.iter().filter_map(|need| need.lacking()).collect();
+    if lacking.is_empty() {
+        return false;
+    }
+    say("skipped", &lacking.join("; "));
+    true
+}
+
+/// Tells whoever reads the output something about this kernel.
+pub fn found(what: &str) {
+    say("found", what);
+}
+
+/// Past libtest, which keeps to itself what a test prints that passes.
+fn say(word: &str, text: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    let line = format!("\n{word} {test}: {}\n", text.replace('\n', " "));
+    // Nobody can be told that nobody can be told.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn lacking_open_vswitch() -> Option<String> {
+    let there = |program: &str| {
+        ["/usr/sbin", "/usr/bin"]
+            .iter()
+            .any(|place| std::path::Path::new(place).join(program).exists())
+    };
+    if !there("ovs-vswitchd") || !there("ovsdb-server") {
+        return Some("there is no Open vSwitch (package openvswitch-switch)".to_owned());
+    }
+    lacking_file("/sys/module/openvswitch")
+}
+
+fn lacking_file(path: &str) -> Option<String> {
+    (!std::path::Path::new(path).exists()).then(|| format!("there is no {path}"))
+}
