@@ -78,7 +78,11 @@ impl KernelEnforcer {
             changed.remove(&ifindex);
             self.release(ifindex)?;
         }
-        if changed.is_empty() { Ok(()) } else { self.read_forwarding(Some(&changed)) }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.read_forwarding(Some(&changed))?;
+        self.renew_forwarding(&changed)
     }
 
     /// Looks whether our programs still run where they should, and frees the interfaces from which
