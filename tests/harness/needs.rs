@@ -18,18 +18,22 @@ pub enum Need {
 
 impl Need {
     fn lacking(self) -> Option<String> {
-        let words = match self {
-            Self::Vlan => "link add link lo name probe type vlan id 7",
-            Self::VlanFiltering => "link add probe type bridge vlan_filtering 1",
-            Self::Bonding => "link add probe type bond",
+        let (what, words) = match self {
+            Self::Vlan => ("no VLAN interfaces", "link add link base name probe type vlan id 7"),
+            Self::VlanFiltering => {
+                ("no bridges that mind VLANs", "link add probe type bridge vlan_filtering 1")
+            }
+            Self::Bonding => ("no bonds", "link add probe type bond"),
             Self::OpenVSwitch => return lacking_open_vswitch(),
             Self::VhostNet => return lacking_file("/dev/vhost-net"),
         };
         let network = NetNs::new().ok()?;
+        network.ip("link add base type bridge").ok()?;
         let refused = network.ip(words).err()?;
         let refused = refused.to_string();
-        let last = refused.lines().last().unwrap_or_default();
-        Some(format!("this kernel refuses `ip {words}`: {last}"))
+        let why = refused.lines().last().unwrap_or_default();
+        let why = why.rsplit(": ").next().unwrap_or_default().trim_end_matches('.');
+        Some(format!("this kernel has {what} ({why})"))
     }
 }
 

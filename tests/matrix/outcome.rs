@@ -40,6 +40,12 @@ enum Section {
     Failures,
 }
 
+impl SuiteOutcome {
+    fn is_good(&self) -> bool {
+        self.whole && self.failed.is_empty() && self.passed + self.skipped.len() as u64 > 0
+    }
+}
+
 impl Outcome {
     /// Takes in a line, and shows whoever watches how far it is.
     pub(crate) fn take(&mut self, line: &str) {
@@ -108,9 +114,7 @@ impl Outcome {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.ended
-            && self.trouble.is_empty()
-            && self.suites.iter().all(|s| s.whole && s.failed.is_empty() && s.passed > 0)
+        self.ended && self.trouble.is_empty() && self.suites.iter().all(SuiteOutcome::is_good)
     }
 
     pub(crate) fn summary(&self) -> String {

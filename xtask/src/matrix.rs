@@ -82,11 +82,11 @@ fn stage(suites: &[&str]) -> Result<()> {
     let place = binaries();
     std::fs::create_dir_all(&place)?;
     for suite in suites {
-        let what: &[&str] = match *suite {
-            ENFORCER => &["-p", "detector", "--lib"],
-            suite => &["-p", "detector-tests", "--test", suite],
+        let (name, what): (_, &[&str]) = match *suite {
+            ENFORCER => ("detector", &["-p", "detector", "--lib"]),
+            suite => (suite, &["-p", "detector-tests", "--test", suite]),
         };
-        link(&executable(what)?, &place.join(suite))?;
+        link(&executable(name, what)?, &place.join(suite))?;
     }
     link(&process::target().join("debug/detector"), &place.join("detector"))
 }
@@ -95,14 +95,15 @@ fn binaries() -> PathBuf {
     process::target().join("matrix/bin")
 }
 
-/// Builds a test without running it.
-fn executable(what: &[&str]) -> Result<PathBuf> {
+/// Builds a test without running it. Other programs are built with it, which it might run.
+fn executable(name: &str, what: &[&str]) -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo.args(["test", "--locked", "--no-run", "--message-format=json"]).args(what);
     let messages = process::quiet(&mut cargo)?;
     let built = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name && message["profile"]["test"] == true)
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back();
     built.with_context(|| format!("cargo test {} built nothing", what.join(" ")))

@@ -9,7 +9,7 @@ use crate::{build_ebpf, demo, matrix};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
 const SUITES: &[&str] =
-    &["program", "host", "gate", "guard", "restart", "bad_input", "lab", "story"];
+    &["program", "host", "gate", "guard", "links", "restart", "bad_input", "lab", "story"];
 
 /// Those that need more than a kernel: no other kernel runs them.
 const NEED_LIBVIRT: &[&str] = &["lab", "story"];

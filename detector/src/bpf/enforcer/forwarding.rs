@@ -75,16 +75,16 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    /// Puts the entries without a VLAN of these interfaces anew: the port may have become a member of
-    /// another VLAN, on which the MAC could be taken away.
+    /// Puts the entries of these interfaces anew: a port may have become a member of a VLAN, on which its
+    /// MACs could be taken away.
     pub(super) fn renew_forwarding(&mut self, changed: &BTreeSet<u32>) -> Result<(), BpfError> {
         for ifindex in changed {
             let Some(interface) = self.mirror.interfaces.get(ifindex) else { continue };
-            let untagged = interface.forwarding.iter().filter(|(_, vlan)| *vlan == NO_VLAN);
-            for (mac, vlan) in untagged.copied().collect::<Vec<_>>() {
-                match self.forwarding.put(ForwardingEntry { ifindex: *ifindex, mac, vlan }) {
+            for (mac, vlan) in interface.forwarding.clone() {
+                match self.pin_forwarding(*ifindex, mac, vlan) {
                     // It has left its bridge meanwhile, which is the next change to be looked at.
-                    Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => {}
+                    Err(BpfError::Net(error))
+                        if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => {}
                     result => result?,
                 }
             }
