@@ -20,6 +20,7 @@ pub mod libvirt;
 pub mod link;
 pub mod needs;
 pub mod netns;
+pub mod open_vswitch;
 pub mod packet;
 pub mod pins;
 pub mod run;

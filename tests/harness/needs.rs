@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::netns::NetNs;
+use crate::open_vswitch;
 
 /// Something that a test needs of the kernel or the machine, and not every one has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +64,11 @@ fn say(word: &str, text: &str) {
 }
 
 fn lacking_open_vswitch() -> Option<String> {
-    let there = |program: &str| {
-        ["/usr/sbin", "/usr/bin"]
-            .iter()
-            .any(|place| std::path::Path::new(place).join(program).exists())
-    };
-    if !there("ovs-vswitchd") || !there("ovsdb-server") {
+    if open_vswitch::daemon().is_none() {
         return Some("there is no Open vSwitch (package openvswitch-switch)".to_owned());
     }
-    lacking_file("/sys/module/openvswitch")
+    let datapath = std::path::Path::new("/sys/module/openvswitch");
+    (!datapath.exists()).then(|| "this kernel has no datapath of Open vSwitch".to_owned())
 }
 
 fn lacking_file(path: &str) -> Option<String> {

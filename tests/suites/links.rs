@@ -19,6 +19,9 @@ const B: Station = Station::number(11);
 const STRAY: Station = Station::number(99);
 const VLAN: u16 = 10;
 
+#[path = "links/open_vswitch.rs"]
+mod open_vswitch;
+
 /// A socket in a namespace, at an address of its own.
 fn socket(namespace: &NetNs, address: Ipv4Addr) -> UdpSocket {
     let socket = namespace.run(|| Ok(UdpSocket::bind((address, 5000))?)).unwrap();
