@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{
@@ -14,6 +15,9 @@ use aya_obj::generated::{
 };
 use detector::bpf::Hook;
 use detector_common::MapData;
+use serde_json::Value;
+
+use crate::run as commands;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
 pub type Instruction = (u8, u8, i16, i32);
@@ -158,11 +162,21 @@ pub fn program_of(link: &Path) -> Result<OwnedFd> {
         attr.info.info_len = size_of_val(&info) as u32;
         attr.info.info = &raw mut info as u64;
         bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        let mut attr = zeroed();
-        attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
-        bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
+        by_id(info.prog_id)
     };
     find().with_context(|| format!("cannot find the program behind {}", link.display()))
+}
+
+/// The first program that is attached to an interface of this network namespace as a filter.
+pub fn program_of_filter(interface: &str, hook: Hook) -> Result<OwnedFd> {
+    let mut tc = Command::new("tc");
+    tc.args(["-json", "filter", "show", "dev", interface, hook.as_str()]);
+    let result = tc.output();
+    let text = commands::checked(&tc, result)?;
+    let filters: Vec<Value> = serde_json::from_str(&text).context("tc speaks no JSON")?;
+    let mut ids = filters.iter().filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+    let id = ids.next().with_context(|| format!("no program on {interface}: {text}"))?;
+    by_id(u32::try_from(id)?).with_context(|| format!("cannot find program {id}"))
 }
 
 /// The kernel's number of a program.
@@ -171,6 +185,12 @@ pub fn program_id(program: BorrowedFd<'_>) -> Result<u32> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
     line.and_then(|id| id.trim().parse().ok()).with_context(|| format!("no program in {path}"))
+}
+
+fn by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {
