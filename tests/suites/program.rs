@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
-use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths};
+use detector::bpf::{Hook, KernelEnforcer, Method, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector_common::counters::Budget;
 use detector_common::event::Event;
@@ -23,6 +23,7 @@ use detector_core::reconcile::{Action, GrantEntry};
 use detector_oracle::granted::Compiled;
 use detector_oracle::{self as oracle, Arrival, dice::Dice, frames, granted};
 use detector_tests::bpf::{self, SkBuff};
+use detector_tests::needs;
 use detector_tests::netns::NetNs;
 use detector_tests::pins::PinRoot;
 
@@ -209,11 +210,19 @@ impl Port {
         enforcer.execute(&Action::SetMode(Mode::Enforce))?;
         enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
         let slot = enforcer.observe()?.interfaces[&LO].slot;
+        let guard = match enforcer.method() {
+            Method::Tcx => bpf::program_of(&paths.link(LO, Hook::Ingress))?,
+            Method::Clsact => bpf::program_of_filter("lo", Hook::Ingress)?,
+        };
+        needs::found(match enforcer.method() {
+            Method::Tcx => "by TCX links",
+            Method::Clsact => "as clsact filters",
+        });
         Ok(Self {
             instance: slot.instance,
             id: slot.id,
             enforcer,
-            guard: bpf::program_of(&paths.link(LO, Hook::Ingress))?,
+            guard,
             rules: oracle::Port::Pending,
             compiled: Compiled::new(&oracle::Port::Pending),
             counts: [0; 64],

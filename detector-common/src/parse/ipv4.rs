@@ -122,7 +122,7 @@ fn adds_up<R: Reach>(
         + u64::from(header.v4::<16>());
     if R::WHOLE {
         for option in (20..60).step_by(4).take_while(|option| *option < length) {
-            let word = frame.window::<4>(at + option).ok_or(Reason::Truncated)?;
+            let word = frame.window_behind::<4>(at + option).ok_or(Reason::Truncated)?;
             sum += u64::from(word.v4::<0>());
         }
     }

@@ -137,7 +137,7 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
         if upper.at + 8 > end {
             return Err(short(&upper));
         }
-        let header = frame.window::<8>(upper.at).ok_or(Reason::Truncated)?;
+        let header = frame.window_behind::<8>(upper.at).ok_or(Reason::Truncated)?;
         let units = usize::from(header.u8::<1>());
         match upper.protocol {
             FRAGMENT => {

@@ -76,7 +76,7 @@ pub(super) fn inspect<R: Reach>(
             if message.at + 24 > message.end {
                 return Err(Reason::NdMalformed);
             }
-            let target = frame.window::<24>(message.at).ok_or(Reason::Truncated)?.v6::<8>();
+            let target = frame.window_behind::<24>(message.at).ok_or(Reason::Truncated)?.v6::<8>();
             let is_nobodys = target == Address::UNSPECIFIED || target == Address::LOOPBACK;
             if is_nobodys || target.is_v6_multicast() || target.is_mapped() {
                 return Err(Reason::NdMalformed);
@@ -113,7 +113,7 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &mut Claim) -> 
         if at + 8 > end {
             return Err(Reason::NdMalformed);
         }
-        let option = frame.window::<8>(at).ok_or(Reason::Truncated)?;
+        let option = frame.window_behind::<8>(at).ok_or(Reason::Truncated)?;
         let units = usize::from(option.u8::<1>());
         if units == 0 {
             return Err(Reason::NdMalformed);
