@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use detector_common::settings::Settings;
 use detector_core::model::Policy;
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp};
+pub use sections::{
+    Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Scan, Stamp,
+};
 use text::read_text;
 pub use text::{Place, ReadError};
 
