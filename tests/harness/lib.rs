@@ -21,6 +21,7 @@ pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod pins;
+pub mod program;
 pub mod run;
 pub mod scene;
 pub mod tap;

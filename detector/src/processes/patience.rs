@@ -17,7 +17,7 @@ use std::{
 };
 
 /// How long a read may take.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(3);
 /// Threads that are left behind for one user, and for all.
 const OF_ONE_USER: usize = 2;
 const OF_ALL: usize = 64;

@@ -25,6 +25,8 @@ use super::{
 /// How long what is read of a process as a whole stays good: it may load a program later on, and
 /// write over its arguments.
 const REFRESH: Duration = Duration::from_secs(60);
+/// How soon what could not be read is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Processes of one user that are remembered; those on record do not count.
 const OF_ONE_USER: usize = 1024;
 /// Descriptors of one user's processes that one scan looks at.
@@ -91,7 +93,8 @@ impl Scanner {
     pub(super) fn all(&mut self, now: Timestamp) -> io::Result<()> {
         let mut scene = self.scene(now)?;
         let pids = self.proc.pids()?;
-        if !pids.contains(&std::process::id()) {
+        let own = std::process::id();
+        if !pids.contains(&own) {
             return Err(io::Error::other(
                 "/proc does not show this process: expected the proc file system of its own \
                  process namespace, without hidepid",
@@ -103,6 +106,9 @@ impl Scanner {
         for pid in pids {
             let Some(stat) = self.proc.stat(pid).filter(|stat| !stat.kernel) else { continue };
             alive.insert(stat.id);
+            if pid == own {
+                continue;
+            }
             let Some(process) = self.look(stat, &mut scene) else { continue };
             let count = of_user.entry(process.uid).or_default();
             if process.recorded.is_none() {
@@ -223,7 +229,10 @@ impl Scanner {
         path: Option<&Path>,
     ) -> &Details {
         let known = self.details.get(&id).filter(|known| known.file == file);
-        let fresh = known.is_some_and(|known| known.read.elapsed() < REFRESH);
+        let fresh = known.is_some_and(|known| {
+            let good = if known.obscure.is_none() { REFRESH } else { RETRY };
+            known.read.elapsed() < good
+        });
         if !fresh {
             let told = known.and_then(|known| known.program.clone());
             let by_name = path.and_then(program::by_name);

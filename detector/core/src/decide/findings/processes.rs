@@ -115,10 +115,10 @@ fn holds(process: &VmProcess) -> Vec<String> {
     let holds = &process.holds;
     let mut held = Vec::new();
     if holds.vms > 0 {
-        held.push(format!("{} VMs of the kernel's hypervisor", holds.vms));
+        held.push(counted(holds.vms, "VM", "of the kernel's hypervisor"));
     }
     if holds.vcpus > 0 {
-        held.push(format!("{} processors of such VMs", holds.vcpus));
+        held.push(counted(holds.vcpus, "processor", "of such VMs"));
     }
     held.extend(holds.taps.iter().take(LISTED).map(|tap| match tap.here {
         Some(true) => format!("tap {}", tap.name),
@@ -127,6 +127,10 @@ fn holds(process: &VmProcess) -> Vec<String> {
     }));
     held.extend(holds.devices.iter().take(LISTED).cloned());
     held
+}
+
+fn counted(count: u32, what: &str, of: &str) -> String {
+    format!("{count} {what}{} {of}", if count == 1 { "" } else { "s" })
 }
 
 fn describe(way: &Attachment) -> String {
