@@ -16,12 +16,12 @@ use detector_core::model::{ObservedInterface, Seen};
 
 use crate::enforcer::Counts;
 
-use super::view::{CountersView, IdentityView, PortState, SightingView, moment};
+use super::view::{CountersView, FramesView, IdentityView, PortState, SightingView, moment};
 
 pub const fn role_name(slot: &PortSlot) -> &'static str {
     match slot.role() {
         Role::Vacant => "vacant",
-        Role::Guest => "guest",
+        Role::Guest | Role::GuestOnDevice => "guest",
         Role::Trusted => "trusted",
         Role::Uplink => "uplink",
         Role::Bridge => "bridge",
@@ -37,7 +37,7 @@ pub const fn cause_name(cause: Cause) -> &'static str {
 
 /// What a slot says of its port.
 pub fn state(slot: &PortSlot) -> PortState {
-    if slot.role() != Role::Guest {
+    if !slot.role().is_guest() {
         PortState::Gate
     } else if slot.has(flags::ISOLATED) || slot.has(flags::ISOLATED_BY_OPERATOR) {
         PortState::Isolated
@@ -116,6 +116,7 @@ pub fn counters(counts: Counts) -> CountersView {
         counts.into_iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()
     };
     CountersView {
+        frames: FramesView { from: counts.frames.from, to: counts.frames.to },
         from: named(counts.from),
         to: named(counts.to),
         events_lost: counts.events_lost,

@@ -6,19 +6,20 @@ use std::{
 };
 
 use detector_common::{
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     quarantine::Cause,
     settings::Settings,
 };
 use detector_core::model::{Quarantine, QuarantineTarget, Seen};
 
 use super::{
-    BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
+    BpfError, JiffyClock, PinPaths, Pins, attach,
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
     object, schema,
 };
+use crate::enforcer::Counts;
 
 /// Reads what is pinned, whether a daemon runs or not.
 pub struct Inspector {
@@ -52,7 +53,7 @@ pub struct PortView {
     pub name: Option<String>,
     /// Whether all its programs run on it. Nothing runs on a trusted interface.
     pub guarded: bool,
-    pub totals: PortTotals,
+    pub counts: Counts,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
 }
@@ -147,7 +148,7 @@ impl Inspector {
         Ok(PortView {
             name: name.map(|name| name.to_bytes().escape_ascii().to_string()),
             guarded,
-            totals: self.maps.totals(slot.id)?,
+            counts: self.maps.counts(&slot)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
@@ -229,7 +230,7 @@ impl Pinned {
     /// The guest ports that a quarantine is on, as far as the kernel's maps say.
     fn covered(&self, target: QuarantineTarget) -> Result<Vec<PortSlot>, BpfError> {
         let mut slots = self.maps.slots()?;
-        slots.retain(|slot| slot.role() == Role::Guest);
+        slots.retain(|slot| slot.role().is_guest());
         match target {
             QuarantineTarget::Port { ifindex, instance } => {
                 slots.retain(|slot| (slot.ifindex, slot.instance) == (ifindex, instance));

@@ -6,6 +6,7 @@ use super::{
     NetError,
     netlink::{Message, Request, Rtnetlink, attributes, text},
 };
+use crate::enforcer::Frames;
 
 /// Every interface.
 pub fn links() -> Result<Vec<Link>, NetError> {
@@ -17,9 +18,7 @@ pub fn links() -> Result<Vec<Link>, NetError> {
 
 /// The interface of that index; `None` when there is none.
 pub fn link_by_index(ifindex: u32) -> Result<Option<Link>, NetError> {
-    let mut header = [0; HEADER_BYTES];
-    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-    one(&Request::new(libc::RTM_GETLINK, 0, &header), &format!("show interface {ifindex}"))
+    one(&of_index(ifindex), &format!("show interface {ifindex}"))
 }
 
 /// The interface of that name; `None` when there is none.
@@ -34,9 +33,28 @@ pub fn link_by_name(name: &str) -> Result<Option<Link>, NetError> {
     one(&request, &format!("show interface {}", name.escape_debug()))
 }
 
+/// The frames that the interface of that index has carried; `None` when there is none.
+pub fn frames(ifindex: u32) -> Result<Option<Frames>, NetError> {
+    let request = of_index(ifindex);
+    ask(&request, &format!("count the frames of interface {ifindex}"), |message| {
+        let mut attributes = message.attributes(HEADER_BYTES);
+        let (_, statistics) = attributes.find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
+        // struct rtnl_link_stats64 (linux/if_link.h) begins with these two.
+        let [from, to] = [0, 8].map(|at| {
+            let bytes = statistics.get(at..)?.first_chunk()?;
+            Some(u64::from_ne_bytes(*bytes))
+        });
+        Some(Frames { from: from?, to: to? })
+    })
+}
+
 /// `struct ifinfomsg` (`linux/rtnetlink.h`).
 const HEADER_BYTES: usize = 16;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+/// `linux/if_link.h`; for the other kinds that have such an attribute it is not looked at.
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_PASSTHRU: u32 = 8;
 
 /// A message about an interface.
 pub(super) struct Read {
@@ -61,6 +79,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
     let mut name: &[u8] = &[];
     let mut master = None;
     let mut kind: Option<&[u8]> = None;
+    let mut passthrough = false;
     for (attribute, value) in message.attributes(HEADER_BYTES) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
@@ -68,12 +87,19 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
                 master = value.first_chunk().map(|index| u32::from_ne_bytes(*index));
             }
             libc::IFLA_LINKINFO => {
-                kind = attributes(value).find(|(k, _)| *k == IFLA_INFO_KIND).map(|(_, v)| text(v));
+                let of = |wanted| attributes(value).find(|(k, _)| *k == wanted).map(|(_, v)| v);
+                kind = of(IFLA_INFO_KIND).map(text);
+                let mut modes = attributes(of(IFLA_INFO_DATA).unwrap_or_default());
+                let mode = modes.find(|(k, _)| *k == IFLA_MACVLAN_MODE).map(|(_, v)| v);
+                passthrough = mode == Some(&MACVLAN_MODE_PASSTHRU.to_ne_bytes());
             }
             _ => (),
         }
     }
-    let kind = classify(kind, hardware, flags);
+    let kind = match classify(kind, hardware, flags) {
+        LinkKind::Macvtap if passthrough => LinkKind::Other,
+        kind => kind,
+    };
     Some(Read { link: Link { ifindex, name: printable(name), kind, master }, family, deleted })
 }
 
@@ -100,9 +126,24 @@ fn printable(name: &[u8]) -> String {
     }
 }
 
+fn of_index(ifindex: u32) -> Request {
+    let mut header = [0; HEADER_BYTES];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    Request::new(libc::RTM_GETLINK, 0, &header)
+}
+
 fn one(request: &Request, what: &str) -> Result<Option<Link>, NetError> {
+    ask(request, what, |message| read(message).map(|read| read.link))
+}
+
+/// What is read of the one interface that the request is about; `None` when there is none.
+fn ask<T>(
+    request: &Request,
+    what: &str,
+    read: impl Fn(Message<'_>) -> Option<T>,
+) -> Result<Option<T>, NetError> {
     let mut found = None;
-    match Rtnetlink::open()?.get(request, &mut |m| found = read(m).map(|read| read.link)) {
+    match Rtnetlink::open()?.get(request, &mut |message| found = read(message)) {
         Ok(()) => Ok(found),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(source) => Err(NetError::Refused { what: what.to_owned(), source }),
@@ -136,6 +177,7 @@ mod tests {
         ip("tuntap add tun0 mode tun");
         ip("link add veth0 type veth peer name veth1");
         ip("link add link veth1 name macvtap0 type macvtap");
+        ip("link add link veth0 name macvtap1 type macvtap mode passthru");
         ip("link set tap0 master br0");
 
         let bridge = link_by_name("br0").unwrap().unwrap();
@@ -149,6 +191,7 @@ mod tests {
             ("tun0", LinkKind::Other),
             ("veth0", LinkKind::Veth),
             ("macvtap0", LinkKind::Macvtap),
+            ("macvtap1", LinkKind::Other),
         ] {
             assert!(kinds.contains(&(name.to_owned(), kind)), "{name}: {kinds:?}");
         }

@@ -16,6 +16,7 @@ pub enum LinkKind {
     Bridge,
     Tap,
     Veth,
+    /// On a device of its own, and not the only one there may be: passthrough mode is [`Self::Other`].
     Macvtap,
     /// No virtual kind: a device of the machine.
     Physical,

@@ -36,8 +36,10 @@ fn interface(interface: Node<'_, '_>) -> Option<Attachment> {
             (Socket, place.into_iter().flatten().collect::<Vec<_>>().join(":"))
         }
         "vmware" | "null" | "vds" => (Unbridged, String::new()),
-        // Its frames never pass a bridge.
-        "direct" => (Macvtap, source("dev").unwrap_or_default().to_owned()),
+        // In the other modes the macvtap has a guard; here the guest has the device to itself.
+        "direct" if source("mode") == Some("passthrough") => {
+            (Macvtap, source("dev").unwrap_or_default().to_owned())
+        }
         _ => return None,
     };
     let mode = source("mode").map(|mode| format!(" ({mode})")).unwrap_or_default();

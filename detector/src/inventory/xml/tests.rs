@@ -275,6 +275,7 @@ fn ways_out_that_no_guard_can_hold() {
             nic("direct", "<source dev='eth0' mode='passthrough'/>"),
             "macvtap 52:54:00:00:00:01 direct eth0 (passthrough)",
         ),
+        (nic("direct", "<source dev='eth0' mode='bridge'/>"), ""),
         (
             nic("mcast", "<source address='230.0.0.1' port='5558'/>"),
             "socket 52:54:00:00:00:01 mcast 230.0.0.1:5558",
