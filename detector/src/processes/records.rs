@@ -1,8 +1,9 @@
 //! What managers have recorded: which process each VM is.
 //!
 //! libvirt writes `NAME.pid` for each VM that it starts. A file counts only where nobody but root, or
-//! the daemon's own user, could have put it, and only for a process that had begun before it was
-//! written: a number that another process has got since then is no longer the VM's.
+//! the daemon's own user, could have put it, and only for the process that holds the lock on it, as what
+//! libvirt starts does, or that had begun before it was written: a number that another process has got
+//! since then is no longer the VM's.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use detector_core::model::Timestamp;
+use nix::fcntl::{FcntlArg, fcntl};
 
 use super::procfs::bounded;
 
@@ -20,7 +22,9 @@ use super::procfs::bounded;
 pub(super) struct Record {
     /// Name of the VM.
     pub(super) name: String,
-    pub(super) written: Timestamp,
+    written: Timestamp,
+    /// The process holds the lock on the file. Clocks may have been set since; this the kernel knows.
+    locked: bool,
 }
 
 /// Clocks of file systems and of processes are rounded differently.
@@ -32,7 +36,7 @@ const MOST: usize = 65_536;
 impl Record {
     /// Whether a process that began then can be the one that was recorded.
     pub(super) fn is_of(&self, began: Timestamp) -> bool {
-        began.0 <= self.written.0.saturating_add(SLACK_MS)
+        self.locked || began.0 <= self.written.0.saturating_add(SLACK_MS)
     }
 }
 
@@ -68,7 +72,19 @@ fn record(path: &Path) -> Option<(u32, Record)> {
     let pid = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     let written = u64::try_from(metadata.mtime()).ok()?.saturating_mul(1000);
     let written = Timestamp(written + u64::try_from(metadata.mtime_nsec()).ok()? / 1_000_000);
-    Some((pid, Record { name, written }))
+    let locked = holder(path) == Some(pid);
+    Some((pid, Record { name, written, locked }))
+}
+
+/// The process that holds a lock on the file (fcntl(2)).
+fn holder(path: &Path) -> Option<u32> {
+    let file = fs::File::open(path).ok()?;
+    // SAFETY: all zero is a valid flock.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = i16::try_from(libc::F_WRLCK).ok()?;
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+    let is_held = i32::from(lock.l_type) != libc::F_UNLCK;
+    u32::try_from(lock.l_pid).ok().filter(|pid| is_held && *pid > 0)
 }
 
 /// Nobody else can write there.
@@ -80,7 +96,12 @@ fn is_ours(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::{fs::PermissionsExt, process::CommandExt},
+        process::Command,
+    };
+
+    use nix::fcntl::FdFlag;
 
     use super::*;
 
@@ -104,6 +125,29 @@ mod tests {
         let written = found[&4711].written;
         assert!(found[&4711].is_of(Timestamp(written.0 - 60_000)));
         assert!(!found[&4711].is_of(Timestamp(written.0 + 60_000)));
+
+        // Whoever holds the lock is the one, whatever the clock said.
+        let path = directory.path().join("web1.pid");
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let mut command = Command::new("sleep");
+        // SAFETY: only fcntl is called between fork and exec, on a descriptor that is open.
+        unsafe {
+            command.arg("60").pre_exec(move || {
+                let mut lock: libc::flock = std::mem::zeroed();
+                lock.l_type = libc::F_WRLCK as i16;
+                fcntl(&file, FcntlArg::F_SETLK(&lock))?;
+                fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                Ok(())
+            });
+        }
+        let mut holder = command.spawn().unwrap();
+        fs::write(&path, holder.id().to_string()).unwrap();
+        let record = &read(&both)[&holder.id()];
+        assert!(record.is_of(Timestamp(u64::MAX)));
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        let record = &read(&both)[&holder.id()];
+        assert!(!record.is_of(Timestamp(u64::MAX)));
 
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
         assert_eq!(read(&both), BTreeMap::new());

@@ -27,7 +27,8 @@ use super::{
 const REFRESH: Duration = Duration::from_secs(60);
 /// How soon what could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Processes of one user that are remembered; those on record do not count.
+/// Processes of one user that are remembered, of those that are VMs and of those that may be; those on
+/// record do not count.
 const OF_ONE_USER: usize = 1024;
 /// Descriptors of one user's processes that one scan looks at.
 const DESCRIPTORS: usize = 262_144;
@@ -102,7 +103,7 @@ impl Scanner {
         }
         let mut found = BTreeMap::new();
         let mut alive = BTreeSet::new();
-        let mut of_user: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut of_user: BTreeMap<(u32, bool), usize> = BTreeMap::new();
         for pid in pids {
             let Some(stat) = self.proc.stat(pid).filter(|stat| !stat.kernel) else { continue };
             alive.insert(stat.id);
@@ -110,7 +111,7 @@ impl Scanner {
                 continue;
             }
             let Some(process) = self.look(stat, &mut scene) else { continue };
-            let count = of_user.entry(process.uid).or_default();
+            let count = of_user.entry((process.uid, process.is_vm())).or_default();
             if process.recorded.is_none() {
                 *count += 1;
                 if *count > OF_ONE_USER {
@@ -128,11 +129,11 @@ impl Scanner {
     pub(super) fn some(&mut self, now: Timestamp, pids: &BTreeSet<u32>) -> io::Result<()> {
         let mut scene = self.scene(now)?;
         for pid in pids {
+            // Since when it is known outlives what it runs: else it would only have to begin anew.
+            let stat = self.proc.stat(*pid).filter(|stat| !stat.kernel);
+            let process = stat.and_then(|stat| self.look(stat, &mut scene));
             self.found.retain(|id, _| id.pid != *pid);
-            let Some(stat) = self.proc.stat(*pid).filter(|stat| !stat.kernel) else { continue };
-            if let Some(process) = self.look(stat, &mut scene) {
-                self.found.insert(process.id, process);
-            }
+            self.found.extend(process.map(|process| (process.id, process)));
         }
         Ok(())
     }
@@ -193,13 +194,16 @@ impl Scanner {
         }
         let began = self.proc.started(id);
         let record = scene.records.get(&id.pid).filter(|record| record.is_of(began));
-        let first = self.found.get(&id).map_or(scene.now, |known| known.first);
+        let known = self.found.get(&id);
+        let first = known.map_or(scene.now, |known| known.first);
+        // A clock that is set back makes nothing young again.
+        let lasting = known.is_some_and(|known| known.lasting);
         let network = self.proc.namespace(&id.pid.to_string(), "net").unwrap_or(0);
         Some(VmProcess {
             id,
             started: began,
             first,
-            lasting: scene.now.since(first) >= self.rules.grace,
+            lasting: lasting || scene.now.since(first) >= self.rules.grace,
             uid,
             user,
             exe: path.map_or_else(

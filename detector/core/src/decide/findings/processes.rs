@@ -36,7 +36,9 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
             of_user.entry(process.uid).or_default().push(process);
         }
     }
-    for processes in of_user.values() {
+    for processes in of_user.values_mut() {
+        // What is a VM for certain is not hidden behind what may be one.
+        processes.sort_by_key(|process| (!process.is_vm(), process.id));
         let more = processes.len().saturating_sub(OF_ONE_USER);
         for (number, process) in processes.iter().take(OF_ONE_USER).enumerate() {
             let more = if number + 1 == OF_ONE_USER { more } else { 0 };
