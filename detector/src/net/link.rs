@@ -99,7 +99,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
         }
     }
     let kind = match classify(kind, hardware, flags) {
-        LinkKind::Macvtap if passthrough => LinkKind::Other,
+        LinkKind::Macvtap if passthrough => LinkKind::MacvtapPassthrough,
         kind => kind,
     };
     let mac = mac.filter(|mac| *mac != Mac::ZERO);
@@ -196,7 +196,7 @@ mod tests {
             ("tun0", LinkKind::Other),
             ("veth0", LinkKind::Veth),
             ("macvtap0", LinkKind::Macvtap),
-            ("macvtap1", LinkKind::Other),
+            ("macvtap1", LinkKind::MacvtapPassthrough),
         ] {
             assert!(kinds.contains(&(name.to_owned(), kind)), "{name}: {kinds:?}");
         }

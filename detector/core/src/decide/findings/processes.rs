@@ -192,13 +192,17 @@ fn unbridged(vm: &Vm, facts: &Facts<'_>) -> Vec<Attachment> {
     }
     let named = |name: &str| links.values().find(|link| link.name == name);
     let ports = vm.nics.iter().filter_map(|nic| named(nic.port.as_deref()?));
-    let loose =
-        ports.filter(|link| link.kind != LinkKind::Macvtap && !is_bridged(link, facts.world));
+    let loose = ports.filter(|link| !is_macvtap(link) && !is_bridged(link, facts.world));
     let way = |link: &crate::model::Link| Attachment {
         kind: AttachmentKind::Unbridged,
         what: format!("interface {} is on no bridge", link.name),
     };
     loose.map(way).collect()
+}
+
+/// One has a guard without a bridge; of the other its source says that it has none.
+fn is_macvtap(link: &crate::model::Link) -> bool {
+    matches!(link.kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough)
 }
 
 fn is_bridged(link: &crate::model::Link, world: &World) -> bool {

@@ -28,6 +28,7 @@ fn classes() {
         (ALL, (Physical, "eth1", None), Some("trusted")),
         (ALL, (Physical, "eth1", Some(77)), Some("trusted")),
         (ALL, (Macvtap, "macvtap0", None), Some("guest")),
+        (ALL, (LinkKind::MacvtapPassthrough, "macvtap0", None), None),
         (SOME, (Macvtap, "macvtap0", None), Some("guest")),
         (SOME, (Macvtap, "virbr-tap", None), None),
         (SOME, (Macvtap, "up0", None), Some("guest")),
