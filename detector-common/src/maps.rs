@@ -66,9 +66,19 @@ pub mod programs {
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
     /// Gate, frames out of the host: tc egress of the uplink.
     pub const UPLINK_EGRESS: &str = "uplink_egress";
+    /// Guard, frames to the guest of an interface on a device of its own (macvtap): its tc ingress.
+    /// What the guest sends is at its tc egress, where [`PORT_INGRESS`] judges it.
+    pub const DEVICE_PORT_INGRESS: &str = "device_port_ingress";
     /// Every program.
-    pub const ALL: &[&str] =
-        &[PORT_INGRESS, PORT_EGRESS, BRIDGE_INGRESS, BRIDGE_EGRESS, UPLINK_INGRESS, UPLINK_EGRESS];
+    pub const ALL: &[&str] = &[
+        PORT_INGRESS,
+        PORT_EGRESS,
+        BRIDGE_INGRESS,
+        BRIDGE_EGRESS,
+        UPLINK_INGRESS,
+        UPLINK_EGRESS,
+        DEVICE_PORT_INGRESS,
+    ];
 }
 
 const _: () = assert!(PORT_SLOTS.is_power_of_two());

@@ -19,6 +19,9 @@ pub enum Role {
     Bridge = 3,
     /// The host may route its frames into a guarded bridge; no program of ours is attached.
     Trusted = 4,
+    /// A guest speaks through it, and it is no bridge port but on a device of its own (macvtap): its
+    /// guard is attached the other way round, since what a guest sends leaves such an interface.
+    GuestOnDevice = 5,
 }
 
 impl Role {
@@ -28,8 +31,14 @@ impl Role {
             2 => Self::Uplink,
             3 => Self::Bridge,
             4 => Self::Trusted,
+            5 => Self::GuestOnDevice,
             _ => Self::Vacant,
         }
+    }
+
+    /// Whether a guest speaks through it.
+    pub const fn is_guest(self) -> bool {
+        matches!(self, Self::Guest | Self::GuestOnDevice)
     }
 }
 

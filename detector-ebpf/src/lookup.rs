@@ -69,7 +69,9 @@ pub(crate) fn in_force(ifindex: u32) -> bool {
         None => false,
         Some(slot) => match slot.role() {
             Role::Vacant => false,
-            Role::Guest => slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED,
+            Role::Guest | Role::GuestOnDevice => {
+                slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
+            }
             Role::Uplink | Role::Bridge | Role::Trusted => true,
         },
     }

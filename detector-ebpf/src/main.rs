@@ -58,6 +58,11 @@ fn port_egress(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+fn device_port_ingress(ctx: TcContext) -> i32 {
+    action(hooks::port_egress::from_device(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
 fn bridge_ingress(ctx: TcContext) -> i32 {
     action(hooks::gate::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }

@@ -12,4 +12,5 @@ pub mod enforcer;
 pub mod findings;
 pub mod inventory;
 pub mod net;
+pub mod processes;
 pub mod registry;

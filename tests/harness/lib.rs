@@ -23,6 +23,7 @@ pub mod netns;
 pub mod open_vswitch;
 pub mod packet;
 pub mod pins;
+pub mod program;
 pub mod run;
 pub mod scene;
 pub mod tap;

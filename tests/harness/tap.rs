@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,20 @@ impl Tap {
         let file = namespace.run(|| create(name, header))?;
         let header = if header == Header::Virtio { 10 } else { 0 };
         Ok(Self { name: name.to_owned(), file, header })
+    }
+
+    /// The other end of a macvtap, by a device file that is made at the path.
+    pub fn of_macvtap(namespace: &NetNs, name: &str, path: &Path, device: u64) -> Result<Self> {
+        use nix::sys::stat::{Mode, SFlag, mknod};
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        mknod(path, SFlag::S_IFCHR, mode, device).context("cannot make a device file")?;
+        let file = namespace.run(|| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+            options.open(path).with_context(|| format!("cannot open {}", path.display()))
+        })?;
+        // It begins with a virtio header unless it is told otherwise.
+        Ok(Self { name: name.to_owned(), file, header: 10 })
     }
 
     pub fn name(&self) -> &str {

@@ -17,12 +17,14 @@ const SUITES: &[&str] = &[
     "links",
     "restart",
     "bad_input",
+    "processes",
+    "kinds",
     "lab",
     "story",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["lab", "story"];
+const NEED_LIBVIRT: &[&str] = &["processes", "lab", "story"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

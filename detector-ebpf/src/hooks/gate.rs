@@ -85,7 +85,7 @@ fn vet_routed(source: u32) -> Reason {
         None => Reason::Unvetted,
         Some(slot) => match slot.role() {
             Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-            Role::Vacant | Role::Guest => Reason::SourceNotInForce,
+            Role::Vacant | Role::Guest | Role::GuestOnDevice => Reason::SourceNotInForce,
         },
     }
 }

@@ -10,10 +10,22 @@ use crate::{Outcome, counters, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
+    deliver(skb, vet_source)
+}
+
+/// The same for a port on a device of its own: no bridge has brought the frame here, so that its source
+/// says nothing. A port that is mute or isolated receives nothing.
+#[inline(always)]
+pub(crate) fn from_device(skb: &Skb) -> Outcome {
+    deliver(skb, |_| Reason::FromUplink)
+}
+
+#[inline(always)]
+fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else {
         return if lookup::enforces() { Outcome::Drop } else { Outcome::Next };
     };
-    let reason = vet(skb, slot);
+    let reason = vet(skb, slot, vet_source);
     if !reason.passes() {
         counters::to(slot, reason);
         if slot.has(flags::ISOLATED_BY_OPERATOR) || lookup::enforces() {
@@ -25,7 +37,7 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
 }
 
 #[inline(always)]
-fn vet(skb: &Skb, slot: &PortSlot) -> Reason {
+fn vet(skb: &Skb, slot: &PortSlot, vet_source: impl FnOnce(&Skb) -> Reason) -> Reason {
     if slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED {
         vet_source(skb)
     } else if slot.has(flags::ISOLATED) {

@@ -21,7 +21,7 @@ use super::view::{CountersView, FramesView, IdentityView, PortState, SightingVie
 pub const fn role_name(slot: &PortSlot) -> &'static str {
     match slot.role() {
         Role::Vacant => "vacant",
-        Role::Guest => "guest",
+        Role::Guest | Role::GuestOnDevice => "guest",
         Role::Trusted => "trusted",
         Role::Uplink => "uplink",
         Role::Bridge => "bridge",
@@ -37,7 +37,7 @@ pub const fn cause_name(cause: Cause) -> &'static str {
 
 /// What a slot says of its port.
 pub fn state(slot: &PortSlot) -> PortState {
-    if slot.role() != Role::Guest {
+    if !slot.role().is_guest() {
         PortState::Gate
     } else if slot.has(flags::ISOLATED) || slot.has(flags::ISOLATED_BY_OPERATOR) {
         PortState::Isolated

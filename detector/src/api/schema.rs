@@ -4,8 +4,8 @@ use detector_core::model::QuarantineTarget;
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, PortView, QuarantineChange, QuarantineView, Status,
-    TemplateView, VmView,
+    AdmissionView, Explanation, FindingView, PortView, ProcessView, QuarantineChange,
+    QuarantineView, Status, TemplateView, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -46,6 +46,11 @@ pub enum Request {
         id: String,
     },
     FindingList {},
+    /// Processes that are VMs, or may be.
+    ProcessList {},
+    ProcessShow {
+        pid: u32,
+    },
     /// Why a VM, a port or a MAC is treated as it is.
     Explain {
         subject: String,
@@ -89,6 +94,8 @@ pub enum Reply {
     Templates(Vec<TemplateView>),
     Template(TemplateView),
     Findings(Vec<FindingView>),
+    Processes(Vec<ProcessView>),
+    Process(Box<ProcessView>),
     Explanation(Box<Explanation>),
     Admission(AdmissionView),
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use detector_core::{
     decide::{PortStatus, Requirement, VmStatus},
     model::{
-        EvidenceLevel, Finding, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity,
-        Subject,
+        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, PowerState, Program,
+        QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -244,6 +244,36 @@ pub enum EvidenceView {
     Unreadable(String),
     /// It cannot be digested on this host.
     Remote,
+}
+
+/// A process that is a VM, or holds what one is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessView {
+    pub pid: u32,
+    /// The VM that it is; null when no inventory knows it.
+    pub vm: Option<VmRef>,
+    /// `vm`, `unknown`, or `unsettled`: recorded as a VM's whose inventory is lost.
+    pub status: String,
+    /// Whether it runs a VM; false when it merely holds what one is made of.
+    pub runs_vm: bool,
+    pub uid: u32,
+    pub user: Option<String>,
+    pub started: Timestamp,
+    pub exe: String,
+    pub command: String,
+    /// The virtual machine monitor that it is, and whether by `name` or by `content` of its file.
+    pub program: Option<Program>,
+    /// Why it cannot be told what it is.
+    pub obscure: Option<String>,
+    pub holds: Holds,
+    /// Connections that its arguments make without a port.
+    pub attachments: Vec<Attachment>,
+    /// What its arguments say that it is.
+    pub says: Says,
+    /// Inode of its network namespace, and whether that is the host's.
+    pub network: u64,
+    pub network_is_hosts: bool,
+    pub cgroup: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

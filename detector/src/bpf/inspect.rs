@@ -6,7 +6,7 @@ use std::{
 };
 
 use detector_common::{
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
     quarantine::Cause,
     settings::Settings,
 };
@@ -230,7 +230,7 @@ impl Pinned {
     /// The guest ports that a quarantine is on, as far as the kernel's maps say.
     fn covered(&self, target: QuarantineTarget) -> Result<Vec<PortSlot>, BpfError> {
         let mut slots = self.maps.slots()?;
-        slots.retain(|slot| slot.role() == Role::Guest);
+        slots.retain(|slot| slot.role().is_guest());
         match target {
             QuarantineTarget::Port { ifindex, instance } => {
                 slots.retain(|slot| (slot.ifindex, slot.instance) == (ifindex, instance));

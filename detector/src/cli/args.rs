@@ -104,6 +104,12 @@ Exits with 3 when findings are open.")]
         #[command(subcommand)]
         command: FindingCommand,
     },
+    /// Processes of the host that are virtual machines, whoever started them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Process {
+        #[command(subcommand)]
+        command: ProcessCommand,
+    },
     /// Say why a VM, a port or a MAC is treated as it is, and what would change that
     #[command(after_help = "\
 Examples:
@@ -266,6 +272,22 @@ pub enum FindingCommand {
     /// List the open findings, the most severe first
     #[command(after_help = "Examples:\n  detector finding list --output json")]
     List,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProcessCommand {
+    /// List the processes that are VMs, or hold what VMs are made of, with the VM that each is
+    #[command(after_help = "\
+Examples:
+  detector process list
+  detector process list --output json | jq '.processes[] | select(.status == \"unknown\")'")]
+    List,
+    /// Show one with its program, command line, and what it holds
+    #[command(after_help = "Examples:\n  detector process show 4711")]
+    Show {
+        /// Number of the process
+        pid: u32,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,6 +15,7 @@ mod man;
 mod output;
 mod pins;
 mod port;
+mod process;
 mod quarantine;
 mod run;
 mod status;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
+        Command::Process { command } => process::run(&global, &command),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => return hook::run(&global, &command),
         Command::Completions { shell } => completions::run(shell),

@@ -2,7 +2,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::Config;
+use super::{Config, Scan};
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -19,6 +19,8 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_SOCKET_PATH: usize = 107;
 
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_SCAN: Duration = Duration::from_millis(100);
+const MAX_SCAN: Duration = Duration::from_secs(60 * 60);
 const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
 
 /// Checks what the types do not say.
@@ -60,10 +62,25 @@ pub(super) fn check(config: &Config) -> Checked {
         &["admission", "timeout"],
         || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
     )?;
+    scan(&config.scan)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
     })
+}
+
+fn scan(scan: &Scan) -> Checked {
+    let Scan { interval, grace, records, ignored } = scan;
+    ensure(
+        interval.is_zero() || (*interval >= MIN_SCAN && *interval <= MAX_SCAN),
+        &["scan", "interval"],
+        || "expected \"100ms\" to \"1h\", or \"0s\" for no scan".to_owned(),
+    )?;
+    ensure(*grace <= MAX_GRACE, &["scan", "grace"], || {
+        "expected at most one day (\"1day\")".to_owned()
+    })?;
+    records.iter().try_for_each(|path| absolute(&["scan", "records"], path))?;
+    ignored.iter().try_for_each(|path| absolute(&["scan", "ignored"], path))
 }
 
 fn stamp(stamp: Stamp) -> Checked {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use detector_core::model::Policy;
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys};
+pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Scan};
 use text::read_text;
 pub use text::{Place, ReadError};
 

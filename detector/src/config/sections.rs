@@ -18,6 +18,7 @@ pub struct Config {
     pub libvirt: Libvirt,
     pub policy: PolicyKeys,
     pub admission: Admission,
+    pub scan: Scan,
     /// The bits by which a frame shows that a guard has vetted it.
     #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
@@ -33,6 +34,7 @@ impl Default for Config {
             libvirt: Libvirt::default(),
             policy: PolicyKeys::default(),
             admission: Admission::default(),
+            scan: Scan::default(),
             stamp: Stamp::default(),
             api: Api::default(),
         }
@@ -145,6 +147,33 @@ pub enum OnRefusal {
     Mute,
     /// It does not start.
     Refuse,
+}
+
+/// How the host's processes are looked through for VMs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scan {
+    /// Zero for no scan; otherwise at least 100 milliseconds and at most an hour.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// How long a process may be there that no inventory knows; at most a day.
+    #[serde(deserialize_with = "duration")]
+    pub grace: Duration,
+    /// Directories in which managers record the process of each VM, as `NAME.pid`.
+    pub records: Vec<PathBuf>,
+    /// Programs that hold taps or devices of VMs and are none.
+    pub ignored: Vec<PathBuf>,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            grace: Duration::from_secs(3),
+            records: ["qemu", "lxc", "ch"].map(|d| format!("/run/libvirt/{d}").into()).to_vec(),
+            ignored: Vec::new(),
+        }
+    }
 }
 
 /// The mask and value that stand for "not configured" depend on the carrier, which has 32 or 16

@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide},
     model::{
-        Finding, FindingKey, FindingKind, Observed, Policy, Registry, Severity, Source, Subject,
-        Timestamp, Unsettled, World,
+        Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Source,
+        Subject, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -26,7 +26,7 @@ use super::{
     since::Since,
     sources::{self, Expected},
 };
-use crate::{enforcer::Enforcer, findings::Tracker};
+use crate::{enforcer::Enforcer, findings::Tracker, processes::Scanned};
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
@@ -90,6 +90,7 @@ impl<E: Enforcer> Brain<E> {
             observed,
             seen,
             noticed: BTreeMap::new(),
+            processes: Processes::default(),
         };
         Ok(Self {
             world,
@@ -203,6 +204,18 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
+    /// A scan that has failed says nothing: what an earlier one found stays.
+    fn scanned(&mut self, scanned: Scanned) {
+        let processes = &mut self.world.processes;
+        match scanned {
+            Ok(found) => *processes = Processes { lost: None, found },
+            Err(why) => {
+                let since = processes.lost.take().map_or(self.world.now, |(since, _)| since);
+                processes.lost = Some((since, why));
+            }
+        }
+    }
+
     /// Changes the world. False when no decision depends on what has changed.
     fn take_in(&mut self, input: Input) -> bool {
         match input {
@@ -233,6 +246,7 @@ impl<E: Enforcer> Brain<E> {
                 self.watchers.remove(&id);
                 return false;
             }
+            Input::Processes(scanned) => self.scanned(scanned),
             Input::Tick => self.look_around(),
         }
         true

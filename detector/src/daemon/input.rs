@@ -11,6 +11,7 @@ use crate::{
     findings::Change,
     inventory::SourceEvent,
     net::LinkEvent,
+    processes::Scanned,
 };
 
 /// Names a request until its last reply.
@@ -41,6 +42,8 @@ pub enum Input {
     Admit(Box<Admit>),
     /// Nobody waits for replies to this request any more.
     HungUp(CallId),
+    /// The host's processes have been looked through.
+    Processes(Scanned),
     /// Time has passed.
     Tick,
 }

@@ -33,9 +33,10 @@ use super::{
 use crate::{
     api::{peer::Access, server, socket},
     bpf::{Events, KernelEnforcer, Options},
-    config::Config,
+    config::{Config, Scan},
     inventory::LibvirtSource,
     net::LinkEvents,
+    processes::{self, ScanOptions},
     registry::Gatherer,
 };
 
@@ -100,7 +101,8 @@ pub fn run(config: &Config) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
-    tokio::spawn(files::watch(templates, inventory, inputs));
+    tokio::spawn(files::watch(templates, inventory, inputs.clone()));
+    scan(&config.scan, inputs)?;
     notify_ready();
     tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");
 
@@ -109,6 +111,21 @@ pub fn run(config: &Config) -> Result<()> {
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
+}
+
+/// Starts to look through the host's processes, unless that is not wanted.
+fn scan(scan: &Scan, inputs: mpsc::Sender<Input>) -> Result<()> {
+    if scan.interval.is_zero() {
+        return Ok(());
+    }
+    let options = ScanOptions {
+        interval: scan.interval,
+        grace: scan.grace,
+        records: scan.records.clone(),
+        ignored: scan.ignored.clone(),
+    };
+    let tell = move |scanned| inputs.blocking_send(Input::Processes(scanned)).is_ok();
+    processes::spawn(options, now, tell).context("cannot start to scan the host's processes")
 }
 
 /// Findings may name addresses of tenants, so that the directory is nobody else's. Without it the

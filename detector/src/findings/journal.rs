@@ -110,6 +110,7 @@ fn subject(key: &FindingKey) -> String {
         Subject::Port { ifindex, instance } => format!("port {ifindex}/{instance}"),
         Subject::Source(name) => format!("source {}", name.escape_debug()),
         Subject::Place(place) => format!("place {}", place.escape_debug()),
+        Subject::Process(id) => format!("process {id}"),
         Subject::Host => "host".to_owned(),
     }
 }

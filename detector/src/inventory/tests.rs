@@ -10,6 +10,7 @@ fn vm(number: u128, name: &str) -> Vm {
         nics: Vec::new(),
         media: Vec::new(),
         declared_template: None,
+        attachments: Vec::new(),
     }
 }
 

@@ -52,6 +52,10 @@ pub fn frames(ifindex: u32) -> Result<Option<Frames>, NetError> {
 /// `struct ifinfomsg` (`linux/rtnetlink.h`).
 const HEADER_BYTES: usize = 16;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+/// `linux/if_link.h`; for the other kinds that have such an attribute it is not looked at.
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_PASSTHRU: u32 = 8;
 
 /// A message about an interface.
 pub(super) struct Read {
@@ -76,6 +80,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
     let mut name: &[u8] = &[];
     let (mut master, mut mac) = (None, None);
     let mut kind: Option<&[u8]> = None;
+    let mut passthrough = false;
     for (attribute, value) in message.attributes(HEADER_BYTES) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
@@ -84,12 +89,19 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
                 master = value.first_chunk().map(|index| u32::from_ne_bytes(*index));
             }
             libc::IFLA_LINKINFO => {
-                kind = attributes(value).find(|(k, _)| *k == IFLA_INFO_KIND).map(|(_, v)| text(v));
+                let of = |wanted| attributes(value).find(|(k, _)| *k == wanted).map(|(_, v)| v);
+                kind = of(IFLA_INFO_KIND).map(text);
+                let mut modes = attributes(of(IFLA_INFO_DATA).unwrap_or_default());
+                let mode = modes.find(|(k, _)| *k == IFLA_MACVLAN_MODE).map(|(_, v)| v);
+                passthrough = mode == Some(&MACVLAN_MODE_PASSTHRU.to_ne_bytes());
             }
             _ => (),
         }
     }
-    let kind = classify(kind, hardware, flags);
+    let kind = match classify(kind, hardware, flags) {
+        LinkKind::Macvtap if passthrough => LinkKind::MacvtapPassthrough,
+        kind => kind,
+    };
     let mac = mac.filter(|mac| *mac != Mac::ZERO);
     let link = Link { ifindex, name: printable(name), kind, master, mac };
     Some(Read { link, family, deleted })
@@ -169,6 +181,7 @@ mod tests {
         ip("tuntap add tun0 mode tun");
         ip("link add veth0 type veth peer name veth1");
         ip("link add link veth1 name macvtap0 type macvtap");
+        ip("link add link veth0 name macvtap1 type macvtap mode passthru");
         ip("link set tap0 master br0");
 
         let bridge = link_by_name("br0").unwrap().unwrap();
@@ -183,6 +196,7 @@ mod tests {
             ("tun0", LinkKind::Other),
             ("veth0", LinkKind::Veth),
             ("macvtap0", LinkKind::Macvtap),
+            ("macvtap1", LinkKind::MacvtapPassthrough),
         ] {
             assert!(kinds.contains(&(name.to_owned(), kind)), "{name}: {kinds:?}");
         }

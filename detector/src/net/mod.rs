@@ -19,6 +19,7 @@ pub(crate) use changes::{Changed, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
+pub(crate) use netlink::{DATAGRAM_BYTES, messages};
 pub(crate) use tc::{Direction, Filter, Tc};
 
 /// Why a question to rtnetlink was not answered.

@@ -15,7 +15,7 @@ pub(super) enum Class {
     Uplink,
     /// No port of a bridge in scope; the host may route its frames into one.
     Trusted,
-    /// Any other port of a bridge in scope.
+    /// Any other port of a bridge in scope, and a macvtap.
     Guest,
 }
 
@@ -43,7 +43,11 @@ pub(super) fn classify<'a>(
         last.1
     };
     let class = |link: &Link| {
-        if is_port(link) {
+        // Whatever device it is on: it is made for guests.
+        let on_device = link.kind == LinkKind::Macvtap && link.master.is_none();
+        if on_device {
+            (!bridges.excludes(&link.name)).then_some(Class::Guest)
+        } else if is_port(link) {
             let leads_out = link.kind == LinkKind::Physical || uplinks.matches(&link.name);
             Some(if leads_out { Class::Uplink } else { Class::Guest })
         } else if in_scope(link) {
@@ -74,7 +78,15 @@ impl Patterns {
     }
 
     fn matches(&self, name: &str) -> bool {
+        self.last(name) == Some(true)
+    }
+
+    fn excludes(&self, name: &str) -> bool {
+        self.last(name) == Some(false)
+    }
+
+    fn last(&self, name: &str) -> Option<bool> {
         let last = self.0.iter().rev().find(|(pattern, _)| pattern.matches(name));
-        last.is_some_and(|(_, included)| *included)
+        last.map(|(_, included)| *included)
     }
 }

@@ -10,6 +10,7 @@
 //! | port of a NIC | the one that is named; the NIC is withheld, if two are named |
 //! | VLANs, addresses | those that both grant; saying nothing of them leaves it to the other |
 //! | roles of a NIC | those that both grant |
+//! | ways out without a guard | all that any lists |
 //!
 //! Settings for NICs by MAC ([`Source::overlays`]) narrow VLANs and addresses in the same way, and
 //! settle roles, for which most sources have no words: a role that one setting refuses is refused.
@@ -87,6 +88,9 @@ impl Merged<'_> {
             _ => {}
         }
         join_media(vm, other, conflicts);
+        let news = other.attachments.iter().filter(|way| !vm.attachments.contains(way));
+        let news: Vec<_> = news.cloned().collect();
+        vm.attachments.extend(news);
         join_nics(vm, other, conflicts, withheld);
     }
 

@@ -17,6 +17,7 @@ mod interfaces;
 mod inventory;
 mod lineage;
 mod ports;
+mod processes;
 mod quarantines;
 mod requirements;
 mod text;
@@ -25,6 +26,8 @@ mod text;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::processes::ProcessOwner;
 
 use detector_common::{quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
@@ -40,8 +43,8 @@ use self::{
 };
 use crate::{
     model::{
-        Finding, ImageFile, MediumSource, PowerState, Quarantine, QuarantineTarget, Timestamp, Vm,
-        World,
+        Finding, ImageFile, MediumSource, PowerState, ProcessId, Quarantine, QuarantineTarget,
+        Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -53,6 +56,8 @@ pub struct Decision {
     pub vms: BTreeMap<Uuid, VmDecision>,
     /// Guest ports by ifindex.
     pub ports: BTreeMap<u32, PortDecision>,
+    /// Which VM each process is.
+    pub processes: BTreeMap<ProcessId, ProcessOwner>,
     pub findings: Vec<Finding>,
     /// Media whose evidence is wanted and not in the world yet.
     pub wanted: BTreeSet<ImageFile>,
@@ -149,8 +154,15 @@ pub fn decide(world: &World) -> Decision {
     let classes = interfaces::classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
     let ports = Ports::new(world, &inventory, &judged).plan(guests);
-    let facts =
-        Facts { world, vms: &judged, lineages: &lineages, decisions: &decisions, ports: &ports };
+    let processes = processes::owners(world, &inventory);
+    let facts = Facts {
+        world,
+        vms: &judged,
+        lineages: &lineages,
+        decisions: &decisions,
+        ports: &ports,
+        owners: &processes,
+    };
     let (findings, wake_at) = findings::collect(&facts);
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
@@ -179,6 +191,7 @@ pub fn decide(world: &World) -> Decision {
         desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
         vms,
         ports: port_decisions,
+        processes,
         findings,
         wanted,
         wake_at,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use detector_common::{
     addr::Mac,
-    port::{PortSlot, Role, flags},
+    port::{PortSlot, flags},
 };
 
 use super::{
@@ -74,7 +74,7 @@ impl<'a> Ports<'a> {
 
     fn port(&self, link: &'a Link) -> Port<'a> {
         let observed = self.world.observed.interfaces.get(&link.ifindex);
-        let observed = observed.filter(|held| held.slot.role() == Role::Guest);
+        let observed = observed.filter(|held| held.slot.role().is_guest());
         let start = self.claims.partition_point(|(name, ..)| *name < link.name.as_str());
         let length = self.claims[start..].partition_point(|(name, ..)| *name == link.name);
         let mut claims = &self.claims[start..start + length];
@@ -271,5 +271,5 @@ pub(super) fn held_macs(held: &ObservedInterface) -> impl Iterator<Item = Mac> {
 }
 
 pub(super) fn is_granted(slot: &PortSlot) -> bool {
-    slot.role() == Role::Guest && slot.has(flags::GRANTED) && !slot.has(flags::ISOLATED)
+    slot.role().is_guest() && slot.has(flags::GRANTED) && !slot.has(flags::ISOLATED)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::model::Vm;
+use crate::model::{Timestamp, Vm};
 
 /// The most characters of a foreign text that a sentence repeats.
 const LONGEST: usize = 96;
@@ -26,6 +26,12 @@ pub(super) fn bounded(text: &str) -> String {
 
 pub(super) fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
+}
+
+/// A moment as RFC 3339 writes it, in UTC and whole seconds.
+pub(super) fn moment(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// The command that explains the verdict on a VM. A name that a shell might read as anything but a

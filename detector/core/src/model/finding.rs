@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Timestamp;
+use super::{ProcessId, Timestamp};
 
 /// Something an administrator must know. It lasts as long as decisions keep naming it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,7 @@ pub enum Subject {
     Source(String),
     /// A place in a file.
     Place(String),
+    Process(ProcessId),
     Host,
 }
 
@@ -62,6 +63,10 @@ pub enum FindingKind {
     EntryRejected,
     /// An action on the kernel failed.
     EnforcementFailed,
+    /// A process that is a virtual machine, or holds what one is made of, and that no inventory knows.
+    UnknownVmProcess,
+    /// A VM has a way out on which no guard can be.
+    UnguardedAttachment,
 }
 
 impl FindingKind {
@@ -77,6 +82,8 @@ impl FindingKind {
             Self::SourceLost => "source-lost",
             Self::EntryRejected => "entry-rejected",
             Self::EnforcementFailed => "enforcement-failed",
+            Self::UnknownVmProcess => "unknown-vm-process",
+            Self::UnguardedAttachment => "unguarded-attachment",
         }
     }
 }

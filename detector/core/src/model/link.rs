@@ -21,7 +21,7 @@ impl Link {
         match self.kind {
             LinkKind::Bridge | LinkKind::Physical | LinkKind::Other => self.mac,
             LinkKind::Tap | LinkKind::Veth => self.mac.filter(|_| self.master.is_some()),
-            LinkKind::Macvtap | LinkKind::Loopback => None,
+            LinkKind::Macvtap | LinkKind::MacvtapPassthrough | LinkKind::Loopback => None,
         }
     }
 }
@@ -32,7 +32,10 @@ pub enum LinkKind {
     Bridge,
     Tap,
     Veth,
+    /// On a device of its own, which others share.
     Macvtap,
+    /// A macvtap that has its device to itself (passthrough mode): no guard can hold it.
+    MacvtapPassthrough,
     /// No virtual kind: a device of the machine.
     Physical,
     Loopback,

@@ -5,6 +5,7 @@ mod finding;
 mod link;
 mod observed;
 mod policy;
+mod process;
 mod quarantine;
 mod template;
 mod time;
@@ -16,6 +17,10 @@ pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use link::{Link, LinkKind};
 pub use observed::{Observed, ObservedInterface};
 pub use policy::{AddressRule, EvidenceLevel, Policy};
+pub use process::{
+    Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,
+    VmProcess,
+};
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
 pub use time::Timestamp;

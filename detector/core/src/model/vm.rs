@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::AddressRule;
+use super::{AddressRule, Attachment};
 
 /// A virtual machine as an inventory source describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Vm {
     pub media: Vec<Medium>,
     /// The template that the source says the VM is made from; a statement, not evidence.
     pub declared_template: Option<String>,
+    /// Ways out of it that its source lists and on which no guard can be.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

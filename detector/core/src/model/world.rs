@@ -4,7 +4,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Evidence, ImageFile, Link, NicSettings, Observed, Policy, Registry, Rejected, Timestamp, Vm,
+    Evidence, ImageFile, Link, NicSettings, Observed, Policy, Processes, Registry, Rejected,
+    Timestamp, Vm,
 };
 
 /// Everything that a decision depends on.
@@ -28,6 +29,8 @@ pub struct World {
     /// When each guest port without a VM was first noticed, by ifindex and instance (0 while it
     /// has none). A port without an entry counts as noticed now.
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
+    /// Processes that are VMs, or may be.
+    pub processes: Processes,
 }
 
 /// An inventory source and what it last said. What a lost source said stays.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
     addr::Mac,
-    port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
 };
 
 use super::{Action, GrantEntry, Identity, Isolation, PortPlan, SlotEntry, Steps, compile};
@@ -55,7 +55,10 @@ fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps:
         steps.grant.push(Action::DropGrants { ifindex, instance, grants: stale });
     }
 
-    let pins: BTreeSet<(Mac, u16)> = identities.iter().map(|one| (one.mac, one.vlan)).collect();
+    // Only a bridge has forwarding entries.
+    let bridged = held.slot.role() != Role::GuestOnDevice;
+    let own = identities.iter().filter(|_| bridged);
+    let pins: BTreeSet<(Mac, u16)> = own.map(|one| (one.mac, one.vlan)).collect();
     let gone = held.forwarding.difference(&pins);
     let come = pins.difference(&held.forwarding);
     let unpin =

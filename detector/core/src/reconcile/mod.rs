@@ -48,7 +48,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     }
     for (ifindex, (name, plan)) in &desired.interfaces {
         let held = match observed.interfaces.get(ifindex) {
-            Some(held) if held.slot.role() == role(plan) => held,
+            Some(held) if fits(held.slot.role(), plan) => held,
             other => {
                 if let Some(held) = other {
                     release(*ifindex, held, &mut steps);
@@ -108,12 +108,14 @@ impl Steps {
     }
 }
 
-fn role(plan: &InterfacePlan) -> Role {
+/// Whether an interface is to the kernel programs what it should be. Which way round a guard is
+/// attached is for whoever attaches it to know.
+fn fits(role: Role, plan: &InterfacePlan) -> bool {
     match plan {
-        InterfacePlan::Guest(_) => Role::Guest,
-        InterfacePlan::Uplink => Role::Uplink,
-        InterfacePlan::Bridge => Role::Bridge,
-        InterfacePlan::Trusted => Role::Trusted,
+        InterfacePlan::Guest(_) => role.is_guest(),
+        InterfacePlan::Uplink => role == Role::Uplink,
+        InterfacePlan::Bridge => role == Role::Bridge,
+        InterfacePlan::Trusted => role == Role::Trusted,
     }
 }
 

@@ -94,6 +94,7 @@ impl Lab {
             observed: Default::default(),
             seen: BTreeMap::new(),
             noticed: BTreeMap::new(),
+            processes: Default::default(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
         lab.link(BRIDGE, "br0", LinkKind::Bridge, None);
@@ -279,5 +280,6 @@ fn vm(n: u8) -> Vm {
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
+        attachments: Vec::new(),
     }
 }

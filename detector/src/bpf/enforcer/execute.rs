@@ -7,12 +7,12 @@ use detector_common::{
     settings::Settings,
 };
 use detector_core::{
-    model::{ObservedInterface, Quarantine, QuarantineTarget},
+    model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
-use crate::bpf::BpfError;
+use crate::{bpf::BpfError, net::link_by_index};
 
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
@@ -22,7 +22,9 @@ impl KernelEnforcer {
                 self.mirror.mode = Some(*mode);
                 Ok(())
             }
-            Action::AttachGuard { ifindex, name } => self.take_on(*ifindex, name, Role::Guest),
+            Action::AttachGuard { ifindex, name } => {
+                self.take_on(*ifindex, name, guest_role(*ifindex)?)
+            }
             Action::AttachUplink { ifindex, name } => self.take_on(*ifindex, name, Role::Uplink),
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
             Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),
@@ -279,4 +281,11 @@ fn place(ifindex: u32, instance: u32, entry: &GrantEntry) -> Result<Place, BpfEr
         }
         Some(bits) => Err(BpfError::Refused(format!("an address prefix of {bits} bits"))),
     }
+}
+
+/// What a guest sends leaves a macvtap, and what it is sent comes in by it: its guard is the other way
+/// round.
+fn guest_role(ifindex: u32) -> Result<Role, BpfError> {
+    let kind = link_by_index(ifindex)?.map(|link| link.kind);
+    Ok(if kind == Some(LinkKind::Macvtap) { Role::GuestOnDevice } else { Role::Guest })
 }

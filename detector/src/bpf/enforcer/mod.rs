@@ -115,7 +115,7 @@ impl KernelEnforcer {
     pub fn seen(&self) -> Result<BTreeMap<u32, Vec<Seen>>, BpfError> {
         let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
         slots
-            .filter(|slot| slot.role() == Role::Guest)
+            .filter(|slot| slot.role().is_guest())
             .map(|slot| Ok((slot.ifindex, seen(self.clock, self.maps.sightings(slot)?))))
             .collect()
     }
@@ -171,6 +171,7 @@ pub(super) fn seen(clock: JiffyClock, sightings: Vec<Sighting>) -> Vec<Seen> {
 pub(super) fn programs_of(slot: &PortSlot) -> Option<[(Hook, &'static str); 2]> {
     let [ingress, egress] = match slot.role() {
         Role::Guest => [programs::PORT_INGRESS, programs::PORT_EGRESS],
+        Role::GuestOnDevice => [programs::DEVICE_PORT_INGRESS, programs::PORT_INGRESS],
         Role::Uplink => [programs::UPLINK_INGRESS, programs::UPLINK_EGRESS],
         Role::Bridge => [programs::BRIDGE_INGRESS, programs::BRIDGE_EGRESS],
         Role::Trusted | Role::Vacant => return None,

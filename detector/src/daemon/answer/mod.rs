@@ -4,6 +4,7 @@ mod explain;
 mod finding;
 mod name;
 mod port;
+mod process;
 pub(super) mod quarantine;
 mod status;
 mod template;
@@ -53,6 +54,10 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
         Request::TemplateShow { id } => brain.template_named(&id).map(Reply::Template),
         Request::FindingList {} => Ok(Reply::Findings(brain.finding_views())),
+        Request::ProcessList {} => Ok(Reply::Processes(brain.process_views())),
+        Request::ProcessShow { pid } => {
+            brain.process_of(pid).map(|process| Reply::Process(Box::new(process)))
+        }
         Request::Explain { subject } => {
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
         }

@@ -1,4 +1,4 @@
-use detector_common::{addr::Mac, port::Role, quarantine::Cause};
+use detector_common::{addr::Mac, quarantine::Cause};
 use detector_core::{
     decide::{Outcome, VmStatus},
     model::{Observed, Quarantine, QuarantineTarget},
@@ -109,7 +109,7 @@ impl<E: Enforcer> Brain<E> {
                 ErrorCode::NotFound,
                 format!("no port {ifindex}/{instance} is in force; detector port list shows all"),
             )),
-            Some(held) if held.slot.role() != Role::Guest => Err(ApiError::new(
+            Some(held) if !held.slot.role().is_guest() => Err(ApiError::new(
                 ErrorCode::BadRequest,
                 "only guest ports are quarantined: this one is the host's own",
             )),

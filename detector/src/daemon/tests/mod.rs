@@ -239,6 +239,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,
+        attachments: Vec::new(),
     }
 }
 

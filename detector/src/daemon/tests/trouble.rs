@@ -1,3 +1,5 @@
+use detector_core::model::{Holds, ProcessId, VmProcess};
+
 use super::*;
 
 fn broken(host: &mut Host, steps: &[&str]) {
@@ -99,4 +101,39 @@ fn a_kernel_that_only_says_it_obeys_does_not_hold_the_brain() {
     host.kernel().lies = false;
     host.wait(Duration::from_secs(1));
     assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Mute));
+}
+
+#[test]
+fn a_scan_that_fails_says_nothing() {
+    let mut host = Host::new(Mode::Enforce);
+    let id = ProcessId { pid: 7, started: 1 };
+    let process = VmProcess {
+        id,
+        started: Timestamp(1),
+        first: Timestamp(1),
+        lasting: true,
+        uid: 0,
+        user: None,
+        exe: "/tmp/nginx".to_owned(),
+        command: String::new(),
+        program: None,
+        obscure: None,
+        holds: Holds { vms: 1, ..Holds::default() },
+        attachments: Vec::new(),
+        says: Default::default(),
+        network: 1,
+        network_is_hosts: true,
+        cgroup: String::new(),
+        recorded: None,
+    };
+    host.turn(vec![Input::Processes(Ok([(id, process)].into()))]);
+    assert_eq!(host.told(), ["+unknown-vm-process"]);
+    host.turn(vec![Input::Processes(Err("no /proc".to_owned()))]);
+    host.wait(Duration::from_secs(1));
+    host.turn(vec![Input::Processes(Err("still no /proc".to_owned()))]);
+    host.wait(Duration::from_secs(1));
+    assert_eq!(host.told(), ["+source-lost"]);
+    assert!(matches!(host.ask(Request::ProcessShow { pid: 7 }), Ok(Reply::Process(_))));
+    host.turn(vec![Input::Processes(Ok(BTreeMap::new()))]);
+    assert_eq!(host.told(), ["-source-lost", "-unknown-vm-process"]);
 }

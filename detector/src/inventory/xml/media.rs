@@ -243,13 +243,19 @@ fn qemu_overrides(domain: Node<'_, '_>) -> Option<Medium> {
         .then(|| remote(MediumRole::Disk, "properties of QEMU's devices (override)".to_owned()))
 }
 
-/// Media that are hidden in arguments which libvirt hands to QEMU unread.
-fn qemu_arguments(domain: Node<'_, '_>) -> Vec<Medium> {
-    domain
+/// The arguments that libvirt hands to QEMU unread.
+pub(super) fn qemu_words(domain: Node<'_, '_>) -> Vec<String> {
+    let lines = domain
         .children()
         .filter(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
-        .flat_map(|line| line.children())
-        .filter_map(|argument| argument.attribute("value"))
+        .flat_map(|line| line.children());
+    lines.filter_map(|argument| argument.attribute("value").map(str::to_owned)).collect()
+}
+
+/// Media that are hidden in such arguments.
+fn qemu_arguments(domain: Node<'_, '_>) -> Vec<Medium> {
+    qemu_words(domain)
+        .into_iter()
         .filter(|value| {
             // QEMU takes -drive and --drive alike.
             let option = format!("-{}", value.trim_start_matches('-'));

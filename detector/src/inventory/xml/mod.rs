@@ -3,6 +3,7 @@
 //! Whoever defines a VM writes this text. Size and number of nodes are bounded, entities are not
 //! expanded, and what cannot be understood refuses the VM rather than leaving something out.
 
+mod attachments;
 mod media;
 
 use std::fmt;
@@ -71,6 +72,7 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
         nics: nics(domain)?,
         media: media::media(domain)?,
         declared_template: None,
+        attachments: attachments::attachments(domain),
     })
 }
 

@@ -252,3 +252,51 @@ fn size_and_depth_are_bounded() {
     let disk = format!("<devices><disk><source file='/y'/>{deep}</disk></devices>");
     assert!(read(&disk).unwrap_err().contains("backing stores"));
 }
+
+#[test]
+fn ways_out_that_no_guard_can_hold() {
+    const QEMU: &str = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'";
+    let nic = |kind: &str, inner: &str| {
+        let mac = "<mac address='52:54:00:00:00:01'/>";
+        format!("<devices><interface type='{kind}'>{mac}{inner}</interface></devices>")
+    };
+    let pci = "<source><address type='pci' domain='0x0000' bus='0x05' slot='0x10' function='0x2'/></source>";
+    let cases = [
+        (nic("bridge", "<source bridge='br0'/>"), ""),
+        (nic("network", "<source network='default'/>"), ""),
+        (nic("user", ""), "user-mode 52:54:00:00:00:01 user slirp"),
+        (nic("user", "<backend type='passt'/>"), "user-mode 52:54:00:00:00:01 user passt"),
+        (nic("hostdev", pci), "passthrough 52:54:00:00:00:01 hostdev 0000:05:10.2"),
+        (
+            nic("vhostuser", "<source type='unix' path='/run/vhu0' mode='server'/>"),
+            "vhost-user 52:54:00:00:00:01 vhostuser /run/vhu0 (server)",
+        ),
+        (
+            nic("direct", "<source dev='eth0' mode='passthrough'/>"),
+            "macvtap 52:54:00:00:00:01 direct eth0 (passthrough)",
+        ),
+        (nic("direct", "<source dev='eth0' mode='bridge'/>"), ""),
+        (
+            nic("mcast", "<source address='230.0.0.1' port='5558'/>"),
+            "socket 52:54:00:00:00:01 mcast 230.0.0.1:5558",
+        ),
+        (
+            format!("<devices><hostdev mode='subsystem' type='pci'>{pci}</hostdev></devices>"),
+            "passthrough PCI device 0000:05:10.2",
+        ),
+        ("<devices><hostdev type='scsi'/></devices>".to_owned(), ""),
+        (
+            format!(
+                "<q:commandline {QEMU}><q:arg value='-netdev'/><q:arg value='user,id=x'/>\
+                 <q:arg value='-device'/><q:arg value='virtio-net,netdev=x'/></q:commandline>"
+            ),
+            "user-mode user,id=x",
+        ),
+    ];
+    for (inner, expect) in cases {
+        let ways = read(&inner).unwrap().attachments;
+        let shown: Vec<_> =
+            ways.iter().map(|way| format!("{} {}", way.kind.as_str(), way.what)).collect();
+        assert_eq!(shown.join("; "), expect, "{inner}");
+    }
+}

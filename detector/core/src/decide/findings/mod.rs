@@ -1,17 +1,20 @@
 //! What an administrator must know.
 
 mod ports;
+mod processes;
 mod sources;
 mod vms;
 
 use std::collections::BTreeMap;
 
 use super::{
-    VmDecision,
+    ProcessOwner, VmDecision,
     lineage::Lineage,
     ports::{Judged, Port},
 };
-use crate::model::{Finding, FindingKey, FindingKind, Severity, Subject, Timestamp, World};
+use crate::model::{
+    Finding, FindingKey, FindingKind, ProcessId, Severity, Subject, Timestamp, World,
+};
 
 /// What the findings are drawn from.
 pub(super) struct Facts<'a> {
@@ -22,6 +25,7 @@ pub(super) struct Facts<'a> {
     /// Of each VM, in the same order.
     pub(super) decisions: &'a [VmDecision],
     pub(super) ports: &'a [Port<'a>],
+    pub(super) owners: &'a BTreeMap<ProcessId, ProcessOwner>,
 }
 
 /// Every finding, in the order of the keys, and when time alone will change them.
@@ -30,6 +34,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     sources::report(facts.world, &mut found);
     vms::report(facts, &mut found);
     ports::report(facts, &mut found);
+    processes::report(facts, &mut found);
     (found.findings.into_values().collect(), found.wake_at)
 }
 

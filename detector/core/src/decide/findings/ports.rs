@@ -68,7 +68,8 @@ fn orphan(port: &Port<'_>, facts: &Facts<'_>, found: &mut Found) {
         let title = format!("The VM in force on port {name} is listed by no source any more.");
         (FindingKind::VmVanished, Severity::Medium, title)
     } else {
-        let title = format!("Port {name} on a guarded bridge belongs to no VM.");
+        let place = if port.link.master.is_some() { " on a guarded bridge" } else { "" };
+        let title = format!("Port {name}{place} belongs to no VM.");
         (FindingKind::UnknownPort, Severity::High, title)
     };
     let mut evidence = vec![pair("port", &port.link.name)];

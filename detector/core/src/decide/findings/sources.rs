@@ -19,7 +19,7 @@ pub(super) fn report(world: &World, found: &mut Found) {
     rejections(found, &world.registry.rejected, world.now);
 }
 
-fn lost(found: &mut Found, name: &str, why: &str, since: Timestamp) {
+pub(super) fn lost(found: &mut Found, name: &str, why: &str, since: Timestamp) {
     found.add(finding(
         (FindingKind::SourceLost, Subject::Source(name.to_owned())),
         Severity::Medium,

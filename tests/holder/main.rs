@@ -1,0 +1,75 @@
+//! A program that is no known emulator and holds what virtual machines are made of, until its standard
+//! input ends: `kvm`, `kvm-thread`, `kvm-behind-many`, `tap NAME`, or `nothing`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, unshare};
+
+nix::ioctl_write_int_bad!(kvm_create_vm, 0xae01);
+nix::ioctl_write_int!(tun_set_iff, b'T', 202);
+
+fn main() -> Result<()> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    // Held to the end.
+    let _held: Vec<OwnedFd> = match words[..] {
+        ["kvm"] => vec![vm()?],
+        // In a table of descriptors that the first thread does not have.
+        ["kvm-thread"] => {
+            let (ready, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || -> Result<()> {
+                unshare(CloneFlags::CLONE_FILES)?;
+                let _held = vm()?;
+                ready.send(())?;
+                loop {
+                    std::thread::park();
+                }
+            });
+            told.recv().context("the thread has no VM")?;
+            Vec::new()
+        }
+        ["kvm-behind-many"] => {
+            const MANY: usize = 5000;
+            let (soft, hard) = nix::sys::resource::getrlimit(FILES)?;
+            nix::sys::resource::setrlimit(FILES, hard.min(10_000).max(soft), hard)?;
+            let mut held = Vec::new();
+            for _ in 0..MANY {
+                held.push(File::open("/dev/null")?.into());
+            }
+            held.push(vm()?);
+            held
+        }
+        ["tap", name] => vec![tap(name)?],
+        ["nothing"] => Vec::new(),
+        _ => bail!("expected kvm, kvm-thread, kvm-behind-many, tap NAME or nothing"),
+    };
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+const FILES: nix::sys::resource::Resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+
+fn vm() -> Result<OwnedFd> {
+    let kvm = File::options().read(true).write(true).open("/dev/kvm").context("/dev/kvm")?;
+    // SAFETY: the call takes a number, the type of the machine, and returns a new descriptor.
+    let vm = unsafe { kvm_create_vm(kvm.as_raw_fd(), 0) }.context("KVM_CREATE_VM")?;
+    // SAFETY: nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(vm) })
+}
+
+fn tap(name: &str) -> Result<OwnedFd> {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the request lives through the call, which reads and writes one ifreq.
+    unsafe { tun_set_iff(file.as_raw_fd(), (&raw mut request) as libc::c_ulong) }?;
+    Ok(file.into())
+}

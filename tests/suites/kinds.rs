@@ -1,0 +1,293 @@
+//! Every kind of interface that a guest may speak through is guarded in the same way: not only taps.
+//! What this kernel has no device for is skipped, and says so.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::process::Command;
+
+use detector_tests::capture::Capture;
+use detector_tests::frames::Station;
+use detector_tests::netns::NetNs;
+use detector_tests::packet::{Direction, PacketSocket};
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, vm};
+use detector_tests::tap::Tap;
+use detector_tests::{link, wait};
+
+const A: Station = Station::number(10);
+const B: Station = Station::number(11);
+/// Somebody beyond the uplink.
+const FAR: Station = Station::number(77);
+
+/// A station of which one part is another's.
+const STOLEN: [Station; 2] = [Station { mac: B.mac, ip: A.ip }, Station { mac: A.mac, ip: B.ip }];
+
+/// Sends each stolen identity and then the own one, and asserts that only the own one arrives.
+fn assert_only_own(scene: &Scene, seq: u64, send: impl Fn(&[u8])) {
+    for stolen in STOLEN {
+        send(&beat(stolen, seq));
+    }
+    send(&beat(A, seq));
+    scene.await_outside("the granted identity", &beat(A, seq)).unwrap();
+    for stolen in STOLEN {
+        assert_eq!(scene.copies_outside(&beat(stolen, seq)).unwrap(), 0, "{stolen:?}");
+    }
+}
+
+/// A container's interface: one end of a cable on the bridge, the other in its own namespace.
+#[test]
+fn a_veth_is_guarded_like_a_tap() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("lxc1", "veth-c", A)]).unwrap();
+    let container = NetNs::new().unwrap();
+    link::cable((scene.host().network(), "veth-c"), (&container, "eth0")).unwrap();
+    let guest = PacketSocket::open(&container, "eth0").unwrap();
+    link::enslave(scene.host().network(), "veth-c", "br0").unwrap();
+    daemon.await_port("veth-c", "granted", PATIENCE).unwrap();
+    assert_only_own(&scene, 1, |frame| guest.send(frame).unwrap());
+
+    // It hears what it should, and nothing when it is quarantined.
+    let beyond = scene.beyond().unwrap();
+    beyond.send(&beat(FAR, 2)).unwrap();
+    await_frame(&guest, &beat(FAR, 2));
+    let add = ["quarantine", "add", "port", "veth-c", "--reason", "a test"];
+    assert_eq!(daemon.ask(&add).unwrap().code, 0);
+    daemon.await_port("veth-c", "isolated", PATIENCE).unwrap();
+    drain(&guest);
+    guest.send(&beat(A, 3)).unwrap();
+    beyond.send(&beat(FAR, 3)).unwrap();
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(A, 3)).unwrap(), 0);
+    assert!(!drain(&guest).iter().any(|frame| same(frame, &beat(FAR, 3))));
+
+    // One that nobody lists is told of, and mute; never an uplink for being no tap.
+    let stray = NetNs::new().unwrap();
+    link::cable((scene.host().network(), "veth-x"), (&stray, "eth0")).unwrap();
+    let guest = PacketSocket::open(&stray, "eth0").unwrap();
+    link::enslave(scene.host().network(), "veth-x", "br0").unwrap();
+    daemon.await_finding("unknown-port", "veth-x", PATIENCE).unwrap();
+    guest.send(&beat(B, 4)).unwrap();
+    daemon.kill().unwrap();
+    guest.send(&beat(B, 5)).unwrap();
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(B, 4)).unwrap(), 0);
+    assert_eq!(scene.copies_outside(&beat(B, 5)).unwrap(), 0);
+}
+
+fn await_frame(socket: &PacketSocket, frame: &[u8]) {
+    wait::until("a frame to the guest", PATIENCE, || {
+        Ok(drain(socket).iter().any(|got| same(got, frame)).then_some(()))
+    })
+    .unwrap();
+}
+
+/// What has arrived.
+fn drain(socket: &PacketSocket) -> Vec<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    let mut frames = Vec::new();
+    while let Some((length, direction)) = socket.receive(&mut buffer).unwrap() {
+        if direction == Direction::In {
+            frames.push(buffer[..length].to_vec());
+        }
+    }
+    frames
+}
+
+/// A macvtap on a cable that leads outside, and no bridge.
+struct Macvtap {
+    tap: Tap,
+    beyond: PacketSocket,
+    outside: Capture,
+    _far: NetNs,
+}
+
+fn macvtap(scene: &Scene, name: &str, mode: &str, mac: [u8; 6]) -> Option<Macvtap> {
+    let network = scene.host().network();
+    let (near, there) = (format!("low-{mode}"), "far0");
+    let far = NetNs::new().unwrap();
+    link::cable((network, &near), (&far, there)).unwrap();
+    let mac = detector_tests::guest::hex(mac);
+    let add = format!("link add link {near} name {name} address {mac} type macvtap mode {mode}");
+    if let Err(error) = network.ip(&add) {
+        eprintln!("skipped: this kernel makes no macvtap: {error}");
+        return None;
+    }
+    network.ip(&format!("link set {name} addrgenmode none")).unwrap();
+    network.ip(&format!("link set {name} up")).unwrap();
+    let numbers = format!("cat /sys/class/net/{name}/tap*/dev");
+    let numbers = scene.host().check(Command::new("sh").args(["-c", &numbers])).unwrap();
+    let (major, minor) = numbers.trim().split_once(':').unwrap();
+    let device = nix::sys::stat::makedev(major.parse().unwrap(), minor.parse().unwrap());
+    let path = scene.host().path(name);
+    let tap = Tap::of_macvtap(network, name, &path, device).unwrap();
+    let beyond = PacketSocket::open(&far, there).unwrap();
+    let outside = Capture::start(&far, there).unwrap();
+    Some(Macvtap { tap, beyond, outside, _far: far })
+}
+
+/// What a guest sends leaves a macvtap, and what it is sent comes in by it.
+#[test]
+fn a_macvtap_is_guarded_the_other_way_round() {
+    for mode in ["bridge", "vepa", "private"] {
+        let scene = Scene::new().unwrap();
+        let mut daemon = scene.daemon("enforce", &[]).unwrap();
+        let Some(it) = macvtap(&scene, "macvtap0", mode, A.mac) else { return };
+        // Nobody lists it yet.
+        daemon.await_finding("unknown-port", "macvtap0", PATIENCE).unwrap();
+        let arrived = |frame: &[u8]| {
+            it.outside.frames().unwrap().iter().filter(|f| same(&f.bytes, frame)).count()
+        };
+        it.tap.send(&beat(A, 1)).unwrap_or_default();
+        it.beyond.send(&beat(FAR, 1)).unwrap();
+        wait::pause(SILENCE);
+        assert_eq!(arrived(&beat(A, 1)), 0, "{mode}: mute");
+        assert_eq!(it.tap.drain().unwrap(), [] as [Vec<u8>; 0], "{mode}: hears nothing");
+
+        daemon.write_inventory(&vm("m", "macvtap0", A)).unwrap();
+        let port = daemon.await_port("macvtap0", "granted", PATIENCE).unwrap();
+        assert_eq!(port["role"], "guest", "{mode}");
+        let send = |frame: &[u8]| it.tap.send(frame).unwrap_or_default();
+        STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 2)));
+        send(&beat(A, 2));
+        let what = "the granted identity";
+        it.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, &beat(A, 2))).unwrap();
+        STOLEN.iter().for_each(|stolen| assert_eq!(arrived(&beat(*stolen, 2)), 0, "{mode}"));
+        it.beyond.send(&beat(FAR, 2)).unwrap();
+        it.tap.await_frame("a broadcast", PATIENCE, |f| same(f, &beat(FAR, 2))).unwrap();
+
+        // What is in force outlives the daemon, and the next one knows it again.
+        let instance = port["instance"].clone();
+        daemon.kill().unwrap();
+        STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 3)));
+        send(&beat(A, 3));
+        it.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, &beat(A, 3))).unwrap();
+        STOLEN.iter().for_each(|stolen| assert_eq!(arrived(&beat(*stolen, 3)), 0, "{mode}"));
+        daemon.run().unwrap();
+        let port = daemon.await_port("macvtap0", "granted", PATIENCE).unwrap();
+        assert_eq!(port["instance"], instance, "{mode}");
+
+        let add = ["quarantine", "add", "vm", "m", "--reason", "a test"];
+        assert_eq!(daemon.ask(&add).unwrap().code, 0);
+        daemon.await_port("macvtap0", "isolated", PATIENCE).unwrap();
+        it.tap.drain().unwrap();
+        send(&beat(A, 4));
+        it.beyond.send(&beat(FAR, 4)).unwrap();
+        wait::pause(SILENCE);
+        assert_eq!(arrived(&beat(A, 4)), 0, "{mode}: isolated");
+        assert_eq!(it.tap.drain().unwrap(), [] as [Vec<u8>; 0], "{mode}: isolated");
+    }
+}
+
+/// Ports of several bridges are guarded alike, and one bridge's guest is nobody on another.
+#[test]
+fn several_bridges() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip("link add br1 type bridge stp_state 0 forward_delay 0 mcast_snooping 0").unwrap();
+    network.ip("link set br1 up").unwrap();
+    let mut settings = detector_tests::daemon::Settings {
+        inventory: [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat(),
+        ..Default::default()
+    };
+    settings.bridges = vec!["*"];
+    let daemon = detector_tests::daemon::Daemon::start(scene.host(), &settings).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug("tap-b").unwrap();
+    let c = scene.plug("tap-c").unwrap();
+    for name in ["tap-b", "tap-c"] {
+        link::enslave(network, name, "br1").unwrap();
+    }
+    daemon.await_port("tap-b", "granted", PATIENCE).unwrap();
+    daemon.await_finding("unknown-port", "tap-c", PATIENCE).unwrap();
+    let port = daemon.ask(&["port", "show", "tap-b"]).unwrap().json;
+    assert_eq!(port["bridge"], "br1");
+    for tap in [&a, &b, &c] {
+        tap.drain().unwrap();
+    }
+    // Each sends under its own identity and under the other's.
+    for (tap, own, other) in [(&a, A, B), (&b, B, A)] {
+        tap.send(&beat(other, 1)).unwrap();
+        tap.send(&beat(own, 2)).unwrap();
+    }
+    c.send(&beat(A, 3)).unwrap();
+    scene.await_outside("a", &beat(A, 2)).unwrap();
+    wait::pause(SILENCE);
+    for (station, seq) in [(B, 1), (A, 1), (B, 2), (A, 3)] {
+        assert_eq!(scene.copies_outside(&beat(station, seq)).unwrap(), 0, "{station:?} {seq}");
+    }
+    assert_eq!(b.drain().unwrap(), [] as [Vec<u8>; 0]);
+    assert_eq!(c.drain().unwrap(), [] as [Vec<u8>; 0], "an unknown port hears nothing");
+}
+
+/// libvirt limits what a guest sends by an `ingress` qdisc on its tap. A guard and it live together.
+#[test]
+fn a_bandwidth_limit_and_a_guard_live_together() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    let tap = scene.plug("tap-a").unwrap();
+    let tc = |words: &str| {
+        let mut command = network.command("tc");
+        let result = command.args(words.split_whitespace()).output();
+        detector_tests::run::checked(&command, result)
+    };
+    if let Err(error) = tc("qdisc add dev tap-a ingress") {
+        eprintln!("skipped: this kernel has no ingress qdisc: {error}");
+        return;
+    }
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    assert_only_own(&scene, 1, |frame| tap.send(frame).unwrap());
+    assert!(tc("qdisc show dev tap-a").unwrap().contains("ingress"));
+    // As an update of the limit does.
+    tc("qdisc del dev tap-a ingress").unwrap();
+    tc("qdisc add dev tap-a ingress").unwrap();
+    assert_only_own(&scene, 2, |frame| tap.send(frame).unwrap());
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+}
+
+/// A VLAN device as an uplink, and a bridge over a VLAN device.
+#[test]
+fn vlan_devices_lead_out_where_they_are_configured() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    if let Err(error) = network.ip("link add link up0 name up0.7 type vlan id 7") {
+        eprintln!("skipped: this kernel has no VLAN devices: {error}");
+        return;
+    }
+    let bridge = "link add br7 type bridge stp_state 0 forward_delay 0 mcast_snooping 0";
+    network.ip(bridge).unwrap();
+    network.ip("link set br7 up").unwrap();
+    network.ip("link set up0 nomaster").unwrap();
+    network.ip("link set up0.7 up").unwrap();
+    link::enslave(network, "up0.7", "br7").unwrap();
+    let settings = detector_tests::daemon::Settings {
+        bridges: vec!["br7"],
+        uplinks: vec!["up0.7"],
+        inventory: vm("a", "tap-a", A),
+        ..Default::default()
+    };
+    let daemon = detector_tests::daemon::Daemon::start(scene.host(), &settings).unwrap();
+    let tap = scene.plug("tap-a").unwrap();
+    link::enslave(network, "tap-a", "br7").unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    for stolen in STOLEN {
+        tap.send(&beat(stolen, 1)).unwrap();
+    }
+    tap.send(&beat(A, 1)).unwrap();
+    let tagged = |station: Station| {
+        let frame = beat(station, 1);
+        let mut tagged = frame[..12].to_vec();
+        tagged.extend([0x81, 0, 0, 7]);
+        tagged.extend(&frame[12..]);
+        tagged
+    };
+    wait::until("the granted identity", PATIENCE, || {
+        let frames = scene.outside()?;
+        let own = |bytes: &[u8]| same(bytes, &tagged(A)) || same(bytes, &beat(A, 1));
+        Ok(frames.iter().any(|frame| own(&frame.bytes)).then_some(()))
+    })
+    .unwrap();
+    for stolen in STOLEN {
+        assert_eq!(scene.copies_outside(&tagged(stolen)).unwrap(), 0, "{stolen:?}");
+        assert_eq!(scene.copies_outside(&beat(stolen, 1)).unwrap(), 0, "{stolen:?}");
+    }
+}
