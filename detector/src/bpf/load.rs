@@ -1,6 +1,6 @@
 //! Loads the kernel programs over the pinned maps.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -11,7 +11,7 @@ use detector_common::maps::programs;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{BpfError, Pins, object, schema};
+use super::{BpfError, Pins, object, schema, sys};
 
 /// The programs, loaded. Those that are attached run on when this value is gone.
 #[derive(Debug)]
@@ -65,6 +65,18 @@ impl Programs {
                 ready.clear_ready();
             }
         })
+    }
+
+    /// The ids of the maps that the programs use.
+    pub(super) fn map_ids(&mut self) -> Result<BTreeSet<u32>, BpfError> {
+        let mut ids = BTreeSet::new();
+        for name in programs::ALL {
+            let info = self.get(name)?.info();
+            let info = info.map_err(BpfError::failed(format!("look at the program {name}")))?;
+            let used = sys::maps_of(info.id());
+            ids.extend(used.map_err(BpfError::failed(format!("list the maps of {name}")))?);
+        }
+        Ok(ids)
     }
 
     pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {

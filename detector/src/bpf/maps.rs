@@ -48,6 +48,25 @@ pub struct PortTotals {
 /// An entry of `PREFIXES`, with the length of its address prefix.
 pub(super) type Prefix = (PrefixKey, u8);
 
+/// Where a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotPlace {
+    /// In `PORTS`, by index.
+    Array(u32),
+    /// In `PORT_OVERFLOW`, by key.
+    Overflow(u32),
+}
+
+impl SlotPlace {
+    /// Whether the kernel programs look there for the slot of this interface.
+    pub(super) fn is_for(self, ifindex: u32) -> bool {
+        match self {
+            Self::Array(index) => ifindex % PORT_SLOTS == index,
+            Self::Overflow(key) => ifindex == key,
+        }
+    }
+}
+
 /// Opens a pinned map.
 pub(super) fn open<T>(paths: &PinPaths, name: &str) -> Result<T, BpfError>
 where
@@ -88,16 +107,33 @@ impl Maps {
 
     /// Every slot that is not vacant, wherever it is.
     pub(super) fn slots(&self) -> Result<Vec<PortSlot>, BpfError> {
+        Ok(self.slot_places()?.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    /// Every slot that is not vacant, with where it is.
+    pub(super) fn slot_places(&self) -> Result<Vec<(SlotPlace, PortSlot)>, BpfError> {
         let mut slots = Vec::new();
-        for slot in self.ports.iter() {
+        for (index, slot) in (0..).zip(self.ports.iter()) {
             let Pod(slot) = slot.map_err(failed("read", maps::PORTS))?;
             if slot.ifindex != 0 {
-                slots.push(slot);
+                slots.push((SlotPlace::Array(index), slot));
             }
         }
         let overflow = entries(self.overflow.iter(), maps::MAX_PORTS, maps::PORT_OVERFLOW)?;
-        slots.extend(overflow.into_iter().map(|(_, Pod(slot))| slot));
+        slots.extend(overflow.into_iter().map(|(key, Pod(slot))| (SlotPlace::Overflow(key), slot)));
         Ok(slots)
+    }
+
+    pub(super) fn vacate(&mut self, place: SlotPlace) -> Result<(), BpfError> {
+        match place {
+            SlotPlace::Array(index) => self
+                .ports
+                .set(index, Pod(PortSlot::VACANT), 0)
+                .map_err(failed("write", maps::PORTS)),
+            SlotPlace::Overflow(key) => {
+                gone(self.overflow.remove(&key)).map_err(failed("write", maps::PORT_OVERFLOW))
+            }
+        }
     }
 
     /// Writes the slot of an interface, beside another one's where they share a place.

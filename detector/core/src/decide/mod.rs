@@ -26,6 +26,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use text::show_port;
+
 use detector_common::{quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -62,6 +62,8 @@ pub enum FindingKind {
     EntryRejected,
     /// An action on the kernel failed.
     EnforcementFailed,
+    /// Somebody has changed what is in force behind the daemon's back.
+    Tampered,
 }
 
 impl FindingKind {
@@ -77,6 +79,7 @@ impl FindingKind {
             Self::SourceLost => "source-lost",
             Self::EntryRejected => "entry-rejected",
             Self::EnforcementFailed => "enforcement-failed",
+            Self::Tampered => "tampered",
         }
     }
 }

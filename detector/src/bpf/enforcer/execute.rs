@@ -12,7 +12,7 @@ use detector_core::{
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
-use crate::bpf::BpfError;
+use crate::bpf::{BpfError, Hook, Method};
 
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
@@ -52,6 +52,7 @@ impl KernelEnforcer {
     pub(super) fn release(&mut self, ifindex: u32) -> Result<(), BpfError> {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
+        self.links.drop(ifindex);
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
         for key in interface.grants.into_keys() {
@@ -97,11 +98,29 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
+    pub(super) fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
         for (hook, program) in programs_of(slot).into_iter().flatten() {
-            self.method.attach(&mut self.programs, program, &self.pins, slot.ifindex, hook)?;
+            self.attach(slot.ifindex, hook, program)?;
         }
         Ok(())
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        ifindex: u32,
+        hook: Hook,
+        program: &str,
+    ) -> Result<(), BpfError> {
+        self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
+        self.hold(ifindex, hook)
+    }
+
+    /// Keeps our link open, so that it stays when its pin is removed.
+    pub(super) fn hold(&mut self, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
+        match self.method {
+            Method::Tcx => self.links.hold(self.pins.paths(), ifindex, hook),
+            Method::Clsact => Ok(()),
+        }
     }
 
     /// The number is used up before it is used: no two instances ever have the same, even when we

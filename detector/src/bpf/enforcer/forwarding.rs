@@ -1,6 +1,6 @@
 //! Forwarding entries of granted MACs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::addr::Mac;
 use detector_core::model::ObservedInterface;
@@ -50,23 +50,34 @@ impl KernelEnforcer {
         others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
-    /// Finds the entries of the interfaces that are ours, or of some of them. An entry without a VLAN stands for the
-    /// VLANs on which its MAC is granted, where it is granted on none without.
+    /// Finds the entries of the interfaces that are ours, or of some of them.
     pub(super) fn read_forwarding(&mut self, only: Option<&BTreeSet<u32>>) -> Result<(), BpfError> {
-        let wanted = |ifindex: u32| only.is_none_or(|only| only.contains(&ifindex));
-        let entries = self.forwarding.list()?;
-        let interfaces = self.mirror.interfaces.iter_mut().filter(|(ifindex, _)| wanted(**ifindex));
-        interfaces.for_each(|(_, interface)| interface.forwarding.clear());
-        for entry in entries.into_iter().filter(|entry| wanted(entry.ifindex)) {
-            let Some(interface) = self.mirror.interfaces.get_mut(&entry.ifindex) else { continue };
-            let vlans = vlans_of(interface, entry.mac);
-            if entry.vlan != NO_VLAN || vlans.is_empty() || vlans.contains(&NO_VLAN) {
-                interface.forwarding.insert((entry.mac, entry.vlan));
-            } else {
-                interface.forwarding.extend(vlans.into_iter().map(|vlan| (entry.mac, vlan)));
+        let mut found = self.find_forwarding()?;
+        for (ifindex, interface) in &mut self.mirror.interfaces {
+            if only.is_none_or(|only| only.contains(ifindex)) {
+                interface.forwarding = found.remove(ifindex).unwrap_or_default();
             }
         }
         Ok(())
+    }
+
+    /// The entries that there are, by interface. One without a VLAN stands for the VLANs on which
+    /// its MAC is granted, where it is granted on none without.
+    pub(super) fn find_forwarding(
+        &mut self,
+    ) -> Result<BTreeMap<u32, BTreeSet<(Mac, u16)>>, BpfError> {
+        let mut found: BTreeMap<u32, BTreeSet<(Mac, u16)>> = BTreeMap::new();
+        for entry in self.forwarding.list()? {
+            let Some(interface) = self.mirror.interfaces.get(&entry.ifindex) else { continue };
+            let vlans = vlans_of(interface, entry.mac);
+            let entries = found.entry(entry.ifindex).or_default();
+            if entry.vlan != NO_VLAN || vlans.is_empty() || vlans.contains(&NO_VLAN) {
+                entries.insert((entry.mac, entry.vlan));
+            } else {
+                entries.extend(vlans.into_iter().map(|vlan| (entry.mac, vlan)));
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -7,8 +7,11 @@ mod resync;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{collections::BTreeMap, path::PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use detector_common::{
     counters::Sighting,
@@ -21,11 +24,14 @@ use detector_core::{
     reconcile::Action,
 };
 
+use verify::Watch;
+
 use super::{
-    BpfError, Events, Hook, JiffyClock, Method, Pins, PortTotals, load::Programs, maps::Maps, probe,
+    BpfError, Events, Hook, JiffyClock, Method, Pins, PortTotals, links::Links, load::Programs,
+    maps::Maps, probe,
 };
 use crate::{
-    enforcer::{Counts, EnforceError, Enforcer},
+    enforcer::{Counts, EnforceError, Enforcer, Recheck},
     net::{Forwarding, LinkChanges},
 };
 
@@ -66,12 +72,16 @@ pub struct KernelEnforcer {
     pins: Pins,
     method: Method,
     programs: Programs,
+    /// A second copy of the programs, from when it is needed for the first time.
+    spare: Option<Programs>,
     maps: Maps,
     forwarding: Forwarding,
     changes: LinkChanges,
     clock: JiffyClock,
     settings: Settings,
     mirror: Observed,
+    links: Links,
+    watch: Watch,
 }
 
 impl Stamp {
@@ -104,6 +114,7 @@ impl KernelEnforcer {
         options.stamp.check()?;
         let features = probe()?;
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
+        raise_descriptor_limit();
         let pins = Pins::claim(&options.pins)?;
         let programs = Programs::load(&pins)?;
         let maps = Maps::open(pins.paths())?;
@@ -114,6 +125,9 @@ impl KernelEnforcer {
             changes: LinkChanges::subscribe()?,
             clock: JiffyClock::new()?,
             mirror: Observed::default(),
+            links: Links::default(),
+            watch: Watch::new(pins.paths())?,
+            spare: None,
             pins,
             programs,
             maps,
@@ -174,8 +188,8 @@ impl Enforcer for KernelEnforcer {
         Ok(self.carry_out(action)?)
     }
 
-    fn recheck(&mut self) -> Result<bool, EnforceError> {
-        Ok(Self::recheck(self)?)
+    fn recheck(&mut self) -> Result<Recheck, EnforceError> {
+        Ok(Self::look_around(self)?)
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {
@@ -193,6 +207,17 @@ impl Enforcer for KernelEnforcer {
             events_lost,
             events_held,
         }))
+    }
+}
+
+/// A link is held open for each hook of each interface, and the usual limit is 1,024 descriptors.
+/// Where it cannot be raised, holding a link may fail later, and says so.
+fn raise_descriptor_limit() {
+    const WANTED: u64 = 4096;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < WANTED
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard);
     }
 }
 

@@ -11,7 +11,7 @@ use detector_core::{
     reconcile::Action,
 };
 
-use crate::enforcer::{Counts, EnforceError, Enforcer};
+use crate::enforcer::{Counts, EnforceError, Enforcer, Recheck};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeKernel {
@@ -23,6 +23,8 @@ pub(super) struct FakeKernel {
     pub(super) observe_fails: bool,
     /// Says that it has carried out what it has not.
     pub(super) lies: bool,
+    /// What the next look around shows.
+    pub(super) recheck: Recheck,
     instances: u32,
 }
 
@@ -147,8 +149,8 @@ impl Enforcer for FakeKernel {
         Ok(())
     }
 
-    fn recheck(&mut self) -> Result<bool, EnforceError> {
-        Ok(false)
+    fn recheck(&mut self) -> Result<Recheck, EnforceError> {
+        Ok(std::mem::take(&mut self.recheck))
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {
