@@ -99,6 +99,12 @@ impl Host {
         self.directory.path().join(name)
     }
 
+    /// How a path of the host's own file system is called outside of it.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        Path::new(&format!("/proc/{}/root", self.init)).join(path)
+    }
+
     /// The host's network namespace.
     pub fn network(&self) -> &NetNs {
         &self.network

@@ -40,6 +40,7 @@ impl Tampers {
             return;
         }
         self.forget(now);
+        let mut batch: BTreeMap<(Place, Tampered), (Vec<String>, Option<String>)> = BTreeMap::new();
         for Tampering { port, what, found, left } in tampering {
             match &left {
                 None => tracing::warn!(?port, what = what.as_str(), found, "tampered: put back"),
@@ -47,6 +48,11 @@ impl Tampers {
                     tracing::warn!(?port, what = what.as_str(), found, why, "tampered: stays");
                 }
             }
+            let (all, why) = batch.entry((port, what)).or_default();
+            all.push(found);
+            *why = why.take().or(left);
+        }
+        for ((port, what), (found, left)) in batch {
             let seen = self.seen.entry(port).or_default().entry(what).or_insert_with(|| Seen {
                 first: now,
                 last: now,
@@ -56,7 +62,7 @@ impl Tampers {
             });
             seen.last = now;
             seen.put_back += u64::from(left.is_none());
-            (seen.found, seen.left) = (found, left);
+            (seen.found, seen.left) = (listed(&found), left);
         }
     }
 
@@ -113,6 +119,16 @@ fn finding(place: Place, seen: &BTreeMap<Tampered, Seen>, world: &World) -> Find
         next: Some(name.map_or("detector status".to_owned(), |name| show_port(&name))),
         since: seen.values().map(|seen| seen.first).min().unwrap_or_default(),
     }
+}
+
+/// The first few of what was found.
+fn listed(found: &[String]) -> String {
+    const LISTED: usize = 4;
+    let mut text = found.iter().take(LISTED).cloned().collect::<Vec<_>>().join("; ");
+    if found.len() > LISTED {
+        text.push_str(&format!("; {} more", found.len() - LISTED));
+    }
+    text
 }
 
 fn times(count: u64) -> String {
