@@ -60,6 +60,8 @@ impl core::str::FromStr for Mac {
 #[repr(transparent)]
 pub struct Station(u64);
 
+layout!(Station, size 8);
+
 #[cfg(target_endian = "big")]
 compile_error!("a station is laid out for little-endian machines, as the kernel object is");
 
@@ -101,6 +103,12 @@ impl Station {
     #[inline(always)]
     pub const fn on_vlan(self, vlan: u16) -> Self {
         Self(self.0 & Self::MAC | (vlan as u64) << 48)
+    }
+
+    /// Whether several stations may have the MAC in turn: a virtual router's (RFC 9568, section 7.3).
+    /// Its frames come from outside while another router is the active one.
+    pub const fn is_shared(self) -> bool {
+        matches!(self.mac().0, [0, 0, 0x5e, 0, 1 | 2, _])
     }
 
     #[inline(always)]

@@ -2,12 +2,13 @@
 //! that nobody has guarded yet is mute.
 
 use detector_common::{
+    parse::Claim,
     port::{PortSlot, Role},
     reason::Reason,
     settings::Settings,
 };
 
-use crate::{Outcome, counters, lookup, skb::Skb, stamp};
+use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
 
 /// linux/if_packet.h
 const PACKET_HOST: u32 = 0;
@@ -45,13 +46,25 @@ pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
     }
 }
 
-/// Frames from outside: vetted, as far as guests are concerned.
+/// Frames from outside: vetted, as far as guests are concerned, unless they come under the MAC of
+/// one of them.
 #[inline(always)]
 pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
-    if let Some((settings, slot)) = place(skb) {
-        counters::from(slot, Reason::FromUplink);
-        stamp::set(skb, settings);
+    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
+    let mut claim = Claim::default();
+    let reason = match claim.read_station(skb.frame(), skb.tag()) {
+        Err(reason) => reason,
+        Ok(()) if lookup::is_owned(claim.station) => Reason::MacOfLocalGuest,
+        Ok(()) => Reason::FromUplink,
+    };
+    counters::from(slot, reason);
+    if !reason.passes() {
+        report::sighting(slot, settings, &claim.record(reason), settings.enforces());
+        if settings.enforces() {
+            return Outcome::Drop;
+        }
     }
+    stamp::set(skb, settings);
     Outcome::Next
 }
 

@@ -7,11 +7,14 @@ use aya::maps::{
     lpm_trie::Key,
 };
 use detector_common::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     claim::ClaimRecord,
     counters::{Budget, PortCounters, Sighting},
-    maps::{self, MAX_GRANTS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS, SIGHTINGS_PER_PORT},
-    port::{Grant, GrantKey, PortSlot, PrefixKey},
+    maps::{
+        self, MAX_GRANTS, MAX_MAC_OWNERS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS,
+        SIGHTINGS_PER_PORT,
+    },
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     reason::Reason,
     settings::Settings,
@@ -30,6 +33,7 @@ pub(super) struct Maps {
     sightings: Array<MapData, Pod<Sighting>>,
     budgets: Array<MapData, Pod<Budget>>,
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
+    mac_owners: BpfHashMap<MapData, Pod<Station>, Pod<MacOwner>>,
 }
 
 /// The counters of a port, added up over the CPUs.
@@ -91,6 +95,7 @@ impl Maps {
             sightings: open(paths, maps::SIGHTINGS)?,
             budgets: open(paths, maps::BUDGETS)?,
             counters: open(paths, maps::COUNTERS)?,
+            mac_owners: open(paths, maps::MAC_OWNERS)?,
         })
     }
 
@@ -195,6 +200,36 @@ impl Maps {
 
     pub(super) fn drop_prefix(&mut self, prefix: Prefix) -> Result<(), BpfError> {
         gone(self.prefixes.remove(&trie_key(prefix))).map_err(failed("write", maps::PREFIXES))
+    }
+
+    pub(super) fn mac_owners(&self) -> Result<BTreeMap<(Mac, u16), MacOwner>, BpfError> {
+        let all = entries(self.mac_owners.iter(), MAX_MAC_OWNERS, maps::MAC_OWNERS)?;
+        let read = |(Pod(key), Pod(owner)): (Pod<Station>, _)| ((key.mac(), key.vlan()), owner);
+        Ok(all.into_iter().map(read).collect())
+    }
+
+    /// Who has the MAC; `None` when nobody is known to.
+    pub(super) fn mac_owner(&self, (mac, vlan): (Mac, u16)) -> Result<Option<MacOwner>, BpfError> {
+        match self.mac_owners.get(&Pod(Station::new(mac, vlan)), 0) {
+            Ok(Pod(owner)) => Ok(Some(owner)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("read", maps::MAC_OWNERS)(error)),
+        }
+    }
+
+    pub(super) fn put_mac_owner(
+        &mut self,
+        (mac, vlan): (Mac, u16),
+        owner: MacOwner,
+    ) -> Result<(), BpfError> {
+        self.mac_owners
+            .insert(Pod(Station::new(mac, vlan)), Pod(owner), 0)
+            .map_err(failed("write", maps::MAC_OWNERS))
+    }
+
+    pub(super) fn drop_mac_owner(&mut self, (mac, vlan): (Mac, u16)) -> Result<(), BpfError> {
+        gone(self.mac_owners.remove(&Pod(Station::new(mac, vlan))))
+            .map_err(failed("write", maps::MAC_OWNERS))
     }
 
     pub(super) fn quarantines(

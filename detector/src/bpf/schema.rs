@@ -100,8 +100,9 @@ mod tests {
 
     use aya::maps::{Array, Map, MapData};
     use detector_common::{
+        addr::Station,
         counters::{Budget, PortCounters, Sighting},
-        port::{Grant, GrantKey, PortSlot, PrefixKey},
+        port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         settings::Settings,
     };
@@ -149,6 +150,13 @@ mod tests {
             (maps::BUDGETS, MapType::Array, 4, size_of::<Budget>(), ports),
             (maps::COUNTERS, MapType::PerCpuArray, 4, size_of::<PortCounters>(), ports),
             (maps::EVENTS, MapType::RingBuf, 0, 0, maps::EVENT_BYTES),
+            (
+                maps::MAC_OWNERS,
+                MapType::Hash,
+                size_of::<Station>(),
+                size_of::<MacOwner>(),
+                maps::MAX_MAC_OWNERS,
+            ),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {

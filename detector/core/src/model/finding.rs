@@ -48,6 +48,8 @@ pub enum FindingKind {
     UnknownPort,
     /// A port sends under an identity that is not its own: a spoof or something nested behind it.
     ForeignIdentity,
+    /// Frames come in from outside under the MAC of a VM that runs on this host.
+    MacClone,
     /// A VM of a deprecated template.
     DeprecatedTemplate,
     /// A VM whose evidence cannot be read, so that no verdict falls.
@@ -72,6 +74,7 @@ impl FindingKind {
             Self::RogueVm => "rogue-vm",
             Self::UnknownPort => "unknown-port",
             Self::ForeignIdentity => "foreign-identity",
+            Self::MacClone => "mac-clone",
             Self::DeprecatedTemplate => "deprecated-template",
             Self::NoEvidence => "no-evidence",
             Self::Conflict => "conflict",

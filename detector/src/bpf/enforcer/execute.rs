@@ -3,7 +3,7 @@
 use detector_common::{
     addr::{Address, Mac},
     maps::MAX_PORTS,
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
     settings::Settings,
 };
 use detector_core::{
@@ -42,6 +42,12 @@ impl KernelEnforcer {
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.unpin_forwarding(*ifindex, *mac, *vlan)
             }
+            Action::DefendMac { ifindex, instance, mac, vlan } => {
+                self.defend_mac(*ifindex, *instance, (*mac, *vlan))
+            }
+            Action::YieldMac { ifindex, instance, mac, vlan } => {
+                self.yield_mac(*ifindex, *instance, (*mac, *vlan))
+            }
             Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
@@ -63,6 +69,9 @@ impl KernelEnforcer {
         }
         for (mac, vlan) in interface.forwarding {
             self.unpin_forwarding(ifindex, mac, vlan)?;
+        }
+        for station in interface.defended {
+            self.yield_mac(ifindex, interface.slot.instance, station)?;
         }
         Ok(())
     }
@@ -229,6 +238,36 @@ impl KernelEnforcer {
                     self.instance(ifindex, instance)?.prefixes.remove(&prefix);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn defend_mac(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        station: (Mac, u16),
+    ) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        self.maps.put_mac_owner(station, MacOwner { ifindex, instance })?;
+        self.instance(ifindex, instance)?.defended.insert(station);
+        Ok(())
+    }
+
+    /// The MAC may be another port's by now.
+    fn yield_mac(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        station: (Mac, u16),
+    ) -> Result<(), BpfError> {
+        if self.maps.mac_owner(station)? == Some(MacOwner { ifindex, instance }) {
+            self.maps.drop_mac_owner(station)?;
+        }
+        if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex)
+            && interface.slot.instance == instance
+        {
+            interface.defended.remove(&station);
         }
         Ok(())
     }

@@ -165,7 +165,7 @@ impl KernelEnforcer {
     pub fn seen(&self) -> Result<BTreeMap<u32, Vec<Seen>>, BpfError> {
         let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
         slots
-            .filter(|slot| slot.role() == Role::Guest)
+            .filter(|slot| matches!(slot.role(), Role::Guest | Role::Uplink))
             .map(|slot| Ok((slot.ifindex, seen(self.clock, self.maps.sightings(slot)?))))
             .collect()
     }

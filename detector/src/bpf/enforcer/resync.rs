@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use detector_common::{
-    port::{PortSlot, Role},
+    port::{MacOwner, PortSlot, Role},
     settings::{Mode, Settings},
 };
 use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
@@ -167,6 +167,14 @@ impl KernelEnforcer {
                 None => self.maps.drop_prefix(prefix)?,
             }
         }
+        for (station, MacOwner { ifindex, instance }) in self.maps.mac_owners()? {
+            match self.instance_mut(ifindex, instance) {
+                Some(interface) => {
+                    interface.defended.insert(station);
+                }
+                None => self.maps.drop_mac_owner(station)?,
+            }
+        }
         Ok(())
     }
 
@@ -183,6 +191,7 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         grants: Default::default(),
         prefixes: Default::default(),
         forwarding: Default::default(),
+        defended: Default::default(),
     }
 }
 

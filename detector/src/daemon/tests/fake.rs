@@ -43,6 +43,7 @@ impl FakeKernel {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
+            defended: BTreeSet::new(),
         };
         self.state.interfaces.insert(ifindex, interface);
     }
@@ -66,6 +67,8 @@ fn word(action: &Action) -> String {
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
         Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
+        Action::DefendMac { ifindex, mac, .. } => format!("defend {ifindex} {mac}"),
+        Action::YieldMac { ifindex, mac, .. } => format!("yield {ifindex} {mac}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
@@ -138,6 +141,12 @@ impl Enforcer for FakeKernel {
             }
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.interface(*ifindex)?.forwarding.remove(&(*mac, *vlan));
+            }
+            Action::DefendMac { ifindex, mac, vlan, .. } => {
+                self.interface(*ifindex)?.defended.insert((*mac, *vlan));
+            }
+            Action::YieldMac { ifindex, mac, vlan, .. } => {
+                self.interface(*ifindex)?.defended.remove(&(*mac, *vlan));
             }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());

@@ -1,5 +1,6 @@
 //! What an administrator must know.
 
+mod clones;
 mod ports;
 mod sources;
 mod vms;
@@ -30,6 +31,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     sources::report(facts.world, &mut found);
     vms::report(facts, &mut found);
     ports::report(facts, &mut found);
+    clones::report(facts, &mut found);
     (found.findings.into_values().collect(), found.wake_at)
 }
 

@@ -8,7 +8,7 @@ use aya::programs::{
 };
 use detector_common::{
     maps::programs,
-    port::{Grant, PortSlot},
+    port::{Grant, MacOwner, PortSlot},
     quarantine::QuarantineKey,
 };
 
@@ -58,6 +58,7 @@ impl Victim {
                 },
                 Action::WriteSlot { ifindex: port, instance: INSTANCE, slot: granted() },
                 Action::PinForwarding { ifindex: port, mac: Mac(MAC), vlan: 0 },
+                Action::DefendMac { ifindex: port, instance: INSTANCE, mac: Mac(MAC), vlan: 0 },
             ],
         );
         assert_eq!(look(&mut enforcer), Recheck::default());
@@ -176,6 +177,21 @@ const CASES: &[Case] = &[
         },
         false,
         &[Tampered::Quarantines],
+    ),
+    (
+        "a MAC's owner removed",
+        |victim| victim.maps().drop_mac_owner((Mac(MAC), 0)).unwrap(),
+        true,
+        &[Tampered::MacOwners],
+    ),
+    (
+        "a MAC's owner added",
+        |victim| {
+            let owner = MacOwner { ifindex: 1, instance: 1 };
+            victim.maps().put_mac_owner((Mac(OTHER_MAC), 0), owner).unwrap();
+        },
+        false,
+        &[Tampered::MacOwners],
     ),
     (
         "the forwarding entry deleted",

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector_common::port::PortSlot;
+use detector_common::port::{MacOwner, PortSlot};
 use detector_core::model::QuarantineTarget;
 
 use super::super::KernelEnforcer;
@@ -76,6 +76,25 @@ impl KernelEnforcer {
         for (port, count) in differences {
             let found = format!("{count} entries were added, changed or removed");
             self.watch.found(port, Tampered::Grants, found, Ok(()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify_mac_owners(&mut self) -> Result<(), BpfError> {
+        let mut wanted = BTreeMap::new();
+        for (ifindex, held) in &self.mirror.interfaces {
+            let owner = MacOwner { ifindex: *ifindex, instance: held.slot.instance };
+            wanted.extend(held.defended.iter().map(|station| (*station, owner)));
+        }
+        for (station, owner) in different(&self.maps.mac_owners()?, &wanted) {
+            let port = owner.map(|owner| (owner.ifindex, owner.instance));
+            let put_back = match owner {
+                Some(owner) => self.maps.put_mac_owner(station, owner),
+                None => self.maps.drop_mac_owner(station),
+            };
+            let (mac, vlan) = station;
+            let found = format!("the owner of {mac} on VLAN {vlan} was added, changed or removed");
+            self.watch.found(port, Tampered::MacOwners, found, put_back);
         }
         Ok(())
     }

@@ -131,6 +131,7 @@ impl KernelEnforcer {
     fn verify_thoroughly(&mut self) -> Result<bool, BpfError> {
         let start = Instant::now();
         self.verify_grants()?;
+        self.verify_mac_owners()?;
         self.verify_quarantines()?;
         let changed = self.verify_forwarding()?;
         self.verify_xdp()?;
