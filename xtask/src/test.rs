@@ -8,8 +8,18 @@ use crate::steps::{Outcome, Steps};
 use crate::{build_ebpf, demo};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
-const SUITES: &[&str] =
-    &["program", "host", "gate", "guard", "restart", "bad_input", "tamper", "lab", "story"];
+const SUITES: &[&str] = &[
+    "program",
+    "host",
+    "gate",
+    "guard",
+    "restart",
+    "bad_input",
+    "tamper",
+    "lab",
+    "migration",
+    "story",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -30,11 +30,16 @@ use crate::{
 /// listing may have been made just before.
 const PROVISIONAL: Duration = Duration::from_secs(30);
 
+/// How soon after libvirt has announced an incoming migration its start follows at most.
+const INCOMING: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct Admissions {
     rules: AdmissionRules,
     waiting: Vec<Waiting>,
     provisional: BTreeMap<Uuid, Provisional>,
+    /// VMs that come from another host, and since when they are expected.
+    incoming: BTreeMap<Uuid, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,18 @@ struct Provisional {
 
 impl Admissions {
     pub(super) fn new(rules: AdmissionRules) -> Self {
-        Self { rules, waiting: Vec::new(), provisional: BTreeMap::new() }
+        Self { rules, waiting: Vec::new(), provisional: BTreeMap::new(), incoming: BTreeMap::new() }
+    }
+
+    /// The next start of this VM is its arrival from another host.
+    pub(super) fn expect(&mut self, uuid: Uuid, now: Timestamp) {
+        self.incoming.retain(|_, since| now < *since + INCOMING);
+        self.incoming.insert(uuid, now);
+    }
+
+    /// Whether this start is an arrival. The guest runs elsewhere until it has arrived.
+    fn arrives(&mut self, uuid: Uuid, now: Timestamp) -> bool {
+        self.incoming.remove(&uuid).is_some_and(|since| now < since + INCOMING)
     }
 
     /// Whether the hook's word gives way to what a source says of the VM. Where it does not, what
@@ -131,7 +147,10 @@ impl<E: Enforcer> Brain<E> {
                 return self.emit(Effect::Reply { id, reply, last: true });
             }
         };
-        vm.power = PowerState::Starting;
+        vm.power = match self.admissions.arrives(vm.uuid, now) {
+            true => PowerState::InTransit,
+            false => PowerState::Starting,
+        };
         let source = source_mut(&mut self.world.sources, &name, now);
         let before = source.vms.get(&vm.uuid).cloned();
         if source.health == Health::Healthy {

@@ -249,6 +249,10 @@ impl<E: Enforcer> Brain<E> {
                 answer::request(self, id, uid, request);
                 return false;
             }
+            Input::Incoming(uuid) => {
+                self.admissions.expect(uuid, self.world.now);
+                return false;
+            }
             Input::Admit(admit) => self.admit(*admit),
             Input::HungUp(id) => {
                 self.watchers.remove(&id);
