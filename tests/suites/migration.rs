@@ -106,11 +106,13 @@ impl Street {
         home.inside.await_frame("a clone", SILENCE, wanted).is_ok()
     }
 
-    /// Every frame that the guest has sent has arrived, and nothing is out of order anywhere.
+    /// Every frame that the guest has sent has arrived everywhere, and nothing is out of order.
     fn assert_nothing_lost(&self, homes: &[Home<'_>; 2], to: u64) {
         let stream = self.flow().stream(0, to);
         assert_eq!(stream.lost(), 0, "{stream:?}");
         for home in homes {
+            let stream = home.flow(self).stream(0, to);
+            assert_eq!(stream.lost(), 0, "at {}: {stream:?}", home.address);
             for kind in ["tampered", "foreign-identity", "enforcement-failed", "rogue-vm"] {
                 let findings = home.daemon.findings().unwrap();
                 assert!(!findings.iter().any(|f| f["finding"]["kind"] == kind), "{findings:?}");
@@ -151,8 +153,14 @@ impl<'a> Home<'a> {
         .unwrap();
     }
 
-    fn announcements(&self, street: &Street) -> usize {
-        Flow::of(&self.inside.frames().unwrap(), street.guest.mac).announcements()
+    /// What its bridge has handed to it.
+    fn flow(&self, street: &Street) -> Flow {
+        Flow::of(&self.inside.frames().unwrap(), street.guest.mac)
+    }
+
+    fn mistakes_the_guest(&self) -> bool {
+        let findings = self.daemon.findings().unwrap();
+        findings.iter().any(|finding| finding["finding"]["kind"] == "mac-clone")
     }
 }
 
@@ -176,9 +184,10 @@ fn moves(options: &[&str]) {
     assert!(done, "{said}");
     to.await_defence(true, &street);
     let last = street.await_beats(300);
+    assert!(!to.mistakes_the_guest(), "the guest's own frames, before it arrived");
     street.assert_nothing_lost(&homes, last);
     // QEMU announces five times; each has to reach the host that the guest has left.
-    let (sent, heard) = (street.flow().announcements(), from.announcements(&street));
+    let (sent, heard) = (street.flow().announcements(), from.flow(&street).announcements());
     println!("{options:?}: {last} beats, {sent} announcements, {heard} heard at the former host");
     assert!(sent >= 5, "{sent}");
     assert_eq!(sent, heard, "announcements outside, and at the former host");
@@ -213,6 +222,7 @@ fn a_failed_migration_gives_the_mac_back() {
     assert!(!done, "{said}");
     from.await_defence(true, &street);
     let last = street.await_beats(200);
+    assert!(!from.mistakes_the_guest() && !to.mistakes_the_guest());
     street.assert_nothing_lost(&homes, last);
     assert!(!street.lets_in(from, "a clone where the guest has stayed"));
     assert!(street.lets_in(to, "where it never came"));

@@ -30,7 +30,7 @@ use crate::{
 /// listing may have been made just before.
 const PROVISIONAL: Duration = Duration::from_secs(30);
 
-/// How soon after libvirt has announced an incoming migration its start follows at most.
+/// How long after libvirt has announced an incoming migration its process is ready at most.
 const INCOMING: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -71,9 +71,16 @@ impl Admissions {
         self.incoming.insert(uuid, now);
     }
 
-    /// Whether this start is an arrival. The guest runs elsewhere until it has arrived.
-    fn arrives(&mut self, uuid: Uuid, now: Timestamp) -> bool {
-        self.incoming.remove(&uuid).is_some_and(|since| now < since + INCOMING)
+    /// Takes what is said of a VM that is starting for what it is: one that arrives runs elsewhere
+    /// until it runs here, and libvirt has no word for that before its process is ready.
+    pub(super) fn arrival(&mut self, vm: &mut Vm, now: Timestamp) {
+        let Some(since) = self.incoming.get(&vm.uuid) else { return };
+        match vm.power {
+            PowerState::Starting if now < *since + INCOMING => vm.power = PowerState::InTransit,
+            // The domain of that name, before it is taken over.
+            PowerState::Off | PowerState::InTransit => {}
+            _ => drop(self.incoming.remove(&vm.uuid)),
+        }
     }
 
     /// Whether the hook's word gives way to what a source says of the VM. Where it does not, what
@@ -147,10 +154,8 @@ impl<E: Enforcer> Brain<E> {
                 return self.emit(Effect::Reply { id, reply, last: true });
             }
         };
-        vm.power = match self.admissions.arrives(vm.uuid, now) {
-            true => PowerState::InTransit,
-            false => PowerState::Starting,
-        };
+        vm.power = PowerState::Starting;
+        self.admissions.arrival(&mut vm, now);
         let source = source_mut(&mut self.world.sources, &name, now);
         let before = source.vms.get(&vm.uuid).cloned();
         if source.health == Health::Healthy {
