@@ -185,7 +185,7 @@ pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)
             let mut seq = 0;
             while !stop.load(Ordering::Relaxed) {
                 for (tap, station) in taps {
-                    tap.send(&beat(*station, seq)).unwrap();
+                    tap.send(&beat(*station, seq)).expect("a tap takes every frame");
                 }
                 seq += 1;
                 sent.store(seq, Ordering::Relaxed);
@@ -195,7 +195,8 @@ pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)
         let more = |count: u64| {
             let goal = sent.load(Ordering::Relaxed) + count;
             let reached = || sent.load(Ordering::Relaxed) >= goal;
-            wait::until("the stream", PATIENCE, || Ok(reached().then_some(()))).unwrap();
+            wait::until("the stream", PATIENCE, || Ok(reached().then_some(())))
+                .expect("the stream goes on");
             sent.load(Ordering::Relaxed)
         };
         let stop_at_the_end = StopOnDrop(&stop);

@@ -1,12 +1,7 @@
 //! The gate: what no guard has vetted reaches neither the host nor anything beyond it, so that a tap
 //! that nobody has guarded yet is mute.
 
-use detector_common::{
-    parse::Claim,
-    port::{PortSlot, Role},
-    reason::Reason,
-    settings::Settings,
-};
+use detector_common::{parse::Claim, port::Role, reason::Reason};
 
 use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
 
@@ -18,70 +13,72 @@ const PACKET_LOOPBACK: u32 = 5;
 /// stamp alone decides.
 #[inline(always)]
 pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
-    gate(skb, |skb, settings| {
-        if stamp::is_set(skb, settings) {
-            Reason::Vetted
-        } else if is_own_multicast(skb) {
-            Reason::HostOwn
-        } else {
-            Reason::Unvetted
+    let reason = if stamp::is_set(skb) {
+        Reason::Vetted
+    } else if is_own_multicast(skb) {
+        if let Some(slot) = lookup::port(skb.ifindex()) {
+            counters::to(slot, Reason::HostOwn);
         }
-    })
+        Reason::HostOwn
+    } else {
+        Reason::Unvetted
+    };
+    let outcome = settle(skb, reason);
+    if matches!(outcome, Outcome::Next) {
+        stamp::clear(skb);
+    }
+    outcome
 }
 
 /// Frames that the host sends, or routes, into the bridge.
 #[inline(always)]
 pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
-    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
     let source = skb.ingress_ifindex();
-    let reason = if source == 0 { Reason::HostOwn } else { vet_routed(source) };
-    counters::to(slot, reason);
-    if reason.passes() || !settings.enforces() {
-        if source != 0 {
-            stamp::set(skb, settings);
-        }
-        Outcome::Next
-    } else {
-        Outcome::Drop
+    if source == 0 {
+        return Outcome::Next;
     }
+    let outcome = settle(skb, vet_routed(source));
+    if matches!(outcome, Outcome::Next) {
+        stamp::set(skb);
+    }
+    outcome
 }
 
 /// Frames from outside: vetted, as far as guests are concerned, unless they come under the MAC of
 /// one of them.
 #[inline(always)]
 pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
-    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
     let mut claim = Claim::default();
     let reason = match claim.read_station(skb.frame(), skb.tag()) {
         Err(reason) => reason,
         Ok(()) if lookup::is_owned(claim.station) => Reason::MacOfLocalGuest,
         Ok(()) => Reason::FromUplink,
     };
-    counters::from(slot, reason);
-    if !reason.passes() {
-        report::sighting(slot, settings, &claim.record(reason), settings.enforces());
-        if settings.enforces() {
-            return Outcome::Drop;
-        }
+    if !reason.passes() && matches!(refuse(skb, &claim, reason), Outcome::Drop) {
+        return Outcome::Drop;
     }
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Outcome::Next
 }
 
 /// Frames that leave the host.
 #[inline(always)]
 pub(crate) fn uplink_egress(skb: &Skb) -> Outcome {
-    gate(skb, vet_source)
+    let outcome = settle(skb, vet_source(skb));
+    if matches!(outcome, Outcome::Next) {
+        stamp::clear(skb);
+    }
+    outcome
 }
 
 /// Whether a frame on its way out of the bridge comes from where it may: from the host itself, or
 /// stamped and from an interface in force.
 #[inline(always)]
-pub(crate) fn vet_source(skb: &Skb, settings: &Settings) -> Reason {
+pub(crate) fn vet_source(skb: &Skb) -> Reason {
     let source = skb.ingress_ifindex();
     if source == 0 {
         Reason::HostOwn
-    } else if !stamp::is_set(skb, settings) {
+    } else if !stamp::is_set(skb) {
         Reason::Unvetted
     } else if lookup::in_force(source) {
         Reason::Vetted
@@ -103,24 +100,27 @@ fn vet_routed(source: u32) -> Reason {
     }
 }
 
+/// Counts and drops what has not been vetted. Where the bridge or uplink has no slot, the gate is
+/// being taken down, and the host keeps its network.
 #[inline(always)]
-fn gate(skb: &Skb, vet: impl FnOnce(&Skb, &Settings) -> Reason) -> Outcome {
-    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
-    let reason = vet(skb, settings);
-    counters::to(slot, reason);
-    if reason.passes() || !settings.enforces() {
-        stamp::clear(skb, settings);
-        Outcome::Next
-    } else {
-        Outcome::Drop
+fn settle(skb: &Skb, reason: Reason) -> Outcome {
+    if reason.passes() {
+        return Outcome::Next;
     }
+    let Some(slot) = lookup::port(skb.ifindex()) else { return Outcome::Next };
+    counters::to(slot, reason);
+    if lookup::enforces() { Outcome::Drop } else { Outcome::Next }
 }
 
-/// Settings and slot of the bridge or uplink. Without a slot the gate is being taken down, and the
-/// host keeps its network.
+/// Counts, reports and drops what comes in by an uplink and cannot have come from outside.
 #[inline(always)]
-fn place(skb: &Skb) -> Option<(&'static Settings, &'static PortSlot)> {
-    Some((lookup::settings()?, lookup::port(skb.ifindex())?))
+fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
+    let (Some(settings), Some(slot)) = (lookup::settings(), lookup::port(skb.ifindex())) else {
+        return Outcome::Next;
+    };
+    counters::from(slot, reason as u8);
+    report::sighting(slot, settings, &claim.record(reason), settings.enforces());
+    if settings.enforces() { Outcome::Drop } else { Outcome::Next }
 }
 
 /// Multicast that the host sends to itself: looped back by a socket, or the bridge's own IGMP or MLD

@@ -299,7 +299,7 @@ const CLSACT_CASES: &[Case] = &[
 
 /// Programs that are none of this enforcer's, though they look like them.
 fn foreign_programs(victim: &Victim) -> Programs {
-    Programs::load(&Pins::unlocked(victim.root.path())).unwrap()
+    Programs::load(&Pins::unlocked(victim.root.path()), Stamp::DEFAULT).unwrap()
 }
 
 #[test]
@@ -363,11 +363,12 @@ fn a_program_ahead_is_overtaken_and_one_behind_is_left_alone() {
     assert_eq!(look(&mut victim.enforcer), Recheck::default(), "one behind ours is none of ours");
 
     // Again at once: it is told, and ours goes first again when some time has passed.
+    let hook = (victim.port, Hook::Ingress);
+    victim.enforcer.watch.contests.get_mut(&hook).unwrap().last = Instant::now();
     let _another = first(programs::UPLINK_EGRESS);
     let found = look(&mut victim.enforcer).tampering;
     assert_eq!((found.len(), found[0].what), (1, Tampered::Order));
     assert!(found[0].left.as_ref().unwrap().contains("again later"), "{found:?}");
-    let hook = (victim.port, Hook::Ingress);
     let contest = victim.enforcer.watch.contests.get_mut(&hook).unwrap();
     contest.last -= contest.wait;
     let found = look(&mut victim.enforcer).tampering;
