@@ -111,6 +111,9 @@ impl Street {
         let stream = self.flow().stream(0, to);
         assert_eq!(stream.lost(), 0, "{stream:?}");
         for home in homes {
+            // Its recording may be behind that of the outside.
+            let caught_up = || Ok(home.flow(self).last_seq().filter(|seq| *seq >= to));
+            wait::until("the host to hear it too", PATIENCE, caught_up).unwrap();
             let stream = home.flow(self).stream(0, to);
             assert_eq!(stream.lost(), 0, "at {}: {stream:?}", home.address);
             for kind in ["tampered", "foreign-identity", "enforcement-failed", "rogue-vm"] {

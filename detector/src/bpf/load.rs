@@ -43,7 +43,7 @@ impl Programs {
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {
-            classifier(&mut ebpf, name)?.load().map_err(|error| refused(name, error))?;
+            load_whole(classifier(&mut ebpf, name)?).map_err(|error| refused(name, error))?;
         }
         Ok(Self { ebpf })
     }
@@ -102,6 +102,23 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
         ))
     })?;
     program.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+/// A signal to this process makes the verifier give up with EAGAIN; it means nothing.
+fn load_whole(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    const ATTEMPTS: usize = 5;
+    let mut result = program.load();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                result = program.load();
+            }
+            _ => break,
+        }
+    }
+    result
 }
 
 fn refused(name: &str, error: ProgramError) -> BpfError {
