@@ -51,7 +51,7 @@ fn grant(
     steps: &mut Steps,
 ) {
     let instance = held.slot.instance;
-    let (slot, wanted) = compile::compile(identities);
+    let (slot, wanted) = compile(identities);
     let present = entries(held);
     let key = |entry: &GrantEntry| GrantEntry { flags: 0, ..*entry };
     let missing: Vec<_> =
@@ -71,7 +71,8 @@ fn grant(
         steps.grant.push(Action::DropGrants { ifindex, instance, grants: stale });
     }
 
-    let own = |one: &&Identity| !in_transit && !Station::new(one.mac, one.vlan).is_shared();
+    // A virtual router's MAC is where the active router is.
+    let own = |one: &&Identity| !in_transit && !Station::new(one.mac, one.vlan).is_virtual_router();
     let pins: BTreeSet<(Mac, u16)> =
         identities.iter().filter(own).map(|one| (one.mac, one.vlan)).collect();
     let gone = held.forwarding.difference(&pins);

@@ -50,7 +50,7 @@ impl KernelEnforcer {
         others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
-    /// Finds the entries of the interfaces that are ours, or of some of them.
+    /// Reads the entries of the interfaces that are ours, or of some of them.
     pub(super) fn read_forwarding(&mut self, only: Option<&BTreeSet<u32>>) -> Result<(), BpfError> {
         let mut found = self.find_forwarding()?;
         for (ifindex, interface) in &mut self.mirror.interfaces {
@@ -61,23 +61,46 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    /// The entries that there are, by interface. One without a VLAN stands for the VLANs on which
-    /// its MAC is granted, where it is granted on none without.
+    /// The entries that there are, by interface. What is not an entry's own is not told apart: an
+    /// entry without a VLAN stands for every VLAN on which its MAC is granted, since it is what a
+    /// bridge that filters none has for them, and since the kernel puts it on all VLANs of the port
+    /// besides.
     pub(super) fn find_forwarding(
         &mut self,
     ) -> Result<BTreeMap<u32, BTreeSet<(Mac, u16)>>, BpfError> {
-        let mut found: BTreeMap<u32, BTreeSet<(Mac, u16)>> = BTreeMap::new();
+        let mut entries: BTreeMap<(u32, Mac), BTreeSet<u16>> = BTreeMap::new();
         for entry in self.forwarding.list()? {
-            let Some(interface) = self.mirror.interfaces.get(&entry.ifindex) else { continue };
-            let vlans = vlans_of(interface, entry.mac);
-            let entries = found.entry(entry.ifindex).or_default();
-            if entry.vlan != NO_VLAN || vlans.is_empty() || vlans.contains(&NO_VLAN) {
-                entries.insert((entry.mac, entry.vlan));
-            } else {
-                entries.extend(vlans.into_iter().map(|vlan| (entry.mac, vlan)));
+            entries.entry((entry.ifindex, entry.mac)).or_default().insert(entry.vlan);
+        }
+        let mut found: BTreeMap<u32, BTreeSet<(Mac, u16)>> = BTreeMap::new();
+        for ((ifindex, mac), mut vlans) in entries {
+            let Some(interface) = self.mirror.interfaces.get(&ifindex) else { continue };
+            if vlans.contains(&NO_VLAN) {
+                vlans = vlans_of(interface, mac);
+                if vlans.is_empty() {
+                    vlans.insert(NO_VLAN);
+                }
             }
+            found.entry(ifindex).or_default().extend(vlans.into_iter().map(|vlan| (mac, vlan)));
         }
         Ok(found)
+    }
+
+    /// Puts the entries of these interfaces anew: a port may have become a member of a VLAN, on which its
+    /// MACs could be taken away.
+    pub(super) fn renew_forwarding(&mut self, changed: &BTreeSet<u32>) -> Result<(), BpfError> {
+        for ifindex in changed {
+            let Some(interface) = self.mirror.interfaces.get(ifindex) else { continue };
+            for (mac, vlan) in interface.forwarding.clone() {
+                match self.pin_forwarding(*ifindex, mac, vlan) {
+                    // It has left its bridge meanwhile, which is the next change to be looked at.
+                    Err(BpfError::Net(error))
+                        if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -91,9 +91,11 @@ impl KernelEnforcer {
         left.retain(|ifindex| self.mirror.interfaces.contains_key(ifindex));
         if !left.is_empty() {
             self.read_forwarding(Some(&left))?;
-            any = true;
         }
-        Ok(any)
+        let changed: BTreeSet<u32> =
+            changed.into_iter().filter(|i| self.mirror.interfaces.contains_key(i)).collect();
+        self.renew_forwarding(&changed)?;
+        Ok(any || !changed.is_empty())
     }
 
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
