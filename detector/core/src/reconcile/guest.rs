@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
-    addr::{Mac, Station},
+    addr::Mac,
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
 };
 
@@ -71,10 +71,8 @@ fn grant(
         steps.grant.push(Action::DropGrants { ifindex, instance, grants: stale });
     }
 
-    // A virtual router's MAC is where the active router is.
-    let own = |one: &&Identity| !in_transit && !Station::new(one.mac, one.vlan).is_virtual_router();
     let pins: BTreeSet<(Mac, u16)> =
-        identities.iter().filter(own).map(|one| (one.mac, one.vlan)).collect();
+        identities.iter().filter(|_| !in_transit).map(|one| (one.mac, one.vlan)).collect();
     let gone = held.forwarding.difference(&pins);
     let come = pins.difference(&held.forwarding);
     let unpin =

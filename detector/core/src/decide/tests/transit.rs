@@ -1,6 +1,6 @@
 //! A VM between two hosts, and MACs that come in from outside.
 
-use detector_common::{addr::Mac, reason::Reason, settings::Mode};
+use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
     model::{FindingKind, PowerState, Subject},
@@ -56,17 +56,6 @@ fn a_mac_goes_from_one_port_to_another() {
     assert_eq!(held(&lab, 1), (0, 0));
     let held = &lab.kernel.state.interfaces[&Lab::port(2)];
     assert_eq!(held.defended, [(mac, 0)].into());
-}
-
-#[test]
-fn a_virtual_routers_mac_is_not_defended() {
-    let mut lab = Lab::with_vms(Mode::Enforce, 1);
-    lab.nic(1).mac = Mac([0, 0, 0x5e, 0, 2, 9]);
-    lab.settle();
-    assert_eq!(held(&lab, 1), (0, 0));
-    lab.nic(1).mac = Mac([0, 0, 0x5e, 0, 3, 9]);
-    lab.settle();
-    assert_eq!(held(&lab, 1), (1, 1));
 }
 
 #[test]
