@@ -60,6 +60,8 @@ impl core::str::FromStr for Mac {
 #[repr(transparent)]
 pub struct Station(u64);
 
+layout!(Station, size 8);
+
 #[cfg(target_endian = "big")]
 compile_error!("a station is laid out for little-endian machines, as the kernel object is");
 

@@ -26,6 +26,9 @@ pub const COUNTERS: &str = "COUNTERS";
 /// `RingBuf` of `Event`.
 pub const EVENTS: &str = "EVENTS";
 
+/// `HashMap<Station, MacOwner>`: MACs that nobody brings in by an uplink.
+pub const MAC_OWNERS: &str = "MAC_OWNERS";
+
 /// Every map, in the order above.
 pub const ALL: &[&str] = &[
     SETTINGS,
@@ -38,6 +41,7 @@ pub const ALL: &[&str] = &[
     BUDGETS,
     COUNTERS,
     EVENTS,
+    MAC_OWNERS,
 ];
 
 /// Slots of [`PORTS`]; a power of two.
@@ -47,6 +51,8 @@ pub const MAX_PORTS: u32 = 1024;
 pub const MAX_GRANTS: u32 = 131_072;
 pub const MAX_PREFIXES: u32 = 16_384;
 pub const MAX_QUARANTINES: u32 = 4096;
+/// MACs on VLANs, of all ports together.
+pub const MAX_MAC_OWNERS: u32 = 16_384;
 /// A power of two.
 pub const SIGHTINGS_PER_PORT: u32 = 16;
 /// Bytes of [`EVENTS`]; a power of two and whole pages.
@@ -109,7 +115,8 @@ mod tests {
             + entry(
                 MAX_QUARANTINES,
                 size_of::<quarantine::QuarantineRecord>() + 20 + hash_overhead,
-            );
+            )
+            + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead);
         assert!(on_demand < 16 << 20, "{on_demand} bytes when every map is full");
     }
 }

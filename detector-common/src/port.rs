@@ -171,6 +171,18 @@ impl PrefixKey {
     pub const SCOPE_BITS: u32 = 128;
 }
 
+/// Value of `MAC_OWNERS`: the port instance to which the MAC is granted, and whose VM speaks here. The
+/// key is a [`Station`]; one on VLAN 0 stands for every VLAN, since the bridge may put its own VLAN on
+/// what a port sends untagged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct MacOwner {
+    pub ifindex: u32,
+    pub instance: u32,
+}
+
+layout!(MacOwner, size 8, ifindex @ 0, instance @ 4);
+
 /// Value of `GRANTS` and `PREFIXES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -68,6 +68,8 @@ reasons! {
     Unvetted = 11, "unvetted", drop;
     /// The frame was stamped, but came from an interface that is no port in force.
     SourceNotInForce = 12, "source-not-in-force", drop;
+    /// The source MAC is granted to a guest of this host, so the frame cannot have come from outside.
+    MacOfLocalGuest = 14, "mac-of-local-guest", drop;
 
     /// The frame ends before its headers do.
     Truncated = 16, "truncated", drop;

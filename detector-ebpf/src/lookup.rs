@@ -5,8 +5,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
 use detector_common::{
+    addr::Station,
     maps,
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
     quarantine::{QuarantineKey, QuarantineRecord},
     settings::Settings,
     verdict::Grants,
@@ -34,6 +35,17 @@ static PREFIXES: LpmTrie<PrefixKey, Grant> = LpmTrie::pinned(maps::MAX_PREFIXES,
 #[map]
 static QUARANTINE: HashMap<QuarantineKey, QuarantineRecord> =
     HashMap::pinned(maps::MAX_QUARANTINES, NO_PREALLOC);
+
+#[map]
+static MAC_OWNERS: HashMap<Station, MacOwner> = HashMap::pinned(maps::MAX_MAC_OWNERS, NO_PREALLOC);
+
+/// Whether a guest of this host has the MAC, and speaks from here.
+#[inline(always)]
+pub(crate) fn is_owned(station: Station) -> bool {
+    // SAFETY: only whether there is an entry is looked at.
+    let owned = |station: Station| unsafe { MAC_OWNERS.get(station) }.is_some();
+    owned(station) || station.vlan() != 0 && owned(station.on_vlan(0))
+}
 
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {

@@ -7,6 +7,7 @@ use detector_core::{
     model::{Observed, Seen},
     reconcile::Action,
 };
+use serde::{Deserialize, Serialize};
 
 /// Carries out actions on the kernel and says what the kernel holds.
 ///
@@ -19,9 +20,9 @@ pub trait Enforcer {
     /// Carries out one action. Carrying it out again changes nothing.
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError>;
 
-    /// Looks whether what is in force is still in force, and frees what is not: others may take our
-    /// programs away. True when [`Self::observe`] says something else since.
-    fn recheck(&mut self) -> Result<bool, EnforceError>;
+    /// Looks whether what is in force is still in force, and puts back what somebody else has
+    /// changed.
+    fn recheck(&mut self) -> Result<Recheck, EnforceError>;
 
     /// Reads everything anew.
     fn resync(&mut self) -> Result<(), EnforceError>;
@@ -31,6 +32,69 @@ pub trait Enforcer {
 
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
+}
+
+/// What looking around has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recheck {
+    /// [`Enforcer::observe`] says something else since.
+    pub changed: bool,
+    pub tampering: Vec<Tampering>,
+}
+
+/// Something that somebody else has changed in what is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tampering {
+    /// The interface and the instance that it is; `None` for what the whole host has.
+    pub port: Option<(u32, u32)>,
+    pub what: Tampered,
+    /// What was found, in a few words.
+    pub found: String,
+    /// `None` when it has been put back, else why it has not.
+    pub left: Option<String>,
+}
+
+/// What was tampered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tampered {
+    /// Our program was taken off.
+    Program,
+    /// Somebody else's program runs before ours.
+    Order,
+    /// A pin was removed or replaced.
+    Pin,
+    /// Mode, stamp and what else holds for the host.
+    Settings,
+    /// The slot of an interface.
+    Slot,
+    /// Grants beyond the slot.
+    Grants,
+    /// The records of quarantines.
+    Quarantines,
+    /// Which MACs the uplinks bring in from nobody.
+    MacOwners,
+    /// A sticky forwarding entry.
+    Forwarding,
+    /// An XDP program, which sees a port's frames before its guard.
+    Xdp,
+}
+
+impl Tampered {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::Order => "order",
+            Self::Pin => "pin",
+            Self::Settings => "settings",
+            Self::Slot => "slot",
+            Self::Grants => "grants",
+            Self::Quarantines => "quarantines",
+            Self::MacOwners => "mac-owners",
+            Self::Forwarding => "forwarding",
+            Self::Xdp => "xdp",
+        }
+    }
 }
 
 /// The frames of an interface; those that were refused by reason, added up over the CPUs.
@@ -58,6 +122,6 @@ pub struct Frames {
 }
 
 /// Why an action was not carried out, with every cause down to the errno, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{0}")]
 pub struct EnforceError(pub String);

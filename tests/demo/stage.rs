@@ -1,12 +1,10 @@
 //! The stage: a host with a bridge and an uplink, somebody who listens outside, and images of which
 //! one is registered.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use detector_guest::Mac;
-use sha2::{Digest, Sha256};
 
 use crate::capture::Capture;
 use crate::daemon::{Daemon, Settings};
@@ -71,7 +69,7 @@ impl<'a> Stage<'a> {
         let settings = Settings {
             evidence: "digest",
             libvirt: true,
-            templates: vec![("debian-lab.toml".to_owned(), self.manifest()?)],
+            templates: vec![("debian-lab.toml".to_owned(), self.approved.manifest("debian-lab")?)],
             more: "unknown_port_grace = \"200ms\"\n".to_owned(),
             ..Settings::default()
         };
@@ -132,20 +130,4 @@ impl<'a> Stage<'a> {
             Err(error) => Err(error).context("cannot read a console"),
         }
     }
-
-    fn manifest(&self) -> Result<String> {
-        let image = &self.approved;
-        let mut text = "id = \"debian-lab\"\nversion = \"1\"\nstatus = \"approved\"\n".to_owned();
-        let media = [("disk", &image.disk), ("kernel", &image.kernel), ("initrd", &image.initrd)];
-        for (role, path) in media {
-            let digest = digest(path)?;
-            text.push_str(&format!("[[image]]\nrole = \"{role}\"\nsha256 = \"{digest}\"\n"));
-        }
-        Ok(text)
-    }
-}
-
-fn digest(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
+    BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
 use detector::bpf::Hook;
 use detector_common::MapData;
@@ -46,8 +46,24 @@ impl SkBuff {
     }
 }
 
+/// A program that returns this and does nothing else.
+pub const fn returns(value: i32) -> [Instruction; 2] {
+    [(0xb7, 0, 0, value), (0x95, 0, 0, 0)]
+}
+
 /// Loads a tc program.
 pub fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_as(bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, instructions)
+}
+
+/// Loads an XDP program and attaches it to an interface of this network namespace, for as long as
+/// the descriptor is open.
+pub fn attach_xdp(instructions: &[Instruction], ifindex: u32) -> Result<OwnedFd> {
+    let program = load_as(bpf_prog_type::BPF_PROG_TYPE_XDP, instructions)?;
+    link(program.as_fd(), ifindex, bpf_attach_type::BPF_XDP, 0)
+}
+
+fn load_as(kind: bpf_prog_type, instructions: &[Instruction]) -> Result<OwnedFd> {
     let words: Vec<u64> = instructions
         .iter()
         .map(|&(code, registers, offset, immediate)| {
@@ -57,7 +73,7 @@ pub fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
         })
         .collect();
     let mut attr = zeroed();
-    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
+    attr.__bindgen_anon_3.prog_type = kind as u32;
     attr.__bindgen_anon_3.insns = words.as_ptr() as u64;
     attr.__bindgen_anon_3.insn_cnt = u32::try_from(words.len())?;
     attr.__bindgen_anon_3.license = c"MIT".as_ptr() as u64;
@@ -95,17 +111,55 @@ pub fn run(program: BorrowedFd<'_>, context: &SkBuff, frame: &[u8], times: u32) 
     Ok(unsafe { attr.test.retval }.cast_signed())
 }
 
-/// Attaches a program to an interface of this network namespace, for as long as the descriptor is
-/// open.
+/// Attaches a program to an interface of this network namespace, behind all others, for as long as
+/// the descriptor is open.
 pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
+    link(program, ifindex, kind_of(hook), 0)
+}
+
+/// The same ahead of all others.
+pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
+    link(program, ifindex, kind_of(hook), BPF_F_BEFORE)
+}
+
+/// Takes the program of a pinned link off its interface.
+pub fn detach(link: &Path) -> Result<()> {
+    let take_off = || {
+        let link = open_pin(link)?;
+        let mut attr = zeroed();
+        attr.link_detach.link_fd = number(link.as_fd());
+        bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr)
+    };
+    take_off().map(drop).with_context(|| format!("cannot detach {}", link.display()))
+}
+
+fn link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    kind: bpf_attach_type,
+    flags: u32,
+) -> Result<OwnedFd> {
     let mut attr = zeroed();
     attr.link_create.__bindgen_anon_1.prog_fd = number(program);
     attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
-    attr.link_create.attach_type = match hook {
+    attr.link_create.attach_type = kind as u32;
+    attr.link_create.flags = flags;
+    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
+}
+
+fn kind_of(hook: Hook) -> bpf_attach_type {
+    match hook {
         Hook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
         Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
-    } as u32;
-    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
+    }
+}
+
+/// What is pinned there.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 /// Changes an entry of a pinned map, whose value has this type.
@@ -120,15 +174,6 @@ pub fn change<V: MapData>(map: &Path, key: u32, change: impl FnOnce(&mut V)) -> 
     // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
     change(unsafe { value.assume_init_mut() });
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot change an entry").map(drop)
-}
-
-/// What is pinned there.
-pub fn open_pin(path: &Path) -> Result<OwnedFd> {
-    let found = CString::new(path.as_os_str().as_encoded_bytes())?;
-    let mut attr = zeroed();
-    attr.__bindgen_anon_4.pathname = found.as_ptr() as u64;
-    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
-        .with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// Puts one entry into a map whose keys and values are of these types.
@@ -151,10 +196,7 @@ pub fn remove<K: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
 /// The program behind a pinned link.
 pub fn program_of(link: &Path) -> Result<OwnedFd> {
     let find = || -> io::Result<OwnedFd> {
-        let path = CString::new(link.as_os_str().as_encoded_bytes())?;
-        let mut attr = zeroed();
-        attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-        let link = bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
+        let link = open_pin(link)?;
         // SAFETY: integers only, for which zero is a value.
         let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
         let mut attr = zeroed();

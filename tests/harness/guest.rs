@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use detector_guest::Mac;
+use sha2::{Digest, Sha256};
 
 use crate::cpio::Archive;
 use crate::{artefacts, run};
@@ -60,6 +61,17 @@ impl Image {
         let initrd = directory.join(format!("{name}.initrd"));
         std::fs::write(&initrd, initial_file_system()?)?;
         Ok(Self { disk, kernel: artefacts::kernel()?, initrd })
+    }
+
+    /// The manifest of a template that is this image.
+    pub fn manifest(&self, id: &str) -> Result<String> {
+        let mut text = format!("id = {id:?}\nversion = \"1\"\nstatus = \"approved\"\n");
+        let media = [("disk", &self.disk), ("kernel", &self.kernel), ("initrd", &self.initrd)];
+        for (role, path) in media {
+            let digest = digest(path)?;
+            text.push_str(&format!("[[image]]\nrole = \"{role}\"\nsha256 = \"{digest}\"\n"));
+        }
+        Ok(text)
     }
 
     /// A writable overlay for one VM.
@@ -171,6 +183,11 @@ fn initial_file_system() -> Result<Vec<u8>> {
         archive.file(&format!("modules/{number:02}-{name}.ko"), &module);
     }
     Ok(archive.finish())
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn qemu_img(words: &[&str], paths: &[&Path]) -> Result<()> {

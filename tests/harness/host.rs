@@ -99,6 +99,17 @@ impl Host {
         self.directory.path().join(name)
     }
 
+    /// A number that no other host of this machine has.
+    pub fn number(&self) -> u32 {
+        self.init
+    }
+
+    /// How a path of the host's own file system is called outside of it.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        Path::new(&format!("/proc/{}/root", self.init)).join(path)
+    }
+
     /// The host's network namespace.
     pub fn network(&self) -> &NetNs {
         &self.network

@@ -1,5 +1,6 @@
 //! A libvirtd of our own inside a [`Host`].
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -41,7 +42,10 @@ impl<'a> Libvirt<'a> {
         let directory = host.path("libvirt");
         std::fs::create_dir_all(&directory)?;
         write(&directory.join("qemu.conf"), QEMU_CONF, 0o644)?;
-        write(&directory.join("libvirtd.conf"), LIBVIRTD_CONF, 0o644)?;
+        // Two libvirts that migrate to each other must not look like the same host.
+        let number = host.number();
+        let uuid = format!("host_uuid = \"d37ec707-0000-4000-9000-{number:012x}\"\n");
+        write(&directory.join("libvirtd.conf"), &format!("{LIBVIRTD_CONF}{uuid}"), 0o644)?;
         if let Some(hook) = hook {
             write(&directory.join("hook"), hook, 0o755)?;
         }
@@ -51,6 +55,7 @@ impl<'a> Libvirt<'a> {
                  /etc/libvirt/qemu/autostart; \
              mkdir -p /etc/libvirt/hooks; [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu";
         host.check(Command::new("sh").args(["-c", put, "sh"]).arg(&directory))?;
+        host.check(Command::new("hostname").arg(format!("lab{number}")))?;
         let log = std::fs::File::create(directory.join("libvirtd.log"))?;
         let libvirtd = host
             .spawn(
@@ -67,6 +72,32 @@ impl<'a> Libvirt<'a> {
         let mut virsh = Command::new("virsh");
         virsh.args(["--quiet", "--connect", "qemu:///system"]).args(arguments);
         self.host.check(&mut virsh)
+    }
+
+    /// How this libvirt is reached from outside of its host.
+    pub fn uri(&self) -> String {
+        let socket = self.host.inside("/run/libvirt/libvirt-sock".as_ref());
+        format!("qemu+unix:///system?socket={}", socket.display())
+    }
+
+    /// Starts to move the guest to another libvirt, whose host has this address.
+    pub fn migrate(
+        &self,
+        guest: &Guest,
+        to: &Self,
+        address: Ipv4Addr,
+        options: &[&str],
+    ) -> Result<Child> {
+        // It speaks to both, so it runs in neither host.
+        Command::new("virsh")
+            .args(["--quiet", "--connect", &self.uri(), "migrate", "--unsafe"])
+            .args(options)
+            .args([&guest.name, &to.uri(), &format!("tcp://{address}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run virsh")
     }
 
     /// Defines the guest, with a fresh overlay over the image.

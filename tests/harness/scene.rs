@@ -2,6 +2,7 @@
 //! the static inventory knows or does not know. The tests are the guests.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -175,4 +176,47 @@ pub fn interface_mac(namespace: &NetNs, name: &str) -> Result<Mac> {
     let mac = words.nth(1).with_context(|| format!("{name} has no MAC"))?;
     let bytes: Vec<_> = mac.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
     bytes.try_into().ok().with_context(|| format!("{mac} is no MAC"))
+}
+
+/// Between two frames of a stream.
+const PACE: Duration = Duration::from_millis(1);
+
+/// Streams from the taps while something happens, which is handed what waits for so many more
+/// frames of each and says how many there have been. Returns that number at the end.
+pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)) -> u64 {
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seq = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for (tap, station) in taps {
+                    tap.send(&beat(*station, seq)).expect("a tap takes every frame");
+                }
+                seq += 1;
+                sent.store(seq, Ordering::Relaxed);
+                wait::pause(PACE);
+            }
+        });
+        let more = |count: u64| {
+            let goal = sent.load(Ordering::Relaxed) + count;
+            let reached = || sent.load(Ordering::Relaxed) >= goal;
+            wait::until("the stream", PATIENCE, || Ok(reached().then_some(())))
+                .expect("the stream goes on");
+            sent.load(Ordering::Relaxed)
+        };
+        let stop_at_the_end = StopOnDrop(&stop);
+        during(&more);
+        drop(stop_at_the_end);
+    });
+    wait::pause(SILENCE);
+    sent.into_inner()
+}
+
+/// The stream ends also when the trouble panics, or the scope would wait for ever.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

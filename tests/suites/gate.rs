@@ -12,6 +12,9 @@ use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, hears, same
 use detector_tests::tap::{Header, Tap};
 use detector_tests::{scene, wait};
 
+#[path = "gate/clone.rs"]
+mod clone;
+
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);
 const STRAY: Station = Station::number(99);

@@ -3,21 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
 use detector_tests::daemon::Daemon;
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
-use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
-use detector_tests::tap::Tap;
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, stream, vm};
 use detector_tests::wait;
 
 const A: Station = Station::number(10);
 const DENIED: Station = Station::number(20);
 const STRAY: Station = Station::number(99);
-/// Between two frames of the stream.
-const PACE: Duration = Duration::from_millis(1);
 
 fn inventory() -> Vec<String> {
     let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
@@ -44,45 +38,6 @@ fn under_a_stream(trouble: impl FnOnce(&mut Daemon<'_>)) {
     assert_eq!(stream.lost(), 0, "{stream:?}");
     assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "of the denied VM");
     assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "of the stray tap");
-}
-
-/// Streams from the taps while something happens, which is handed what waits for so many more
-/// frames of each and says how many there have been. Returns that number at the end.
-fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)) -> u64 {
-    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut seq = 0;
-            while !stop.load(Ordering::Relaxed) {
-                for (tap, station) in taps {
-                    tap.send(&beat(*station, seq)).unwrap();
-                }
-                seq += 1;
-                sent.store(seq, Ordering::Relaxed);
-                wait::pause(PACE);
-            }
-        });
-        let more = |count: u64| {
-            let goal = sent.load(Ordering::Relaxed) + count;
-            let reached = || sent.load(Ordering::Relaxed) >= goal;
-            wait::until("the stream", PATIENCE, || Ok(reached().then_some(()))).unwrap();
-            sent.load(Ordering::Relaxed)
-        };
-        let stop_at_the_end = StopOnDrop(&stop);
-        during(&more);
-        drop(stop_at_the_end);
-    });
-    wait::pause(SILENCE);
-    sent.into_inner()
-}
-
-/// The stream ends also when the trouble panics, or the scope would wait for ever.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -19,12 +19,14 @@ const SUITES: &[&str] = &[
     "bad_input",
     "processes",
     "kinds",
+    "tamper",
     "lab",
+    "migration",
     "story",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["processes", "lab", "story"];
+const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

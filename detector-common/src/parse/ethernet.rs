@@ -1,7 +1,7 @@
 //! Ethernet II with up to two VLAN tags.
 
 use super::{Claim, Reach};
-use crate::{frame::Frame, reason::Reason};
+use crate::{addr::Station, frame::Frame, reason::Reason};
 
 const DOT1Q: u16 = 0x8100;
 const DOT1AD: u16 = 0x88a8;
@@ -27,6 +27,24 @@ impl MetaTag {
     }
 }
 
+impl Claim {
+    /// Reads the source MAC and the VLAN of the tag in metadata, and nothing that follows.
+    #[inline(always)]
+    pub fn read_station(&mut self, frame: Frame<'_>, tag: MetaTag) -> Result<(), Reason> {
+        self.read_header(frame, tag).map(|_| ())
+    }
+
+    /// The same; returns the destination.
+    #[inline(always)]
+    fn read_header(&mut self, frame: Frame<'_>, tag: MetaTag) -> Result<Station, Reason> {
+        let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
+        let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
+        self.station = header.mac::<6>().on_vlan(vlan);
+        self.ethertype = header.u16::<12>();
+        Ok(header.mac::<0>())
+    }
+}
+
 /// Reads addresses, tags and EtherType; returns the offset of the payload. At most two tags are read,
 /// and only the outermost may name a VLAN, as 802.1Q: a bridge takes a frame with any other tag in
 /// front for an untagged one.
@@ -36,12 +54,7 @@ pub(super) fn parse<R: Reach>(
     tag: MetaTag,
     claim: &mut Claim,
 ) -> Result<usize, Reason> {
-    let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
-    let destination = header.mac::<0>();
-    let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
-    claim.station = header.mac::<6>().on_vlan(vlan);
-    claim.ethertype = header.u16::<12>();
-
+    let destination = claim.read_header(frame, tag)?;
     if !claim.station.is_valid_source() {
         return Err(Reason::SourceMacInvalid);
     }

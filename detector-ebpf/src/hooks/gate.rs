@@ -1,9 +1,9 @@
 //! The gate: what no guard has vetted reaches neither the host nor anything beyond it, so that a tap
 //! that nobody has guarded yet is mute.
 
-use detector_common::{port::Role, reason::Reason};
+use detector_common::{parse::Claim, port::Role, reason::Reason};
 
-use crate::{Outcome, counters, lookup, skb::Skb, stamp};
+use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
 
 /// linux/if_packet.h
 const PACKET_HOST: u32 = 0;
@@ -44,9 +44,19 @@ pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
     outcome
 }
 
-/// Frames from outside: vetted, as far as guests are concerned.
+/// Frames from outside: vetted, as far as guests are concerned, unless they come under the MAC of
+/// one of them.
 #[inline(always)]
 pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
+    let mut claim = Claim::default();
+    let reason = match claim.read_station(skb.frame(), skb.tag()) {
+        Err(reason) => reason,
+        Ok(()) if lookup::is_owned(claim.station) => Reason::MacOfLocalGuest,
+        Ok(()) => Reason::FromUplink,
+    };
+    if !reason.passes() && matches!(refuse(skb, &claim, reason), Outcome::Drop) {
+        return Outcome::Drop;
+    }
     stamp::set(skb);
     Outcome::Next
 }
@@ -100,6 +110,17 @@ fn settle(skb: &Skb, reason: Reason) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else { return Outcome::Next };
     counters::to(slot, reason);
     if lookup::enforces() { Outcome::Drop } else { Outcome::Next }
+}
+
+/// Counts, reports and drops what comes in by an uplink and cannot have come from outside.
+#[inline(always)]
+fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
+    let (Some(settings), Some(slot)) = (lookup::settings(), lookup::port(skb.ifindex())) else {
+        return Outcome::Next;
+    };
+    counters::from(slot, reason as u8);
+    report::sighting(slot, settings, &claim.record(reason), settings.enforces());
+    if settings.enforces() { Outcome::Drop } else { Outcome::Next }
 }
 
 /// Multicast that the host sends to itself: looped back by a socket, or the bridge's own IGMP or MLD

@@ -1,6 +1,11 @@
 //! Programs on interfaces: attached, replaced, found again, taken off.
 
-use std::{ffi::CString, fs, io, mem, os::fd::AsFd};
+use std::{
+    ffi::CString,
+    fs, io, mem,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use aya::programs::{
     TcAttachType,
@@ -10,6 +15,7 @@ use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
     BpfError, Hook, Pins,
+    links::Links,
     load::{Programs, borrowed},
     sys,
 };
@@ -42,18 +48,45 @@ impl Method {
         }
     }
 
-    /// Whether a program of ours is on this interface of this network namespace. It went on with
-    /// the interface, so if it is, the interface is the one that it was attached to.
-    pub(super) fn alive(
+    /// Where a program of ours is on this interface of this network namespace. It went on with the
+    /// interface, so if it is there, the interface is the one that it was attached to.
+    pub(super) fn standing(
         self,
+        links: &Links,
         pins: &Pins,
         ifindex: u32,
         hook: Hook,
         program: &str,
-    ) -> Result<bool, BpfError> {
+    ) -> Result<Standing, BpfError> {
         match self {
-            Self::Tcx => tcx_alive(pins.paths(), ifindex, hook),
-            Self::Clsact => clsact_alive(ifindex, hook, program),
+            Self::Tcx => match links.standing(ifindex, hook)? {
+                Some(standing) => Ok(standing),
+                None if tcx_alive(pins.paths(), ifindex, hook)? => Ok(Standing::First),
+                None => Ok(Standing::Absent),
+            },
+            Self::Clsact => clsact_standing(ifindex, hook, program),
+        }
+    }
+
+    /// Puts a program that runs behind others ahead of them. `spare` is a second copy of the programs.
+    ///
+    /// On a clsact qdisc the filter is off for the microseconds in between; what a port sends then
+    /// lacks the stamp.
+    pub(super) fn overtake(
+        self,
+        programs: &mut Programs,
+        spare: &mut Programs,
+        program: &str,
+        pins: &Pins,
+        ifindex: u32,
+        hook: Hook,
+    ) -> Result<(), BpfError> {
+        match self {
+            Self::Tcx => overtake_tcx([programs, spare], program, pins, ifindex, hook),
+            Self::Clsact => {
+                take_off(&name_of(ifindex)?, hook)?;
+                self.attach(programs, program, pins, ifindex, hook)
+            }
         }
     }
 
@@ -63,6 +96,27 @@ impl Method {
             remove_pin(pins, ifindex, hook)?;
         }
         if self == Self::Clsact { detach_clsact(ifindex) } else { Ok(()) }
+    }
+}
+
+/// Where a program of ours stands among those of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It runs before all others.
+    First,
+    /// So many run before it.
+    Behind(usize),
+    /// It is not there, or the interface is not.
+    Absent,
+}
+
+impl Standing {
+    pub(super) fn of(place: Option<usize>) -> Self {
+        match place {
+            Some(0) => Self::First,
+            Some(others) => Self::Behind(others),
+            None => Self::Absent,
+        }
     }
 }
 
@@ -119,13 +173,49 @@ fn attach_tcx(
 }
 
 fn remove_pin(pins: &Pins, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
-    let path = pins.paths().link(ifindex, hook);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(BpfError::failed(format!("remove the pin {}", path.display()))(error))
+    for path in [pins.paths().link(ifindex, hook), pins.paths().new_link(ifindex, hook)] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(BpfError::failed(format!("remove the pin {}", path.display()))(error));
+            }
+            _ => (),
         }
-        _ => Ok(()),
     }
+    Ok(())
+}
+
+/// Attaches the program ahead of all others once more, and then takes off the link that was behind:
+/// there is no instant without a program of ours. The kernel has no call that moves a link, and runs
+/// no program twice on one hook, hence two copies.
+fn overtake_tcx(
+    copies: [&mut Programs; 2],
+    program: &str,
+    pins: &Pins,
+    ifindex: u32,
+    hook: Hook,
+) -> Result<(), BpfError> {
+    let what = format!("put {program} first on the {} of interface {ifindex}", hook.as_str());
+    let paths = pins.paths();
+    let mut link = Err(io::Error::from_raw_os_error(libc::EEXIST));
+    for copy in copies {
+        link = sys::attach_first(borrowed(copy.fd(program)?), ifindex, hook);
+        if !matches!(&link, Err(error) if error.raw_os_error() == Some(libc::EEXIST)) {
+            break;
+        }
+    }
+    let replace = |link: io::Result<OwnedFd>| -> io::Result<()> {
+        replace_pin(link?.as_fd(), &paths.new_link(ifindex, hook), &paths.link(ifindex, hook))
+    };
+    replace(link).map_err(BpfError::failed(what))
+}
+
+/// Puts the pin of an object in the place of whatever has that name, in one step.
+pub(super) fn replace_pin(object: BorrowedFd<'_>, new: &Path, path: &Path) -> io::Result<()> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => sys::pin(object, new)?,
+    }
+    fs::rename(new, path)
 }
 
 fn attach_clsact(
@@ -174,10 +264,16 @@ fn ensure_clsact(ifindex: u32, name: &str) -> Result<(), BpfError> {
     }
 }
 
-/// Whether a filter of ours with that program is on the interface.
-pub(super) fn clsact_alive(ifindex: u32, hook: Hook, program: &str) -> Result<bool, BpfError> {
-    let filters = own_filters(ifindex, hook)?;
-    Ok(filters.iter().any(|filter| filter.name == program.as_bytes()))
+/// Where the filter of ours with that program is on the interface. Filters are listed in the order in
+/// which they run; one of another kind cannot have the same priority, and none has a lower one.
+pub(super) fn clsact_standing(
+    ifindex: u32,
+    hook: Hook,
+    program: &str,
+) -> Result<Standing, BpfError> {
+    let filters = Tc::open()?.filters(ifindex, direction(hook))?;
+    let is_ours = |filter: &Filter| is_own(filter) && filter.name == program.as_bytes();
+    Ok(Standing::of(filters.iter().position(is_ours)))
 }
 
 /// Takes the filters off, and the qdisc too when nothing else hangs on it: it stands in the way of
@@ -195,15 +291,18 @@ fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
                 others = true;
                 continue;
             }
-            let handle = TcHandle::from(CLSACT_HANDLE);
-            let kind = attach_type(hook);
-            // Dropping it takes it off.
-            SchedClassifierLink::attached(&name, kind, CLSACT_PRIORITY, handle, None)
-                .map(drop)
-                .map_err(BpfError::failed(format!("take the filter off {name}")))?;
+            take_off(&name, hook)?;
         }
     }
     if others { Ok(()) } else { Ok(tc.remove_clsact(ifindex)?) }
+}
+
+fn take_off(name: &str, hook: Hook) -> Result<(), BpfError> {
+    let handle = TcHandle::from(CLSACT_HANDLE);
+    // Dropping it takes it off.
+    SchedClassifierLink::attached(name, attach_type(hook), CLSACT_PRIORITY, handle, None)
+        .map(drop)
+        .map_err(BpfError::failed(format!("take the filter off {name}")))
 }
 
 fn own_filters(ifindex: u32, hook: Hook) -> Result<Vec<Filter>, BpfError> {

@@ -13,7 +13,8 @@ use detector_common::{
 use detector_core::model::{Quarantine, QuarantineTarget, Seen};
 
 use super::{
-    BpfError, JiffyClock, PinPaths, Pins, attach,
+    BpfError, JiffyClock, PinPaths, Pins,
+    attach::{self, Standing},
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
@@ -143,7 +144,7 @@ impl Inspector {
         let mut guarded = name.is_some();
         for (hook, program) in programs_of(&slot).into_iter().flatten() {
             guarded &= attach::tcx_alive(&self.paths, slot.ifindex, hook)?
-                || attach::clsact_alive(slot.ifindex, hook, program)?;
+                || attach::clsact_standing(slot.ifindex, hook, program)? != Standing::Absent;
         }
         Ok(PortView {
             name: name.map(|name| name.to_bytes().escape_ascii().to_string()),

@@ -1,6 +1,6 @@
 //! Loads the kernel programs over the pinned maps.
 
-use std::{io, os::fd::BorrowedFd};
+use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -14,7 +14,7 @@ use detector_common::{
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{BpfError, Pins, object, schema};
+use super::{BpfError, Pins, object, schema, sys};
 
 /// The programs, loaded. Those that are attached run on when this value is gone.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Programs {
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {
-            classifier(&mut ebpf, name)?.load().map_err(|error| refused(name, error))?;
+            load_whole(classifier(&mut ebpf, name)?).map_err(|error| refused(name, error))?;
         }
         Ok(Self { ebpf })
     }
@@ -73,6 +73,18 @@ impl Programs {
         })
     }
 
+    /// The ids of the maps that the programs use.
+    pub(super) fn map_ids(&mut self) -> Result<BTreeSet<u32>, BpfError> {
+        let mut ids = BTreeSet::new();
+        for name in programs::ALL {
+            let info = self.get(name)?.info();
+            let info = info.map_err(BpfError::failed(format!("look at the program {name}")))?;
+            let used = sys::maps_of(info.id());
+            ids.extend(used.map_err(BpfError::failed(format!("list the maps of {name}")))?);
+        }
+        Ok(ids)
+    }
+
     pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {
         self.get(name)?.fd().map_err(BpfError::failed(format!("use the program {name}")))
     }
@@ -90,6 +102,23 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
         ))
     })?;
     program.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+/// A signal to this process makes the verifier give up with EAGAIN; it means nothing.
+fn load_whole(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    const ATTEMPTS: usize = 5;
+    let mut result = program.load();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                result = program.load();
+            }
+            _ => break,
+        }
+    }
+    result
 }
 
 fn refused(name: &str, error: ProgramError) -> BpfError {

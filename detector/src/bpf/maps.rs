@@ -10,11 +10,14 @@ use aya::maps::{
     lpm_trie::Key,
 };
 use detector_common::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     claim::ClaimRecord,
     counters::{Budget, PortCounters, Sighting},
-    maps::{self, MAX_GRANTS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS, SIGHTINGS_PER_PORT},
-    port::{Grant, GrantKey, PortSlot, PrefixKey},
+    maps::{
+        self, MAX_GRANTS, MAX_MAC_OWNERS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS,
+        SIGHTINGS_PER_PORT,
+    },
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     reason::Reason,
     settings::Settings,
@@ -36,10 +39,30 @@ pub(super) struct Maps {
     sightings: Array<MapData, Pod<Sighting>>,
     budgets: Array<MapData, Pod<Budget>>,
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
+    mac_owners: BpfHashMap<MapData, Pod<Station>, Pod<MacOwner>>,
 }
 
 /// An entry of `PREFIXES`, with the length of its address prefix.
 pub(super) type Prefix = (PrefixKey, u8);
+
+/// Where a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotPlace {
+    /// In `PORTS`, by index.
+    Array(u32),
+    /// In `PORT_OVERFLOW`, by key.
+    Overflow(u32),
+}
+
+impl SlotPlace {
+    /// Whether the kernel programs look there for the slot of this interface.
+    pub(super) fn is_for(self, ifindex: u32) -> bool {
+        match self {
+            Self::Array(index) => ifindex % PORT_SLOTS == index,
+            Self::Overflow(key) => ifindex == key,
+        }
+    }
+}
 
 /// Opens a pinned map.
 pub(super) fn open<T>(paths: &PinPaths, name: &str) -> Result<T, BpfError>
@@ -68,6 +91,7 @@ impl Maps {
             sightings: open(paths, maps::SIGHTINGS)?,
             budgets: open(paths, maps::BUDGETS)?,
             counters: open(paths, maps::COUNTERS)?,
+            mac_owners: open(paths, maps::MAC_OWNERS)?,
         })
     }
 
@@ -84,16 +108,33 @@ impl Maps {
 
     /// Every slot that is not vacant, wherever it is.
     pub(super) fn slots(&self) -> Result<Vec<PortSlot>, BpfError> {
+        Ok(self.slot_places()?.into_iter().map(|(_, slot)| slot).collect())
+    }
+
+    /// Every slot that is not vacant, with where it is.
+    pub(super) fn slot_places(&self) -> Result<Vec<(SlotPlace, PortSlot)>, BpfError> {
         let mut slots = Vec::new();
-        for slot in self.ports.iter() {
+        for (index, slot) in (0..).zip(self.ports.iter()) {
             let Pod(slot) = slot.map_err(failed("read", maps::PORTS))?;
             if slot.ifindex != 0 {
-                slots.push(slot);
+                slots.push((SlotPlace::Array(index), slot));
             }
         }
         let overflow = entries(self.overflow.iter(), maps::MAX_PORTS, maps::PORT_OVERFLOW)?;
-        slots.extend(overflow.into_iter().map(|(_, Pod(slot))| slot));
+        slots.extend(overflow.into_iter().map(|(key, Pod(slot))| (SlotPlace::Overflow(key), slot)));
         Ok(slots)
+    }
+
+    pub(super) fn vacate(&mut self, place: SlotPlace) -> Result<(), BpfError> {
+        match place {
+            SlotPlace::Array(index) => self
+                .ports
+                .set(index, Pod(PortSlot::VACANT), 0)
+                .map_err(failed("write", maps::PORTS)),
+            SlotPlace::Overflow(key) => {
+                gone(self.overflow.remove(&key)).map_err(failed("write", maps::PORT_OVERFLOW))
+            }
+        }
     }
 
     /// Writes the slot of an interface, beside another one's where they share a place.
@@ -161,6 +202,36 @@ impl Maps {
 
     pub(super) fn drop_prefix(&mut self, prefix: Prefix) -> Result<(), BpfError> {
         gone(self.prefixes.remove(&trie_key(prefix))).map_err(failed("write", maps::PREFIXES))
+    }
+
+    pub(super) fn mac_owners(&self) -> Result<BTreeMap<(Mac, u16), MacOwner>, BpfError> {
+        let all = entries(self.mac_owners.iter(), MAX_MAC_OWNERS, maps::MAC_OWNERS)?;
+        let read = |(Pod(key), Pod(owner)): (Pod<Station>, _)| ((key.mac(), key.vlan()), owner);
+        Ok(all.into_iter().map(read).collect())
+    }
+
+    /// Who has the MAC; `None` when nobody is known to.
+    pub(super) fn mac_owner(&self, (mac, vlan): (Mac, u16)) -> Result<Option<MacOwner>, BpfError> {
+        match self.mac_owners.get(&Pod(Station::new(mac, vlan)), 0) {
+            Ok(Pod(owner)) => Ok(Some(owner)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("read", maps::MAC_OWNERS)(error)),
+        }
+    }
+
+    pub(super) fn put_mac_owner(
+        &mut self,
+        (mac, vlan): (Mac, u16),
+        owner: MacOwner,
+    ) -> Result<(), BpfError> {
+        self.mac_owners
+            .insert(Pod(Station::new(mac, vlan)), Pod(owner), 0)
+            .map_err(failed("write", maps::MAC_OWNERS))
+    }
+
+    pub(super) fn drop_mac_owner(&mut self, (mac, vlan): (Mac, u16)) -> Result<(), BpfError> {
+        gone(self.mac_owners.remove(&Pod(Station::new(mac, vlan))))
+            .map_err(failed("write", maps::MAC_OWNERS))
     }
 
     pub(super) fn quarantines(

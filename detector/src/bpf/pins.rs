@@ -68,7 +68,21 @@ impl PinPaths {
     }
 
     pub fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
-        self.links().join(format!("{ifindex}-{}", hook.as_str()))
+        self.links().join(Self::link_name(ifindex, hook))
+    }
+
+    pub(super) fn link_name(ifindex: u32, hook: Hook) -> String {
+        format!("{ifindex}-{}", hook.as_str())
+    }
+
+    /// The name under which a link is pinned before it takes [`Self::link`]. A BPF file system allows
+    /// no dots.
+    pub(super) fn new_link(&self, ifindex: u32, hook: Hook) -> PathBuf {
+        self.links().join(format!("{ifindex}-{}-new", hook.as_str()))
+    }
+
+    pub(super) fn new_map(&self, name: &str) -> PathBuf {
+        self.maps().join(format!("{name}-new"))
     }
 
     /// # Errors
@@ -108,7 +122,7 @@ impl PinPaths {
 #[derive(Debug)]
 pub struct Pins {
     paths: PinPaths,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Pins {
@@ -135,28 +149,65 @@ impl Pins {
         Self::lock(root)
     }
 
+    /// The pins of somebody else, for a test that stands in for one who minds no lock.
+    #[cfg(test)]
+    pub(super) fn unlocked(root: &Path) -> Self {
+        let lock = Flock::lock(File::open("/dev/null").unwrap(), FlockArg::LockShared).unwrap();
+        Self { paths: PinPaths::new(root), lock }
+    }
+
     pub fn paths(&self) -> &PinPaths {
         &self.paths
     }
 
     fn lock(root: &Path) -> Result<Self, BpfError> {
-        let directory = open(root)?;
-        let lock = match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                let holder = holder(root).map_or_else(|| "another".into(), |pid| pid.to_string());
-                return Err(BpfError::Locked { root: root.to_owned(), holder });
-            }
-            Err((_, errno)) => {
-                return Err(BpfError::failed(format!("lock {}", root.display()))(errno));
-            }
-        };
+        let lock = claim(root)?;
         let paths = PinPaths::new(root);
         refuse_other_versions(&paths)?;
-        for directory in [paths.version(), &paths.maps(), &paths.links()] {
-            make(directory)?;
+        let pins = Self { paths, lock };
+        pins.make_directories()?;
+        Ok(pins)
+    }
+
+    /// Makes the directories anew where somebody has removed them, and claims the new one. Returns
+    /// whether one was missing.
+    pub(super) fn restore_directories(&mut self) -> Result<bool, BpfError> {
+        let paths = &self.paths;
+        let all = [paths.version(), &paths.maps(), &paths.links()];
+        let missing = all.iter().any(|directory| !directory.is_dir());
+        if self.is_ours() && !missing {
+            return Ok(false);
         }
-        Ok(Self { paths, _lock: lock })
+        if !self.is_ours() {
+            make(self.paths.root())?;
+            self.lock = claim(self.paths.root())?;
+        }
+        self.make_directories()?;
+        Ok(true)
+    }
+
+    /// Whether the directory of that name is the one that is locked.
+    fn is_ours(&self) -> bool {
+        let place = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+        let locked = place(self.lock.metadata());
+        locked.is_some() && place(fs::metadata(self.paths.root())) == locked
+    }
+
+    fn make_directories(&self) -> Result<(), BpfError> {
+        let paths = &self.paths;
+        [paths.version(), &paths.maps(), &paths.links()].into_iter().try_for_each(make)
+    }
+}
+
+/// Locks the directory for as long as the value lives.
+fn claim(root: &Path) -> Result<Flock<File>, BpfError> {
+    match Flock::lock(open(root)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, Errno::EWOULDBLOCK)) => {
+            let holder = holder(root).map_or_else(|| "another".into(), |pid| pid.to_string());
+            Err(BpfError::Locked { root: root.to_owned(), holder })
+        }
+        Err((_, errno)) => Err(BpfError::failed(format!("lock {}", root.display()))(errno)),
     }
 }
 

@@ -100,8 +100,9 @@ mod tests {
 
     use aya::maps::{Array, Map, MapData};
     use detector_common::{
+        addr::Station,
         counters::{Budget, PortCounters, Sighting},
-        port::{Grant, GrantKey, PortSlot, PrefixKey},
+        port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         settings::Settings,
     };
@@ -149,6 +150,13 @@ mod tests {
             (maps::BUDGETS, MapType::Array, 4, size_of::<Budget>(), ports),
             (maps::COUNTERS, MapType::PerCpuArray, 4, size_of::<PortCounters>(), ports),
             (maps::EVENTS, MapType::RingBuf, 0, 0, maps::EVENT_BYTES),
+            (
+                maps::MAC_OWNERS,
+                MapType::Hash,
+                size_of::<Station>(),
+                size_of::<MacOwner>(),
+                maps::MAX_MAC_OWNERS,
+            ),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {
@@ -156,6 +164,41 @@ mod tests {
             let found = (shape.kind, shape.key_bytes as usize, shape.value_bytes as usize);
             assert_eq!(found, (kind as u32, key, value), "{name}: {shape}");
             assert_eq!(shape.entries, entries, "{name}");
+        }
+    }
+
+    /// Whichever map it is, and whatever about it differs, it is not taken over.
+    #[test]
+    fn each_map_is_looked_at() {
+        let root = PinRoot::new();
+        let paths = PinPaths::new(root.path());
+        fs::create_dir_all(paths.maps()).unwrap();
+        let expected = expected(object::bytes()).unwrap();
+        assert_eq!(expected.len(), maps::ALL.len());
+        for name in maps::ALL {
+            let foreign = Array::<MapData, u16>::create(3, 0).unwrap();
+            foreign.pin(paths.map(name)).unwrap();
+            let error = check(&paths, &expected).unwrap_err().to_string();
+            assert!(error.contains(&paths.map(name).display().to_string()), "{name}: {error}");
+            fs::remove_file(paths.map(name)).unwrap();
+        }
+        check(&paths, &expected).unwrap();
+
+        let settings = u32::try_from(size_of::<Settings>()).unwrap();
+        let right = expected[maps::SETTINGS];
+        let pinned = Array::<MapData, [u8; size_of::<Settings>()]>::create(1, 0).unwrap();
+        pinned.pin(paths.map(maps::SETTINGS)).unwrap();
+        check(&paths, &expected).unwrap();
+        assert_eq!(right.value_bytes, settings);
+        for (what, wrong) in [
+            ("kind", Shape { kind: right.kind + 1, ..right }),
+            ("key", Shape { key_bytes: 8, ..right }),
+            ("value", Shape { value_bytes: settings + 8, ..right }),
+            ("entries", Shape { entries: 2, ..right }),
+            ("flags", Shape { flags: 1, ..right }),
+        ] {
+            let error = check(&paths, &[(maps::SETTINGS, wrong)].into()).unwrap_err();
+            assert!(matches!(error, BpfError::Shape { .. }), "{what}: {error}");
         }
     }
 

@@ -5,14 +5,15 @@ use std::{
     ffi::CString,
     io, mem,
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
 use aya_obj::generated::{
-    BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type,
+    BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info,
+    bpf_prog_info,
 };
 
 use detector_common::MapData;
@@ -87,6 +88,16 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 
 /// Describes a TCX link; any other kind of object is an error.
 pub(super) fn describe(link: BorrowedFd<'_>) -> io::Result<TcxLink> {
+    let info = link_info(link)?;
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the pin is no TCX link"));
+    }
+    // SAFETY: the type says which field of the union the kernel has filled.
+    let tcx = unsafe { info.__bindgen_anon_1.tcx };
+    Ok(TcxLink { id: info.id, ifindex: tcx.ifindex })
+}
+
+fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
     // SAFETY: integers only, for which zero is a value.
     let mut info: bpf_link_info = unsafe { mem::zeroed() };
     let mut attr = zeroed();
@@ -94,12 +105,7 @@ pub(super) fn describe(link: BorrowedFd<'_>) -> io::Result<TcxLink> {
     attr.info.info_len = size_of::<bpf_link_info>() as u32;
     attr.info.info = &raw mut info as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the pin is no TCX link"));
-    }
-    // SAFETY: the type says which field of the union the kernel has filled.
-    let tcx = unsafe { info.__bindgen_anon_1.tcx };
-    Ok(TcxLink { id: info.id, ifindex: tcx.ifindex })
+    Ok(info)
 }
 
 /// The ids of the TCX links on an interface of this network namespace, in the order in which their
@@ -117,6 +123,75 @@ pub(super) fn links_on(ifindex: u32, hook: Hook) -> io::Result<Vec<u32>> {
     // SAFETY: the kernel has put the number of programs there.
     let count = unsafe { attr.query.__bindgen_anon_2.count } as usize;
     Ok(links[..count.min(MOST_PROGRAMS)].to_vec())
+}
+
+/// Takes a link's program off its interface, whoever holds the link.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = fd_number(link);
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(|_| ())
+}
+
+/// Every link of this host, of any kind, by its id. One that goes meanwhile is left out.
+pub(super) fn all_links() -> impl Iterator<Item = OwnedFd> {
+    let mut last = 0;
+    let next = move || {
+        let mut attr = zeroed();
+        attr.__bindgen_anon_6.__bindgen_anon_1.start_id = last;
+        bpf(bpf_cmd::BPF_LINK_GET_NEXT_ID, &mut attr).ok()?;
+        // SAFETY: the kernel has put the id there.
+        last = unsafe { attr.__bindgen_anon_6.next_id };
+        Some(last)
+    };
+    std::iter::from_fn(next).filter_map(|id| {
+        let mut attr = zeroed();
+        attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+        bpf_fd(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr).ok()
+    })
+}
+
+/// The interface of an XDP link and the id of its program; `None` for a link of another kind.
+pub(super) fn xdp_link(link: BorrowedFd<'_>) -> io::Result<Option<(u32, u32)>> {
+    let info = link_info(link)?;
+    if info.type_ != bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        return Ok(None);
+    }
+    // SAFETY: the type says which field of the union the kernel has filled.
+    let xdp = unsafe { info.__bindgen_anon_1.xdp };
+    Ok(Some((xdp.ifindex, info.prog_id)))
+}
+
+/// The ids of the maps that a loaded program uses; at most [`MOST_MAPS`].
+pub(super) fn maps_of(program: u32) -> io::Result<Vec<u32>> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = program;
+    let program = bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)?;
+    let mut ids = [0_u32; MOST_MAPS];
+    // SAFETY: integers only, for which zero is a value.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    info.nr_map_ids = MOST_MAPS as u32;
+    info.map_ids = ids.as_mut_ptr() as u64;
+    let mut attr = zeroed();
+    attr.info.bpf_fd = fd_number(program.as_fd());
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = &raw mut info as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(ids[..(info.nr_map_ids as usize).min(MOST_MAPS)].to_vec())
+}
+
+/// `MAX_USED_MAPS` (`linux/bpf_verifier.h`).
+const MOST_MAPS: usize = 64;
+
+/// The id of a map.
+pub(super) fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: integers only, for which zero is a value.
+    let mut info: bpf_map_info = unsafe { mem::zeroed() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = fd_number(map);
+    attr.info.info_len = size_of::<bpf_map_info>() as u32;
+    attr.info.info = &raw mut info as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.id)
 }
 
 /// `BPF_MPROG_MAX` (`linux/bpf_mprog.h`).

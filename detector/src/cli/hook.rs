@@ -35,10 +35,14 @@ pub(super) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> 
 
 pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let HookCommand::Qemu { name, op, sub_op, .. } = command;
-    // A restore and an incoming migration come by `start begin` too.
-    if (op.as_str(), sub_op.as_str()) != ("start", "begin") {
-        return ExitCode::SUCCESS;
-    }
+    // A restore comes by `start begin` too, and so does an incoming migration, after it has been
+    // announced by `migrate begin`. To that libvirt takes an answer on standard output as a new
+    // description, and none as consent.
+    let starts = match (op.as_str(), sub_op.as_str()) {
+        ("start", "begin") => true,
+        ("migrate", "begin") => false,
+        _ => return ExitCode::SUCCESS,
+    };
     let (rules, socket) = match ask::config(global) {
         Ok(config) => (config.admission, Ok(config.paths.socket)),
         Err(error) => (Admission::default(), global.socket.clone().ok_or(error)),
@@ -51,6 +55,8 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
             .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     });
     match answer {
+        // Should it not have been heard, the start is judged all the same.
+        _ if !starts => ExitCode::SUCCESS,
         Ok(Reply::Admission(AdmissionView { start, message, .. })) => {
             say(&message);
             exit(start)

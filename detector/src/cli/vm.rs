@@ -160,6 +160,7 @@ fn power(vm: &VmView) -> &'static str {
         PowerState::Starting => "starting",
         PowerState::Running => "running",
         PowerState::Paused => "paused",
+        PowerState::InTransit => "in-transit",
         PowerState::Off => "off",
     }
 }

@@ -30,11 +30,16 @@ use crate::{
 /// listing may have been made just before.
 const PROVISIONAL: Duration = Duration::from_secs(30);
 
+/// How long after libvirt has announced an incoming migration its process is ready at most.
+const INCOMING: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct Admissions {
     rules: AdmissionRules,
     waiting: Vec<Waiting>,
     provisional: BTreeMap<Uuid, Provisional>,
+    /// VMs that come from another host, and since when they are expected.
+    incoming: BTreeMap<Uuid, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,25 @@ struct Provisional {
 
 impl Admissions {
     pub(super) fn new(rules: AdmissionRules) -> Self {
-        Self { rules, waiting: Vec::new(), provisional: BTreeMap::new() }
+        Self { rules, waiting: Vec::new(), provisional: BTreeMap::new(), incoming: BTreeMap::new() }
+    }
+
+    /// The next start of this VM is its arrival from another host.
+    pub(super) fn expect(&mut self, uuid: Uuid, now: Timestamp) {
+        self.incoming.retain(|_, since| now < *since + INCOMING);
+        self.incoming.insert(uuid, now);
+    }
+
+    /// Takes what is said of a VM that is starting for what it is: one that arrives runs elsewhere
+    /// until it runs here, and libvirt has no word for that before its process is ready.
+    pub(super) fn arrival(&mut self, vm: &mut Vm, now: Timestamp) {
+        let Some(since) = self.incoming.get(&vm.uuid) else { return };
+        match vm.power {
+            PowerState::Starting if now < *since + INCOMING => vm.power = PowerState::InTransit,
+            // The domain of that name, before it is taken over.
+            PowerState::Off | PowerState::InTransit => {}
+            _ => drop(self.incoming.remove(&vm.uuid)),
+        }
     }
 
     /// Whether the hook's word gives way to what a source says of the VM. Where it does not, what
@@ -132,6 +155,7 @@ impl<E: Enforcer> Brain<E> {
             }
         };
         vm.power = PowerState::Starting;
+        self.admissions.arrival(&mut vm, now);
         let source = source_mut(&mut self.world.sources, &name, now);
         let before = source.vms.get(&vm.uuid).cloned();
         if source.health == Health::Healthy {

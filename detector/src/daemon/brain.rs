@@ -25,8 +25,13 @@ use super::{
     seen,
     since::Since,
     sources::{self, Expected},
+    tamper::Tampers,
 };
-use crate::{enforcer::Enforcer, findings::Tracker, processes::Scanned};
+use crate::processes::Scanned;
+use crate::{
+    enforcer::{Enforcer, Recheck},
+    findings::Tracker,
+};
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
@@ -39,6 +44,9 @@ const SOURCE_GRACE: Duration = Duration::from_secs(2);
 /// keep the daemon busy.
 const CLAIM_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often it decides anew at least.
+const PULSE: Duration = Duration::from_secs(1);
+
 /// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
 #[derive(Debug)]
 pub struct Brain<E> {
@@ -50,6 +58,7 @@ pub struct Brain<E> {
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
     pub(super) since: Since,
+    tampered: Tampers,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -101,6 +110,7 @@ impl<E: Enforcer> Brain<E> {
             admissions: Admissions::new(rules),
             findings: Tracker::default(),
             since: Since::default(),
+            tampered: Tampers::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -161,6 +171,7 @@ impl<E: Enforcer> Brain<E> {
             self.media.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
+            self.tampered.wake_at(),
             self.claims_wait.then(|| self.settled + CLAIM_PAUSE),
         ]
         .into_iter()
@@ -195,12 +206,23 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Looks whether what is in force is still in force.
-    fn look_around(&mut self) {
+    /// Looks whether what is in force is still in force. True when there is something to decide on
+    /// or to tell.
+    fn look_around(&mut self) -> bool {
+        let now = self.world.now;
         match self.enforcer.recheck() {
-            Ok(false) => {}
-            Ok(true) => self.observe(),
-            Err(error) => self.executor.unobserved(self.world.now, &error),
+            Ok(Recheck { changed, tampering }) => {
+                let told = !tampering.is_empty();
+                self.tampered.note(now, tampering);
+                if changed {
+                    self.observe();
+                }
+                changed || told
+            }
+            Err(error) => {
+                self.executor.unobserved(now, &error);
+                true
+            }
         }
     }
 
@@ -241,13 +263,17 @@ impl<E: Enforcer> Brain<E> {
                 answer::request(self, id, uid, request);
                 return false;
             }
+            Input::Incoming(uuid) => {
+                self.admissions.expect(uuid, self.world.now);
+                return false;
+            }
             Input::Admit(admit) => self.admit(*admit),
             Input::HungUp(id) => {
                 self.watchers.remove(&id);
                 return false;
             }
             Input::Processes(scanned) => self.scanned(scanned),
-            Input::Tick => self.look_around(),
+            Input::Tick => return self.look_around() || self.settled + PULSE <= self.world.now,
         }
         true
     }
@@ -278,6 +304,7 @@ impl<E: Enforcer> Brain<E> {
         let mut findings = self.decision.findings.clone();
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
+        findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

@@ -67,7 +67,12 @@ async fn hand_in(
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
     let input = match request {
-        Request::Admit { op, .. } if op != "start" => {
+        Request::Admit { op, xml, .. } if op != "start" => {
+            if op == "migrate"
+                && let Ok(vm) = xml::parse(&xml, PowerState::InTransit)
+            {
+                let _ = inputs.send(Input::Incoming(vm.uuid)).await;
+            }
             return Given::Answer(AdmissionView {
                 start: true,
                 outcome: AdmissionOutcome::Undecided,

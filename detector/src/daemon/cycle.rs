@@ -18,7 +18,7 @@ use crate::{
 /// Inputs of one turn at most, so that a flood is decided on in portions.
 const BATCH: usize = 1024;
 /// How often the brain looks whether what is in force still is.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+const LOOK_AROUND: Duration = Duration::from_millis(500);
 /// A wake-up that is due already and changes nothing must not spin.
 const BREATH: Duration = Duration::from_millis(5);
 /// How long to wait before subscribing again when the kernel refuses.

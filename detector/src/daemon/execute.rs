@@ -218,13 +218,16 @@ fn key_of(action: &Action) -> Key {
         Action::DropGrants { ifindex, .. } => (On::Interface(*ifindex), "drop-grants"),
         Action::PinForwarding { ifindex, .. } => (On::Interface(*ifindex), "pin-forwarding"),
         Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
+        Action::DefendMac { ifindex, .. } => (On::Interface(*ifindex), "defend-mac"),
+        Action::YieldMac { ifindex, .. } => (On::Interface(*ifindex), "yield-mac"),
         Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),
         Action::LiftQuarantine(target) => (On::Quarantine(*target), "lift-quarantine"),
     };
     let entry = match action {
-        Action::PinForwarding { mac, vlan, .. } | Action::UnpinForwarding { mac, vlan, .. } => {
-            Some((*mac, *vlan))
-        }
+        Action::PinForwarding { mac, vlan, .. }
+        | Action::UnpinForwarding { mac, vlan, .. }
+        | Action::DefendMac { mac, vlan, .. }
+        | Action::YieldMac { mac, vlan, .. } => Some((*mac, *vlan)),
         _ => None,
     };
     Key { on, step, entry }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use detector_common::event::Event;
 use detector_core::model::{Evidence, ImageFile, Link, Registry, Vm};
+use uuid::Uuid;
 
 use crate::{
     api::{ApiError, Reply, Request},
@@ -38,6 +39,8 @@ pub enum Input {
         uid: u32,
         request: Request,
     },
+    /// libvirt is about to take over a VM from another host; its start follows.
+    Incoming(Uuid),
     /// libvirt is about to start a VM.
     Admit(Box<Admit>),
     /// Nobody waits for replies to this request any more.

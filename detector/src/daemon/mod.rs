@@ -21,6 +21,7 @@ mod media;
 mod seen;
 mod since;
 pub mod sources;
+mod tamper;
 
 #[cfg(test)]
 mod tests;

@@ -43,12 +43,16 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: SourceEvent) -> 
     let SourceEvent { source: name, mut update } = event;
     match &mut update {
         Update::Snapshot { vms, .. } => {
+            vms.iter_mut().for_each(|vm| brain.admissions.arrival(vm, now));
             brain.admissions.hold_against_listing(&name, vms);
             // It answers again: what the hook said in its place is in the listing now.
             brain.world.sources.remove(&stand_in(&name));
         }
-        Update::Changed(vm) if !brain.admissions.yields(&name, vm.uuid, Some(vm)) => {
-            return Vec::new();
+        Update::Changed(vm) => {
+            brain.admissions.arrival(vm, now);
+            if !brain.admissions.yields(&name, vm.uuid, Some(vm)) {
+                return Vec::new();
+            }
         }
         Update::Gone(uuid) if !brain.admissions.yields(&name, *uuid, None) => return Vec::new(),
         _ => {}

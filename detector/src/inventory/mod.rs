@@ -12,7 +12,9 @@ pub mod xml;
 use std::collections::BTreeMap;
 
 use detector_common::addr::Mac;
-use detector_core::model::{Health, NicSettings, Rejected, Source, Timestamp, Unsettled, Vm};
+use detector_core::model::{
+    Health, NicSettings, PowerState, Rejected, Source, Timestamp, Unsettled, Vm,
+};
 use uuid::Uuid;
 
 pub use libvirt::LibvirtSource;
@@ -31,6 +33,8 @@ pub enum Update {
     Snapshot { vms: Vec<Vm>, overlays: BTreeMap<Mac, NicSettings>, refused: Vec<Refused> },
     /// One VM is there, or is different.
     Changed(Vm),
+    /// The guest of one VM has stopped here to go on elsewhere.
+    Departed(Uuid),
     /// One VM is no longer defined.
     Gone(Uuid),
     /// One VM cannot be understood; what was known of it stays.
@@ -72,6 +76,11 @@ impl Update {
             Self::Changed(vm) => {
                 forget_refusal(source, vm.uuid);
                 source.vms.insert(vm.uuid, vm);
+            }
+            Self::Departed(uuid) => {
+                if let Some(vm) = source.vms.get_mut(&uuid) {
+                    vm.power = PowerState::InTransit;
+                }
             }
             Self::Gone(uuid) => {
                 forget_refusal(source, uuid);

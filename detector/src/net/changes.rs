@@ -6,7 +6,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{
     NetError,
-    link::read,
+    link::{Read, read},
     netlink::{DATAGRAM_BYTES, messages},
 };
 
@@ -21,10 +21,21 @@ pub(crate) struct LinkChanges {
 /// What has changed since the last look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Changed {
-    /// These interfaces, by index.
-    Some(BTreeSet<u32>),
+    Some(Changes),
     /// The notes were more than fit: any interface may have.
     Any,
+}
+
+/// Interfaces by index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Those to which anything has happened.
+    pub(crate) changed: BTreeSet<u32>,
+    /// Of these, those that were deleted or left the namespace, whether or not another has the
+    /// index by now.
+    pub(crate) deleted: BTreeSet<u32>,
+    /// Of these, those that left a bridge.
+    pub(crate) left: BTreeSet<u32>,
 }
 
 pub(super) const RTMGRP_LINK: u32 = 1;
@@ -48,15 +59,23 @@ impl LinkChanges {
 
     /// Takes the notes. One system call when there are none.
     pub(crate) fn take(&mut self) -> Result<Changed, NetError> {
-        let mut found = BTreeSet::new();
+        let mut found = Changes::default();
         let mut lost = false;
         loop {
             self.datagram.clear();
             match self.socket.recv_from(&mut self.datagram, 0) {
                 // Port 0 is the kernel; other processes can send to a netlink socket as well.
                 Ok((_, from)) if from.port_number() == 0 => {
-                    let read = messages(&self.datagram).filter_map(read);
-                    found.extend(read.map(|read| read.link.ifindex));
+                    for Read { link, family, deleted } in messages(&self.datagram).filter_map(read)
+                    {
+                        found.changed.insert(link.ifindex);
+                        // A bridge port that is no more is an interface still.
+                        match (deleted, family == libc::AF_BRIDGE as u8) {
+                            (true, true) => found.left.insert(link.ifindex),
+                            (true, false) => found.deleted.insert(link.ifindex),
+                            (false, _) => continue,
+                        };
+                    }
                 }
                 Ok(_) => (),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
@@ -83,13 +102,22 @@ mod tests {
     fn changes_are_there_when_they_are_made() {
         let _ns = NetNs::enter();
         let mut changes = LinkChanges::subscribe().unwrap();
-        assert_eq!(changes.take().unwrap(), Changed::Some(BTreeSet::new()));
+        let some = |changed: &[u32], deleted: &[u32], left: &[u32]| {
+            let set = |list: &[u32]| list.iter().copied().collect();
+            let (changed, deleted, left) = (set(changed), set(deleted), set(left));
+            Changed::Some(Changes { changed, deleted, left })
+        };
+        assert_eq!(changes.take().unwrap(), some(&[], &[], &[]));
+        ip("link add br0 type bridge");
         ip("tuntap add tap0 mode tap");
-        let tap = link_by_name("tap0").unwrap().unwrap().ifindex;
-        assert_eq!(changes.take().unwrap(), Changed::Some([tap].into()));
+        let [bridge, tap] = ["br0", "tap0"].map(|n| link_by_name(n).unwrap().unwrap().ifindex);
+        assert_eq!(changes.take().unwrap(), some(&[bridge, tap], &[], &[]));
+        ip("link set tap0 master br0");
+        ip("link set tap0 nomaster");
+        assert_eq!(changes.take().unwrap(), some(&[bridge, tap], &[], &[tap]));
         ip("link del tap0");
-        assert_eq!(changes.take().unwrap(), Changed::Some([tap].into()));
-        assert_eq!(changes.take().unwrap(), Changed::Some(BTreeSet::new()));
+        assert_eq!(changes.take().unwrap(), some(&[tap], &[tap], &[]));
+        assert_eq!(changes.take().unwrap(), some(&[], &[], &[]));
 
         changes.socket.set_rx_buf_sz(4096_u32).unwrap();
         for n in 0..20 {

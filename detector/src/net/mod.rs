@@ -11,16 +11,18 @@ mod link;
 mod links;
 mod netlink;
 mod tc;
+mod xdp;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use changes::{Changed, LinkChanges};
+pub(crate) use changes::{Changed, Changes, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub(crate) use netlink::{DATAGRAM_BYTES, messages};
 pub(crate) use tc::{Direction, Filter, Tc};
+pub(crate) use xdp::{Xdp, XdpPrograms};
 
 /// Why a question to rtnetlink was not answered.
 #[derive(Debug, thiserror::Error)]

@@ -130,6 +130,11 @@ impl Request {
         self
     }
 
+    /// Header and attributes.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     fn encode(&self, flags: u16, sequence: u32) -> Vec<u8> {
         let length = HEADER_BYTES + self.payload.len();
         let mut bytes = vec![0; length];

@@ -3,7 +3,7 @@
 //!
 //! | statement | how two of them become one |
 //! | --- | --- |
-//! | power | off, if one says off. No finding: sources learn of a change at different moments |
+//! | power | off, if one says off; else in transit, if one says so. No finding: sources learn of a change at different moments |
 //! | declared template | the one that is named; none, if two are named |
 //! | media | all that any lists: each has to be covered |
 //! | NICs | those that both list, by MAC, unless one lists none |
@@ -73,8 +73,10 @@ impl Merged<'_> {
     fn join(&mut self, other: &Vm) {
         let Self { vm, conflicts, withheld, .. } = self;
         let vm = vm.to_mut();
-        if other.power == PowerState::Off {
-            vm.power = PowerState::Off;
+        match (vm.power, other.power) {
+            (PowerState::Off, _) => {}
+            (_, PowerState::Off | PowerState::InTransit) => vm.power = other.power,
+            _ => {}
         }
         match (&vm.declared_template, &other.declared_template) {
             (Some(one), Some(two)) if one != two => {

@@ -28,6 +28,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::processes::ProcessOwner;
+pub use text::show_port;
 
 use detector_common::{quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,11 @@ pub fn decide(world: &World) -> Decision {
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
+    let between_hosts = |vm: &Uuid| {
+        let merged = inventory.iter().find(|merged| merged.vm.uuid == *vm);
+        merged.is_some_and(|merged| merged.vm.power == PowerState::InTransit)
+    };
+    let mut in_transit = BTreeSet::new();
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
     let mut ports = ports.into_iter();
@@ -178,6 +184,9 @@ pub fn decide(world: &World) -> Decision {
             // Planned in the order of the links.
             Class::Guest => match ports.next() {
                 Some(port) => {
+                    if port.decision.vm.as_ref().is_some_and(between_hosts) {
+                        in_transit.insert(link.ifindex);
+                    }
                     port_decisions.insert(link.ifindex, port.decision);
                     InterfacePlan::Guest(port.plan)
                 }
@@ -188,7 +197,7 @@ pub fn decide(world: &World) -> Decision {
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
     Decision {
-        desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
+        desired: Desired { mode: Some(world.policy.mode), interfaces, in_transit, quarantines },
         vms,
         ports: port_decisions,
         processes,

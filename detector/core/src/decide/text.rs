@@ -45,7 +45,7 @@ pub(super) fn explain(vm: &Vm) -> String {
 }
 
 /// The command that shows a port, or all of them when the name could be misread by a shell.
-pub(super) fn show_port(name: &str) -> String {
+pub fn show_port(name: &str) -> String {
     if is_plain(name) {
         format!("detector port show {name}")
     } else {

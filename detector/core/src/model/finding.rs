@@ -49,6 +49,8 @@ pub enum FindingKind {
     UnknownPort,
     /// A port sends under an identity that is not its own: a spoof or something nested behind it.
     ForeignIdentity,
+    /// Frames come in from outside under the MAC of a VM that runs on this host.
+    MacClone,
     /// A VM of a deprecated template.
     DeprecatedTemplate,
     /// A VM whose evidence cannot be read, so that no verdict falls.
@@ -67,6 +69,8 @@ pub enum FindingKind {
     UnknownVmProcess,
     /// A VM has a way out on which no guard can be.
     UnguardedAttachment,
+    /// Somebody has changed what is in force behind the daemon's back.
+    Tampered,
 }
 
 impl FindingKind {
@@ -75,6 +79,7 @@ impl FindingKind {
             Self::RogueVm => "rogue-vm",
             Self::UnknownPort => "unknown-port",
             Self::ForeignIdentity => "foreign-identity",
+            Self::MacClone => "mac-clone",
             Self::DeprecatedTemplate => "deprecated-template",
             Self::NoEvidence => "no-evidence",
             Self::Conflict => "conflict",
@@ -84,6 +89,7 @@ impl FindingKind {
             Self::EnforcementFailed => "enforcement-failed",
             Self::UnknownVmProcess => "unknown-vm-process",
             Self::UnguardedAttachment => "unguarded-attachment",
+            Self::Tampered => "tampered",
         }
     }
 }

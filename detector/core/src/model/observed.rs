@@ -28,4 +28,6 @@ pub struct ObservedInterface {
     pub prefixes: BTreeMap<(PrefixKey, u8), Grant>,
     /// `static sticky` forwarding entries that we have put on the port: MAC and VLAN.
     pub forwarding: BTreeSet<(Mac, u16)>,
+    /// Entries of `MAC_OWNERS` for this instance: MAC and VLAN.
+    pub defended: BTreeSet<(Mac, u16)>,
 }

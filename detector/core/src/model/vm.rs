@@ -31,6 +31,9 @@ pub enum PowerState {
     Starting,
     Running,
     Paused,
+    /// Between two hosts: on the one that it leaves, its guest runs no more; on the other one, not
+    /// yet.
+    InTransit,
     /// The source says that it does not run: nothing is granted to it.
     Off,
 }

@@ -66,6 +66,22 @@ pub enum Action {
         mac: Mac,
         vlan: u16,
     },
+    /// Nobody outside has the MAC: frames that come in under it by an uplink are dropped.
+    DefendMac {
+        ifindex: u32,
+        instance: u32,
+        #[serde(with = "crate::model::vm::mac_text")]
+        mac: Mac,
+        vlan: u16,
+    },
+    /// Let frames under the MAC come in, if this instance has had it defended.
+    YieldMac {
+        ifindex: u32,
+        instance: u32,
+        #[serde(with = "crate::model::vm::mac_text")]
+        mac: Mac,
+        vlan: u16,
+    },
     PutQuarantine(Quarantine),
     LiftQuarantine(QuarantineTarget),
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{addr::Mac, settings::Mode};
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -11,6 +11,9 @@ pub struct Desired {
     pub mode: Option<Mode>,
     /// Interfaces in scope, by ifindex.
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
+    /// Guest ports whose VM is between two hosts, by ifindex: what is granted stays granted, but the
+    /// MACs may be here or beyond an uplink, so that neither is defended against the other.
+    pub in_transit: BTreeSet<u32>,
     /// Every quarantine, those in force included: one that is missing here is lifted.
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
 }

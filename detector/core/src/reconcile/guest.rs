@@ -10,11 +10,19 @@ use detector_common::{
 use super::{Action, GrantEntry, Identity, Isolation, PortPlan, SlotEntry, Steps, compile};
 use crate::model::ObservedInterface;
 
-pub(super) fn converge(ifindex: u32, plan: &PortPlan, held: &ObservedInterface, steps: &mut Steps) {
+pub(super) fn converge(
+    ifindex: u32,
+    plan: &PortPlan,
+    in_transit: bool,
+    held: &ObservedInterface,
+    steps: &mut Steps,
+) {
     let isolated = |flags| SlotEntry { flags, ..SlotEntry::default() };
     let (phase, slot) = match plan {
         PortPlan::Keep => return,
-        PortPlan::Granted(identities) => return grant(ifindex, identities, held, steps),
+        PortPlan::Granted(identities) => {
+            return grant(ifindex, identities, in_transit, held, steps);
+        }
         PortPlan::Pending => (&mut steps.mute, SlotEntry::default()),
         PortPlan::Isolated(Isolation::Verdict) => (&mut steps.isolate, isolated(flags::ISOLATED)),
         PortPlan::Isolated(Isolation::Operator) => {
@@ -31,9 +39,17 @@ pub(super) fn converge(ifindex: u32, plan: &PortPlan, held: &ObservedInterface, 
     }
     let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
     phase.extend(held.forwarding.iter().map(unpin));
+    let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
+    phase.extend(held.defended.iter().map(give_way));
 }
 
-fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps: &mut Steps) {
+fn grant(
+    ifindex: u32,
+    identities: &[Identity],
+    in_transit: bool,
+    held: &ObservedInterface,
+    steps: &mut Steps,
+) {
     let instance = held.slot.instance;
     let (slot, wanted) = compile(identities);
     let present = entries(held);
@@ -56,8 +72,8 @@ fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps:
     }
 
     // Only a bridge has forwarding entries.
-    let bridged = held.slot.role() != Role::GuestOnDevice;
-    let own = identities.iter().filter(|_| bridged);
+    let pinned = held.slot.role() != Role::GuestOnDevice && !in_transit;
+    let own = identities.iter().filter(|_| pinned);
     let pins: BTreeSet<(Mac, u16)> = own.map(|one| (one.mac, one.vlan)).collect();
     let gone = held.forwarding.difference(&pins);
     let come = pins.difference(&held.forwarding);
@@ -66,6 +82,13 @@ fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps:
     let pin = |(mac, vlan): &(Mac, u16)| Action::PinForwarding { ifindex, mac: *mac, vlan: *vlan };
     steps.unpin.extend(gone.map(unpin));
     steps.pin.extend(come.map(pin));
+
+    let gone = held.defended.difference(&pins);
+    let come = pins.difference(&held.defended);
+    let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
+    let defend = |(mac, vlan): &_| Action::DefendMac { ifindex, instance, mac: *mac, vlan: *vlan };
+    steps.unpin.extend(gone.map(give_way));
+    steps.pin.extend(come.map(defend));
 }
 
 /// What a slot holds of what [`Action::WriteSlot`] sets.

@@ -34,8 +34,9 @@ use crate::model::{Observed, ObservedInterface};
 ///    ask for the vetting, so that the host's own traffic is not cut; then the guards, which leave
 ///    their ports mute.
 /// 5. **Grants**: of each port the entries, then the slot that makes them count, then the removal of
-///    what it no longer needs. After all of them the forwarding entries, those that go before those
-///    that come, since a MAC may move from one port to another.
+///    what it no longer needs. After all of them what defends the MACs, forwarding entries and
+///    entries of owners, those that go before those that come, since a MAC may move from one port
+///    to another.
 /// 6. **Lifted quarantines**, so that a crash before leaves the record.
 /// 7. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
@@ -58,7 +59,8 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
             }
         };
         if let InterfacePlan::Guest(plan) = plan {
-            guest::converge(*ifindex, plan, held, &mut steps);
+            let in_transit = desired.in_transit.contains(ifindex);
+            guest::converge(*ifindex, plan, in_transit, held, &mut steps);
         }
     }
 

@@ -79,6 +79,17 @@ impl FakeKernel {
                 let held = self.state.interfaces.get_mut(ifindex).expect("no such port");
                 assert!(held.forwarding.remove(&(*mac, *vlan)), "not pinned");
             }
+            Action::DefendMac { ifindex, instance, mac, vlan } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.slot.has(flags::GRANTED), "defended for a port without a grant");
+                assert!(held.defended.insert((*mac, *vlan)), "defended twice");
+                let owns = |held: &&ObservedInterface| held.defended.contains(&(*mac, *vlan));
+                assert_eq!(self.state.interfaces.values().filter(owns).count(), 1, "{mac}");
+            }
+            Action::YieldMac { ifindex, instance, mac, vlan } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.defended.remove(&(*mac, *vlan)), "not defended");
+            }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -110,6 +121,7 @@ impl FakeKernel {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
+            defended: BTreeSet::new(),
         };
         let before = self.state.interfaces.insert(ifindex, held);
         assert!(before.is_none(), "{ifindex} is attached already");

@@ -211,6 +211,15 @@ impl Lab {
         self.world.seen.entry(port(n)).or_default().push(seen);
     }
 
+    /// The same of any interface, with no address.
+    pub(crate) fn sees_at(&mut self, ifindex: u32, mac: Mac, reason: Reason) {
+        let claim = ClaimRecord { mac, reason: reason as u8, ..ClaimRecord::default() };
+        let (first, last) = (self.world.now, self.world.now);
+        let instance = self.kernel.slot(ifindex).instance;
+        let seen = Seen { instance, claim, first, last, count: 7 };
+        self.world.seen.entry(ifindex).or_default().push(seen);
+    }
+
     pub(crate) fn pass(&mut self, time: Duration) {
         self.world.now = self.world.now + time;
     }

@@ -44,6 +44,7 @@ proptest! {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: Default::default(),
+            defended: Default::default(),
         };
         prop_assert!(identities(&interface).len() <= 1);
         prop_assert!(!role_name(&slot).is_empty());

@@ -3,7 +3,7 @@
 use detector_common::{
     addr::{Address, Mac},
     maps::MAX_PORTS,
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
     settings::Settings,
 };
 use detector_core::{
@@ -12,7 +12,10 @@ use detector_core::{
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
-use crate::{bpf::BpfError, net::link_by_index};
+use crate::{
+    bpf::{BpfError, Hook, Method},
+    net::link_by_index,
+};
 
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
@@ -44,6 +47,12 @@ impl KernelEnforcer {
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.unpin_forwarding(*ifindex, *mac, *vlan)
             }
+            Action::DefendMac { ifindex, instance, mac, vlan } => {
+                self.defend_mac(*ifindex, *instance, (*mac, *vlan))
+            }
+            Action::YieldMac { ifindex, instance, mac, vlan } => {
+                self.yield_mac(*ifindex, *instance, (*mac, *vlan))
+            }
             Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
@@ -54,6 +63,7 @@ impl KernelEnforcer {
     pub(super) fn release(&mut self, ifindex: u32) -> Result<(), BpfError> {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
+        self.links.drop(ifindex);
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
         for key in interface.grants.into_keys() {
@@ -64,6 +74,9 @@ impl KernelEnforcer {
         }
         for (mac, vlan) in interface.forwarding {
             self.unpin_forwarding(ifindex, mac, vlan)?;
+        }
+        for station in interface.defended {
+            self.yield_mac(ifindex, interface.slot.instance, station)?;
         }
         Ok(())
     }
@@ -99,11 +112,29 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
+    pub(super) fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
         for (hook, program) in programs_of(slot).into_iter().flatten() {
-            self.method.attach(&mut self.programs, program, &self.pins, slot.ifindex, hook)?;
+            self.attach(slot.ifindex, hook, program)?;
         }
         Ok(())
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        ifindex: u32,
+        hook: Hook,
+        program: &str,
+    ) -> Result<(), BpfError> {
+        self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
+        self.hold(ifindex, hook)
+    }
+
+    /// Keeps our link open, so that it stays when its pin is removed.
+    pub(super) fn hold(&mut self, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
+        match self.method {
+            Method::Tcx => self.links.hold(self.pins.paths(), ifindex, hook),
+            Method::Clsact => Ok(()),
+        }
     }
 
     /// The number is used up before it is used: no two instances ever have the same, even when we
@@ -223,6 +254,36 @@ impl KernelEnforcer {
                     self.instance(ifindex, instance)?.prefixes.remove(&prefix);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn defend_mac(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        station: (Mac, u16),
+    ) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        self.maps.put_mac_owner(station, MacOwner { ifindex, instance })?;
+        self.instance(ifindex, instance)?.defended.insert(station);
+        Ok(())
+    }
+
+    /// The MAC may be another port's by now.
+    fn yield_mac(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        station: (Mac, u16),
+    ) -> Result<(), BpfError> {
+        if self.maps.mac_owner(station)? == Some(MacOwner { ifindex, instance }) {
+            self.maps.drop_mac_owner(station)?;
+        }
+        if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex)
+            && interface.slot.instance == instance
+        {
+            interface.defended.remove(&station);
         }
         Ok(())
     }

@@ -50,29 +50,40 @@ impl KernelEnforcer {
         others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
-    /// Finds the entries of the interfaces that are ours, or of some of them. What is not an entry's own is
-    /// not told apart: an entry without a VLAN stands for every VLAN on which its MAC is granted, since
-    /// it is what a bridge that filters none has for them, and since the kernel puts it on all VLANs of
-    /// the port besides.
+    /// Reads the entries of the interfaces that are ours, or of some of them.
     pub(super) fn read_forwarding(&mut self, only: Option<&BTreeSet<u32>>) -> Result<(), BpfError> {
-        let wanted = |ifindex: u32| only.is_none_or(|only| only.contains(&ifindex));
+        let mut found = self.find_forwarding()?;
+        for (ifindex, interface) in &mut self.mirror.interfaces {
+            if only.is_none_or(|only| only.contains(ifindex)) {
+                interface.forwarding = found.remove(ifindex).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries that there are, by interface. What is not an entry's own is not told apart: an
+    /// entry without a VLAN stands for every VLAN on which its MAC is granted, since it is what a
+    /// bridge that filters none has for them, and since the kernel puts it on all VLANs of the port
+    /// besides.
+    pub(super) fn find_forwarding(
+        &mut self,
+    ) -> Result<BTreeMap<u32, BTreeSet<(Mac, u16)>>, BpfError> {
         let mut entries: BTreeMap<(u32, Mac), BTreeSet<u16>> = BTreeMap::new();
-        for entry in self.forwarding.list()?.into_iter().filter(|entry| wanted(entry.ifindex)) {
+        for entry in self.forwarding.list()? {
             entries.entry((entry.ifindex, entry.mac)).or_default().insert(entry.vlan);
         }
-        let interfaces = self.mirror.interfaces.iter_mut().filter(|(ifindex, _)| wanted(**ifindex));
-        interfaces.for_each(|(_, interface)| interface.forwarding.clear());
+        let mut found: BTreeMap<u32, BTreeSet<(Mac, u16)>> = BTreeMap::new();
         for ((ifindex, mac), mut vlans) in entries {
-            let Some(interface) = self.mirror.interfaces.get_mut(&ifindex) else { continue };
+            let Some(interface) = self.mirror.interfaces.get(&ifindex) else { continue };
             if vlans.contains(&NO_VLAN) {
                 vlans = vlans_of(interface, mac);
                 if vlans.is_empty() {
                     vlans.insert(NO_VLAN);
                 }
             }
-            interface.forwarding.extend(vlans.into_iter().map(|vlan| (mac, vlan)));
+            found.entry(ifindex).or_default().extend(vlans.into_iter().map(|vlan| (mac, vlan)));
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Puts the entries of these interfaces anew: a port may have become a member of a VLAN, on which its

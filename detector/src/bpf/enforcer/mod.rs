@@ -7,8 +7,11 @@ mod resync;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{collections::BTreeMap, path::PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use detector_common::{
     counters::Sighting,
@@ -22,9 +25,14 @@ use detector_core::{
     reconcile::Action,
 };
 
-use super::{BpfError, Events, Hook, JiffyClock, Method, Pins, load::Programs, maps::Maps, probe};
+use verify::Watch;
+
+use super::{
+    BpfError, Events, Hook, JiffyClock, Method, Pins, links::Links, load::Programs, maps::Maps,
+    probe,
+};
 use crate::{
-    enforcer::{Counts, EnforceError, Enforcer},
+    enforcer::{Counts, EnforceError, Enforcer, Recheck},
     net::{Forwarding, LinkChanges},
 };
 
@@ -48,12 +56,18 @@ pub struct KernelEnforcer {
     pins: Pins,
     method: Method,
     programs: Programs,
+    /// A second copy of the programs, from when it is needed for the first time.
+    spare: Option<Programs>,
     maps: Maps,
     forwarding: Forwarding,
     changes: LinkChanges,
     clock: JiffyClock,
     settings: Settings,
     mirror: Observed,
+    /// What the programs are loaded with.
+    stamp: Stamp,
+    links: Links,
+    watch: Watch,
 }
 
 impl KernelEnforcer {
@@ -68,6 +82,7 @@ impl KernelEnforcer {
         options.stamp.check().map_err(|error| BpfError::Refused(format!("stamp: {error}")))?;
         let features = probe()?;
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
+        raise_descriptor_limit();
         let pins = Pins::claim(&options.pins)?;
         let programs = Programs::load(&pins, options.stamp)?;
         let maps = Maps::open(pins.paths())?;
@@ -78,6 +93,10 @@ impl KernelEnforcer {
             changes: LinkChanges::subscribe()?,
             clock: JiffyClock::new()?,
             mirror: Observed::default(),
+            stamp: options.stamp,
+            links: Links::default(),
+            watch: Watch::new(pins.paths())?,
+            spare: None,
             pins,
             programs,
             maps,
@@ -115,7 +134,7 @@ impl KernelEnforcer {
     pub fn seen(&self) -> Result<BTreeMap<u32, Vec<Seen>>, BpfError> {
         let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
         slots
-            .filter(|slot| slot.role().is_guest())
+            .filter(|slot| slot.role().is_guest() || slot.role() == Role::Uplink)
             .map(|slot| Ok((slot.ifindex, seen(self.clock, self.maps.sightings(slot)?))))
             .collect()
     }
@@ -138,8 +157,8 @@ impl Enforcer for KernelEnforcer {
         Ok(self.carry_out(action)?)
     }
 
-    fn recheck(&mut self) -> Result<bool, EnforceError> {
-        Ok(Self::recheck(self)?)
+    fn recheck(&mut self) -> Result<Recheck, EnforceError> {
+        Ok(Self::look_around(self)?)
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {
@@ -152,6 +171,17 @@ impl Enforcer for KernelEnforcer {
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(Self::counts(self, ifindex)?)
+    }
+}
+
+/// A link is held open for each hook of each interface, and the usual limit is 1,024 descriptors.
+/// Where it cannot be raised, holding a link may fail later, and says so.
+fn raise_descriptor_limit() {
+    const WANTED: u64 = 4096;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < WANTED
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard);
     }
 }
 

@@ -1,24 +1,29 @@
 //! What the kernel holds, read anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use detector_common::{
-    addr::Mac,
-    port::{PortSlot, Role},
+    port::{MacOwner, PortSlot, Role},
     settings::{Mode, Settings},
 };
 use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
 
 use super::{KernelEnforcer, programs_of};
 use crate::{
-    bpf::BpfError,
-    net::{Changed, link_by_index},
+    bpf::{BpfError, Hook, attach::Standing},
+    net::{Changed, Changes, link_by_index},
 };
 
 impl KernelEnforcer {
     /// Reads everything anew. Slots whose interface is gone, or from which somebody has taken our
     /// programs, are not in force: they are freed, and what belonged to them with them.
+    ///
+    /// While this process knows what it has put in force, what others have made of it is put right
+    /// first, and told by the next look around.
     pub fn resync(&mut self) -> Result<(), BpfError> {
+        if !self.mirror.interfaces.is_empty() {
+            self.verify_all()?;
+        }
         self.changes.take()?;
         self.settings = self.maps.settings()?;
         let mut mirror = Observed {
@@ -57,55 +62,40 @@ impl KernelEnforcer {
     }
 
     /// Looks at the interfaces that have changed since the last look: frees those that are no longer
-    /// what they were, and reads the forwarding entries of the others, which go when an interface
-    /// leaves its bridge.
-    pub(super) fn absorb_changes(&mut self) -> Result<(), BpfError> {
+    /// what they were, and reads the forwarding entries of those that left their bridge. Returns
+    /// whether there were any.
+    pub(super) fn absorb_changes(&mut self) -> Result<bool, BpfError> {
         let ours = || self.mirror.interfaces.keys().copied();
-        let mut changed: BTreeSet<u32> = match self.changes.take()? {
-            Changed::Some(changed) if changed.is_empty() => return Ok(()),
-            Changed::Some(changed) => ours().filter(|ifindex| changed.contains(ifindex)).collect(),
-            Changed::Any => ours().collect(),
+        let Changes { changed, deleted, mut left } = match self.changes.take()? {
+            Changed::Some(changes) => changes,
+            Changed::Any => Changes {
+                changed: ours().collect(),
+                deleted: ours().collect(),
+                left: ours().collect(),
+            },
         };
-        let mut dead = Vec::new();
-        for ifindex in &changed {
-            let interface = self.mirror.interfaces.get(ifindex);
-            if let Some(interface) = interface
-                && !self.is_alive(&interface.slot)?
-            {
-                dead.push(*ifindex);
-            }
-        }
-        for ifindex in dead {
-            changed.remove(&ifindex);
-            self.release(ifindex)?;
-        }
         if changed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        self.read_forwarding(Some(&changed))?;
-        self.renew_forwarding(&changed)
-    }
-
-    /// Looks whether our programs still run where they should, and frees the interfaces from which
-    /// somebody has taken them: a guard that is put back is another instance. Returns whether any
-    /// was, or anything else that a look shows is no longer as it was: a port that has become a member of
-    /// another VLAN is told of by no event.
-    pub fn recheck(&mut self) -> Result<bool, BpfError> {
-        let before = self.places();
-        self.absorb_changes()?;
-        let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
-        for slot in slots {
-            if !self.is_alive(&slot)? {
-                self.release(slot.ifindex)?;
+        let mut any = false;
+        for ifindex in deleted {
+            // What somebody has taken our programs from, but lives, keeps its instance: they are put
+            // back. What they were put back on is this one only if it had not been deleted before.
+            let Some(interface) = self.mirror.interfaces.get(&ifindex) else { continue };
+            if self.watch.put_back.contains(&ifindex) || !self.is_alive(&interface.slot)? {
+                left.remove(&ifindex);
+                self.release(ifindex)?;
+                any = true;
             }
         }
-        Ok(self.places() != before)
-    }
-
-    /// Our interfaces, and which MACs are kept on them.
-    fn places(&self) -> BTreeMap<u32, BTreeSet<(Mac, u16)>> {
-        let interfaces = self.mirror.interfaces.iter();
-        interfaces.map(|(ifindex, held)| (*ifindex, held.forwarding.clone())).collect()
+        left.retain(|ifindex| self.mirror.interfaces.contains_key(ifindex));
+        if !left.is_empty() {
+            self.read_forwarding(Some(&left))?;
+        }
+        let changed: BTreeSet<u32> =
+            changed.into_iter().filter(|i| self.mirror.interfaces.contains_key(i)).collect();
+        self.renew_forwarding(&changed)?;
+        Ok(any || !changed.is_empty())
     }
 
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
@@ -115,11 +105,20 @@ impl KernelEnforcer {
             return Ok(slot.role() != Role::Vacant && link_by_index(slot.ifindex)?.is_some());
         };
         for (hook, program) in programs {
-            if !self.method.alive(&self.pins, slot.ifindex, hook, program)? {
+            if self.standing(slot.ifindex, hook, program)? == Standing::Absent {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    pub(super) fn standing(
+        &self,
+        ifindex: u32,
+        hook: Hook,
+        program: &str,
+    ) -> Result<Standing, BpfError> {
+        self.method.standing(&self.links, &self.pins, ifindex, hook, program)
     }
 
     /// Settings that are the daemon's to choose; mode and instance numbers stay.
@@ -137,11 +136,9 @@ impl KernelEnforcer {
 
     /// Puts the programs of this build in the place of those that run.
     pub(super) fn replace_programs(&mut self) -> Result<(), BpfError> {
-        for interface in self.mirror.interfaces.values() {
-            for (hook, program) in programs_of(&interface.slot).into_iter().flatten() {
-                let ifindex = interface.slot.ifindex;
-                self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
-            }
+        let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
+        for slot in slots {
+            self.attach_all(&slot)?;
         }
         Ok(())
     }
@@ -166,6 +163,14 @@ impl KernelEnforcer {
                 None => self.maps.drop_prefix(prefix)?,
             }
         }
+        for (station, MacOwner { ifindex, instance }) in self.maps.mac_owners()? {
+            match self.instance_mut(ifindex, instance) {
+                Some(interface) => {
+                    interface.defended.insert(station);
+                }
+                None => self.maps.drop_mac_owner(station)?,
+            }
+        }
         Ok(())
     }
 
@@ -182,6 +187,7 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         grants: Default::default(),
         prefixes: Default::default(),
         forwarding: Default::default(),
+        defended: Default::default(),
     }
 }
 

@@ -219,3 +219,53 @@ fn a_grant_that_another_port_holds_is_not_claimed_to_be_in_force() {
     assert!(answer.message.contains("52:54:00:00:00:01"), "{}", answer.message);
     assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Mute));
 }
+
+/// What defends the VM's MAC: entries of forwarding and of owners.
+fn defences(host: &mut Host) -> (usize, usize) {
+    let held = &host.kernel().state.interfaces[&10];
+    (held.forwarding.len(), held.defended.len())
+}
+
+#[test]
+fn a_vm_that_arrives_is_granted_at_once_and_defended_when_it_runs() {
+    let power = |power| Vm { power, ..vm("web", 1, "vnet0") };
+    let (web, links) = web();
+    for announced in [true, false] {
+        let mut host = Host::new(Mode::Enforce);
+        if announced {
+            host.turn(vec![Input::Incoming(web.uuid)]);
+        }
+        host.turn(vec![admit(web.clone(), links.clone())]);
+        host.read(|_| APPROVED);
+        assert_eq!(view(&mut host).unwrap().outcome, AdmissionOutcome::Granted);
+        let expected = if announced { (0, 0) } else { (1, 1) };
+        assert_eq!((host.port(10), defences(&mut host)), (Port::Granted, expected));
+        // What libvirt says of a process that it is still preparing.
+        host.turn(vec![said(Update::Changed(power(PowerState::Starting)))]);
+        assert_eq!(defences(&mut host), expected);
+        host.turn(vec![listing(vec![power(PowerState::Starting)])]);
+        assert_eq!(defences(&mut host), expected);
+        host.turn(vec![said(Update::Changed(power(PowerState::InTransit)))]);
+        assert_eq!(defences(&mut host), (0, 0));
+        host.turn(vec![said(Update::Changed(power(PowerState::Running)))]);
+        assert_eq!((host.port(10), defences(&mut host)), (Port::Granted, (1, 1)));
+        // It leaves again, stays after all, and the next start is an ordinary one.
+        host.turn(vec![said(Update::Departed(web.uuid))]);
+        assert_eq!((host.port(10), defences(&mut host)), (Port::Granted, (0, 0)));
+        host.turn(vec![said(Update::Changed(power(PowerState::Running)))]);
+        assert_eq!(defences(&mut host), (1, 1));
+        host.turn(vec![admit(web.clone(), links.clone())]);
+        assert_eq!(defences(&mut host), (1, 1));
+    }
+}
+
+#[test]
+fn an_arrival_that_was_announced_long_ago_is_forgotten() {
+    let mut host = Host::new(Mode::Enforce);
+    let (web, links) = web();
+    host.turn(vec![Input::Incoming(web.uuid)]);
+    host.wait(Duration::from_secs(61));
+    host.turn(vec![admit(web, links)]);
+    host.read(|_| APPROVED);
+    assert_eq!((host.port(10), defences(&mut host)), (Port::Granted, (1, 1)));
+}

@@ -11,7 +11,7 @@ use detector_core::{
     reconcile::Action,
 };
 
-use crate::enforcer::{Counts, EnforceError, Enforcer};
+use crate::enforcer::{Counts, EnforceError, Enforcer, Recheck};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeKernel {
@@ -23,6 +23,8 @@ pub(super) struct FakeKernel {
     pub(super) observe_fails: bool,
     /// Says that it has carried out what it has not.
     pub(super) lies: bool,
+    /// What the next look around shows.
+    pub(super) recheck: Recheck,
     instances: u32,
 }
 
@@ -41,6 +43,7 @@ impl FakeKernel {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
+            defended: BTreeSet::new(),
         };
         self.state.interfaces.insert(ifindex, interface);
     }
@@ -64,6 +67,8 @@ fn word(action: &Action) -> String {
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
         Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
+        Action::DefendMac { ifindex, mac, .. } => format!("defend {ifindex} {mac}"),
+        Action::YieldMac { ifindex, mac, .. } => format!("yield {ifindex} {mac}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
@@ -137,6 +142,12 @@ impl Enforcer for FakeKernel {
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.interface(*ifindex)?.forwarding.remove(&(*mac, *vlan));
             }
+            Action::DefendMac { ifindex, mac, vlan, .. } => {
+                self.interface(*ifindex)?.defended.insert((*mac, *vlan));
+            }
+            Action::YieldMac { ifindex, mac, vlan, .. } => {
+                self.interface(*ifindex)?.defended.remove(&(*mac, *vlan));
+            }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -147,8 +158,8 @@ impl Enforcer for FakeKernel {
         Ok(())
     }
 
-    fn recheck(&mut self) -> Result<bool, EnforceError> {
-        Ok(false)
+    fn recheck(&mut self) -> Result<Recheck, EnforceError> {
+        Ok(std::mem::take(&mut self.recheck))
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {

@@ -137,3 +137,46 @@ fn a_scan_that_fails_says_nothing() {
     host.turn(vec![Input::Processes(Ok(BTreeMap::new()))]);
     assert_eq!(host.told(), ["-source-lost", "-unknown-vm-process"]);
 }
+
+#[test]
+fn tampering_is_one_finding_however_often_it_happens() {
+    use crate::enforcer::{Recheck, Tampered, Tampering};
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.told();
+    let instance = host.kernel().state.interfaces[&10].slot.instance;
+    let tamper = |host: &mut Host, left: Option<&str>| {
+        host.kernel().recheck = Recheck {
+            changed: false,
+            tampering: vec![Tampering {
+                port: Some((10, instance)),
+                what: Tampered::Program,
+                found: "it was off".to_owned(),
+                left: left.map(str::to_owned),
+            }],
+        };
+        host.wait(Duration::from_millis(500));
+    };
+    tamper(&mut host, None);
+    assert_eq!(host.told(), ["+tampered"]);
+    for _ in 0..3 {
+        tamper(&mut host, None);
+    }
+    tamper(&mut host, Some("no room"));
+    let open = |host: &Host| {
+        let findings = host.brain.findings.open().into_iter();
+        findings.map(|finding| format!("{finding:?}")).collect::<Vec<_>>()
+    };
+    let findings = open(&host);
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    for part in ["vnet0", "it was off", "put back 4 times", "no room", "Critical"] {
+        assert!(finding.contains(part), "{part}: {finding}");
+    }
+    assert_eq!(host.told(), [""; 0], "told once");
+    host.wait(Duration::from_secs(599));
+    assert_eq!(open(&host).len(), 1);
+    let wake = host.brain.wake_at().unwrap().0;
+    host.now = wake;
+    host.turn(vec![]);
+    assert_eq!(host.told(), ["-tampered"], "it ends after ten quiet minutes");
+}

@@ -78,13 +78,19 @@ type Event = (sys::virDomainEventID, Callback);
 
 /// # Safety
 /// `domain` is a domain that libvirt lends for the duration of a callback.
-unsafe fn note_domain(domain: sys::virDomainPtr, listener: *mut c_void) {
+unsafe fn note_domain(domain: sys::virDomainPtr, listener: *mut c_void, departs: bool) {
     let mut uuid = [0; sys::VIR_UUID_BUFLEN as usize];
     // SAFETY: the domain is valid for the duration of the callback, the buffer has the length that
     // libvirt writes, and the call asks nobody else.
     if unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) } == 0 {
+        let uuid = Uuid::from_bytes(uuid);
         note(listener.addr(), |news| {
-            news.changed.insert(Uuid::from_bytes(uuid));
+            news.changed.insert(uuid);
+            if departs {
+                news.departed.insert(uuid);
+            } else {
+                news.departed.remove(&uuid);
+            }
         });
     }
 }
@@ -92,13 +98,25 @@ unsafe fn note_domain(domain: sys::virDomainPtr, listener: *mut c_void) {
 unsafe extern "C" fn on_lifecycle(
     _: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    event: c_int,
+    detail: c_int,
     listener: *mut c_void,
 ) -> c_int {
     // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
+    unsafe { note_domain(domain, listener, departs(event, detail)) };
     0
+}
+
+/// Whether the guest has stopped here to go on elsewhere. It announces itself there within
+/// milliseconds, too soon for asking what has become of the domain.
+fn departs(event: c_int, detail: c_int) -> bool {
+    event.cast_unsigned() == sys::VIR_DOMAIN_EVENT_SUSPENDED
+        && matches!(
+            detail.cast_unsigned(),
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED
+                | sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY
+                | sys::VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED
+        )
 }
 
 unsafe extern "C" fn on_device(
@@ -108,7 +126,7 @@ unsafe extern "C" fn on_device(
     listener: *mut c_void,
 ) {
     // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
+    unsafe { note_domain(domain, listener, false) };
 }
 
 unsafe extern "C" fn on_disk(
@@ -121,7 +139,7 @@ unsafe extern "C" fn on_disk(
     listener: *mut c_void,
 ) {
     // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
+    unsafe { note_domain(domain, listener, false) };
 }
 
 unsafe extern "C" fn on_tray(
@@ -132,7 +150,7 @@ unsafe extern "C" fn on_tray(
     listener: *mut c_void,
 ) {
     // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
+    unsafe { note_domain(domain, listener, false) };
 }
 
 unsafe extern "C" fn on_block_job(
@@ -144,7 +162,7 @@ unsafe extern "C" fn on_block_job(
     listener: *mut c_void,
 ) {
     // SAFETY: libvirt calls with a domain that it holds.
-    unsafe { note_domain(domain, listener) };
+    unsafe { note_domain(domain, listener, false) };
 }
 
 pub(super) unsafe extern "C" fn on_close(

@@ -18,6 +18,8 @@ use super::callbacks::{self, Callback, on_close};
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) changed: BTreeSet<Uuid>,
+    /// Of these, those whose guest has just stopped here to go on elsewhere.
+    pub(super) departed: BTreeSet<Uuid>,
     pub(super) resync: bool,
     pub(super) closed: bool,
     pub(super) stop: bool,

@@ -112,6 +112,9 @@ impl Worker {
             if news.closed || !session.is_alive()? {
                 return Err(End::Lost("the connection was closed".to_owned()));
             }
+            for uuid in news.departed {
+                self.send(Update::Departed(uuid))?;
+            }
             for uuid in news.changed {
                 self.send(session.domain(uuid)?)?;
             }

@@ -103,10 +103,22 @@ fn power((state, reason): (sys::virDomainState, i32)) -> PowerState {
         sys::VIR_DOMAIN_PAUSED if reason.cast_unsigned() == sys::VIR_DOMAIN_PAUSED_STARTING_UP => {
             PowerState::Starting
         }
+        sys::VIR_DOMAIN_PAUSED if is_in_transit(reason) => PowerState::InTransit,
         // A crashed domain that is preserved has its process and its ports still.
         sys::VIR_DOMAIN_PAUSED | sys::VIR_DOMAIN_PMSUSPENDED | sys::VIR_DOMAIN_CRASHED => {
             PowerState::Paused
         }
         _ => PowerState::Running,
     }
+}
+
+/// Paused because the guest runs, or is to run, on another host: on the side that it comes from as on
+/// the one that it goes to.
+fn is_in_transit(reason: i32) -> bool {
+    matches!(
+        reason.cast_unsigned(),
+        sys::VIR_DOMAIN_PAUSED_MIGRATION
+            | sys::VIR_DOMAIN_PAUSED_POSTCOPY
+            | sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+    )
 }

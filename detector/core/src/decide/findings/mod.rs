@@ -1,5 +1,6 @@
 //! What an administrator must know.
 
+mod clones;
 mod ports;
 mod processes;
 mod sources;
@@ -35,6 +36,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     vms::report(facts, &mut found);
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);
+    clones::report(facts, &mut found);
     (found.findings.into_values().collect(), found.wake_at)
 }
 

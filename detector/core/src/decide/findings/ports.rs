@@ -203,7 +203,7 @@ fn grants(identity: &Identity, address: Address) -> bool {
     }
 }
 
-fn owners_of_macs<'a>(facts: &Facts<'a>) -> BTreeMap<Mac, &'a Vm> {
+pub(super) fn owners_of_macs<'a>(facts: &Facts<'a>) -> BTreeMap<Mac, &'a Vm> {
     let vms = facts.vms.iter().map(|judged| &*judged.merged.vm);
     vms.flat_map(|vm| vm.nics.iter().map(move |nic| (nic.mac, vm))).collect()
 }

@@ -8,4 +8,5 @@ mod interfaces;
 mod processes;
 mod purity;
 mod quarantine;
+mod transit;
 mod verdicts;

@@ -44,6 +44,7 @@ const CASES: &[Case] = &{
     [
         ("as it should be", |_| (), Approved, Granted, &[]),
         ("starting", |lab| lab.vm(1).power = PowerState::Starting, Approved, Granted, &[]),
+        ("in transit", |lab| lab.vm(1).power = PowerState::InTransit, Approved, Granted, &[]),
         ("paused", |lab| lab.vm(1).power = PowerState::Paused, Approved, Granted, &[]),
         ("off", |lab| lab.vm(1).power = PowerState::Off, Off, Mute, &[]),
         ("an unknown disk", |lab| lab.base(1, UNKNOWN), Denied, Isolated, UNTIED),

@@ -17,11 +17,11 @@ fn phase(action: &Action) -> u32 {
         Action::AttachBridge { .. } => 41,
         Action::AttachGuard { .. } => 42,
         Action::PutGrants { .. } | Action::WriteSlot { .. } => 50,
-        Action::PinForwarding { .. } => 51,
+        Action::PinForwarding { .. } | Action::DefendMac { .. } => 51,
         Action::LiftQuarantine(_) => 6,
         Action::SetMode(Mode::Enforce) => 70,
         // They belong to the phase that they follow.
-        Action::DropGrants { .. } | Action::UnpinForwarding { .. } => 0,
+        Action::DropGrants { .. } | Action::UnpinForwarding { .. } | Action::YieldMac { .. } => 0,
     }
 }
 
@@ -96,17 +96,19 @@ fn entries_frame_the_slot_that_needs_them() {
                 Action::DropGrants { .. } => "drop",
                 Action::PinForwarding { .. } => "pin",
                 Action::UnpinForwarding { .. } => "unpin",
+                Action::DefendMac { .. } => "defend",
+                Action::YieldMac { .. } => "yield",
                 _ => "other",
             })
             .collect()
     };
-    assert_eq!(names(&round(&mut lab)), ["put", "write", "pin"]);
+    assert_eq!(names(&round(&mut lab)), ["put", "write", "pin", "defend"]);
     lab.nic(1).addresses.pop();
     assert_eq!(names(&round(&mut lab)), ["write", "drop"]);
     lab.nic(1).mac = Lab::mac(9);
-    assert_eq!(names(&round(&mut lab)), ["write", "unpin", "pin"]);
+    assert_eq!(names(&round(&mut lab)), ["write", "unpin", "yield", "pin", "defend"]);
     lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
-    assert_eq!(names(&round(&mut lab)), ["write", "unpin"]);
+    assert_eq!(names(&round(&mut lab)), ["write", "unpin", "yield"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 mod lifecycle;
 mod quarantine;
 mod slots;
+mod tamper;
 
 use std::{fs, time::Duration};
 

@@ -1,0 +1,141 @@
+//! What the maps hold. Only this process writes to them while it lives, but for what the kernel
+//! programs count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::port::{MacOwner, PortSlot};
+use detector_core::model::QuarantineTarget;
+
+use super::super::KernelEnforcer;
+use crate::{bpf::BpfError, enforcer::Tampered};
+
+/// Entries that differ, by the port that they are for, if it has any in force.
+type Differences = BTreeMap<Option<(u32, u32)>, u32>;
+
+impl KernelEnforcer {
+    pub(super) fn verify_settings(&mut self) -> Result<(), BpfError> {
+        let found = self.maps.settings()?;
+        if found != self.settings {
+            let put_back = self.maps.write_settings(self.settings);
+            self.watch.found(None, Tampered::Settings, format!("{found:?}"), put_back);
+        }
+        Ok(())
+    }
+
+    /// Each interface in force has its slot, in its place, and no other interface has one.
+    pub(super) fn verify_slots(&mut self) -> Result<(), BpfError> {
+        let mut present = BTreeSet::new();
+        let mut foreign = BTreeMap::new();
+        for (place, slot) in self.maps.slot_places()? {
+            let held = self.mirror.interfaces.get(&slot.ifindex).map(|held| held.slot);
+            if held == Some(slot) && place.is_for(slot.ifindex) && present.insert(slot.ifindex) {
+                continue;
+            }
+            self.maps.vacate(place)?;
+            foreign.insert(slot.ifindex, slot);
+        }
+        let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
+        for slot in slots {
+            let changed = foreign.remove(&slot.ifindex);
+            if changed.is_none() && present.contains(&slot.ifindex) {
+                continue;
+            }
+            let put_back = self.maps.write_slot(slot);
+            let found = changed.map_or_else(|| "it was removed".to_owned(), |slot| told(&slot));
+            self.watch.found(Some((slot.ifindex, slot.instance)), Tampered::Slot, found, put_back);
+        }
+        for slot in foreign.into_values() {
+            let found = format!("one for interface {}: {}", slot.ifindex, told(&slot));
+            self.watch.found(None, Tampered::Slot, found, Ok(()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify_grants(&mut self) -> Result<(), BpfError> {
+        let held = || self.mirror.interfaces.values();
+        let wanted = held().flat_map(|held| held.grants.clone()).collect();
+        let mut differences = Differences::new();
+        for (key, grant) in different(&self.maps.grants()?, &wanted) {
+            *differences.entry(self.port((key.ifindex, key.instance))).or_default() += 1;
+            match grant {
+                Some(grant) => self.maps.put_grants(&[key], &[grant])?,
+                None => self.maps.drop_grant(key)?,
+            }
+        }
+        let held = || self.mirror.interfaces.values();
+        let wanted = held().flat_map(|held| held.prefixes.clone()).collect();
+        for (prefix, grant) in different(&self.maps.prefixes()?, &wanted) {
+            let (key, _) = prefix;
+            let place = [key.ifindex, key.instance].map(u32::from_ne_bytes);
+            *differences.entry(self.port(place.into())).or_default() += 1;
+            match grant {
+                Some(grant) => self.maps.put_prefix(prefix, grant)?,
+                None => self.maps.drop_prefix(prefix)?,
+            }
+        }
+        for (port, count) in differences {
+            let found = format!("{count} entries were added, changed or removed");
+            self.watch.found(port, Tampered::Grants, found, Ok(()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify_mac_owners(&mut self) -> Result<(), BpfError> {
+        let mut wanted = BTreeMap::new();
+        for (ifindex, held) in &self.mirror.interfaces {
+            let owner = MacOwner { ifindex: *ifindex, instance: held.slot.instance };
+            wanted.extend(held.defended.iter().map(|station| (*station, owner)));
+        }
+        for (station, owner) in different(&self.maps.mac_owners()?, &wanted) {
+            let port = owner.map(|owner| (owner.ifindex, owner.instance));
+            let put_back = match owner {
+                Some(owner) => self.maps.put_mac_owner(station, owner),
+                None => self.maps.drop_mac_owner(station),
+            };
+            let (mac, vlan) = station;
+            let found = format!("the owner of {mac} on VLAN {vlan} was added, changed or removed");
+            self.watch.found(port, Tampered::MacOwners, found, put_back);
+        }
+        Ok(())
+    }
+
+    pub(super) fn verify_quarantines(&mut self) -> Result<(), BpfError> {
+        let quarantines = self.mirror.quarantines.values();
+        let wanted = quarantines.map(|one| (one.target.into(), one.record())).collect();
+        for (key, record) in different(&self.maps.quarantines()?, &wanted) {
+            let put_back = match record {
+                Some(record) => self.maps.put_quarantine(key, record),
+                // One that this version cannot read was left as it was.
+                None if QuarantineTarget::try_from(key).is_err() => continue,
+                None => self.maps.lift_quarantine(key),
+            };
+            let what = QuarantineTarget::try_from(key);
+            let what = what.map_or_else(|_| "one".to_owned(), |target| format!("{target:?}"));
+            let found = format!("the record of {what} was added, changed or removed");
+            self.watch.found(None, Tampered::Quarantines, found, put_back);
+        }
+        Ok(())
+    }
+
+    /// The port, if this instance is in force.
+    fn port(&self, (ifindex, instance): (u32, u32)) -> Option<(u32, u32)> {
+        let held = self.mirror.interfaces.get(&ifindex)?;
+        (held.slot.instance == instance).then_some((ifindex, instance))
+    }
+}
+
+/// The keys on which two maps differ, with what the second has.
+fn different<K: Ord + Copy, V: PartialEq + Copy>(
+    found: &BTreeMap<K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Vec<(K, Option<V>)> {
+    let surplus = found.keys().filter(|key| !wanted.contains_key(key)).map(|key| (*key, None));
+    let lacking = wanted.iter().filter(|(key, value)| found.get(key) != Some(value));
+    surplus.chain(lacking.map(|(key, value)| (*key, Some(*value)))).collect()
+}
+
+fn told(slot: &PortSlot) -> String {
+    let PortSlot { instance, flags, mac, vlan, .. } = slot;
+    let role = slot.role();
+    format!("{role:?} instance {instance}, flags {flags:#x}, MAC {mac}, VLAN {vlan}")
+}

@@ -1,0 +1,233 @@
+//! A VM moves between two hosts, each with a libvirt and a daemon of its own: the MAC is its own
+//! throughout, wherever it is at the time.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::net::Ipv4Addr;
+use std::process::Child;
+use std::time::Duration;
+
+use detector_tests::capture::Capture;
+use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::flow::Flow;
+use detector_tests::frames::{self, BROADCAST, Station};
+use detector_tests::guest::{Guest, Image, hex};
+use detector_tests::host::Host;
+use detector_tests::libvirt::Libvirt;
+use detector_tests::netns::NetNs;
+use detector_tests::packet::PacketSocket;
+use detector_tests::scene::SILENCE;
+use detector_tests::{link, wait};
+
+/// Two guests' worth of memory go through an emulated CPU.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Two hosts on a switch, and somebody else on it.
+struct Street {
+    outside: Capture,
+    stranger: PacketSocket,
+    guest: Guest,
+    image: Image,
+    hosts: [Host; 2],
+    _switch: NetNs,
+    _far: NetNs,
+}
+
+/// A host with what runs on it.
+struct Home<'a> {
+    host: &'a Host,
+    daemon: Daemon<'a>,
+    libvirt: Libvirt<'a>,
+    /// What its bridge hands to the host: everything that the gate of the uplink lets in, too.
+    inside: Capture,
+    address: Ipv4Addr,
+}
+
+impl Street {
+    fn new() -> Self {
+        let switch = NetNs::new().unwrap();
+        link::bridge(&switch, "sw0").unwrap();
+        let far = NetNs::new().unwrap();
+        let hosts = [0, 1].map(|_| Host::new().unwrap());
+        for (number, host) in (1..).zip(&hosts) {
+            let network = host.network();
+            link::bridge(network, "br0").unwrap();
+            network.ip(&format!("link set br0 address 02:b0:00:00:01:0{number}")).unwrap();
+            network.ip(&format!("address add 192.0.2.{number}/24 dev br0")).unwrap();
+            let there = format!("host{number}");
+            link::cable((network, "up0"), (&switch, &there)).unwrap();
+            link::enslave(network, "up0", "br0").unwrap();
+            link::enslave(&switch, &there, "sw0").unwrap();
+        }
+        link::cable((&switch, "other"), (&far, "far0")).unwrap();
+        link::enslave(&switch, "other", "sw0").unwrap();
+        let directory = hosts[0].directory();
+        Self {
+            outside: Capture::start(&far, "far0").unwrap(),
+            stranger: PacketSocket::open(&far, "far0").unwrap(),
+            guest: Guest::new("wanderer", 11),
+            image: Image::make(directory, "base", "an image that was reviewed").unwrap(),
+            hosts,
+            _switch: switch,
+            _far: far,
+        }
+    }
+
+    /// Settles in; the guest runs at the first.
+    fn homes(&self) -> [Home<'_>; 2] {
+        let [one, two] = &self.hosts;
+        let homes = [(one, 1), (two, 2)].map(|(host, number)| Home::new(self, host, number));
+        let [from, _] = &homes;
+        from.libvirt.define(&self.guest, &self.image, "br0").unwrap();
+        from.libvirt.start_domain(&self.guest).unwrap();
+        self.await_beats(200);
+        from.await_defence(true, self);
+        homes
+    }
+
+    fn flow(&self) -> Flow {
+        Flow::of(&self.outside.frames().unwrap(), self.guest.mac)
+    }
+
+    /// Waits for so many more beats of the guest; returns the number of the last one.
+    fn await_beats(&self, more: u64) -> u64 {
+        let goal = self.flow().last_seq().map_or(more, |seq| seq + more);
+        let reached = || Ok(self.flow().last_seq().filter(|seq| *seq >= goal));
+        wait::until(&format!("{more} more beats"), PATIENCE, reached).unwrap()
+    }
+
+    /// Whether a frame that a stranger sends under the guest's MAC gets into the host.
+    fn lets_in(&self, home: &Home<'_>, payload: &str) -> bool {
+        let clone = Station { mac: self.guest.mac, ip: self.guest.ip };
+        let to = (BROADCAST, Ipv4Addr::BROADCAST);
+        self.stranger.send(&frames::udp(clone, to, (7, 7), payload.as_bytes())).unwrap();
+        let wanted =
+            |frame: &detector_tests::capture::Frame| frame.bytes.ends_with(payload.as_bytes());
+        home.inside.await_frame("a clone", SILENCE, wanted).is_ok()
+    }
+
+    /// Every frame that the guest has sent has arrived everywhere, and nothing is out of order.
+    fn assert_nothing_lost(&self, homes: &[Home<'_>; 2], to: u64) {
+        let stream = self.flow().stream(0, to);
+        assert_eq!(stream.lost(), 0, "{stream:?}");
+        for home in homes {
+            // Its recording may be behind that of the outside.
+            let caught_up = || Ok(home.flow(self).last_seq().filter(|seq| *seq >= to));
+            wait::until("the host to hear it too", PATIENCE, caught_up).unwrap();
+            let stream = home.flow(self).stream(0, to);
+            assert_eq!(stream.lost(), 0, "at {}: {stream:?}", home.address);
+            for kind in ["tampered", "foreign-identity", "enforcement-failed", "rogue-vm"] {
+                let findings = home.daemon.findings().unwrap();
+                assert!(!findings.iter().any(|f| f["finding"]["kind"] == kind), "{findings:?}");
+            }
+        }
+    }
+}
+
+impl<'a> Home<'a> {
+    fn new(street: &Street, host: &'a Host, number: u8) -> Self {
+        let manifest = street.image.manifest("base").unwrap();
+        let settings = Settings {
+            evidence: "digest",
+            libvirt: true,
+            templates: vec![("base.toml".to_owned(), manifest)],
+            ..Settings::default()
+        };
+        let mut daemon = Daemon::configure(host, &settings).unwrap();
+        let libvirt = Libvirt::start(host, Some(&daemon.hook())).unwrap();
+        daemon.run().unwrap();
+        let inside = Capture::start(host.network(), "br0").unwrap();
+        Self { host, daemon, libvirt, inside, address: Ipv4Addr::new(192, 0, 2, number) }
+    }
+
+    /// What the bridge knows of the guest's MAC.
+    fn forwarding(&self, street: &Street) -> String {
+        let table = self.host.network().bridge("fdb show br br0").unwrap();
+        let mac = hex(street.guest.mac);
+        table.lines().filter(|line| line.starts_with(&mac)).collect()
+    }
+
+    /// Waits until the daemon defends the guest's MAC, or does so no more.
+    fn await_defence(&self, defends: bool, street: &Street) {
+        let what = if defends { "the MAC's defence" } else { "the end of the MAC's defence" };
+        wait::until(what, PATIENCE, || {
+            Ok((self.forwarding(street).contains("sticky") == defends).then_some(()))
+        })
+        .unwrap();
+    }
+
+    /// What its bridge has handed to it.
+    fn flow(&self, street: &Street) -> Flow {
+        Flow::of(&self.inside.frames().unwrap(), street.guest.mac)
+    }
+
+    fn mistakes_the_guest(&self) -> bool {
+        let findings = self.daemon.findings().unwrap();
+        findings.iter().any(|finding| finding["finding"]["kind"] == "mac-clone")
+    }
+}
+
+fn end(migration: Child) -> (bool, String) {
+    let output = migration.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Moves the guest, and looks at everything before and after.
+fn moves(options: &[&str]) {
+    let street = Street::new();
+    let homes = street.homes();
+    let [from, to] = &homes;
+    assert!(!street.lets_in(from, "a clone where the guest is"));
+    from.daemon.await_finding("mac-clone", "wanderer", PATIENCE).unwrap();
+    assert!(street.lets_in(to, "at the other host it is outside"));
+
+    let migration = from.libvirt.migrate(&street.guest, &to.libvirt, to.address, options).unwrap();
+    let (done, said) = end(migration);
+    assert!(done, "{said}");
+    to.await_defence(true, &street);
+    let last = street.await_beats(300);
+    assert!(!to.mistakes_the_guest(), "the guest's own frames, before it arrived");
+    street.assert_nothing_lost(&homes, last);
+    // QEMU announces five times; each has to reach the host that the guest has left.
+    let (sent, heard) = (street.flow().announcements(), from.flow(&street).announcements());
+    println!("{options:?}: {last} beats, {sent} announcements, {heard} heard at the former host");
+    assert!(sent >= 5, "{sent}");
+    assert_eq!(sent, heard, "announcements outside, and at the former host");
+    assert!(from.forwarding(&street).contains("dev up0"), "{}", from.forwarding(&street));
+
+    assert!(!street.lets_in(to, "a clone where the guest is now"));
+    to.daemon.await_finding("mac-clone", "wanderer", PATIENCE).unwrap();
+    assert!(street.lets_in(from, "there it is outside now"));
+}
+
+#[test]
+fn a_live_migration_loses_nothing() {
+    moves(&["--live"]);
+}
+
+#[test]
+fn neither_does_one_by_post_copy() {
+    moves(&["--live", "--postcopy", "--postcopy-after-precopy"]);
+}
+
+#[test]
+fn a_failed_migration_gives_the_mac_back() {
+    let street = Street::new();
+    let homes = street.homes();
+    let [from, to] = &homes;
+    // The guest stands still from the beginning, for as long as its memory takes.
+    let options = ["--bandwidth", "1"];
+    let migration = from.libvirt.migrate(&street.guest, &to.libvirt, to.address, &options).unwrap();
+    from.await_defence(false, &street);
+    from.libvirt.virsh(&["domjobabort", "wanderer"]).unwrap();
+    let (done, said) = end(migration);
+    assert!(!done, "{said}");
+    from.await_defence(true, &street);
+    let last = street.await_beats(200);
+    assert!(!from.mistakes_the_guest() && !to.mistakes_the_guest());
+    street.assert_nothing_lost(&homes, last);
+    assert!(!street.lets_in(from, "a clone where the guest has stayed"));
+    assert!(street.lets_in(to, "where it never came"));
+    assert!(!to.forwarding(&street).contains("sticky"), "{}", to.forwarding(&street));
+}
