@@ -83,7 +83,8 @@ pub(super) fn inspect_v6<R: Reach>(
     end: usize,
     claim: &mut Claim,
 ) -> Result<(), Reason> {
-    let udp = frame.window::<4>(at).ok_or(Reason::Truncated)?;
+    let udp = if R::WHOLE { frame.window_behind::<4>(at) } else { frame.window::<4>(at) };
+    let udp = udp.ok_or(Reason::Truncated)?;
     match udp.u16::<2>() {
         V6_CLIENT_PORT => claim.roles |= flags::DHCP_SERVER,
         V6_SERVER_PORT if !R::WHOLE => return Err(ASK_WHOLE),
