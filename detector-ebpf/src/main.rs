@@ -38,7 +38,7 @@ const fn action(outcome: Outcome) -> i32 {
 
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
-    match hooks::port_ingress::run(&Skb::new(TcContext::new(ctx.skb.skb))) {
+    match hooks::port_ingress::run(&Skb::new(ctx.skb.skb)) {
         Some(outcome) => action(outcome),
         None => vet_whole(ctx.skb.skb),
     }
@@ -49,32 +49,32 @@ fn port_ingress(ctx: TcContext) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
-    action(hooks::port_ingress::whole(&Skb::new(TcContext::new(skb))))
+    action(hooks::port_ingress::whole(&Skb::new(skb)))
 }
 
 #[classifier]
 fn port_egress(ctx: TcContext) -> i32 {
-    action(hooks::port_egress::run(&Skb::new(ctx)))
+    action(hooks::port_egress::run(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_ingress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_egress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_ingress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_egress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[panic_handler]

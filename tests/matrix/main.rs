@@ -110,7 +110,8 @@ fn run(options: &Options) -> Result<bool> {
     if !outcome.is_good() {
         println!("  everything that was said: {}", log.display());
     }
-    if options.report {
+    // A kernel that has said nothing is none that was run.
+    if options.report && !outcome.kernel.is_empty() {
         page::write(&options.series, &outcome)?;
     }
     Ok(outcome.is_good())

@@ -9,10 +9,9 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_common::settings::Settings;
 use detector_core::model::Policy;
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp};
+pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys};
 use text::read_text;
 pub use text::{Place, ReadError};
 
@@ -72,18 +71,6 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
-        }
-    }
-
-    /// The kernel's settings as far as they are configured: mode and stamp. `hz` and
-    /// `next_instance` are not, and keep the value that the kernel side has.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            mode: self.mode as u32,
-            carrier: self.stamp.carrier as u32,
-            stamp_mask: self.stamp.mask,
-            stamp_value: self.stamp.value,
-            ..Settings::DEFAULT
         }
     }
 }

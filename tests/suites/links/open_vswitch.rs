@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use detector::bpf::{KernelEnforcer, Options, Stamp};
+use detector::bpf::{KernelEnforcer, Options};
 use detector::enforcer::Enforcer;
 use detector_common::port::flags;
 use detector_common::settings::Mode;
+use detector_common::stamp::Stamp;
 use detector_core::reconcile::{Action, SlotEntry};
 use detector_tests::host::Host;
 use detector_tests::open_vswitch::OpenVSwitch;
