@@ -36,7 +36,7 @@ struct Suite {
 }
 
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1).collect()) {
+    let options = match options(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(arguments: Vec<String>) -> Result<Options> {
-    let (series, kernel, binaries, suites, report) = match &arguments[..] {
+fn options(arguments: &[String]) -> Result<Options> {
+    let (series, kernel, binaries, suites, report) = match arguments {
         [series, kernel, binaries, suites] => (series, kernel, binaries, suites, false),
         [series, kernel, binaries, suites, report] if report == "--report" => {
             (series, kernel, binaries, suites, true)
