@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
@@ -13,12 +14,23 @@ use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
 use detector::bpf::Hook;
+use detector_common::MapData;
 use serde_json::Value;
 
 use crate::run as commands;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
 pub type Instruction = (u8, u8, i16, i32);
+
+/// `TC_ACT_UNSPEC`: the frame goes on.
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+pub const DROP: i32 = 2;
+
+/// A program that only says what becomes of the frame.
+pub const fn returning(verdict: i32) -> [Instruction; 2] {
+    [(0xb7, 0, 0, verdict), (0x95, 0, 0, 0)]
+}
 
 /// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it.
 #[derive(Clone, Copy)]
@@ -94,6 +106,46 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<Owned
         Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
     } as u32;
     bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
+}
+
+/// Changes an entry of a pinned map, whose value has this type.
+pub fn change<V: MapData>(map: &Path, key: u32, change: impl FnOnce(&mut V)) -> Result<()> {
+    let map = open_pin(map)?;
+    let mut value = MaybeUninit::<V>::zeroed();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map.as_fd());
+    attr.__bindgen_anon_2.key = &raw const key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).context("cannot read an entry")?;
+    // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
+    change(unsafe { value.assume_init_mut() });
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot change an entry").map(drop)
+}
+
+/// What is pinned there.
+pub fn open_pin(path: &Path) -> Result<OwnedFd> {
+    let found = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = found.as_ptr() as u64;
+    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Puts one entry into a map whose keys and values are of these types.
+pub fn put<K: MapData, V: MapData>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map);
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw const *value as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot put an entry").map(|_| ())
+}
+
+/// Removes one entry.
+pub fn remove<K: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map);
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).context("cannot remove an entry").map(|_| ())
 }
 
 /// The program behind a pinned link.

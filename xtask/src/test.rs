@@ -8,8 +8,18 @@ use crate::steps::{Outcome, Steps};
 use crate::{build_ebpf, demo, matrix};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
-const SUITES: &[&str] =
-    &["program", "host", "gate", "guard", "links", "restart", "bad_input", "lab", "story"];
+const SUITES: &[&str] = &[
+    "program",
+    "host",
+    "gate",
+    "guard",
+    "attack",
+    "links",
+    "restart",
+    "bad_input",
+    "lab",
+    "story",
+];
 
 /// Those that need more than a kernel: no other kernel runs them.
 const NEED_LIBVIRT: &[&str] = &["lab", "story"];
@@ -46,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         steps.shown("unit tests", || {
             cargo(&["test", "-p", "detector-common", "-p", "detector-core", "-p", "detector"])
         });
+        steps.shown("second opinion", || cargo(&["test", "-p", "detector-oracle"]));
         steps.shown("harness", || cargo(&["test", "-p", "detector-tests", "--lib", "--bins"]));
     }
     if !args.unit {
