@@ -1,6 +1,5 @@
 //! IPv4 (RFC 791), as far as it asserts an identity.
 
-use super::window;
 use super::{
     ASK_WHOLE, Claim, Reach, dhcp,
     protocol::{self, TCP, UDP},
@@ -83,7 +82,7 @@ pub(super) fn parse<R: Reach>(
                 return Err(short(fragment));
             }
             let kind =
-                window::<R, 4>(frame, at + header_length).ok_or(Reason::Truncated)?.u8::<0>();
+                frame.window_behind::<4>(at + header_length).ok_or(Reason::Truncated)?.u8::<0>();
             if is_of_routers(protocol, kind) {
                 claim.roles |= flags::ROUTER;
             }
