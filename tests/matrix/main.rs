@@ -36,7 +36,7 @@ struct Suite {
 }
 
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1).collect()) {
+    let options = match options(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(arguments: Vec<String>) -> Result<Options> {
-    let (series, kernel, binaries, suites, report) = match &arguments[..] {
+fn options(arguments: &[String]) -> Result<Options> {
+    let (series, kernel, binaries, suites, report) = match arguments {
         [series, kernel, binaries, suites] => (series, kernel, binaries, suites, false),
         [series, kernel, binaries, suites, report] if report == "--report" => {
             (series, kernel, binaries, suites, true)
@@ -110,7 +110,8 @@ fn run(options: &Options) -> Result<bool> {
     if !outcome.is_good() {
         println!("  everything that was said: {}", log.display());
     }
-    if options.report {
+    // A kernel that has said nothing is none that was run.
+    if options.report && !outcome.kernel.is_empty() {
         page::write(&options.series, &outcome)?;
     }
     Ok(outcome.is_good())

@@ -24,7 +24,8 @@ const INTRODUCTION: &str = "# Kernels
 
 Written by `cargo xtask test --kernel SERIES`, which boots Debian's kernel of that series under QEMU and
 runs the suites inside that face the kernel. A kernel that is not listed has not been run; a test that
-was skipped has tested nothing. Each line is the latest run of its kernel. The machine that builds runs
+was skipped has tested nothing; a suite that is not named under a kernel has not been run there. Each
+line is the latest run of its kernel, with the programs of that day. The machine that builds runs
 every suite on its own kernel with `cargo xtask test`, and besides these the ones that need libvirt and
 guests.
 ";

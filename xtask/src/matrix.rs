@@ -111,7 +111,7 @@ fn executable(name: &str, what: &[&str]) -> Result<PathBuf> {
 
 fn link(from: &Path, to: &Path) -> Result<()> {
     match std::fs::remove_file(to) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => std::fs::hard_link(from, to)
             .with_context(|| format!("cannot link {} to {}", from.display(), to.display())),
     }

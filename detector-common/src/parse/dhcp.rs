@@ -1,7 +1,7 @@
 //! DHCP (RFC 2131) and DHCPv6 (RFC 8415): who plays the server, and whose address a client asks
 //! for.
 
-use super::{ASK_WHOLE, Claim, Reach};
+use super::{ASK_WHOLE, Claim, Reach, window};
 use crate::{frame::Frame, port::flags, reason::Reason};
 
 /// Length of a UDP header in bytes.
@@ -39,7 +39,7 @@ pub(super) fn inspect_v4<R: Reach>(
     claim: &mut Claim,
 ) -> Result<(), Reason> {
     let Datagram { at, end, fragmented, unspecified } = datagram;
-    let udp = frame.window::<4>(at).ok_or(Reason::Truncated)?;
+    let udp = window::<R, 4>(frame, at).ok_or(Reason::Truncated)?;
     let (from, to) = (udp.u16::<0>(), udp.u16::<2>());
     if !R::WHOLE && matches!(to, SERVER_PORT | CLIENT_PORT) {
         return Err(ASK_WHOLE);
@@ -83,8 +83,7 @@ pub(super) fn inspect_v6<R: Reach>(
     end: usize,
     claim: &mut Claim,
 ) -> Result<(), Reason> {
-    let udp = if R::WHOLE { frame.window_behind::<4>(at) } else { frame.window::<4>(at) };
-    let udp = udp.ok_or(Reason::Truncated)?;
+    let udp = window::<R, 4>(frame, at).ok_or(Reason::Truncated)?;
     match udp.u16::<2>() {
         V6_CLIENT_PORT => claim.roles |= flags::DHCP_SERVER,
         V6_SERVER_PORT if !R::WHOLE => return Err(ASK_WHOLE),

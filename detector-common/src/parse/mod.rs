@@ -13,7 +13,7 @@ mod nd;
 use crate::{
     addr::{Address, Station},
     claim::{ClaimRecord, Family},
-    frame::Frame,
+    frame::{Frame, Window},
     reason::Reason,
 };
 
@@ -119,6 +119,12 @@ impl Reach for Whole {
 
 /// The error of a short reach where [`Whole`] reads on; nobody sees it.
 const ASK_WHOLE: Reason = Reason::Truncated;
+
+/// A window at an offset that is a constant to the compiler unless everything is read.
+#[inline(always)]
+fn window<R: Reach, const N: usize>(frame: Frame<'_>, at: usize) -> Option<Window<'_, N>> {
+    if R::WHOLE { frame.window_behind(at) } else { frame.window(at) }
+}
 
 /// Reads what `frame` asserts into `claim`, as far as it can be read.
 #[inline(always)]

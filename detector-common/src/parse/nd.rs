@@ -1,6 +1,6 @@
 //! ICMPv6: Neighbour Discovery (RFC 4861), and what may speak without a source address.
 
-use super::{ASK_WHOLE, Claim, Reach};
+use super::{ASK_WHOLE, Claim, Reach, window};
 use crate::{
     addr::Address,
     frame::{Frame, opaque},
@@ -43,7 +43,7 @@ pub(super) fn inspect<R: Reach>(
     message: Message,
     claim: &mut Claim,
 ) -> Result<(), Reason> {
-    let header = frame.window::<4>(message.at).ok_or(Reason::Truncated)?;
+    let header = window::<R, 4>(frame, message.at).ok_or(Reason::Truncated)?;
     let kind = header.u8::<0>();
     match kind {
         MLD_QUERY..=REDIRECT | MULTICAST_ROUTER_ADVERTISEMENT | MULTICAST_ROUTER_TERMINATION

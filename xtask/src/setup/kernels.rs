@@ -205,7 +205,7 @@ fn numbers(name: &str) -> Vec<u64> {
 /// The one entry of a directory that begins so.
 fn only(directory: &Path, prefix: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(directory).ok()?;
-    let mut names = entries.filter_map(|entry| entry.ok());
+    let mut names = entries.filter_map(Result::ok);
     names.find(|e| e.file_name().to_string_lossy().starts_with(prefix)).map(|e| e.path())
 }
 
