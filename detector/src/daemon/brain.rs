@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::settings::Mode;
 use detector_core::{
-    decide::{Decision, decide},
+    decide::{Decision, decide_and_act},
     model::{
         Finding, FindingKey, FindingKind, Observed, Policy, Registry, Severity, Source, Subject,
         Timestamp, Unsettled, World,
@@ -244,17 +244,26 @@ impl<E: Enforcer> Brain<E> {
         (self.settled, self.claims_wait) = (now, false);
         self.media.retry(now);
         self.expire_provisional();
-        for _ in 0..ROUNDS {
-            self.decision = decide(&self.world);
-            if seen::notice(&mut self.world, &self.decision) {
+        for round in 1..=ROUNDS {
+            let Self { world, executor, enforcer, .. } = self;
+            let (mut news, mut acted) = (false, false);
+            // What is to be done comes before what is to be told, which takes longer to put in words.
+            self.decision = decide_and_act(world, |decision| {
+                news = seen::is_news(world, decision);
+                if !news {
+                    let actions = reconcile(&decision.desired, &world.observed);
+                    acted = executor.carry_out(enforcer, actions, now);
+                }
+                round == ROUNDS || !(news || acted)
+            });
+            seen::notice(&mut self.world, &self.decision);
+            if news {
                 self.emit(Effect::AskSources);
-                continue;
-            }
-            let actions = reconcile(&self.decision.desired, &self.world.observed);
-            if !self.executor.carry_out(&mut self.enforcer, actions, now) {
+            } else if acted {
+                self.observe();
+            } else {
                 break;
             }
-            self.observe();
         }
         for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);

@@ -53,6 +53,7 @@ pub struct Decision {
     pub vms: BTreeMap<Uuid, VmDecision>,
     /// Guest ports by ifindex.
     pub ports: BTreeMap<u32, PortDecision>,
+    /// None while the decision is being acted upon.
     pub findings: Vec<Finding>,
     /// Media whose evidence is wanted and not in the world yet.
     pub wanted: BTreeSet<ImageFile>,
@@ -131,6 +132,13 @@ pub enum PortStatus {
 
 /// Decides.
 pub fn decide(world: &World) -> Decision {
+    decide_and_act(world, |_| true)
+}
+
+/// Decides, and hands the decision to `act` before its findings are drawn: what has to be done does not
+/// wait for what has to be told. Where `act` says that the decision does not stand, because the world
+/// has changed with it, nothing is told; the findings are those of the next one.
+pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
     let inventory = inventory::merge(&world.sources);
     let images = Images::new(&world.registry, world.now);
     let lineages: Vec<_> =
@@ -148,26 +156,24 @@ pub fn decide(world: &World) -> Decision {
 
     let classes = interfaces::classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
-    let ports = Ports::new(world, &inventory, &judged).plan(guests);
-    let facts =
-        Facts { world, vms: &judged, lineages: &lineages, decisions: &decisions, ports: &ports };
-    let (findings, wake_at) = findings::collect(&facts);
+    let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
-    let mut ports = ports.into_iter();
+    let mut planned = ports.iter_mut();
     for (link, class) in classes {
         let plan = match class {
             Class::Bridge => InterfacePlan::Bridge,
             Class::Uplink => InterfacePlan::Uplink,
             Class::Trusted => InterfacePlan::Trusted,
             // Planned in the order of the links.
-            Class::Guest => match ports.next() {
+            Class::Guest => match planned.next() {
                 Some(port) => {
-                    port_decisions.insert(link.ifindex, port.decision);
-                    InterfacePlan::Guest(port.plan)
+                    let (plan, decision) = port.take();
+                    port_decisions.insert(link.ifindex, decision);
+                    InterfacePlan::Guest(plan)
                 }
                 None => InterfacePlan::Guest(PortPlan::Pending),
             },
@@ -175,14 +181,20 @@ pub fn decide(world: &World) -> Decision {
         interfaces.insert(link.ifindex, (link.name.clone(), plan));
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
-    Decision {
+    let mut decision = Decision {
         desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
         vms,
         ports: port_decisions,
-        findings,
+        findings: Vec::new(),
         wanted,
-        wake_at,
+        wake_at: None,
+    };
+    if act(&decision) {
+        let facts =
+            Facts { world, vms: &judged, lineages: &lineages, decision: &decision, ports: &ports };
+        (decision.findings, decision.wake_at) = findings::collect(&facts);
     }
+    decision
 }
 
 fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {

@@ -240,6 +240,13 @@ impl<'a> Ports<'a> {
 }
 
 impl Port<'_> {
+    /// Hands over what is in store for it.
+    pub(super) fn take(&mut self) -> (PortPlan, PortDecision) {
+        let nothing = PortDecision { status: PortStatus::Pending, vm: None, why: String::new() };
+        let plan = std::mem::replace(&mut self.plan, PortPlan::Pending);
+        (plan, std::mem::replace(&mut self.decision, nothing))
+    }
+
     pub(super) fn set(&mut self, plan: PortPlan, why: String) {
         self.decision.status = match &plan {
             PortPlan::Granted(_) => PortStatus::Granted,

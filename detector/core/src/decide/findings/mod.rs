@@ -7,7 +7,7 @@ mod vms;
 use std::collections::BTreeMap;
 
 use super::{
-    VmDecision,
+    Decision,
     lineage::Lineage,
     ports::{Judged, Port},
 };
@@ -19,8 +19,9 @@ pub(super) struct Facts<'a> {
     pub(super) vms: &'a [Judged<'a>],
     /// Of each VM, in the same order.
     pub(super) lineages: &'a [Lineage<'a>],
-    /// Of each VM, in the same order.
-    pub(super) decisions: &'a [VmDecision],
+    /// What is in store for VMs and ports.
+    pub(super) decision: &'a Decision,
+    /// The guest ports, without what is in store for them.
     pub(super) ports: &'a [Port<'a>],
 }
 

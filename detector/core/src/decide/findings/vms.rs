@@ -15,7 +15,9 @@ use crate::{
 };
 
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
-    for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(facts.decisions) {
+    // Both are in the order of the UUIDs.
+    let decisions = facts.decision.vms.values();
+    for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(decisions) {
         let vm = &judged.merged.vm;
         entries(vm, facts.world.now, found);
         if vm.power == PowerState::Off {
