@@ -66,7 +66,9 @@ pub mod programs {
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
     /// Gate, frames out of the host: tc egress of the uplink.
     pub const UPLINK_EGRESS: &str = "uplink_egress";
-    /// Every program.
+    /// Shield, frames from an isolated port that floods: native XDP of the port.
+    pub const SHIELD: &str = "shield";
+    /// Every program of traffic control.
     pub const ALL: &[&str] =
         &[PORT_INGRESS, PORT_EGRESS, BRIDGE_INGRESS, BRIDGE_EGRESS, UPLINK_INGRESS, UPLINK_EGRESS];
 }

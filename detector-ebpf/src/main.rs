@@ -13,9 +13,9 @@ mod skb;
 mod stamp;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 
 use crate::skb::Skb;
@@ -75,6 +75,15 @@ fn uplink_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 fn uplink_egress(ctx: TcContext) -> i32 {
     action(hooks::gate::uplink_egress(&Skb::new(ctx)))
+}
+
+#[xdp]
+fn shield(ctx: XdpContext) -> u32 {
+    if hooks::shield::drops(ctx.ingress_ifindex() as u32) {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
 }
 
 #[panic_handler]

@@ -31,6 +31,9 @@ pub trait Enforcer {
 
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
+
+    /// How many frames of an interface have been refused so far; `None` when it has no slot.
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError>;
 }
 
 /// Frames by reason, added up over the CPUs; only reasons that have occurred.

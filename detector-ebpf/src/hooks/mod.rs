@@ -3,3 +3,4 @@
 pub(crate) mod gate;
 pub(crate) mod port_egress;
 pub(crate) mod port_ingress;
+pub(crate) mod shield;

@@ -4,7 +4,7 @@ use std::{io, os::fd::BorrowedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, ProgramFd, SchedClassifier},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
 use detector_common::maps::programs;
@@ -39,6 +39,8 @@ impl Programs {
         for name in programs::ALL {
             classifier(&mut ebpf, name)?.load().map_err(|error| refused(name, error))?;
         }
+        let shield = xdp(&mut ebpf)?;
+        shield.load().map_err(|error| refused(programs::SHIELD, error))?;
         Ok(Self { ebpf })
     }
 
@@ -67,6 +69,13 @@ impl Programs {
         })
     }
 
+    /// The program of a shield.
+    pub(super) fn shield(&mut self) -> Result<&ProgramFd, BpfError> {
+        xdp(&mut self.ebpf)?
+            .fd()
+            .map_err(BpfError::failed(format!("use the program {}", programs::SHIELD)))
+    }
+
     pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {
         self.get(name)?.fd().map_err(BpfError::failed(format!("use the program {name}")))
     }
@@ -78,12 +87,20 @@ pub(super) fn borrowed(fd: &ProgramFd) -> BorrowedFd<'_> {
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, BpfError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| {
+    program(ebpf, name)?.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
+    let name = programs::SHIELD;
+    program(ebpf, name)?.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, BpfError> {
+    ebpf.program_mut(name).ok_or_else(|| {
         BpfError::Refused(format!(
             "the kernel object has no program {name}: it is of another build"
         ))
-    })?;
-    program.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+    })
 }
 
 fn refused(name: &str, error: ProgramError) -> BpfError {

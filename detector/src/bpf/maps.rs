@@ -209,6 +209,17 @@ impl Maps {
         Ok(totals)
     }
 
+    /// How many frames from the port's side have been refused.
+    pub(super) fn refused(&self, id: u16) -> Result<u64, BpfError> {
+        let each_cpu =
+            self.counters.get(&u32::from(id), 0).map_err(failed("read", maps::COUNTERS))?;
+        let refusals = || Reason::ALL.iter().filter(|reason| !reason.passes());
+        let of_cpu = |Pod(cpu): &Pod<PortCounters>| -> u64 {
+            refusals().map(|reason| cpu.from[*reason as usize]).sum()
+        };
+        Ok(each_cpu.iter().map(of_cpu).sum())
+    }
+
     /// Forgets what a former port with this id has left: counters, sightings, budget.
     pub(super) fn clear_traces(&mut self, id: u16) -> Result<(), BpfError> {
         for index in sighting_indices(id) {

@@ -71,6 +71,10 @@ impl PinPaths {
         self.links().join(format!("{ifindex}-{}", hook.as_str()))
     }
 
+    pub fn shield(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{ifindex}-shield"))
+    }
+
     /// # Errors
     ///
     /// When nothing is pinned, or nobody but root may see whether there is.

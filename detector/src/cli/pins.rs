@@ -87,6 +87,7 @@ fn port(port: bpf::PortView) -> PortView {
         grants: port.grants,
         prefixes: port.prefixes,
         forwarding: Default::default(),
+        shield: Default::default(),
     };
     PortView {
         name: port.name.unwrap_or_else(|| format!("#{}", port.slot.ifindex)),

@@ -2,7 +2,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::settings::Carrier;
 
-use super::{Config, Stamp};
+use super::{Config, Flood, Stamp};
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -19,6 +19,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_SOCKET_PATH: usize = 107;
 
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
 const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
 
 /// Checks what the types do not say.
@@ -60,10 +61,26 @@ pub(super) fn check(config: &Config) -> Checked {
         &["admission", "timeout"],
         || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
     )?;
+    flood(&config.flood)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
     })
+}
+
+fn flood(flood: &Flood) -> Checked {
+    ensure(flood.above > 0, &["flood", "above"], || {
+        "expected at least 1 frame a second, or every port floods".to_owned()
+    })?;
+    ensure(flood.below > 0 && flood.below <= flood.above, &["flood", "below"], || {
+        format!("expected 1 to {} frames a second, which is flood.above", flood.above)
+    })?;
+    for (key, span) in
+        [(&["flood", "after"] as &[_], flood.after), (&["flood", "calm"], flood.calm)]
+    {
+        ensure(span <= MAX_FLOOD, key, || "expected at most one hour (\"1h\")".to_owned())?;
+    }
+    Ok(())
 }
 
 fn stamp(stamp: Stamp) -> Checked {

@@ -10,9 +10,11 @@ pub(crate) mod text;
 use std::path::{Path, PathBuf};
 
 use detector_common::settings::Settings;
-use detector_core::model::Policy;
+use detector_core::model::{FloodLimits, Policy};
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp};
+pub use sections::{
+    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp,
+};
 use text::read_text;
 pub use text::{Place, ReadError};
 
@@ -72,6 +74,12 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
+            flood: FloodLimits {
+                above: self.flood.above,
+                after: self.flood.after,
+                below: self.flood.below,
+                calm: self.flood.calm,
+            },
         }
     }
 

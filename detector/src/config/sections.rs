@@ -1,7 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use detector_common::settings::{Carrier, Mode, Settings};
-use detector_core::model::{AddressRule, EvidenceLevel};
+use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The configuration of a host.
@@ -15,6 +15,7 @@ pub struct Config {
     pub libvirt: Libvirt,
     pub policy: PolicyKeys,
     pub admission: Admission,
+    pub flood: Flood,
     pub stamp: Stamp,
     pub api: Api,
 }
@@ -28,6 +29,7 @@ impl Default for Config {
             libvirt: Libvirt::default(),
             policy: PolicyKeys::default(),
             admission: Admission::default(),
+            flood: Flood::default(),
             stamp: Stamp::default(),
             api: Api::default(),
         }
@@ -129,6 +131,29 @@ impl Default for Admission {
             on_timeout: OnRefusal::Mute,
             denied: OnRefusal::Mute,
         }
+    }
+}
+
+/// From when on a port floods.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flood {
+    /// Refused frames a second at which a flood begins.
+    pub above: u64,
+    /// For how long they have to come; at most an hour.
+    #[serde(deserialize_with = "duration")]
+    pub after: Duration,
+    /// Refused frames a second below which it ends; at most `above`.
+    pub below: u64,
+    /// For how long there have to be so few; at most an hour.
+    #[serde(deserialize_with = "duration")]
+    pub calm: Duration,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        let FloodLimits { above, after, below, calm } = FloodLimits::DEFAULT;
+        Self { above, after, below, calm }
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
     links,
+    loads::{self, Looks},
     media::Media,
     seen,
     since::Since,
@@ -50,6 +51,7 @@ pub struct Brain<E> {
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
     pub(super) since: Since,
+    looks: Looks,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -87,6 +89,7 @@ impl<E: Enforcer> Brain<E> {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            loads: loads::at_the_start(&observed, now),
             observed,
             seen,
             noticed: BTreeMap::new(),
@@ -100,6 +103,7 @@ impl<E: Enforcer> Brain<E> {
             admissions: Admissions::new(rules),
             findings: Tracker::default(),
             since: Since::default(),
+            looks: Looks::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -233,7 +237,10 @@ impl<E: Enforcer> Brain<E> {
                 self.watchers.remove(&id);
                 return false;
             }
-            Input::Tick => self.look_around(),
+            Input::Tick => {
+                self.look_around();
+                self.looks.look(&mut self.world, &mut self.enforcer);
+            }
         }
         true
     }

@@ -218,6 +218,8 @@ fn key_of(action: &Action) -> Key {
         Action::DropGrants { ifindex, .. } => (On::Interface(*ifindex), "drop-grants"),
         Action::PinForwarding { ifindex, .. } => (On::Interface(*ifindex), "pin-forwarding"),
         Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
+        Action::PutShield { ifindex, .. } => (On::Interface(*ifindex), "put-shield"),
+        Action::DropShield { ifindex, .. } => (On::Interface(*ifindex), "drop-shield"),
         Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),
         Action::LiftQuarantine(target) => (On::Quarantine(*target), "lift-quarantine"),
     };

@@ -19,6 +19,7 @@ mod lineage;
 mod ports;
 mod quarantines;
 mod requirements;
+mod shields;
 mod text;
 
 #[cfg(test)]
@@ -181,8 +182,9 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         interfaces.insert(link.ifindex, (link.name.clone(), plan));
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
+    let shields = shields::wanted(world, &interfaces);
     let mut decision = Decision {
-        desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
+        desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines, shields },
         vms,
         ports: port_decisions,
         findings: Vec::new(),

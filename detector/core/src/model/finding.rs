@@ -62,6 +62,8 @@ pub enum FindingKind {
     EntryRejected,
     /// An action on the kernel failed.
     EnforcementFailed,
+    /// A port sends more frames that are refused than an honest guest would.
+    Flood,
 }
 
 impl FindingKind {
@@ -77,6 +79,7 @@ impl FindingKind {
             Self::SourceLost => "source-lost",
             Self::EntryRejected => "entry-rejected",
             Self::EnforcementFailed => "enforcement-failed",
+            Self::Flood => "flood",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod evidence;
 mod finding;
 mod link;
+mod load;
 mod observed;
 mod policy;
 mod quarantine;
@@ -14,7 +15,8 @@ mod world;
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use link::{Link, LinkKind};
-pub use observed::{Observed, ObservedInterface};
+pub use load::{FloodLimits, Load};
+pub use observed::{Observed, ObservedInterface, Shield};
 pub use policy::{AddressRule, EvidenceLevel, Policy};
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};

@@ -28,4 +28,15 @@ pub struct ObservedInterface {
     pub prefixes: BTreeMap<(PrefixKey, u8), Grant>,
     /// `static sticky` forwarding entries that we have put on the port: MAC and VLAN.
     pub forwarding: BTreeSet<(Mac, u16)>,
+    pub shield: Shield,
+}
+
+/// Whether frames of a port end before there is a buffer for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shield {
+    #[default]
+    Off,
+    On,
+    /// This kind of interface takes none, or has a program of somebody else's in its place.
+    Refused,
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 use detector_common::settings::Mode;
 use serde::{Deserialize, Serialize};
 
+use super::FloodLimits;
+
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -20,6 +22,7 @@ pub struct Policy {
     pub trusted: Vec<String>,
     /// How long a port may belong to no VM before that is a finding.
     pub unknown_port_grace: Duration,
+    pub flood: FloodLimits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -66,6 +66,17 @@ pub enum Action {
         mac: Mac,
         vlan: u16,
     },
+    /// Drop every frame of the port before there is a buffer for it, for as long as its slot says
+    /// that it is isolated. An interface that takes no shield stays without.
+    PutShield {
+        ifindex: u32,
+        instance: u32,
+    },
+    /// Take the shield off.
+    DropShield {
+        ifindex: u32,
+        instance: u32,
+    },
     PutQuarantine(Quarantine),
     LiftQuarantine(QuarantineTarget),
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{addr::Mac, settings::Mode};
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -13,6 +13,8 @@ pub struct Desired {
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
     /// Every quarantine, those in force included: one that is missing here is lifted.
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
+    /// Guest ports that get a shield, where they take one, by ifindex.
+    pub shields: BTreeSet<u32>,
 }
 
 /// What an interface should be to the kernel programs.

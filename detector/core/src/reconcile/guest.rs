@@ -8,7 +8,7 @@ use detector_common::{
 };
 
 use super::{Action, GrantEntry, Identity, Isolation, PortPlan, SlotEntry, Steps, compile};
-use crate::model::ObservedInterface;
+use crate::model::{ObservedInterface, Shield};
 
 pub(super) fn converge(ifindex: u32, plan: &PortPlan, held: &ObservedInterface, steps: &mut Steps) {
     let isolated = |flags| SlotEntry { flags, ..SlotEntry::default() };
@@ -31,6 +31,17 @@ pub(super) fn converge(ifindex: u32, plan: &PortPlan, held: &ObservedInterface, 
     }
     let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
     phase.extend(held.forwarding.iter().map(unpin));
+}
+
+/// What leads to the shield that is wanted.
+pub(super) fn shield(ifindex: u32, wanted: bool, held: &ObservedInterface) -> Option<Action> {
+    let instance = held.slot.instance;
+    match (wanted, held.shield) {
+        (true, Shield::Off) => Some(Action::PutShield { ifindex, instance }),
+        // With the next flood it may be possible.
+        (false, Shield::On | Shield::Refused) => Some(Action::DropShield { ifindex, instance }),
+        (true, Shield::On | Shield::Refused) | (false, Shield::Off) => None,
+    }
 }
 
 fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps: &mut Steps) {

@@ -35,8 +35,9 @@ use crate::model::{Observed, ObservedInterface};
 /// 5. **Grants**: of each port the entries, then the slot that makes them count, then the removal of
 ///    what it no longer needs. After all of them the forwarding entries, those that go before those
 ///    that come, since a MAC may move from one port to another.
-/// 6. **Lifted quarantines**, so that a crash before leaves the record.
-/// 7. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
+/// 6. **Shields**, which only spare the host work: what they drop has been isolated before.
+/// 7. **Lifted quarantines**, so that a crash before leaves the record.
+/// 8. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
 pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut steps = Steps::default();
@@ -58,6 +59,8 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         };
         if let InterfacePlan::Guest(plan) = plan {
             guest::converge(*ifindex, plan, held, &mut steps);
+            let wanted = desired.shields.contains(ifindex);
+            steps.shield.extend(guest::shield(*ifindex, wanted, held));
         }
     }
 
@@ -95,13 +98,25 @@ struct Steps {
     grant: Vec<Action>,
     unpin: Vec<Action>,
     pin: Vec<Action>,
+    shield: Vec<Action>,
 }
 
 impl Steps {
     fn into_actions(self) -> impl Iterator<Item = Action> {
-        let Self { isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin } =
-            self;
-        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin]
+        let Self {
+            isolate,
+            mute,
+            release,
+            trust,
+            uplinks,
+            bridges,
+            guards,
+            grant,
+            unpin,
+            pin,
+            shield,
+        } = self;
+        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin, shield]
             .into_iter()
             .flatten()
     }

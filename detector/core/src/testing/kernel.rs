@@ -7,7 +7,7 @@ use detector_common::{
 };
 
 use crate::{
-    model::{Observed, ObservedInterface},
+    model::{Observed, ObservedInterface, Shield},
     reconcile::{Action, GrantEntry},
 };
 
@@ -79,6 +79,16 @@ impl FakeKernel {
                 let held = self.state.interfaces.get_mut(ifindex).expect("no such port");
                 assert!(held.forwarding.remove(&(*mac, *vlan)), "not pinned");
             }
+            Action::PutShield { ifindex, instance } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.slot.has(flags::ISOLATED), "shield before isolation");
+                held.shield = Shield::On;
+            }
+            Action::DropShield { ifindex, instance } => {
+                let held = self.guest(*ifindex, *instance);
+                assert_ne!(held.shield, Shield::Off, "no shield to drop");
+                held.shield = Shield::Off;
+            }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -110,6 +120,7 @@ impl FakeKernel {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
+            shield: Shield::Off,
         };
         let before = self.state.interfaces.insert(ifindex, held);
         assert!(before.is_none(), "{ifindex} is attached already");

@@ -13,10 +13,10 @@ use super::FakeKernel;
 use crate::{
     decide::{Decision, decide},
     model::{
-        AddressRule, Chain, Digest, Evidence, EvidenceLevel, Health, Image, ImageFile, Layer, Link,
-        LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Quarantine,
-        QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp, Unsettled,
-        Vm, World,
+        AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
+        Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
+        Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp,
+        Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -70,6 +70,7 @@ impl Lab {
                 uplinks: Vec::new(),
                 trusted: Vec::new(),
                 unknown_port_grace: Duration::from_secs(1),
+                flood: FloodLimits::DEFAULT,
             },
             registry: Registry {
                 templates: vec![
@@ -93,6 +94,7 @@ impl Lab {
             unread: BTreeMap::new(),
             observed: Default::default(),
             seen: BTreeMap::new(),
+            loads: BTreeMap::new(),
             noticed: BTreeMap::new(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
@@ -208,6 +210,16 @@ impl Lab {
         let instance = self.kernel.slot(port(n)).instance;
         let seen = Seen { instance, claim, first, last, count: 7 };
         self.world.seen.entry(port(n)).or_default().push(seen);
+    }
+
+    /// The port of VM `n` has been flooding for a second.
+    pub(crate) fn floods(&mut self, n: u8) {
+        let Some(held) = self.kernel.state.interfaces.get(&port(n)) else { return };
+        let mut load = Load::new(held.slot.instance);
+        let from = self.world.now;
+        self.pass(Duration::from_secs(1));
+        load.sample(&self.world.policy.flood, from, self.world.now, 123_456);
+        self.world.loads.insert(port(n), load);
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -7,12 +7,12 @@ use detector_common::{
     settings::Settings,
 };
 use detector_core::{
-    model::{ObservedInterface, Quarantine, QuarantineTarget},
+    model::{ObservedInterface, Quarantine, QuarantineTarget, Shield},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
-use crate::bpf::BpfError;
+use crate::bpf::{BpfError, shield};
 
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
@@ -42,6 +42,8 @@ impl KernelEnforcer {
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.unpin_forwarding(*ifindex, *mac, *vlan)
             }
+            Action::PutShield { ifindex, instance } => self.put_shield(*ifindex, *instance),
+            Action::DropShield { ifindex, instance } => self.drop_shield(*ifindex, *instance),
             Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
@@ -52,6 +54,7 @@ impl KernelEnforcer {
     pub(super) fn release(&mut self, ifindex: u32) -> Result<(), BpfError> {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
+        shield::detach(&self.pins, ifindex)?;
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
         for key in interface.grants.into_keys() {
@@ -223,6 +226,20 @@ impl KernelEnforcer {
     fn lift_quarantine(&mut self, target: QuarantineTarget) -> Result<(), BpfError> {
         self.maps.lift_quarantine(target.into())?;
         self.mirror.quarantines.remove(&target);
+        Ok(())
+    }
+
+    fn put_shield(&mut self, ifindex: u32, instance: u32) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        let shield = shield::attach(&mut self.programs, &self.pins, ifindex)?;
+        self.instance(ifindex, instance)?.shield = shield;
+        Ok(())
+    }
+
+    fn drop_shield(&mut self, ifindex: u32, instance: u32) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        shield::detach(&self.pins, ifindex)?;
+        self.instance(ifindex, instance)?.shield = Shield::Off;
         Ok(())
     }
 

@@ -194,6 +194,11 @@ impl Enforcer for KernelEnforcer {
             events_held,
         }))
     }
+
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {
+        let interface = self.mirror.interfaces.get(&ifindex);
+        Ok(interface.map(|interface| self.maps.refused(interface.slot.id)).transpose()?)
+    }
 }
 
 /// Sightings as the core knows them.

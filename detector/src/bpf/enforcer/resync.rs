@@ -6,11 +6,11 @@ use detector_common::{
     port::{PortSlot, Role},
     settings::{Mode, Settings},
 };
-use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
+use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Shield};
 
 use super::{KernelEnforcer, Stamp, programs_of};
 use crate::{
-    bpf::BpfError,
+    bpf::{BpfError, shield},
     net::{Changed, link_by_index},
 };
 
@@ -39,7 +39,8 @@ impl KernelEnforcer {
         let mut dead = BTreeSet::new();
         for slot in self.maps.slots()? {
             if self.is_alive(&slot)? {
-                mirror.interfaces.insert(slot.ifindex, bare(slot));
+                let shield = self.shield_on(slot.ifindex)?;
+                mirror.interfaces.insert(slot.ifindex, ObservedInterface { shield, ..bare(slot) });
             } else {
                 dead.insert(slot.ifindex);
             }
@@ -93,6 +94,17 @@ impl KernelEnforcer {
                 freed = true;
             }
         }
+        let on = self.mirror.interfaces.iter().filter(|(_, held)| held.shield == Shield::On);
+        let shielded: Vec<_> = on.map(|(ifindex, _)| *ifindex).collect();
+        for ifindex in shielded {
+            let shield = self.shield_on(ifindex)?;
+            if shield == Shield::Off
+                && let Some(held) = self.mirror.interfaces.get_mut(&ifindex)
+            {
+                held.shield = shield;
+                freed = true;
+            }
+        }
         Ok(freed)
     }
 
@@ -108,6 +120,11 @@ impl KernelEnforcer {
             }
         }
         Ok(true)
+    }
+
+    fn shield_on(&self, ifindex: u32) -> Result<Shield, BpfError> {
+        let on = shield::alive(self.pins.paths(), ifindex)?;
+        Ok(if on { Shield::On } else { Shield::Off })
     }
 
     /// Settings that are the daemon's to choose; mode and instance numbers stay.
@@ -135,6 +152,9 @@ impl KernelEnforcer {
             for (hook, program) in programs_of(&interface.slot).into_iter().flatten() {
                 let ifindex = interface.slot.ifindex;
                 self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
+            }
+            if interface.shield == Shield::On {
+                shield::attach(&mut self.programs, &self.pins, interface.slot.ifindex)?;
             }
         }
         Ok(())
@@ -176,6 +196,7 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         grants: Default::default(),
         prefixes: Default::default(),
         forwarding: Default::default(),
+        shield: Shield::Off,
     }
 }
 

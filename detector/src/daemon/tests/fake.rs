@@ -7,7 +7,7 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, Role},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Seen},
+    model::{Observed, ObservedInterface, Seen, Shield},
     reconcile::Action,
 };
 
@@ -23,6 +23,10 @@ pub(super) struct FakeKernel {
     pub(super) observe_fails: bool,
     /// Says that it has carried out what it has not.
     pub(super) lies: bool,
+    /// Frames refused so far, by ifindex.
+    pub(super) refused: BTreeMap<u32, u64>,
+    /// How often it was asked for them.
+    pub(super) looks: usize,
     instances: u32,
 }
 
@@ -41,6 +45,7 @@ impl FakeKernel {
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
+            shield: Shield::Off,
         };
         self.state.interfaces.insert(ifindex, interface);
     }
@@ -64,6 +69,8 @@ fn word(action: &Action) -> String {
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
         Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
+        Action::PutShield { ifindex, .. } => format!("shield {ifindex}"),
+        Action::DropShield { ifindex, .. } => format!("unshield {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
@@ -137,6 +144,12 @@ impl Enforcer for FakeKernel {
             Action::UnpinForwarding { ifindex, mac, vlan } => {
                 self.interface(*ifindex)?.forwarding.remove(&(*mac, *vlan));
             }
+            Action::PutShield { ifindex, .. } => {
+                self.interface(*ifindex)?.shield = Shield::On;
+            }
+            Action::DropShield { ifindex, .. } => {
+                self.interface(*ifindex)?.shield = Shield::Off;
+            }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -161,5 +174,11 @@ impl Enforcer for FakeKernel {
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(self.state.interfaces.contains_key(&ifindex).then(Counts::default))
+    }
+
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {
+        self.looks += 1;
+        let known = self.state.interfaces.contains_key(&ifindex);
+        Ok(known.then(|| self.refused.get(&ifindex).copied().unwrap_or(0)))
     }
 }

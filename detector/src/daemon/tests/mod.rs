@@ -2,6 +2,7 @@
 
 mod admission;
 mod fake;
+mod loads;
 mod ports;
 mod quarantine;
 mod trouble;
@@ -10,9 +11,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use detector_common::{addr::Mac, port::flags, settings::Mode};
 use detector_core::model::{
-    AddressRule, Chain, Digest, Evidence, EvidenceLevel, Image, ImageFile, Layer, Link, LinkKind,
-    Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template, TemplateStatus,
-    Timestamp, Vm,
+    AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
+    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
+    TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -57,6 +58,7 @@ impl Host {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             unknown_port_grace: Duration::from_secs(1),
+            flood: FloodLimits::DEFAULT,
         };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),

@@ -8,7 +8,7 @@ use detector_common::{
     reason::Reason,
 };
 
-use super::{Facts, Found, finding, pair, vms};
+use super::{Facts, Found, finding, floods, pair, vms};
 use crate::{
     decide::{
         PortStatus,
@@ -37,6 +37,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         if !port.contested.is_empty() {
             contested(port, facts, found);
         }
+        floods::report(port, facts, found);
         let speaks = matches!(status, Some(PortStatus::Granted | PortStatus::Kept));
         match facts.world.seen.get(&port.link.ifindex) {
             Some(seen) if speaks && !seen.is_empty() => {
@@ -214,6 +215,6 @@ fn describe(seen: &Seen) -> String {
     format!("mac {} vlan {}{address}: {reason}, {count} frames", claim.mac, claim.vlan)
 }
 
-fn subject(port: &Port<'_>) -> Subject {
+pub(super) fn subject(port: &Port<'_>) -> Subject {
     Subject::Port { ifindex: port.link.ifindex, instance: port.instance }
 }

@@ -7,4 +7,5 @@ mod in_force;
 mod interfaces;
 mod purity;
 mod quarantine;
+mod shields;
 mod verdicts;

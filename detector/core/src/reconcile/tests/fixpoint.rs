@@ -49,6 +49,11 @@ const WORLDS: &[Change] = &[
     }),
     ("quarantined VM", |lab| lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)))),
     ("quarantined MAC", |lab| lab.quarantine(QuarantineTarget::Mac(Lab::mac(2)))),
+    ("a flood", |lab| lab.floods(1)),
+    ("a flood of a quarantined VM", |lab| {
+        lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+        lab.floods(1);
+    }),
     ("an uplink that becomes trusted", |lab| {
         lab.link(UPLINK, "eth0", LinkKind::Physical, None);
     }),

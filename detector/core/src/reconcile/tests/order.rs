@@ -18,7 +18,8 @@ fn phase(action: &Action) -> u32 {
         Action::AttachGuard { .. } => 42,
         Action::PutGrants { .. } | Action::WriteSlot { .. } => 50,
         Action::PinForwarding { .. } => 51,
-        Action::LiftQuarantine(_) => 6,
+        Action::PutShield { .. } | Action::DropShield { .. } => 52,
+        Action::LiftQuarantine(_) => 60,
         Action::SetMode(Mode::Enforce) => 70,
         // They belong to the phase that they follow.
         Action::DropGrants { .. } | Action::UnpinForwarding { .. } => 0,

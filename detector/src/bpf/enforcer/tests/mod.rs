@@ -1,5 +1,6 @@
 mod lifecycle;
 mod quarantine;
+mod shield;
 mod slots;
 
 use std::{fs, time::Duration};
@@ -14,7 +15,7 @@ use detector_common::{
     settings::{Carrier, Mode},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Timestamp},
+    model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Shield, Timestamp},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 
