@@ -26,6 +26,9 @@ pub const COUNTERS: &str = "COUNTERS";
 /// `RingBuf` of `Event`.
 pub const EVENTS: &str = "EVENTS";
 
+/// `HashMap<u32 ifindex, Passage>`: sandboxed ports, and the inner ends of their passages.
+pub const SANDBOX: &str = "SANDBOX";
+
 /// Every map, in the order above.
 pub const ALL: &[&str] = &[
     SETTINGS,
@@ -38,6 +41,7 @@ pub const ALL: &[&str] = &[
     BUDGETS,
     COUNTERS,
     EVENTS,
+    SANDBOX,
 ];
 
 /// Slots of [`PORTS`]; a power of two.
@@ -47,6 +51,8 @@ pub const MAX_PORTS: u32 = 1024;
 pub const MAX_GRANTS: u32 = 131_072;
 pub const MAX_PREFIXES: u32 = 16_384;
 pub const MAX_QUARANTINES: u32 = 4096;
+/// Entries of [`SANDBOX`]: two for each port.
+pub const MAX_PASSAGES: u32 = 2 * MAX_PORTS;
 /// A power of two.
 pub const SIGHTINGS_PER_PORT: u32 = 16;
 /// Bytes of [`EVENTS`]; a power of two and whole pages.
@@ -66,11 +72,26 @@ pub mod programs {
     pub const UPLINK_INGRESS: &str = "uplink_ingress";
     /// Gate, frames out of the host: tc egress of the uplink.
     pub const UPLINK_EGRESS: &str = "uplink_egress";
+    /// Frames from the sandbox: tc ingress of the inner end of a passage.
+    pub const PASSAGE_INGRESS: &str = "passage_ingress";
+    /// Boundary of the sandbox, frames for the host: tc ingress of the sandbox's bridge device.
+    pub const SANDBOX_INGRESS: &str = "sandbox_ingress";
+    /// Boundary of the sandbox, frames from the host: tc egress of the sandbox's bridge device.
+    pub const SANDBOX_EGRESS: &str = "sandbox_egress";
     /// Shield, frames from an isolated port that floods: native XDP of the port.
     pub const SHIELD: &str = "shield";
     /// Every program of traffic control.
-    pub const ALL: &[&str] =
-        &[PORT_INGRESS, PORT_EGRESS, BRIDGE_INGRESS, BRIDGE_EGRESS, UPLINK_INGRESS, UPLINK_EGRESS];
+    pub const ALL: &[&str] = &[
+        PORT_INGRESS,
+        PORT_EGRESS,
+        BRIDGE_INGRESS,
+        BRIDGE_EGRESS,
+        UPLINK_INGRESS,
+        UPLINK_EGRESS,
+        PASSAGE_INGRESS,
+        SANDBOX_INGRESS,
+        SANDBOX_EGRESS,
+    ];
 }
 
 const _: () = assert!(PORT_SLOTS.is_power_of_two());
@@ -80,7 +101,7 @@ const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 4096);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counters, port, quarantine};
+    use crate::{counters, port, quarantine, sandbox};
 
     /// Kernel memory of all maps must stay small enough for any host that runs VMs.
     #[test]
@@ -101,7 +122,8 @@ mod tests {
             + entry(
                 MAX_QUARANTINES,
                 size_of::<quarantine::QuarantineRecord>() + 20 + hash_overhead,
-            );
+            )
+            + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead);
         assert!(on_demand < 16 << 20, "{on_demand} bytes when every map is full");
     }
 }

@@ -19,6 +19,8 @@ pub enum Role {
     Bridge = 3,
     /// The host may route its frames into a guarded bridge; no program of ours is attached.
     Trusted = 4,
+    /// The bridge device of the sandbox.
+    Sandbox = 5,
 }
 
 impl Role {
@@ -28,6 +30,7 @@ impl Role {
             2 => Self::Uplink,
             3 => Self::Bridge,
             4 => Self::Trusted,
+            5 => Self::Sandbox,
             _ => Self::Vacant,
         }
     }
@@ -56,6 +59,9 @@ pub mod flags {
     /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
     /// daemon to know it by; no program looks at it.
     pub const TRUSTED: u32 = 1 << 9;
+    /// An isolated port speaks under its own MAC with the sandbox, and with nobody else. Never without
+    /// [`ISOLATED`].
+    pub const SANDBOXED: u32 = 1 << 14;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces
@@ -109,6 +115,16 @@ impl PortSlot {
 
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether the port is quarantined in the sandbox.
+    pub const fn is_sandboxed(&self) -> bool {
+        self.has(flags::SANDBOXED)
+    }
+
+    /// Whether the port speaks under its own identity, be it with the sandbox only.
+    pub const fn may_speak(&self) -> bool {
+        self.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED || self.is_sandboxed()
     }
 
     /// The inline MAC and VLAN.

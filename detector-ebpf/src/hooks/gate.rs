@@ -85,7 +85,7 @@ fn vet_routed(source: u32) -> Reason {
         None => Reason::Unvetted,
         Some(slot) => match slot.role() {
             Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-            Role::Vacant | Role::Guest => Reason::SourceNotInForce,
+            Role::Vacant | Role::Guest | Role::Sandbox => Reason::SourceNotInForce,
         },
     }
 }
@@ -114,7 +114,7 @@ fn place(skb: &Skb) -> Option<(&'static Settings, &'static PortSlot)> {
 /// query. Frames from a port never look so: for them the network stack has set the packet type
 /// from the destination.
 #[inline(always)]
-fn is_own_multicast(skb: &Skb) -> bool {
+pub(crate) fn is_own_multicast(skb: &Skb) -> bool {
     match skb.packet_type() {
         PACKET_LOOPBACK => true,
         PACKET_HOST => skb.frame().window::<6>(0).is_some_and(|header| header.u8::<0>() & 1 != 0),

@@ -29,7 +29,11 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
 #[inline(always)]
 fn vet(skb: &Skb, slot: &PortSlot, settings: &Settings) -> Reason {
     if slot.has(flags::ISOLATED) {
-        Reason::PortIsolated
+        if super::sandbox::brought(skb, slot, settings) {
+            Reason::Sandboxed
+        } else {
+            Reason::PortIsolated
+        }
     } else if !slot.has(flags::GRANTED) {
         Reason::PortPending
     } else {

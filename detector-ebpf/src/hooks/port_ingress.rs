@@ -45,19 +45,23 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
 
     // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
     // judged as truncated.
-    if !slot.has(flags::ISOLATED) && !skb.has_linear_headers() {
+    if (!slot.has(flags::ISOLATED) || slot.is_sandboxed()) && !skb.has_linear_headers() {
         let _ = skb.pull_headers();
     }
     let mut claim = Claim::default();
     let frame = skb.frame().with_segments(skb.is_in_segments());
     let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
+    let mut reason = skb.forget(reason);
+    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
+    if is_arp && reason.passes() && skb.awaits_checksum() {
+        reason = Reason::ChecksumPending;
+    }
     let reason = skb.forget(reason);
     if !reason.passes() {
         return refuse(skb, slot, settings, &claim.record(reason));
     }
-    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
-    if is_arp && skb.awaits_checksum() {
-        return refuse_apart(skb, slot, &claim.record(Reason::ChecksumPending));
+    if slot.is_sandboxed() {
+        return Outcome::Sandbox;
     }
     counters::from(slot, reason);
     stamp::set(skb, settings);

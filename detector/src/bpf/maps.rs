@@ -14,6 +14,7 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     reason::Reason,
+    sandbox::Passage,
     settings::Settings,
 };
 
@@ -30,6 +31,7 @@ pub(super) struct Maps {
     sightings: Array<MapData, Pod<Sighting>>,
     budgets: Array<MapData, Pod<Budget>>,
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
+    sandbox: BpfHashMap<MapData, u32, Pod<Passage>>,
 }
 
 /// The counters of a port, added up over the CPUs.
@@ -72,6 +74,7 @@ impl Maps {
             sightings: open(paths, maps::SIGHTINGS)?,
             budgets: open(paths, maps::BUDGETS)?,
             counters: open(paths, maps::COUNTERS)?,
+            sandbox: open(paths, maps::SANDBOX)?,
         })
     }
 
@@ -178,6 +181,28 @@ impl Maps {
 
     pub(super) fn lift_quarantine(&mut self, key: QuarantineKey) -> Result<(), BpfError> {
         gone(self.quarantine.remove(&Pod(key))).map_err(failed("write", maps::QUARANTINE))
+    }
+
+    /// The entries of sandboxed ports, and of the inner ends of their passages.
+    pub(super) fn passages(&self) -> Result<BTreeMap<u32, Passage>, BpfError> {
+        let all = entries(self.sandbox.iter(), maps::MAX_PASSAGES, maps::SANDBOX)?;
+        Ok(all.into_iter().map(|(ifindex, Pod(passage))| (ifindex, passage)).collect())
+    }
+
+    pub(super) fn passage(&self, ifindex: u32) -> Result<Option<Passage>, BpfError> {
+        match self.sandbox.get(&ifindex, 0) {
+            Ok(Pod(passage)) => Ok(Some(passage)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("read", maps::SANDBOX)(error)),
+        }
+    }
+
+    pub(super) fn put_passage(&mut self, ifindex: u32, passage: Passage) -> Result<(), BpfError> {
+        self.sandbox.insert(ifindex, Pod(passage), 0).map_err(failed("write", maps::SANDBOX))
+    }
+
+    pub(super) fn drop_passage(&mut self, ifindex: u32) -> Result<(), BpfError> {
+        gone(self.sandbox.remove(&ifindex)).map_err(failed("write", maps::SANDBOX))
     }
 
     /// The sightings of a port instance, the latest first.

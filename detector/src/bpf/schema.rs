@@ -103,6 +103,7 @@ mod tests {
         counters::{Budget, PortCounters, Sighting},
         port::{Grant, GrantKey, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
+        sandbox::Passage,
         settings::Settings,
     };
 
@@ -149,6 +150,7 @@ mod tests {
             (maps::BUDGETS, MapType::Array, 4, size_of::<Budget>(), ports),
             (maps::COUNTERS, MapType::PerCpuArray, 4, size_of::<PortCounters>(), ports),
             (maps::EVENTS, MapType::RingBuf, 0, 0, maps::EVENT_BYTES),
+            (maps::SANDBOX, MapType::Hash, 4, size_of::<Passage>(), maps::MAX_PASSAGES),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {

@@ -13,7 +13,7 @@ use detector_common::settings::Settings;
 use detector_core::model::{FloodLimits, Policy};
 
 pub use sections::{
-    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp,
+    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Sandbox, Stamp,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -74,6 +74,8 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
+            quarantine: self.policy.quarantine,
+            sandbox: self.sandbox.bridge.clone(),
             flood: FloodLimits {
                 above: self.flood.above,
                 after: self.flood.after,

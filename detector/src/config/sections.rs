@@ -1,6 +1,9 @@
 use std::{path::PathBuf, time::Duration};
 
-use detector_common::settings::{Carrier, Mode, Settings};
+use detector_common::{
+    quarantine::QuarantineMode,
+    settings::{Carrier, Mode, Settings},
+};
 use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits};
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -16,6 +19,7 @@ pub struct Config {
     pub policy: PolicyKeys,
     pub admission: Admission,
     pub flood: Flood,
+    pub sandbox: Sandbox,
     pub stamp: Stamp,
     pub api: Api,
 }
@@ -30,6 +34,7 @@ impl Default for Config {
             policy: PolicyKeys::default(),
             admission: Admission::default(),
             flood: Flood::default(),
+            sandbox: Sandbox::default(),
             stamp: Stamp::default(),
             api: Api::default(),
         }
@@ -101,6 +106,9 @@ pub struct PolicyKeys {
     /// At most a day.
     #[serde(deserialize_with = "duration")]
     pub unknown_port_grace: Duration,
+    /// The mode of quarantines.
+    #[serde(with = "QuarantineText")]
+    pub quarantine: QuarantineMode,
 }
 
 impl Default for PolicyKeys {
@@ -109,6 +117,7 @@ impl Default for PolicyKeys {
             evidence: EvidenceLevel::Digest,
             default_rule: AddressRule::Any,
             unknown_port_grace: Duration::from_secs(1),
+            quarantine: QuarantineMode::Drop,
         }
     }
 }
@@ -155,6 +164,14 @@ impl Default for Flood {
         let FloodLimits { above, after, below, calm } = FloodLimits::DEFAULT;
         Self { above, after, below, calm }
     }
+}
+
+/// Where quarantined ports may speak.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// A bridge that is nothing else; there is no sandbox without.
+    pub bridge: Option<String>,
 }
 
 /// What becomes of the start of a VM that has not been approved.
@@ -226,6 +243,13 @@ pub struct Api {
 enum ModeText {
     Observe,
     Enforce,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "QuarantineMode", rename_all = "kebab-case")]
+enum QuarantineText {
+    Drop,
+    Sandbox,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ mod forwarding;
 mod link;
 mod links;
 mod netlink;
+mod passage;
 mod tc;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) use changes::{Changed, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
+pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
 pub(crate) use tc::{Direction, Filter, Tc};
 
 /// Why a question to rtnetlink was not answered.

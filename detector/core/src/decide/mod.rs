@@ -169,6 +169,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             Class::Bridge => InterfacePlan::Bridge,
             Class::Uplink => InterfacePlan::Uplink,
             Class::Trusted => InterfacePlan::Trusted,
+            Class::Sandbox => InterfacePlan::Sandbox,
             // Planned in the order of the links.
             Class::Guest => match planned.next() {
                 Some(port) => {
@@ -251,7 +252,8 @@ fn quarantines(
             let target = QuarantineTarget::Vm(merged.vm.uuid);
             let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
             let note = failed.map_or("", |one| &one.finding);
-            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note);
+            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
+                .in_mode(world.policy.quarantine);
             quarantines.insert(target, quarantine);
         }
     }

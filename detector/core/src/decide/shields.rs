@@ -6,7 +6,7 @@ use detector_common::{port::flags, settings::Mode};
 
 use crate::{
     model::{ObservedInterface, World},
-    reconcile::{InterfacePlan, Isolation, PortPlan},
+    reconcile::{InterfacePlan, Isolation, Isolator, PortPlan},
 };
 
 /// The ports that are isolated, with effect, and flood.
@@ -30,10 +30,13 @@ pub(super) fn wanted(
 fn is_cut_off(plan: &PortPlan, held: &ObservedInterface, mode: Mode) -> bool {
     let enforced = mode == Mode::Enforce;
     match plan {
-        PortPlan::Isolated(isolation) => enforced || *isolation == Isolation::Operator,
+        // One in the sandbox is to be heard there.
+        PortPlan::Isolated(Isolation { sandbox: Some(_), .. }) => false,
+        PortPlan::Isolated(isolation) => enforced || isolation.by == Isolator::Operator,
         PortPlan::Keep => {
             let by_operator = held.slot.has(flags::ISOLATED_BY_OPERATOR);
-            held.slot.has(flags::ISOLATED) && (enforced || by_operator)
+            let dropped = held.slot.has(flags::ISOLATED) && !held.slot.is_sandboxed();
+            dropped && (enforced || by_operator)
         }
         PortPlan::Pending | PortPlan::Granted(_) => false,
     }

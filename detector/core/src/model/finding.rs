@@ -64,6 +64,8 @@ pub enum FindingKind {
     EnforcementFailed,
     /// A port sends more frames that are refused than an honest guest would.
     Flood,
+    /// A quarantine is to be in the sandbox, and there is none.
+    SandboxMissing,
 }
 
 impl FindingKind {
@@ -80,6 +82,7 @@ impl FindingKind {
             Self::EntryRejected => "entry-rejected",
             Self::EnforcementFailed => "enforcement-failed",
             Self::Flood => "flood",
+            Self::SandboxMissing => "sandbox-missing",
         }
     }
 }

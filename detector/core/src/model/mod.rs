@@ -16,7 +16,7 @@ pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
-pub use observed::{Observed, ObservedInterface, Shield};
+pub use observed::{Observed, ObservedInterface, Passage, Shield};
 pub use policy::{AddressRule, EvidenceLevel, Policy};
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{Image, Registry, Rejected, Template, TemplateStatus};

@@ -29,6 +29,17 @@ pub struct ObservedInterface {
     /// `static sticky` forwarding entries that we have put on the port: MAC and VLAN.
     pub forwarding: BTreeSet<(Mac, u16)>,
     pub shield: Shield,
+    /// The passage to the sandbox, while it is whole.
+    pub passage: Option<Passage>,
+}
+
+/// A veth pair between a port and the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// ifindex of the end that is ours.
+    pub inner: u32,
+    /// ifindex of the bridge that the other end is a port of.
+    pub bridge: u32,
 }
 
 /// Whether frames of a port end before there is a buffer for them.

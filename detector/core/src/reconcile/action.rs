@@ -24,6 +24,11 @@ pub enum Action {
         ifindex: u32,
         name: String,
     },
+    /// Give the bridge device of the sandbox a slot, then attach its boundary.
+    AttachSandbox {
+        ifindex: u32,
+        name: String,
+    },
     /// Give the interface a slot; nothing is attached.
     Trust {
         ifindex: u32,
@@ -74,6 +79,19 @@ pub enum Action {
     },
     /// Take the shield off.
     DropShield {
+        ifindex: u32,
+        instance: u32,
+    },
+    /// Make a veth pair between the port and the bridge of the sandbox. Comes after the `WriteSlot`
+    /// that isolates the port: without a passage everything is dropped.
+    OpenPassage {
+        ifindex: u32,
+        instance: u32,
+        /// ifindex of the bridge.
+        bridge: u32,
+    },
+    /// Remove the pair.
+    ClosePassage {
         ifindex: u32,
         instance: u32,
     },

@@ -11,7 +11,9 @@ mod tests;
 use detector_common::{port::Role, settings::Mode};
 
 pub use action::{Action, GrantEntry, SlotEntry};
-pub use desired::{AddressSet, Desired, Identity, InterfacePlan, Isolation, PortPlan};
+pub use desired::{
+    AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, PortPlan, Sandbox,
+};
 
 use crate::model::{Observed, ObservedInterface};
 
@@ -35,7 +37,8 @@ use crate::model::{Observed, ObservedInterface};
 /// 5. **Grants**: of each port the entries, then the slot that makes them count, then the removal of
 ///    what it no longer needs. After all of them the forwarding entries, those that go before those
 ///    that come, since a MAC may move from one port to another.
-/// 6. **Shields**, which only spare the host work: what they drop has been isolated before.
+/// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
+///    the host work, and without a passage everything is dropped.
 /// 7. **Lifted quarantines**, so that a crash before leaves the record.
 /// 8. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
@@ -60,7 +63,8 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         if let InterfacePlan::Guest(plan) = plan {
             guest::converge(*ifindex, plan, held, &mut steps);
             let wanted = desired.shields.contains(ifindex);
-            steps.shield.extend(guest::shield(*ifindex, wanted, held));
+            steps.aside.extend(guest::shield(*ifindex, wanted, held));
+            guest::passage(*ifindex, plan, held, &mut steps.aside);
         }
     }
 
@@ -98,7 +102,8 @@ struct Steps {
     grant: Vec<Action>,
     unpin: Vec<Action>,
     pin: Vec<Action>,
-    shield: Vec<Action>,
+    /// What nothing else depends on.
+    aside: Vec<Action>,
 }
 
 impl Steps {
@@ -114,9 +119,9 @@ impl Steps {
             grant,
             unpin,
             pin,
-            shield,
+            aside,
         } = self;
-        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin, shield]
+        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin, aside]
             .into_iter()
             .flatten()
     }
@@ -128,6 +133,7 @@ fn role(plan: &InterfacePlan) -> Role {
         InterfacePlan::Uplink => Role::Uplink,
         InterfacePlan::Bridge => Role::Bridge,
         InterfacePlan::Trusted => Role::Trusted,
+        InterfacePlan::Sandbox => Role::Sandbox,
     }
 }
 
@@ -144,5 +150,6 @@ fn attach(ifindex: u32, name: &str, plan: &InterfacePlan, steps: &mut Steps) {
         InterfacePlan::Uplink => steps.uplinks.push(Action::AttachUplink { ifindex, name }),
         InterfacePlan::Bridge => steps.bridges.push(Action::AttachBridge { ifindex, name }),
         InterfacePlan::Trusted => steps.trust.push(Action::Trust { ifindex, name }),
+        InterfacePlan::Sandbox => steps.bridges.push(Action::AttachSandbox { ifindex, name }),
     }
 }

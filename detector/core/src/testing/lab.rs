@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use detector_common::{
     addr::{Address, Mac},
     claim::{ClaimRecord, Family},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
     reason::Reason,
     settings::Mode,
 };
@@ -31,6 +31,7 @@ pub(crate) const UNKNOWN: Digest = Digest([9; 32]);
 
 pub(crate) const BRIDGE: u32 = 1;
 pub(crate) const UPLINK: u32 = 2;
+pub(crate) const SANDBOX: u32 = 3;
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// The source that lists VMs unless a test says otherwise.
@@ -71,6 +72,8 @@ impl Lab {
                 trusted: Vec::new(),
                 unknown_port_grace: Duration::from_secs(1),
                 flood: FloodLimits::DEFAULT,
+                quarantine: QuarantineMode::Drop,
+                sandbox: None,
             },
             registry: Registry {
                 templates: vec![
@@ -188,8 +191,18 @@ impl Lab {
         self.vm(n).media.push(Medium { role, source: MediumSource::File(image(path)) });
     }
 
+    /// Quarantines go to the sandbox from now on; its bridge is [`SANDBOX`].
+    pub(crate) fn sandbox(&mut self) {
+        self.world.policy.quarantine = QuarantineMode::Sandbox;
+        self.world.policy.sandbox = Some("sbx0".to_owned());
+        self.link(SANDBOX, "sbx0", LinkKind::Bridge, None);
+    }
+
+    /// A person quarantines in the mode of the policy.
     pub(crate) fn quarantine(&mut self, target: QuarantineTarget) {
-        let quarantine = Quarantine::new(target, self.world.now, Cause::Operator, 1000, "why not");
+        let mode = self.world.policy.quarantine;
+        let quarantine =
+            Quarantine::new(target, self.world.now, Cause::Operator, 1000, "why not").in_mode(mode);
         self.kernel.apply(&Action::PutQuarantine(quarantine));
     }
 

@@ -25,6 +25,7 @@ impl KernelEnforcer {
             Action::AttachGuard { ifindex, name } => self.take_on(*ifindex, name, Role::Guest),
             Action::AttachUplink { ifindex, name } => self.take_on(*ifindex, name, Role::Uplink),
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
+            Action::AttachSandbox { ifindex, name } => self.take_on(*ifindex, name, Role::Sandbox),
             Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),
             Action::Release { ifindex } => self.release(*ifindex),
             Action::PutGrants { ifindex, instance, grants } => {
@@ -44,6 +45,13 @@ impl KernelEnforcer {
             }
             Action::PutShield { ifindex, instance } => self.put_shield(*ifindex, *instance),
             Action::DropShield { ifindex, instance } => self.drop_shield(*ifindex, *instance),
+            Action::OpenPassage { ifindex, instance, bridge } => {
+                self.open_passage(*ifindex, *instance, *bridge)
+            }
+            Action::ClosePassage { ifindex, instance } => {
+                self.instance(*ifindex, *instance)?;
+                self.close_passage(*ifindex)
+            }
             Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
@@ -54,6 +62,7 @@ impl KernelEnforcer {
     pub(super) fn release(&mut self, ifindex: u32) -> Result<(), BpfError> {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
+        self.close_passage(ifindex)?;
         shield::detach(&self.pins, ifindex)?;
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
@@ -162,7 +171,8 @@ impl KernelEnforcer {
             return Ok(());
         }
         let identity = |slot: PortSlot| PortSlot { flags: 0, ..slot };
-        if identity(new) != identity(old) && (new.has(flags::GRANTED) || old.has(flags::GRANTED)) {
+        let speaks = new.may_speak() || old.may_speak();
+        if identity(new) != identity(old) && speaks {
             let kept = old.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
             self.maps.write_slot(PortSlot { flags: kept, ..old })?;
             self.maps.write_slot(PortSlot { flags: kept, ..new })?;

@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod passages;
 mod resync;
 #[cfg(test)]
 pub(super) mod testing;
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     enforcer::{Counts, EnforceError, Enforcer},
-    net::{Forwarding, LinkChanges},
+    net::{Forwarding, LinkChanges, Passages},
 };
 
 /// What a [`KernelEnforcer`] needs to know.
@@ -68,6 +69,7 @@ pub struct KernelEnforcer {
     programs: Programs,
     maps: Maps,
     forwarding: Forwarding,
+    passages: Passages,
     changes: LinkChanges,
     clock: JiffyClock,
     settings: Settings,
@@ -111,6 +113,7 @@ impl KernelEnforcer {
             method: options.method.unwrap_or(best),
             settings: maps.settings()?,
             forwarding: Forwarding::open()?,
+            passages: Passages::open()?,
             changes: LinkChanges::subscribe()?,
             clock: JiffyClock::new()?,
             mirror: Observed::default(),
@@ -219,6 +222,7 @@ pub(super) fn programs_of(slot: &PortSlot) -> Option<[(Hook, &'static str); 2]> 
         Role::Guest => [programs::PORT_INGRESS, programs::PORT_EGRESS],
         Role::Uplink => [programs::UPLINK_INGRESS, programs::UPLINK_EGRESS],
         Role::Bridge => [programs::BRIDGE_INGRESS, programs::BRIDGE_EGRESS],
+        Role::Sandbox => [programs::SANDBOX_INGRESS, programs::SANDBOX_EGRESS],
         Role::Trusted | Role::Vacant => return None,
     };
     Some([(Hook::Ingress, ingress), (Hook::Egress, egress)])

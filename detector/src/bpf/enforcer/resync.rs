@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use detector_common::{
+    maps::programs,
     port::{PortSlot, Role},
     settings::{Mode, Settings},
 };
-use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Shield};
+use detector_core::model::{
+    Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield,
+};
 
 use super::{KernelEnforcer, Stamp, programs_of};
 use crate::{
-    bpf::{BpfError, shield},
+    bpf::{BpfError, Hook, shield},
     net::{Changed, link_by_index},
 };
 
@@ -48,8 +51,13 @@ impl KernelEnforcer {
         self.mirror = mirror;
         self.read_grants()?;
         self.read_forwarding(None)?;
+        self.read_passages()?;
         dead.extend(self.pins.paths().linked()?);
-        dead.retain(|ifindex| !self.mirror.interfaces.contains_key(ifindex));
+        let ours = |held: &ObservedInterface| held.passage.map(|passage| passage.inner);
+        let passages: BTreeSet<_> = self.mirror.interfaces.values().filter_map(ours).collect();
+        dead.retain(|ifindex| {
+            !self.mirror.interfaces.contains_key(ifindex) && !passages.contains(ifindex)
+        });
         for ifindex in dead {
             self.release(ifindex)?;
         }
@@ -105,7 +113,7 @@ impl KernelEnforcer {
                 freed = true;
             }
         }
-        Ok(freed)
+        Ok(self.recheck_passages()? || freed)
     }
 
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
@@ -153,6 +161,11 @@ impl KernelEnforcer {
                 let ifindex = interface.slot.ifindex;
                 self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
             }
+            if let Some(Passage { inner, .. }) = interface.passage {
+                let program = programs::PASSAGE_INGRESS;
+                let hook = Hook::Ingress;
+                self.method.attach(&mut self.programs, program, &self.pins, inner, hook)?;
+            }
             if interface.shield == Shield::On {
                 shield::attach(&mut self.programs, &self.pins, interface.slot.ifindex)?;
             }
@@ -197,6 +210,7 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         prefixes: Default::default(),
         forwarding: Default::default(),
         shield: Shield::Off,
+        passage: None,
     }
 }
 

@@ -7,7 +7,7 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, Role},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Seen, Shield},
+    model::{Observed, ObservedInterface, Passage, Seen, Shield},
     reconcile::Action,
 };
 
@@ -46,6 +46,7 @@ impl FakeKernel {
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
             shield: Shield::Off,
+            passage: None,
         };
         self.state.interfaces.insert(ifindex, interface);
     }
@@ -62,6 +63,7 @@ fn word(action: &Action) -> String {
         Action::AttachGuard { ifindex, .. } => format!("guard {ifindex}"),
         Action::AttachUplink { ifindex, .. } => format!("uplink {ifindex}"),
         Action::AttachBridge { ifindex, .. } => format!("bridge {ifindex}"),
+        Action::AttachSandbox { ifindex, .. } => format!("sandbox {ifindex}"),
         Action::Trust { ifindex, .. } => format!("trust {ifindex}"),
         Action::Release { ifindex } => format!("release {ifindex}"),
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
@@ -71,6 +73,8 @@ fn word(action: &Action) -> String {
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
         Action::PutShield { ifindex, .. } => format!("shield {ifindex}"),
         Action::DropShield { ifindex, .. } => format!("unshield {ifindex}"),
+        Action::OpenPassage { ifindex, .. } => format!("open {ifindex}"),
+        Action::ClosePassage { ifindex, .. } => format!("close {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
@@ -99,6 +103,7 @@ impl Enforcer for FakeKernel {
             Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
             Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
+            Action::AttachSandbox { ifindex, .. } => self.attach(*ifindex, Role::Sandbox),
             Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
             Action::Release { ifindex } => {
                 self.state.interfaces.remove(ifindex);
@@ -150,6 +155,11 @@ impl Enforcer for FakeKernel {
             Action::DropShield { ifindex, .. } => {
                 self.interface(*ifindex)?.shield = Shield::Off;
             }
+            Action::OpenPassage { ifindex, bridge, .. } => {
+                let passage = Passage { inner: 100_000 + ifindex, bridge: *bridge };
+                self.interface(*ifindex)?.passage = Some(passage);
+            }
+            Action::ClosePassage { ifindex, .. } => self.interface(*ifindex)?.passage = None,
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }

@@ -25,7 +25,7 @@ fn a_flood_is_one_finding_and_a_shield_comes_and_goes() {
 
     let target = TargetSpec::Vm("web".to_owned());
     let reason = "a test".to_owned();
-    host.ask(Request::QuarantineAdd { target: target.clone(), reason }).unwrap();
+    host.ask(Request::QuarantineAdd { target: target.clone(), reason, mode: None }).unwrap();
     assert!(host.kernel().taken().ends_with(&["shield 10".to_owned()]));
     refuse(&mut host, 10, 9, 10);
     refuse(&mut host, 10, 1, 50_000);

@@ -9,7 +9,7 @@ mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use detector_common::{addr::Mac, port::flags, settings::Mode};
+use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
     AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
     Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
@@ -59,6 +59,8 @@ impl Host {
             trusted: Vec::new(),
             unknown_port_grace: Duration::from_secs(1),
             flood: FloodLimits::DEFAULT,
+            quarantine: QuarantineMode::Drop,
+            sandbox: None,
         };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),

@@ -7,5 +7,6 @@ mod in_force;
 mod interfaces;
 mod purity;
 mod quarantine;
+mod sandbox;
 mod shields;
 mod verdicts;

@@ -14,11 +14,12 @@ fn phase(action: &Action) -> u32 {
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
         Action::Trust { .. } | Action::AttachUplink { .. } => 40,
-        Action::AttachBridge { .. } => 41,
+        Action::AttachBridge { .. } | Action::AttachSandbox { .. } => 41,
         Action::AttachGuard { .. } => 42,
         Action::PutGrants { .. } | Action::WriteSlot { .. } => 50,
         Action::PinForwarding { .. } => 51,
         Action::PutShield { .. } | Action::DropShield { .. } => 52,
+        Action::OpenPassage { .. } | Action::ClosePassage { .. } => 52,
         Action::LiftQuarantine(_) => 60,
         Action::SetMode(Mode::Enforce) => 70,
         // They belong to the phase that they follow.

@@ -1,4 +1,5 @@
 mod lifecycle;
+mod passages;
 mod quarantine;
 mod shield;
 mod slots;
