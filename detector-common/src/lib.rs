@@ -21,6 +21,7 @@ pub mod reason;
 pub mod samples;
 pub mod sandbox;
 pub mod settings;
+pub mod stamp;
 pub mod verdict;
 
 /// A value that may live in a BPF map or a ring buffer record.

@@ -43,7 +43,7 @@ const fn action(outcome: Outcome) -> i32 {
 
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
-    match hooks::port_ingress::run(&Skb::new(TcContext::new(ctx.skb.skb))) {
+    match hooks::port_ingress::run(&Skb::new(ctx.skb.skb)) {
         Some(outcome) => action(outcome),
         None => match vet_whole(ctx.skb.skb) {
             TC_ACT_REDIRECT => enter_sandbox(ctx.skb.skb),
@@ -56,7 +56,7 @@ fn port_ingress(ctx: TcContext) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn enter_sandbox(skb: *mut __sk_buff) -> i32 {
-    match hooks::sandbox::enter(&Skb::new(TcContext::new(skb))) {
+    match hooks::sandbox::enter(&Skb::new(skb)) {
         Way::Passage(inner) => redirect(Some(inner)),
         Way::Next => action(Outcome::Next),
         Way::Nowhere => action(Outcome::Drop),
@@ -77,47 +77,47 @@ fn redirect(to: Option<u32>) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
-    action(hooks::port_ingress::whole(&Skb::new(TcContext::new(skb))))
+    action(hooks::port_ingress::whole(&Skb::new(skb)))
 }
 
 #[classifier]
 fn port_egress(ctx: TcContext) -> i32 {
-    action(hooks::port_egress::run(&Skb::new(ctx)))
+    action(hooks::port_egress::run(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_ingress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_egress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_ingress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_egress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn passage_ingress(ctx: TcContext) -> i32 {
-    redirect(hooks::sandbox::passage_ingress(&Skb::new(ctx)))
+    redirect(hooks::sandbox::passage_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn sandbox_ingress(ctx: TcContext) -> i32 {
-    action(hooks::sandbox::bridge_ingress(&Skb::new(ctx)))
+    action(hooks::sandbox::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn sandbox_egress(ctx: TcContext) -> i32 {
-    action(hooks::sandbox::bridge_egress(&Skb::new(ctx)))
+    action(hooks::sandbox::bridge_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[xdp]

@@ -24,13 +24,12 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     let mut claim = Claim::default();
     let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
     if reason as u8 != Reason::Granted as u8 {
-        return Some(refuse_apart(skb, slot, &claim.record(reason)));
+        return Some(refuse_apart(*skb, slot, &claim.record(reason)));
     }
     if claim.ethertype == ethertype::ARP {
         return None;
     }
-    counters::from(slot, Reason::Granted);
-    stamp::set(skb, lookup::settings()?);
+    stamp::set(skb);
     Some(Outcome::Next)
 }
 
@@ -50,10 +49,9 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     }
     let mut claim = Claim::default();
     let frame = skb.frame().with_segments(skb.is_in_segments());
-    let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
-    let mut reason = skb.forget(reason);
+    let mut reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
     let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
-    if is_arp && reason.passes() && skb.awaits_checksum() {
+    if reason.passes() && is_arp && skb.awaits_checksum() {
         reason = Reason::ChecksumPending;
     }
     let reason = skb.forget(reason);
@@ -63,8 +61,7 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     if slot.is_sandboxed() {
         return Outcome::Sandbox;
     }
-    counters::from(slot, reason);
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Outcome::Next
 }
 
@@ -72,21 +69,21 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
 /// granted.
 #[inline(always)]
 fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
-    counters::from_code(slot, claim.reason);
+    counters::from(slot, claim.reason);
     let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
     report::sighting(slot, settings, claim, dropped);
     if dropped {
         return Outcome::Drop;
     }
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Outcome::Next
 }
 
 /// [`refuse`] as a function of its own, out of the way of what passes.
 #[inline(never)]
-fn refuse_apart(skb: &Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
+fn refuse_apart(skb: Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
     match lookup::settings() {
-        Some(settings) => refuse(skb, slot, settings, claim),
+        Some(settings) => refuse(&skb, slot, settings, claim),
         None => Outcome::Drop,
     }
 }

@@ -4,7 +4,6 @@
 use detector_common::{
     port::{PortSlot, flags},
     reason::Reason,
-    settings::Settings,
 };
 
 use super::gate::is_own_multicast;
@@ -28,17 +27,17 @@ pub(crate) fn enter(skb: &Skb) -> Way {
         _ => return Way::Nowhere,
     };
     if !(settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR)) {
-        counters::from(slot, Reason::Sandboxed);
-        stamp::set(skb, settings);
+        counters::from(slot, Reason::Sandboxed as u8);
+        stamp::set(skb);
         return Way::Next;
     }
     match lookup::passage(slot.ifindex, slot.instance) {
         Some(inner) => {
-            counters::from(slot, Reason::Sandboxed);
+            counters::from(slot, Reason::Sandboxed as u8);
             Way::Passage(inner)
         }
         None => {
-            counters::from(slot, Reason::PortIsolated);
+            counters::from(slot, Reason::PortIsolated as u8);
             Way::Nowhere
         }
     }
@@ -46,22 +45,21 @@ pub(crate) fn enter(skb: &Skb) -> Way {
 
 /// Whether a frame towards a sandboxed port was brought by its own passage.
 #[inline(always)]
-pub(crate) fn brought(skb: &Skb, slot: &PortSlot, settings: &Settings) -> bool {
+pub(crate) fn brought(skb: &Skb, slot: &PortSlot) -> bool {
     slot.is_sandboxed()
-        && stamp::is_set(skb, settings)
+        && stamp::is_set(skb)
         && lookup::passage(slot.ifindex, slot.instance) == Some(skb.ingress_ifindex())
 }
 
 /// Frames from the sandbox, at the inner end of a passage: the host gets to see none of them.
 #[inline(always)]
 pub(crate) fn passage_ingress(skb: &Skb) -> Option<u32> {
-    let settings = lookup::settings()?;
     let passage = lookup::passage_of(skb.ifindex())?;
     let slot = lookup::port(passage.peer)?;
     if slot.instance != passage.instance || !slot.is_sandboxed() {
         return None;
     }
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Some(slot.ifindex)
 }
 

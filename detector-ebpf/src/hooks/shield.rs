@@ -13,7 +13,7 @@ pub(crate) fn drops(ifindex: u32) -> bool {
     let carried_out = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
     let isolated = slot.has(flags::ISOLATED) && carried_out;
     if isolated {
-        counters::from(slot, Reason::PortIsolated);
+        counters::from(slot, Reason::PortIsolated as u8);
     }
     isolated
 }

@@ -13,12 +13,13 @@ use detector_common::{
 use detector_core::model::{Quarantine, QuarantineTarget, Seen};
 
 use super::{
-    BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
+    BpfError, JiffyClock, PinPaths, Pins, attach,
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
     object, schema, shield,
 };
+use crate::enforcer::Counts;
 
 /// Reads what is pinned, whether a daemon runs or not.
 pub struct Inspector {
@@ -56,7 +57,7 @@ pub struct PortView {
     pub shield: bool,
     /// Whether there is a way to the sandbox.
     pub passage: bool,
-    pub totals: PortTotals,
+    pub counts: Counts,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
 }
@@ -156,7 +157,7 @@ impl Inspector {
                 .passage(slot.ifindex)?
                 .is_some_and(|passage| passage.instance == slot.instance),
             shield: shield::alive(&self.paths, slot.ifindex)?,
-            totals: self.maps.totals(slot.id)?,
+            counts: self.maps.counts(&slot)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),

@@ -13,8 +13,7 @@ use crate::{
         },
         view::{PortState, PortView, QuarantineView, moment},
     },
-    bpf::{self, Inspector, PortTotals},
-    enforcer::Counts,
+    bpf::{self, Inspector},
 };
 
 /// Who says what is printed.
@@ -84,7 +83,6 @@ impl Pinned {
 }
 
 fn port(port: bpf::PortView) -> PortView {
-    let PortTotals { from, to, events_lost, events_held } = port.totals;
     let interface = ObservedInterface {
         slot: port.slot,
         grants: port.grants,
@@ -107,7 +105,7 @@ fn port(port: bpf::PortView) -> PortView {
         since: None,
         vm: None,
         identities: identities(&interface),
-        counters: Some(counters(Counts { from, to, events_lost, events_held })),
+        counters: Some(counters(port.counts)),
         sightings: port.sightings.iter().map(sighting).collect(),
     }
 }

@@ -9,11 +9,10 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_common::settings::Settings;
 use detector_core::model::{FloodLimits, Policy};
 
 pub use sections::{
-    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Sandbox, Stamp,
+    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Sandbox,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -82,18 +81,6 @@ impl Config {
                 below: self.flood.below,
                 calm: self.flood.calm,
             },
-        }
-    }
-
-    /// The kernel's settings as far as they are configured: mode and stamp. `hz` and
-    /// `next_instance` are not, and keep the value that the kernel side has.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            mode: self.mode as u32,
-            carrier: self.stamp.carrier as u32,
-            stamp_mask: self.stamp.mask,
-            stamp_value: self.stamp.value,
-            ..Settings::DEFAULT
         }
     }
 }

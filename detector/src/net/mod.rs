@@ -18,7 +18,7 @@ pub(crate) mod testing;
 
 pub(crate) use changes::{Changed, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
-pub use link::{link_by_index, link_by_name, links};
+pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
 pub(crate) use tc::{Direction, Filter, Tc};

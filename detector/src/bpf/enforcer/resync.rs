@@ -11,7 +11,7 @@ use detector_core::model::{
     Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield,
 };
 
-use super::{KernelEnforcer, Stamp, programs_of};
+use super::{KernelEnforcer, programs_of};
 use crate::{
     bpf::{BpfError, Hook, shield},
     net::{Changed, link_by_index},
@@ -136,16 +136,10 @@ impl KernelEnforcer {
     }
 
     /// Settings that are the daemon's to choose; mode and instance numbers stay.
-    pub(super) fn take_settings(&mut self, stamp: Stamp) -> Result<(), BpfError> {
+    pub(super) fn take_settings(&mut self) -> Result<(), BpfError> {
         let fresh = self.settings.next_instance == 0;
         let kept = if fresh { Settings::DEFAULT } else { self.settings };
-        let settings = Settings {
-            carrier: stamp.carrier as u32,
-            stamp_mask: stamp.mask,
-            stamp_value: stamp.value,
-            hz: self.clock.hz(),
-            ..kept
-        };
+        let settings = Settings { hz: self.clock.hz(), ..kept };
         if settings != self.settings {
             self.maps.write_settings(settings)?;
             self.settings = settings;

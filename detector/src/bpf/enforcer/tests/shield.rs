@@ -6,7 +6,7 @@ fn isolated(port: u32, flags: u32) -> Action {
 
 /// Frames from the port that were refused because it is isolated.
 fn refused(enforcer: &mut KernelEnforcer, port: u32) -> u64 {
-    enforcer.totals(port).unwrap().unwrap().from.get(&Reason::PortIsolated).copied().unwrap_or(0)
+    enforcer.counts(port).unwrap().unwrap().from.get(&Reason::PortIsolated).copied().unwrap_or(0)
 }
 
 /// What `ip` says of XDP on the tap.
