@@ -59,7 +59,7 @@ fn a_shield_counts_outlives_the_daemon_and_yields_to_the_slot() {
     assert_eq!((xdp_mode(), pin.exists()), (None, false));
     assert_eq!(interface(&mut enforcer, port).shield, Shield::Off);
 
-    carry_out(&mut enforcer, &[put.clone()]);
+    carry_out(&mut enforcer, std::slice::from_ref(&put));
     // Somebody takes it off by force.
     fs::remove_file(&pin).unwrap();
     assert!(enforcer.recheck().unwrap(), "noticed");
