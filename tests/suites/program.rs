@@ -163,6 +163,7 @@ fn identities() -> Vec<(SlotEntry, Vec<GrantEntry>)> {
         v6_mask: [255; 16],
     };
     let any = SlotEntry { v4: [0; 4], v4_mask: [0; 4], v6: [0; 16], v6_mask: [0; 16], ..inline };
+    let sandboxed = inline.flags & !flags::GRANTED | flags::ISOLATED | flags::SANDBOXED;
     let entry = |address, prefix| GrantEntry { mac: MAC_A, vlan: 0, address, prefix, flags: 0 };
     let mut net = [0; 16];
     net[..4].copy_from_slice(&IP6_A[..4]);
@@ -173,6 +174,7 @@ fn identities() -> Vec<(SlotEntry, Vec<GrantEntry>)> {
         (SlotEntry { vlan: 7, ..inline }, vec![]),
         (SlotEntry { flags: 0, ..inline }, vec![]),
         (SlotEntry { flags: inline.flags | flags::ISOLATED, ..inline }, vec![]),
+        (SlotEntry { flags: sandboxed, ..any }, vec![]),
         (
             SlotEntry {
                 flags: flags::GRANTED | flags::MORE_GRANTS | flags::MORE_PREFIXES,
@@ -255,6 +257,11 @@ impl Port {
 
         let tag = MetaTag::default();
         let host = verdict::vet(Frame::new(frame), tag, &self.slot, self, &mut Claim::default());
+        let host = match host {
+            // What may go to the sandbox ends here, for there is no way to it.
+            Reason::Granted if self.slot.is_sandboxed() => Reason::PortIsolated,
+            reason => reason,
+        };
         ensure!(kernel == host, "{name}: the kernel says {kernel:?}, the host {host:?}");
         ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
         self.reasons[kernel as usize] = true;
