@@ -78,6 +78,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
                     addresses: Vec::new(),
                     dhcp_server: false,
                     router: false,
+                    vrrp: false,
                 });
                 identities.len() - 1
             }
@@ -86,6 +87,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
         identity.addresses.extend(addresses);
         identity.dhcp_server |= bits & flags::DHCP_SERVER != 0;
         identity.router |= bits & flags::ROUTER != 0;
+        identity.vrrp |= bits & flags::VRRP != 0;
     };
     if slot.has(flags::GRANTED) && slot.mac != Mac::ZERO {
         let mut addresses = Vec::new();
@@ -159,6 +161,9 @@ pub fn sighting(seen: &Seen) -> SightingView {
         count: seen.count,
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn address(bytes: [u8; 16]) -> String {
     let address = Ipv6Addr::from(bytes);

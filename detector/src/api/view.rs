@@ -164,6 +164,7 @@ pub struct IdentityView {
     pub addresses: Vec<String>,
     pub dhcp_server: bool,
     pub router: bool,
+    pub vrrp: bool,
 }
 
 /// Frames of a port.

@@ -5,7 +5,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use detector_common::addr::Mac;
+use detector_common::addr::{Mac, Station};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
@@ -32,6 +32,7 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
         v6: v6.clone(),
         dhcp_server: nic.dhcp_server,
         router: nic.router,
+        vrrp: nic.vrrp,
     };
     vlans(nic).into_iter().map(identity).collect()
 }
@@ -43,6 +44,7 @@ pub(super) fn sandboxed(nic: &Nic) -> Vec<Identity> {
         addresses: Vec::new(),
         dhcp_server: false,
         router: false,
+        vrrp: false,
         ..nic.clone()
     };
     identities(&plain, AddressRule::Any)
@@ -142,8 +144,9 @@ impl Network for Ipv6Net {
     }
 }
 
+/// A virtual router's MAC is nobody's own: who may use it says `vrrp`.
 fn is_station(mac: Mac) -> bool {
-    !mac.is_group() && mac != Mac::ZERO
+    !mac.is_group() && mac != Mac::ZERO && !Station::new(mac, 0).is_virtual_router()
 }
 
 fn rule_name(rule: AddressRule) -> &'static str {

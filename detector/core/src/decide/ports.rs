@@ -1,5 +1,7 @@
 //! What each guest port should be, from the verdict on the VM that it belongs to.
 
+use std::collections::BTreeSet;
+
 use detector_common::{
     addr::Mac,
     port::{PortSlot, Role, flags},
@@ -44,6 +46,8 @@ pub(super) struct Ports<'a> {
     vms: &'a [Judged<'a>],
     /// NICs with a port, by its name.
     claims: Vec<(&'a str, usize, &'a Nic)>,
+    /// The MACs of the host itself, which no NIC is granted.
+    host_macs: BTreeSet<Mac>,
     unaccounted: bool,
     /// ifindex of the sandbox's bridge.
     sandbox: Option<u32>,
@@ -62,7 +66,8 @@ impl<'a> Ports<'a> {
         claims.sort_by_key(|(port, number, _)| (*port, *number));
         let unaccounted = quarantines::any_unaccounted(&world.observed, inventory);
         let sandbox = interfaces::sandbox(world);
-        Self { world, vms, claims, unaccounted, sandbox }
+        let host_macs = world.links.values().filter_map(Link::host_mac).collect();
+        Self { world, vms, claims, host_macs, unaccounted, sandbox }
     }
 
     /// Plans the guest ports, in the order given.
@@ -152,8 +157,8 @@ impl<'a> Ports<'a> {
         let (QuarantineMode::Sandbox, Some(bridge), true) = (mode, self.sandbox, one_vm) else {
             return Isolation::drop(by);
         };
-        let mut identities: Vec<_> =
-            claims.iter().flat_map(|(.., nic)| identity::sandboxed(nic)).collect();
+        let own = claims.iter().filter(|(.., nic)| !self.host_macs.contains(&nic.mac));
+        let mut identities: Vec<_> = own.flat_map(|(.., nic)| identity::sandboxed(nic)).collect();
         identities.sort_by_key(|identity| (identity.mac, identity.vlan));
         identities.dedup();
         if identities.is_empty() {
@@ -252,6 +257,7 @@ impl<'a> Ports<'a> {
         let mut identities: Vec<Identity> = claims
             .iter()
             .filter(|(.., nic)| !merged.withheld.contains(&nic.mac))
+            .filter(|(.., nic)| !self.host_macs.contains(&nic.mac))
             .flat_map(|(.., nic)| identity::identities(nic, default))
             .collect();
         identities.sort_by_key(|identity| (identity.mac, identity.vlan));
@@ -264,6 +270,7 @@ impl<'a> Ports<'a> {
                 (kept.v4, kept.v6) = both;
                 kept.dhcp_server &= twin.dhcp_server;
                 kept.router &= twin.router;
+                kept.vrrp &= twin.vrrp;
             }
             same
         });

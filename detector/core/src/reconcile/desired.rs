@@ -85,6 +85,8 @@ pub struct Identity {
     pub v6: AddressSet<Ipv6Net>,
     pub dhcp_server: bool,
     pub router: bool,
+    /// It may speak for virtual routers too, under their MACs and with its own addresses.
+    pub vrrp: bool,
 }
 
 /// The addresses of one family that an identity may use.

@@ -33,7 +33,7 @@ fn isolated(isolation: &Isolation) -> (SlotEntry, Vec<GrantEntry>) {
     match &isolation.sandbox {
         None => (SlotEntry { flags: by, ..SlotEntry::default() }, Vec::new()),
         Some(sandbox) => {
-            let (slot, entries) = compile::compile(&sandbox.identities);
+            let (slot, entries) = compile(&sandbox.identities);
             let flags = slot.flags & !flags::GRANTED | flags::SANDBOXED | by;
             (SlotEntry { flags, ..slot }, entries)
         }
@@ -73,7 +73,7 @@ pub(super) fn shield(ifindex: u32, wanted: bool, held: &ObservedInterface) -> Op
 }
 
 fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps: &mut Steps) {
-    let (slot, wanted) = compile::compile(identities);
+    let (slot, wanted) = compile(identities);
     steps.grant.extend(changes(ifindex, &slot, &wanted, held));
 
     let pins: BTreeSet<(Mac, u16)> = identities.iter().map(|one| (one.mac, one.vlan)).collect();

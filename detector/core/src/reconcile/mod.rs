@@ -11,6 +11,7 @@ mod tests;
 use detector_common::{port::Role, settings::Mode};
 
 pub use action::{Action, GrantEntry, SlotEntry};
+pub use compile::compile;
 pub use desired::{
     AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, PortPlan, Sandbox,
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
 
 use detector_common::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     claim::Family,
     reason::Reason,
 };
@@ -170,7 +170,10 @@ fn foreign(
 /// Whether the claim was refused for whose it is, and would be refused again.
 fn is_foreign(seen: &Seen, granted: &[Identity]) -> bool {
     let claim = &seen.claim;
-    let identity = granted.iter().find(|own| (own.mac, own.vlan) == (claim.mac, claim.vlan));
+    let is_virtual = Station::new(claim.mac, 0).is_virtual_router();
+    let identity = granted
+        .iter()
+        .find(|own| own.vlan == claim.vlan && (own.mac == claim.mac || (own.vrrp && is_virtual)));
     match Reason::from_code(claim.reason) {
         Some(Reason::MacNotGranted | Reason::VlanNotGranted) => identity.is_none(),
         Some(
@@ -178,6 +181,7 @@ fn is_foreign(seen: &Seen, granted: &[Identity]) -> bool {
         ) => identity.is_none_or(|identity| !grants(identity, claim.address)),
         Some(Reason::RouterRole) => identity.is_none_or(|identity| !identity.router),
         Some(Reason::DhcpServerRole) => identity.is_none_or(|identity| !identity.dhcp_server),
+        Some(Reason::VrrpRole) => identity.is_none_or(|identity| !identity.vrrp),
         Some(Reason::ArpSenderMac | Reason::NdLinkLayer | Reason::DhcpClientMac) => true,
         _ => false,
     }

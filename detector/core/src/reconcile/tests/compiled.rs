@@ -18,6 +18,7 @@ fn identity(mac: Mac, vlan: u16, v4: Option<&[&str]>, v6: Option<&[&str]>) -> Id
         v6: v6.map_or(AddressSet::Any, |texts| AddressSet::Only(only6(texts))),
         dhcp_server: false,
         router: true,
+        vrrp: false,
     }
 }
 
