@@ -19,6 +19,7 @@ pub mod quarantine;
 pub mod reason;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod sandbox;
 pub mod settings;
 pub mod stamp;
 pub mod verdict;

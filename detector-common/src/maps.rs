@@ -28,6 +28,8 @@ pub const EVENTS: &str = "EVENTS";
 
 /// `HashMap<Station, MacOwner>`: MACs that nobody brings in by an uplink.
 pub const MAC_OWNERS: &str = "MAC_OWNERS";
+/// `HashMap<u32 ifindex, Passage>`: sandboxed ports, and the inner ends of their passages.
+pub const SANDBOX: &str = "SANDBOX";
 
 /// Every map, in the order above.
 pub const ALL: &[&str] = &[
@@ -42,6 +44,7 @@ pub const ALL: &[&str] = &[
     COUNTERS,
     EVENTS,
     MAC_OWNERS,
+    SANDBOX,
 ];
 
 /// Slots of [`PORTS`]; a power of two.
@@ -53,6 +56,8 @@ pub const MAX_PREFIXES: u32 = 16_384;
 pub const MAX_QUARANTINES: u32 = 4096;
 /// MACs on VLANs, of all ports together.
 pub const MAX_MAC_OWNERS: u32 = 16_384;
+/// Entries of [`SANDBOX`]: two for each port.
+pub const MAX_PASSAGES: u32 = 2 * MAX_PORTS;
 /// A power of two.
 pub const SIGHTINGS_PER_PORT: u32 = 16;
 /// Bytes of [`EVENTS`]; a power of two and whole pages.
@@ -75,7 +80,15 @@ pub mod programs {
     /// Guard, frames to the guest of an interface on a device of its own (macvtap): its tc ingress.
     /// What the guest sends is at its tc egress, where [`PORT_INGRESS`] judges it.
     pub const DEVICE_PORT_INGRESS: &str = "device_port_ingress";
-    /// Every program.
+    /// Frames from the sandbox: tc ingress of the inner end of a passage.
+    pub const PASSAGE_INGRESS: &str = "passage_ingress";
+    /// Boundary of the sandbox, frames for the host: tc ingress of the sandbox's bridge device.
+    pub const SANDBOX_INGRESS: &str = "sandbox_ingress";
+    /// Boundary of the sandbox, frames from the host: tc egress of the sandbox's bridge device.
+    pub const SANDBOX_EGRESS: &str = "sandbox_egress";
+    /// Shield, frames from an isolated port that floods: native XDP of the port.
+    pub const SHIELD: &str = "shield";
+    /// Every program of traffic control.
     pub const ALL: &[&str] = &[
         PORT_INGRESS,
         PORT_EGRESS,
@@ -84,6 +97,9 @@ pub mod programs {
         UPLINK_INGRESS,
         UPLINK_EGRESS,
         DEVICE_PORT_INGRESS,
+        PASSAGE_INGRESS,
+        SANDBOX_INGRESS,
+        SANDBOX_EGRESS,
     ];
 }
 
@@ -94,7 +110,7 @@ const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 4096);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counters, port, quarantine};
+    use crate::{counters, port, quarantine, sandbox};
 
     /// Kernel memory of all maps must stay small enough for any host that runs VMs.
     #[test]
@@ -116,7 +132,8 @@ mod tests {
                 MAX_QUARANTINES,
                 size_of::<quarantine::QuarantineRecord>() + 20 + hash_overhead,
             )
-            + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead);
+            + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead)
+            + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead);
         assert!(on_demand < 16 << 20, "{on_demand} bytes when every map is full");
     }
 }

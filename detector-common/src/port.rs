@@ -22,6 +22,8 @@ pub enum Role {
     /// A guest speaks through it, and it is no bridge port but on a device of its own (macvtap): its
     /// guard is attached the other way round, since what a guest sends leaves such an interface.
     GuestOnDevice = 5,
+    /// The bridge device of the sandbox.
+    Sandbox = 6,
 }
 
 impl Role {
@@ -32,6 +34,7 @@ impl Role {
             3 => Self::Bridge,
             4 => Self::Trusted,
             5 => Self::GuestOnDevice,
+            6 => Self::Sandbox,
             _ => Self::Vacant,
         }
     }
@@ -65,6 +68,9 @@ pub mod flags {
     /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
     /// daemon to know it by; no program looks at it.
     pub const TRUSTED: u32 = 1 << 9;
+    /// An isolated port speaks under its own MAC with the sandbox, and with nobody else. Never without
+    /// [`ISOLATED`].
+    pub const SANDBOXED: u32 = 1 << 14;
     /// The NIC may speak for virtual routers (VRRP, RFC 9568).
     pub const VRRP: u32 = 1 << 16;
     /// Some identity of the port has that role: it has more MACs than slot and maps say, those of
@@ -123,6 +129,16 @@ impl PortSlot {
 
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether the port is quarantined in the sandbox.
+    pub const fn is_sandboxed(&self) -> bool {
+        self.has(flags::SANDBOXED)
+    }
+
+    /// Whether the port speaks under its own identity, be it with the sandbox only.
+    pub const fn may_speak(&self) -> bool {
+        self.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED || self.is_sandboxed()
     }
 
     /// The inline MAC and VLAN.

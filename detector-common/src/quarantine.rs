@@ -46,12 +46,23 @@ impl QuarantineKey {
 
 /// Who imposed a quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum Cause {
     /// The verdict on the VM.
     Verdict = 1,
     /// A person.
     Operator = 2,
+}
+
+/// What becomes of a quarantined port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum QuarantineMode {
+    /// It neither sends nor receives.
+    #[default]
+    Drop = 0,
+    /// It speaks with the sandbox, and with nobody else.
+    Sandbox = 1,
 }
 
 /// Length of [`QuarantineRecord::note`] in bytes.
@@ -64,11 +75,13 @@ pub struct QuarantineRecord {
     /// Nanoseconds since the Unix epoch.
     pub since: u64,
     /// A [`Cause`] code.
-    pub cause: u32,
+    pub cause: u16,
+    /// A [`QuarantineMode`] code.
+    pub mode: u16,
     /// User id of the person, or of the daemon.
     pub uid: u32,
     /// Why, for people: UTF-8, cut at a character, padded with zero bytes.
     pub note: [u8; NOTE_BYTES],
 }
 
-layout!(QuarantineRecord, size 128, since @ 0, cause @ 8, uid @ 12, note @ 16);
+layout!(QuarantineRecord, size 128, since @ 0, cause @ 8, mode @ 10, uid @ 12, note @ 16);

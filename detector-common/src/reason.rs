@@ -58,6 +58,9 @@ reasons! {
     /// The frame came in by an uplink.
     FromUplink = 3, "from-uplink", pass;
 
+    /// The port is quarantined, and the frame goes to its sandbox or comes from there.
+    Sandboxed = 4, "sandboxed", pass;
+
     /// No verdict on the port's VM is in force yet, so the port is mute.
     PortPending = 8, "port-pending", drop;
     /// The port is quarantined.
@@ -68,6 +71,8 @@ reasons! {
     Unvetted = 11, "unvetted", drop;
     /// The frame was stamped, but came from an interface that is no port in force.
     SourceNotInForce = 12, "source-not-in-force", drop;
+    /// The frame would cross the boundary of the sandbox, where only quarantined ports do.
+    SandboxBoundary = 13, "sandbox-boundary", drop;
     /// The source MAC is granted to a guest of this host, so the frame cannot have come from outside.
     MacOfLocalGuest = 14, "mac-of-local-guest", drop;
 
@@ -185,11 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_four_pass() {
+    fn only_the_named_five_pass() {
         let passing: Vec<_> = Reason::ALL.iter().filter(|r| r.passes()).collect();
         assert_eq!(
             passing,
-            [&Reason::Granted, &Reason::HostOwn, &Reason::Vetted, &Reason::FromUplink]
+            [
+                &Reason::Granted,
+                &Reason::HostOwn,
+                &Reason::Vetted,
+                &Reason::FromUplink,
+                &Reason::Sandboxed
+            ]
         );
     }
 }

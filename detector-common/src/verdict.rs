@@ -48,7 +48,8 @@ impl<G: Grants> Reach for Plain<'_, G> {
     }
 }
 
-/// The verdict on a frame from the port of `slot`; `claim` becomes what the frame asserts, as far as
+/// The verdict on a frame from the port of `slot`: of a sandboxed one, on whether it may go to the
+/// sandbox. `claim` becomes what the frame asserts, as far as
 /// it was read.
 #[inline(always)]
 pub fn vet(
@@ -59,7 +60,7 @@ pub fn vet(
     claim: &mut Claim,
 ) -> Reason {
     *claim = Claim::default();
-    if slot.has(flags::ISOLATED) {
+    if slot.flags & (flags::ISOLATED | flags::SANDBOXED) == flags::ISOLATED {
         // The sender's MAC is evidence enough, and a flood is cheap to drop.
         if let Some(header) = frame.window::<14>(0) {
             claim.station = header.mac::<6>();
@@ -68,12 +69,16 @@ pub fn vet(
         return Reason::PortIsolated;
     }
     match parse::parse(frame, tag, claim, &Whole) {
+        Ok(()) if !slot.has(flags::GRANTED | flags::SANDBOXED) => Reason::PortPending,
         Ok(()) => {
             claim.roles = frame.forget(claim.roles as usize) as u32;
             let station = stands_for(slot, claim);
             judge(slot, claim, station, more, judge_listed)
         }
-        Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
+        Err(reason)
+            if slot.has(flags::GRANTED | flags::SANDBOXED)
+                || reason as u8 == Reason::Truncated as u8 =>
+        {
             reason
         }
         Err(_) => Reason::PortPending,
@@ -91,8 +96,8 @@ fn stands_for(slot: &PortSlot, claim: &mut Claim) -> Station {
     }
 }
 
-/// Whether what `claim` asserts is granted to `station` on the port of `slot`, by the slot or else as
-/// `listed`.
+/// Whether what `claim` asserts is granted to `station` on the port of `slot`, which may speak, by the
+/// slot or else as `listed`.
 #[inline(always)]
 fn judge<G: Grants>(
     slot: &PortSlot,
@@ -101,9 +106,6 @@ fn judge<G: Grants>(
     more: &G,
     listed: impl Fn(&PortSlot, &Claim, &G) -> Reason,
 ) -> Reason {
-    if !slot.has(flags::GRANTED) {
-        return Reason::PortPending;
-    }
     if station == slot.station() {
         let refused = judge_inline(slot, claim);
         if refused.passes() || !slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES) {

@@ -9,6 +9,7 @@ use detector_common::{
     maps,
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
     quarantine::{QuarantineKey, QuarantineRecord},
+    sandbox::Passage,
     settings::Settings,
     verdict::Grants,
 };
@@ -38,6 +39,9 @@ static QUARANTINE: HashMap<QuarantineKey, QuarantineRecord> =
 
 #[map]
 static MAC_OWNERS: HashMap<Station, MacOwner> = HashMap::pinned(maps::MAX_MAC_OWNERS, NO_PREALLOC);
+
+#[map]
+static SANDBOX: HashMap<u32, Passage> = HashMap::pinned(maps::MAX_PASSAGES, NO_PREALLOC);
 
 /// Whether a guest of this host has the MAC, and speaks from here.
 #[inline(always)]
@@ -80,13 +84,27 @@ pub(crate) fn in_force(ifindex: u32) -> bool {
     match port(ifindex) {
         None => false,
         Some(slot) => match slot.role() {
-            Role::Vacant => false,
+            Role::Vacant | Role::Sandbox => false,
             Role::Guest | Role::GuestOnDevice => {
                 slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
             }
             Role::Uplink | Role::Bridge | Role::Trusted => true,
         },
     }
+}
+
+/// The entry of a sandboxed port, or of the inner end of a passage.
+#[inline(always)]
+pub(crate) fn passage_of(ifindex: u32) -> Option<Passage> {
+    // SAFETY: entries are replaced whole and never changed in place.
+    unsafe { SANDBOX.get(ifindex) }.copied()
+}
+
+/// The inner end of a port's passage.
+#[inline(always)]
+pub(crate) fn passage(ifindex: u32, instance: u32) -> Option<u32> {
+    let passage = passage_of(ifindex)?;
+    if passage.instance == instance { Some(passage.peer) } else { None }
 }
 
 /// What is granted beyond the inline identities.

@@ -13,18 +13,21 @@ mod skb;
 mod stamp;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    bindings::{__sk_buff, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::generated::bpf_redirect,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 
-use crate::skb::Skb;
+use crate::{hooks::sandbox::Way, skb::Skb};
 
 /// What becomes of a frame.
 pub(crate) enum Outcome {
     /// It goes on, past the programs of others too.
     Next,
     Drop,
+    /// It goes to the sandbox instead: [`enter_sandbox`] sees to it.
+    Sandbox,
 }
 
 /// `TC_ACT_UNSPEC` is `TCX_NEXT`: neither ends the chain of programs, so that other people's
@@ -33,6 +36,8 @@ const fn action(outcome: Outcome) -> i32 {
     match outcome {
         Outcome::Next => TC_ACT_UNSPEC,
         Outcome::Drop => TC_ACT_SHOT,
+        // Without a helper that says where to, it is dropped.
+        Outcome::Sandbox => TC_ACT_REDIRECT,
     }
 }
 
@@ -40,7 +45,30 @@ const fn action(outcome: Outcome) -> i32 {
 fn port_ingress(ctx: TcContext) -> i32 {
     match hooks::port_ingress::run(&Skb::new(ctx.skb.skb)) {
         Some(outcome) => action(outcome),
-        None => vet_whole(ctx.skb.skb),
+        None => match vet_whole(ctx.skb.skb) {
+            TC_ACT_REDIRECT => enter_sandbox(ctx.skb.skb),
+            action => action,
+        },
+    }
+}
+
+/// What [`vet_whole`] has vetted for the sandbox. A function of its own, for the sake of the stack.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn enter_sandbox(skb: *mut __sk_buff) -> i32 {
+    match hooks::sandbox::enter(&Skb::new(skb)) {
+        Way::Passage(inner) => redirect(Some(inner)),
+        Way::Next => action(Outcome::Next),
+        Way::Nowhere => action(Outcome::Drop),
+    }
+}
+
+/// Sends a frame out by another interface, or drops it. One that does not exist drops it too.
+fn redirect(to: Option<u32>) -> i32 {
+    match to {
+        // SAFETY: takes two numbers.
+        Some(ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        None => TC_ACT_SHOT,
     }
 }
 
@@ -80,6 +108,30 @@ fn uplink_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 fn uplink_egress(ctx: TcContext) -> i32 {
     action(hooks::gate::uplink_egress(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
+fn passage_ingress(ctx: TcContext) -> i32 {
+    redirect(hooks::sandbox::passage_ingress(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
+fn sandbox_ingress(ctx: TcContext) -> i32 {
+    action(hooks::sandbox::bridge_ingress(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
+fn sandbox_egress(ctx: TcContext) -> i32 {
+    action(hooks::sandbox::bridge_egress(&Skb::new(ctx.skb.skb)))
+}
+
+#[xdp]
+fn shield(ctx: XdpContext) -> u32 {
+    if hooks::shield::drops(ctx.ingress_ifindex() as u32) {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
 }
 
 #[panic_handler]

@@ -32,6 +32,9 @@ pub trait Enforcer {
 
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
+
+    /// How many frames of an interface have been refused so far; `None` when it has no slot.
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError>;
 }
 
 /// What looking around has shown.
@@ -115,7 +118,8 @@ pub struct Counts {
 /// What an interface itself counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
-    /// Received by the host: a guest's port has them from the guest, refused ones included.
+    /// Received by the host: a guest's port has them from the guest, refused ones included, but for
+    /// those that a shield drops.
     pub from: u64,
     /// Sent by the host; what was refused is not among them.
     pub to: u64,

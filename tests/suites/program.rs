@@ -13,13 +13,14 @@ use detector::enforcer::Enforcer;
 use detector_common::counters::Budget;
 use detector_common::event::Event;
 use detector_common::maps;
+use detector_common::port::flags;
 use detector_common::reason::Reason;
 use detector_common::samples::{
     ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
     ipv6, link_layer, neighbour, table, tcp4, udp,
 };
 use detector_common::{settings::Mode, stamp::Stamp};
-use detector_core::reconcile::{Action, GrantEntry};
+use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_oracle::granted::Compiled;
 use detector_oracle::{self as oracle, Arrival, dice::Dice, frames, granted};
 use detector_tests::bpf::{self, SkBuff};
@@ -90,6 +91,34 @@ fn a_guard_without_a_slot_complains_once_a_second() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A sandboxed port without its passage is cut off, whoever quarantined it; only a verdict that is merely
+/// observed lets it go on.
+#[test]
+fn without_a_passage_nothing_goes_to_the_sandbox() {
+    let in_force = |by: u32, mode: Mode| {
+        NetNs::new().unwrap().run(|| {
+            let mut port = Port::new()?;
+            port.enforcer.execute(&Action::SetMode(mode))?;
+            let flags = flags::ISOLATED | flags::SANDBOXED | flags::V4 | flags::V6 | by;
+            let slot = SlotEntry { flags, mac: MAC_A, ..SlotEntry::default() };
+            let instance = port.instance;
+            port.enforcer.execute(&Action::WriteSlot { ifindex: LO, instance, slot })?;
+            let before = port.counters()?;
+            let frame = tcp4(MAC_A, IP_A);
+            let action = bpf::run(port.guard.as_fd(), &SkBuff::on(LO), &frame, 1)?;
+            let after = port.counters()?;
+            let moved = |reason: Reason| after[reason as usize] > before[reason as usize];
+            let counted = [Reason::PortIsolated, Reason::Sandboxed].map(moved);
+            Ok((action == SHOT, counted))
+        })
+    };
+    let dropped = (true, [true, false]);
+    assert_eq!(in_force(0, Mode::Enforce).unwrap(), dropped);
+    assert_eq!(in_force(flags::ISOLATED_BY_OPERATOR, Mode::Enforce).unwrap(), dropped);
+    assert_eq!(in_force(flags::ISOLATED_BY_OPERATOR, Mode::Observe).unwrap(), dropped);
+    assert_eq!(in_force(0, Mode::Observe).unwrap(), (false, [false, true]));
 }
 
 fn run_on(ifindex: u32, port: &Port) -> Result<()> {

@@ -15,6 +15,7 @@ const SUITES: &[&str] = &[
     "guard",
     "attack",
     "links",
+    "isolation",
     "restart",
     "bad_input",
     "processes",

@@ -163,6 +163,38 @@ fn a_port_not_in_force_is_mute() {
     assert_eq!(judged(&isolated, &none, MetaTag::default(), &[0; 13]), PortIsolated);
 }
 
+/// To the sandbox goes what is its own, at any address, and no role's; an exact copy of the slot that is
+/// merely isolated lets nothing through.
+#[test]
+fn a_sandboxed_port_speaks_under_its_own_mac() {
+    let any = flags::V4 | flags::V6;
+    let sandboxed = PortSlot {
+        flags: any | flags::ISOLATED | flags::SANDBOXED,
+        v4: [0; 4],
+        v4_mask: [0; 4],
+        v6: v6([0; 16]),
+        v6_mask: v6([0; 16]),
+        ..port_a()
+    };
+    let isolated = PortSlot { flags: any | flags::ISOLATED, ..sandboxed };
+    let free = PortSlot { flags: any | flags::GRANTED, ..sandboxed };
+    let none = Listed::default();
+    for (name, frame, exact) in table() {
+        let expect = judged(&free, &none, MetaTag::default(), &frame);
+        assert_eq!(judged(&sandboxed, &none, MetaTag::default(), &frame), expect, "{name}");
+        assert_eq!(judged(&isolated, &none, MetaTag::default(), &frame), PortIsolated, "{name}");
+        assert!(exact != MacNotGranted || expect == MacNotGranted, "{name}");
+        let mut claim = Claim::default();
+        let plain =
+            vet_plain(Frame::new(&frame), MetaTag::default(), &sandboxed, &none, &mut claim);
+        assert_eq!(plain, None, "{name}: nothing of it passes at first sight");
+    }
+    let second = PortSlot { flags: sandboxed.flags | flags::MORE_GRANTS, ..sandboxed };
+    let listed = Listed::default().mac(MAC_B, 0, any);
+    let frame = tcp4(MAC_B, IP_B);
+    assert_eq!(judged(&second, &listed, MetaTag::default(), &frame), Granted);
+}
+
 #[test]
 fn families_and_masks() {
     let with = |flags, v4_mask, prefix: u8| {

@@ -95,7 +95,9 @@ fn vet_routed(source: u32) -> Reason {
         None => Reason::Unvetted,
         Some(slot) => match slot.role() {
             Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-            Role::Vacant | Role::Guest | Role::GuestOnDevice => Reason::SourceNotInForce,
+            Role::Vacant | Role::Guest | Role::GuestOnDevice | Role::Sandbox => {
+                Reason::SourceNotInForce
+            }
         },
     }
 }
@@ -127,7 +129,7 @@ fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
 /// query. Frames from a port never look so: for them the network stack has set the packet type
 /// from the destination.
 #[inline(always)]
-fn is_own_multicast(skb: &Skb) -> bool {
+pub(crate) fn is_own_multicast(skb: &Skb) -> bool {
     match skb.packet_type() {
         PACKET_LOOPBACK => true,
         PACKET_HOST => skb.frame().window::<6>(0).is_some_and(|header| header.u8::<0>() & 1 != 0),

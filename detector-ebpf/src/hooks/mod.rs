@@ -3,3 +3,5 @@
 pub(crate) mod gate;
 pub(crate) mod port_egress;
 pub(crate) mod port_ingress;
+pub(crate) mod sandbox;
+pub(crate) mod shield;

@@ -41,7 +41,12 @@ fn vet(skb: &Skb, slot: &PortSlot, vet_source: impl FnOnce(&Skb) -> Reason) -> R
     if slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED {
         vet_source(skb)
     } else if slot.has(flags::ISOLATED) {
-        Reason::PortIsolated
+        if super::sandbox::brought(skb, slot) {
+            counters::to(slot, Reason::Sandboxed);
+            Reason::Sandboxed
+        } else {
+            Reason::PortIsolated
+        }
     } else {
         Reason::PortPending
     }

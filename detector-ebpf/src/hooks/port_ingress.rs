@@ -44,7 +44,7 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
 
     // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
     // judged as truncated.
-    if !slot.has(flags::ISOLATED) && !skb.has_linear_headers() {
+    if (!slot.has(flags::ISOLATED) || slot.is_sandboxed()) && !skb.has_linear_headers() {
         let _ = skb.pull_headers();
     }
     let mut claim = Claim::default();
@@ -59,6 +59,9 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     // Linux 6.8, would be more than the 512 bytes that a chain of calls may have.
     if !reason.passes() {
         return refuse(skb, slot, settings, &claim.record(reason));
+    }
+    if slot.is_sandboxed() {
+        return Outcome::Sandbox;
     }
     stamp::set(skb);
     Outcome::Next

@@ -9,7 +9,7 @@ use detector_common::{
     addr::Mac,
     claim::Family,
     port::{PortSlot, PrefixKey, Role, flags},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
     reason::Reason,
 };
 use detector_core::model::{ObservedInterface, Seen};
@@ -23,6 +23,7 @@ pub const fn role_name(slot: &PortSlot) -> &'static str {
         Role::Vacant => "vacant",
         Role::Guest | Role::GuestOnDevice => "guest",
         Role::Trusted => "trusted",
+        Role::Sandbox => "sandbox",
         Role::Uplink => "uplink",
         Role::Bridge => "bridge",
     }
@@ -33,6 +34,20 @@ pub const fn cause_name(cause: Cause) -> &'static str {
         Cause::Verdict => "verdict",
         Cause::Operator => "operator",
     }
+}
+
+pub const fn mode_name(mode: QuarantineMode) -> &'static str {
+    match mode {
+        QuarantineMode::Drop => "drop",
+        QuarantineMode::Sandbox => "sandbox",
+    }
+}
+
+/// In which mode a port is isolated, where it is.
+pub fn isolation(slot: &PortSlot) -> Option<String> {
+    let isolated = slot.role() == Role::Guest && slot.has(flags::ISOLATED);
+    let mode = if slot.is_sandboxed() { QuarantineMode::Sandbox } else { QuarantineMode::Drop };
+    isolated.then(|| mode_name(mode).to_owned())
 }
 
 /// What a slot says of its port.

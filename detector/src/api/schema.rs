@@ -34,6 +34,9 @@ pub enum Request {
     QuarantineAdd {
         target: TargetSpec,
         reason: String,
+        /// `drop` or `sandbox`; the policy's when it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<ModeSpec>,
     },
     /// Lifts a quarantine; refused while the requirements that led to it still fail.
     QuarantineRelease {
@@ -75,6 +78,16 @@ pub enum TargetSpec {
     Mac(String),
     /// Name or UUID.
     Vm(String),
+}
+
+/// What becomes of a quarantined port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModeSpec {
+    /// It neither sends nor receives.
+    Drop,
+    /// It speaks with the sandbox only.
+    Sandbox,
 }
 
 /// What the daemon answers.

@@ -69,11 +69,20 @@ pub struct PortView {
     pub name: String,
     pub ifindex: u32,
     pub instance: u32,
-    /// `guest`, `uplink`, `bridge` or `trusted`.
+    /// `guest`, `uplink`, `bridge`, `trusted` or `sandbox`.
     pub role: String,
     /// Name of the bridge that it is a port of.
     pub bridge: Option<String>,
     pub status: PortState,
+    /// `drop` or `sandbox`, where it is isolated.
+    #[serde(default)]
+    pub isolation: Option<String>,
+    /// Whether a shield is on.
+    #[serde(default)]
+    pub shield: bool,
+    /// Whether the way to the sandbox is open.
+    #[serde(default)]
+    pub passage: bool,
     /// Why it is treated so; absent when read from the pins.
     pub why: Option<String>,
     pub since: Option<Timestamp>,
@@ -284,6 +293,9 @@ pub struct QuarantineView {
     pub since: Timestamp,
     /// `verdict` or `operator`.
     pub cause: String,
+    /// `drop` or `sandbox`.
+    #[serde(default)]
+    pub mode: String,
     /// User id of the person, or of the daemon.
     pub uid: u32,
     pub note: String,

@@ -174,6 +174,11 @@ fn attach_tcx(
 
 fn remove_pin(pins: &Pins, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
     for path in [pins.paths().link(ifindex, hook), pins.paths().new_link(ifindex, hook)] {
+        // Without the pin alone the program would run on for a moment. A link whose interface is gone
+        // has nothing to be taken off.
+        if let Ok(link) = sys::open_pin(&path) {
+            let _ = sys::detach(link.as_fd());
+        }
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(BpfError::failed(format!("remove the pin {}", path.display()))(error));

@@ -18,7 +18,7 @@ use super::{
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
-    object, schema,
+    object, schema, shield,
 };
 use crate::enforcer::Counts;
 
@@ -54,6 +54,10 @@ pub struct PortView {
     pub name: Option<String>,
     /// Whether all its programs run on it. Nothing runs on a trusted interface.
     pub guarded: bool,
+    /// Whether a shield is on.
+    pub shield: bool,
+    /// Whether there is a way to the sandbox.
+    pub passage: bool,
     pub counts: Counts,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
@@ -149,6 +153,11 @@ impl Inspector {
         Ok(PortView {
             name: name.map(|name| name.to_bytes().escape_ascii().to_string()),
             guarded,
+            passage: self
+                .maps
+                .passage(slot.ifindex)?
+                .is_some_and(|passage| passage.instance == slot.instance),
+            shield: shield::alive(&self.paths, slot.ifindex)?,
             counts: self.maps.counts(&slot)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
             grants: BTreeMap::new(),
@@ -208,7 +217,7 @@ impl Inspector {
         let lifted = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
         let ports = pinned.change(covered, |slot| {
             if slot.has(lifted) {
-                slot.flags &= !(lifted | flags::GRANTED);
+                slot.flags &= !(lifted | flags::SANDBOXED | flags::GRANTED);
             }
         })?;
         Ok(Applied { record, ports })

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, os::fd::BorrowedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, ProgramFd, SchedClassifier},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
 use detector_common::{
@@ -45,6 +45,8 @@ impl Programs {
         for name in programs::ALL {
             load_whole(classifier(&mut ebpf, name)?).map_err(|error| refused(name, error))?;
         }
+        let shield = xdp(&mut ebpf)?;
+        shield.load().map_err(|error| refused(programs::SHIELD, error))?;
         Ok(Self { ebpf })
     }
 
@@ -85,6 +87,13 @@ impl Programs {
         Ok(ids)
     }
 
+    /// The program of a shield.
+    pub(super) fn shield(&mut self) -> Result<&ProgramFd, BpfError> {
+        xdp(&mut self.ebpf)?
+            .fd()
+            .map_err(BpfError::failed(format!("use the program {}", programs::SHIELD)))
+    }
+
     pub(super) fn fd(&mut self, name: &str) -> Result<&ProgramFd, BpfError> {
         self.get(name)?.fd().map_err(BpfError::failed(format!("use the program {name}")))
     }
@@ -96,12 +105,20 @@ pub(super) fn borrowed(fd: &ProgramFd) -> BorrowedFd<'_> {
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, BpfError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| {
+    program(ebpf, name)?.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, BpfError> {
+    let name = programs::SHIELD;
+    program(ebpf, name)?.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, BpfError> {
+    ebpf.program_mut(name).ok_or_else(|| {
         BpfError::Refused(format!(
             "the kernel object has no program {name}: it is of another build"
         ))
-    })?;
-    program.try_into().map_err(BpfError::failed(format!("use the program {name}")))
+    })
 }
 
 /// A signal to this process makes the verifier give up with EAGAIN; it means nothing.

@@ -20,6 +20,7 @@ use detector_common::{
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     reason::Reason,
+    sandbox::Passage,
     settings::Settings,
 };
 
@@ -40,6 +41,7 @@ pub(super) struct Maps {
     budgets: Array<MapData, Pod<Budget>>,
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
     mac_owners: BpfHashMap<MapData, Pod<Station>, Pod<MacOwner>>,
+    sandbox: BpfHashMap<MapData, u32, Pod<Passage>>,
 }
 
 /// An entry of `PREFIXES`, with the length of its address prefix.
@@ -92,6 +94,7 @@ impl Maps {
             budgets: open(paths, maps::BUDGETS)?,
             counters: open(paths, maps::COUNTERS)?,
             mac_owners: open(paths, maps::MAC_OWNERS)?,
+            sandbox: open(paths, maps::SANDBOX)?,
         })
     }
 
@@ -253,6 +256,28 @@ impl Maps {
         gone(self.quarantine.remove(&Pod(key))).map_err(failed("write", maps::QUARANTINE))
     }
 
+    /// The entries of sandboxed ports, and of the inner ends of their passages.
+    pub(super) fn passages(&self) -> Result<BTreeMap<u32, Passage>, BpfError> {
+        let all = entries(self.sandbox.iter(), maps::MAX_PASSAGES, maps::SANDBOX)?;
+        Ok(all.into_iter().map(|(ifindex, Pod(passage))| (ifindex, passage)).collect())
+    }
+
+    pub(super) fn passage(&self, ifindex: u32) -> Result<Option<Passage>, BpfError> {
+        match self.sandbox.get(&ifindex, 0) {
+            Ok(Pod(passage)) => Ok(Some(passage)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed("read", maps::SANDBOX)(error)),
+        }
+    }
+
+    pub(super) fn put_passage(&mut self, ifindex: u32, passage: Passage) -> Result<(), BpfError> {
+        self.sandbox.insert(ifindex, Pod(passage), 0).map_err(failed("write", maps::SANDBOX))
+    }
+
+    pub(super) fn drop_passage(&mut self, ifindex: u32) -> Result<(), BpfError> {
+        gone(self.sandbox.remove(&ifindex)).map_err(failed("write", maps::SANDBOX))
+    }
+
     /// The sightings of a port instance, the latest first.
     pub(super) fn sightings(&self, slot: &PortSlot) -> Result<Vec<Sighting>, BpfError> {
         let mut found = Vec::new();
@@ -282,6 +307,17 @@ impl Maps {
             totals.events_held += cpu.events_held;
         }
         Ok(totals)
+    }
+
+    /// How many frames from the port's side have been refused.
+    pub(super) fn refused(&self, id: u16) -> Result<u64, BpfError> {
+        let each_cpu =
+            self.counters.get(&u32::from(id), 0).map_err(failed("read", maps::COUNTERS))?;
+        let refusals = || Reason::ALL.iter().filter(|reason| !reason.passes());
+        let of_cpu = |Pod(cpu): &Pod<PortCounters>| -> u64 {
+            refusals().map(|reason| cpu.from[*reason as usize]).sum()
+        };
+        Ok(each_cpu.iter().map(of_cpu).sum())
     }
 
     /// Forgets what a former port with this id has left: counters, sightings, budget.

@@ -18,6 +18,7 @@ pub mod object;
 mod pins;
 mod pod;
 mod schema;
+mod shield;
 mod sys;
 
 pub use attach::Method;

@@ -85,6 +85,10 @@ impl PinPaths {
         self.maps().join(format!("{name}-new"))
     }
 
+    pub fn shield(&self, ifindex: u32) -> PathBuf {
+        self.links().join(format!("{ifindex}-shield"))
+    }
+
     /// # Errors
     ///
     /// When nothing is pinned, or nobody but root may see whether there is.

@@ -104,6 +104,7 @@ mod tests {
         counters::{Budget, PortCounters, Sighting},
         port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
+        sandbox::Passage,
         settings::Settings,
     };
 
@@ -157,6 +158,7 @@ mod tests {
                 size_of::<MacOwner>(),
                 maps::MAX_MAC_OWNERS,
             ),
+            (maps::SANDBOX, MapType::Hash, 4, size_of::<Passage>(), maps::MAX_PASSAGES),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {

@@ -63,12 +63,31 @@ pub(super) fn attach_first(
     bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
+/// Attaches an XDP program to the driver of the interface; never to the generic hook, which would come
+/// when there is a buffer already.
+pub(super) fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = fd_number(program);
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = bpf_attach_type::BPF_XDP as u32;
+    attr.link_create.flags = XDP_FLAGS_DRV_MODE;
+    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
 /// Replaces the program of a link; at every instant the old or the new one runs.
 pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
     attr.link_update.link_fd = fd_number(link);
     attr.link_update.__bindgen_anon_1.new_prog_fd = fd_number(program);
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(|_| ())
+}
+
+/// Takes the program of a link off its interface at once. Without it that happens some time after the
+/// last reference to the link is gone.
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = fd_number(link);
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(|_| ())
 }
 
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
@@ -88,13 +107,26 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 
 /// Describes a TCX link; any other kind of object is an error.
 pub(super) fn describe(link: BorrowedFd<'_>) -> io::Result<TcxLink> {
-    let info = link_info(link)?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the pin is no TCX link"));
-    }
+    let info = info(link, bpf_link_type::BPF_LINK_TYPE_TCX)?;
     // SAFETY: the type says which field of the union the kernel has filled.
     let tcx = unsafe { info.__bindgen_anon_1.tcx };
     Ok(TcxLink { id: info.id, ifindex: tcx.ifindex })
+}
+
+/// The interface of an XDP link, 0 once it is gone; any other kind of object is an error.
+pub(super) fn xdp_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let info = info(link, bpf_link_type::BPF_LINK_TYPE_XDP)?;
+    // SAFETY: the type says which field of the union the kernel has filled.
+    Ok(unsafe { info.__bindgen_anon_1.xdp }.ifindex)
+}
+
+fn info(link: BorrowedFd<'_>, kind: bpf_link_type) -> io::Result<bpf_link_info> {
+    let info = link_info(link)?;
+    if info.type_ != kind as u32 {
+        let what = format!("the pin is a link of kind {}, expected {kind:?}", info.type_);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    Ok(info)
 }
 
 fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
@@ -123,13 +155,6 @@ pub(super) fn links_on(ifindex: u32, hook: Hook) -> io::Result<Vec<u32>> {
     // SAFETY: the kernel has put the number of programs there.
     let count = unsafe { attr.query.__bindgen_anon_2.count } as usize;
     Ok(links[..count.min(MOST_PROGRAMS)].to_vec())
-}
-
-/// Takes a link's program off its interface, whoever holds the link.
-pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr = zeroed();
-    attr.link_detach.link_fd = fd_number(link);
-    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(|_| ())
 }
 
 /// Every link of this host, of any kind, by its id. One that goes meanwhile is left out.
@@ -194,6 +219,8 @@ pub(super) fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.id)
 }
 
+/// `linux/if_link.h`.
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `BPF_MPROG_MAX` (`linux/bpf_mprog.h`).
 const MOST_PROGRAMS: usize = 64;
 

@@ -209,13 +209,17 @@ pub enum QuarantineCommand {
     #[command(after_help = "\
 Examples:
   detector quarantine add vm web1 --reason 'incident 42'
-  detector quarantine add mac 52:54:00:12:34:56 --reason 'seen on two hosts'")]
+  detector quarantine add mac 52:54:00:12:34:56 --reason 'seen on two hosts'
+  detector quarantine add vm web1 --mode sandbox --reason 'to be looked at'")]
     Add {
         #[command(flatten)]
         target: Target,
         /// Why, for whoever finds it later
         #[arg(long)]
         reason: String,
+        /// What becomes of its ports [default: the configured policy.quarantine]
+        #[arg(long, value_enum)]
+        mode: Option<QuarantineModeArg>,
     },
     /// Lift a quarantine; refused while the VM still does not meet the policy
     #[command(after_help = "Examples:\n  detector quarantine release vm web1")]
@@ -223,6 +227,14 @@ Examples:
     /// Print every quarantine as it is imposed and lifted, until interrupted
     #[command(after_help = "Examples:\n  detector quarantine watch --output json")]
     Watch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QuarantineModeArg {
+    /// They neither send nor receive
+    Drop,
+    /// They speak with the sandbox only
+    Sandbox,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -9,7 +9,9 @@ use super::{Global, ask, escape::escape};
 use crate::{
     api::{
         CallError,
-        kernel::{counters, identities, role_name, sighting, state},
+        kernel::{
+            cause_name, counters, identities, isolation, mode_name, role_name, sighting, state,
+        },
         view::{Explanation, PortState, PortView, QuarantineView, moment},
     },
     bpf::{self, Inspector},
@@ -50,7 +52,8 @@ pub(super) fn instead(global: &Global, error: CallError) -> Result<Pinned> {
             target: quarantine.target,
             name: name(&quarantine.target, &ports),
             since: moment(quarantine.since),
-            cause: crate::api::kernel::cause_name(quarantine.cause).to_owned(),
+            cause: cause_name(quarantine.cause).to_owned(),
+            mode: mode_name(quarantine.mode).to_owned(),
             uid: quarantine.uid,
             note: quarantine.note.clone(),
         })
@@ -136,6 +139,8 @@ fn port(port: bpf::PortView) -> PortView {
         prefixes: port.prefixes,
         forwarding: Default::default(),
         defended: Default::default(),
+        shield: Default::default(),
+        passage: None,
     };
     PortView {
         name: port.name.unwrap_or_else(|| format!("#{}", port.slot.ifindex)),
@@ -144,6 +149,9 @@ fn port(port: bpf::PortView) -> PortView {
         role: role_name(&port.slot).to_owned(),
         bridge: None,
         status: if port.guarded { state(&port.slot) } else { PortState::Unguarded },
+        isolation: isolation(&port.slot),
+        shield: port.shield,
+        passage: port.passage,
         why: None,
         since: None,
         vm: None,

@@ -87,6 +87,19 @@ pub(super) fn show<W: Write>(
     output.field("Port", place)?;
     output.field("Role", port.role.as_str())?;
     output.field("Status", state(port.status))?;
+    match port.isolation.as_deref() {
+        Some("sandbox") if port.passage => {
+            output.field("Isolation", "it speaks with the sandbox only")?;
+        }
+        Some("sandbox") => {
+            output.field("Isolation", "sandbox, to which there is no way: it is cut off")?;
+        }
+        Some(_) => output.field("Isolation", "it neither sends nor receives")?,
+        None => (),
+    }
+    if port.shield {
+        output.field("Shield", "on: it floods, and its frames end at the device")?;
+    }
     if let Some(why) = &port.why {
         output.field("Why", why.as_str())?;
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Done, Global,
-    args::{QuarantineCommand, Target, TargetKind},
+    args::{QuarantineCommand, QuarantineModeArg, Target, TargetKind},
     ask::{ask, socket, try_ask, unexpected},
     output::{Output, Text, Tone},
     pins::{self, Origin},
@@ -14,7 +14,7 @@ use super::{
 use crate::api::{
     Client, Reply, Request,
     client::TIMEOUT,
-    schema::TargetSpec,
+    schema::{ModeSpec, TargetSpec},
     view::{QuarantineChange, QuarantineView},
 };
 
@@ -40,8 +40,13 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             };
             show(&mut output, origin, &quarantine)?;
         }
-        QuarantineCommand::Add { target, reason } => {
-            let request = Request::QuarantineAdd { target: spec(target), reason: reason.clone() };
+        QuarantineCommand::Add { target, reason, mode } => {
+            let mode = mode.map(|mode| match mode {
+                QuarantineModeArg::Drop => ModeSpec::Drop,
+                QuarantineModeArg::Sandbox => ModeSpec::Sandbox,
+            });
+            let request =
+                Request::QuarantineAdd { target: spec(target), reason: reason.clone(), mode };
             match ask(global, request)? {
                 Reply::Quarantine(quarantine) => show(&mut output, Origin::Daemon, &quarantine)?,
                 other => return unexpected(&other),
@@ -118,12 +123,13 @@ pub(super) fn list<W: Write>(
                 kind(&quarantine.target).into(),
                 quarantine.name.as_str().into(),
                 cause(quarantine),
+                quarantine.mode.as_str().into(),
                 output.ago(quarantine.since).into(),
                 quarantine.note.as_str().into(),
             ]
         })
         .collect();
-    output.table(&["ON", "NAME", "CAUSE", "SINCE", "WHY"], rows)
+    output.table(&["ON", "NAME", "CAUSE", "MODE", "SINCE", "WHY"], rows)
 }
 
 fn show<W: Write>(
@@ -142,6 +148,7 @@ fn show<W: Write>(
     }
     output.field("Quarantined", format!("{} {}", kind(&quarantine.target), quarantine.name))?;
     output.field("Cause", cause(quarantine))?;
+    output.field("Mode", mode(quarantine))?;
     let since = format!("{} ({})", quarantine.since, output.ago(quarantine.since));
     output.field("Since", since)?;
     output.field("Why", quarantine.note.as_str())
@@ -151,6 +158,13 @@ fn cause(quarantine: &QuarantineView) -> Text {
     match quarantine.cause.as_str() {
         "operator" => format!("operator (uid {})", quarantine.uid).into(),
         other => other.into(),
+    }
+}
+
+fn mode(quarantine: &QuarantineView) -> &'static str {
+    match quarantine.mode.as_str() {
+        "sandbox" => "sandbox: it speaks with the sandbox only",
+        _ => "drop: it neither sends nor receives",
     }
 }
 

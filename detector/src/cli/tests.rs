@@ -50,6 +50,9 @@ fn a_port() -> PortView {
         role: "guest".into(),
         bridge: Some("br0".into()),
         status: PortState::Isolated,
+        isolation: None,
+        shield: false,
+        passage: false,
         why: Some("It is quarantined.".into()),
         since: Some(at(-90)),
         vm: Some(VmRef { uuid: uuid(), name: HOSTILE.into() }),
@@ -128,6 +131,7 @@ fn a_quarantine() -> QuarantineView {
         name: HOSTILE.into(),
         since: at(-86_400 * 3),
         cause: "operator".into(),
+        mode: "drop".to_owned(),
         uid: 1000,
         note: "seen \u{202e}twice".into(),
     }
@@ -183,13 +187,13 @@ web\\u{1b}[2J\\u{202e}1\\n  quarantined  running  -         vnet0  2 h ago  0000
 #[test]
 fn quarantines() {
     let table = "\
-ON  NAME                     CAUSE                SINCE    WHY
-vm  web\\u{1b}[2J\\u{202e}1\\n  operator (uid 1000)  3 d ago  seen \\u{202e}twice
+ON  NAME                     CAUSE                MODE  SINCE    WHY
+vm  web\\u{1b}[2J\\u{202e}1\\n  operator (uid 1000)  drop  3 d ago  seen \\u{202e}twice
 ";
     check("quarantine list", table, |output| {
         quarantine::list(output, Origin::Daemon, &[a_quarantine()])
     });
-    check("none", "ON  NAME  CAUSE  SINCE  WHY\n", |output| {
+    check("none", "ON  NAME  CAUSE  MODE  SINCE  WHY\n", |output| {
         quarantine::list(output, Origin::Daemon, &[])
     });
 }

@@ -1,8 +1,8 @@
 use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
-use detector_common::stamp::Stamp;
+use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
 
-use super::{Config, Scan};
+use super::{Config, Flood, Scan};
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -21,6 +21,7 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const MIN_SCAN: Duration = Duration::from_millis(100);
 const MAX_SCAN: Duration = Duration::from_secs(60 * 60);
+const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
 const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
 
 /// Checks what the types do not say.
@@ -63,6 +64,8 @@ pub(super) fn check(config: &Config) -> Checked {
         || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
     )?;
     scan(&config.scan)?;
+    flood(&config.flood)?;
+    sandbox(config)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
@@ -81,6 +84,39 @@ fn scan(scan: &Scan) -> Checked {
     })?;
     records.iter().try_for_each(|path| absolute(&["scan", "records"], path))?;
     ignored.iter().try_for_each(|path| absolute(&["scan", "ignored"], path))
+}
+
+fn flood(flood: &Flood) -> Checked {
+    ensure(flood.above > 0, &["flood", "above"], || {
+        "expected at least 1 frame a second, or every port floods".to_owned()
+    })?;
+    ensure(flood.below > 0 && flood.below <= flood.above, &["flood", "below"], || {
+        format!("expected 1 to {} frames a second, which is flood.above", flood.above)
+    })?;
+    for (key, span) in
+        [(&["flood", "after"] as &[_], flood.after), (&["flood", "calm"], flood.calm)]
+    {
+        ensure(span <= MAX_FLOOD, key, || "expected at most one hour (\"1h\")".to_owned())?;
+    }
+    Ok(())
+}
+
+fn sandbox(config: &Config) -> Checked {
+    let bridge = config.sandbox.bridge.as_deref();
+    if let Some(bridge) = bridge {
+        let nameable = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':');
+        let fits = !bridge.is_empty()
+            && bridge.len() <= MAX_INTERFACE_NAME
+            && bridge.chars().all(nameable)
+            && !bridge.contains(['*', '?']);
+        ensure(fits, &["sandbox", "bridge"], || {
+            format!("{bridge:?} is no interface name; expected one bridge, such as \"sbx0\"")
+        })?;
+    }
+    let wanted = config.policy.quarantine == QuarantineMode::Sandbox;
+    ensure(!wanted || bridge.is_some(), &["policy", "quarantine"], || {
+        "there is no sandbox; expected its bridge as sandbox.bridge, or \"drop\"".to_owned()
+    })
 }
 
 fn stamp(stamp: Stamp) -> Checked {

@@ -9,9 +9,11 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::Policy;
+use detector_core::model::{FloodLimits, Policy};
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Scan};
+pub use sections::{
+    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Sandbox, Scan,
+};
 use text::read_text;
 pub use text::{Place, ReadError};
 
@@ -71,6 +73,14 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
+            quarantine: self.policy.quarantine,
+            sandbox: self.sandbox.bridge.clone(),
+            flood: FloodLimits {
+                above: self.flood.above,
+                after: self.flood.after,
+                below: self.flood.below,
+                calm: self.flood.calm,
+            },
         }
     }
 }

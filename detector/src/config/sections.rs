@@ -1,10 +1,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use detector_common::{
+    quarantine::QuarantineMode,
     settings::Mode,
     stamp::{Carrier, Stamp},
 };
-use detector_core::model::{AddressRule, EvidenceLevel};
+use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The configuration of a host.
@@ -19,6 +20,8 @@ pub struct Config {
     pub policy: PolicyKeys,
     pub admission: Admission,
     pub scan: Scan,
+    pub flood: Flood,
+    pub sandbox: Sandbox,
     /// The bits by which a frame shows that a guard has vetted it.
     #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
@@ -35,6 +38,8 @@ impl Default for Config {
             policy: PolicyKeys::default(),
             admission: Admission::default(),
             scan: Scan::default(),
+            flood: Flood::default(),
+            sandbox: Sandbox::default(),
             stamp: Stamp::default(),
             api: Api::default(),
         }
@@ -106,6 +111,9 @@ pub struct PolicyKeys {
     /// At most a day.
     #[serde(deserialize_with = "duration")]
     pub unknown_port_grace: Duration,
+    /// The mode of quarantines.
+    #[serde(with = "QuarantineText")]
+    pub quarantine: QuarantineMode,
 }
 
 impl Default for PolicyKeys {
@@ -114,6 +122,7 @@ impl Default for PolicyKeys {
             evidence: EvidenceLevel::Digest,
             default_rule: AddressRule::Any,
             unknown_port_grace: Duration::from_secs(1),
+            quarantine: QuarantineMode::Drop,
         }
     }
 }
@@ -137,6 +146,37 @@ impl Default for Admission {
             denied: OnRefusal::Mute,
         }
     }
+}
+
+/// From when on a port floods.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flood {
+    /// Refused frames a second at which a flood begins.
+    pub above: u64,
+    /// For how long they have to come; at most an hour.
+    #[serde(deserialize_with = "duration")]
+    pub after: Duration,
+    /// Refused frames a second below which it ends; at most `above`.
+    pub below: u64,
+    /// For how long there have to be so few; at most an hour.
+    #[serde(deserialize_with = "duration")]
+    pub calm: Duration,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        let FloodLimits { above, after, below, calm } = FloodLimits::DEFAULT;
+        Self { above, after, below, calm }
+    }
+}
+
+/// Where quarantined ports may speak.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sandbox {
+    /// A bridge that is nothing else; there is no sandbox without.
+    pub bridge: Option<String>,
 }
 
 /// What becomes of the start of a VM that has not been approved.
@@ -214,6 +254,13 @@ pub struct Api {
 enum ModeText {
     Observe,
     Enforce,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "QuarantineMode", rename_all = "kebab-case")]
+enum QuarantineText {
+    Drop,
+    Sandbox,
 }
 
 #[derive(Deserialize)]

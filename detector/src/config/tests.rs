@@ -19,7 +19,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 24, "a key is missing from the example");
+    assert_eq!(keys.count(), 30, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -29,6 +29,7 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
         .collect();
     let mut expect = Config::default();
     expect.api.group = Some("detector".to_owned());
+    expect.sandbox.bridge = Some("sbx0".to_owned());
     assert_eq!(parse(&active), Ok(expect));
 }
 
@@ -81,6 +82,13 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[policy]\nunknown_port_grace = \"x\"", "c.toml:2:22: ", "\"500ms\""),
         ("[policy]\nunknown_port_grace = \"2days\"", "c.toml:2:22: ", "one day"),
         ("[admission]\ntimeout = \"0s\"", "c.toml:2:11: ", "more than zero"),
+        ("[policy]\nquarantine = \"mute\"", "c.toml:2:14: ", "`drop` or `sandbox`"),
+        ("[policy]\nquarantine = \"sandbox\"", "c.toml:2:14: ", "sandbox.bridge"),
+        ("[sandbox]\nbridge = \"sbx*\"", "c.toml:2:10: ", "no interface name"),
+        ("[flood]\nabove = 0", "c.toml:2:9: ", "at least 1"),
+        ("[flood]\nabove = 10", "c.toml", "1 to 10"),
+        ("[flood]\nbelow = 20000", "c.toml:2:9: ", "1 to 10000"),
+        ("[flood]\ncalm = \"2h\"", "c.toml:2:8: ", "one hour"),
         ("[network]\nbridges = [\"br 0\"]", "c.toml:2:11: ", "matches no interface name"),
         ("[network]\nbridges = [\"!\"]", "c.toml:2:11: ", "matches no interface name"),
         ("[network]\nuplinks = [\"a-very-long-name\"]", "c.toml:2:11: ", "at most 15"),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use detector_common::settings::Mode;
+use detector_common::{quarantine::QuarantineMode, settings::Mode};
 use detector_core::{
     decide::{PortStatus, VmStatus},
     model::{Evidence, Health, MediumSource, PowerState, Timestamp, Vm},
@@ -293,6 +293,9 @@ impl<E: Enforcer> Brain<E> {
         let effect = match (observing, refuse) {
             (true, _) => "would be quarantined (mode is observe)",
             (false, true) => "may not start",
+            (false, false) if self.world.policy.quarantine == QuarantineMode::Sandbox => {
+                "starts quarantined: it speaks with the sandbox only"
+            }
             (false, false) => "starts quarantined: it neither sends nor receives",
         };
         let decision = self.decision.vms.get(&uuid);

@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::settings::Mode;
 use detector_core::{
-    decide::{Decision, decide},
+    decide::{Decision, decide_and_act},
     model::{
         Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Source,
         Subject, Timestamp, Unsettled, World,
@@ -21,6 +21,7 @@ use super::{
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
     links,
+    loads::{self, Looks},
     media::Media,
     seen,
     since::Since,
@@ -59,6 +60,7 @@ pub struct Brain<E> {
     pub(super) findings: Tracker,
     pub(super) since: Since,
     tampered: Tampers,
+    looks: Looks,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -96,6 +98,7 @@ impl<E: Enforcer> Brain<E> {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            loads: loads::at_the_start(&observed, now),
             observed,
             seen,
             noticed: BTreeMap::new(),
@@ -111,6 +114,7 @@ impl<E: Enforcer> Brain<E> {
             findings: Tracker::default(),
             since: Since::default(),
             tampered: Tampers::default(),
+            looks: Looks::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -273,7 +277,11 @@ impl<E: Enforcer> Brain<E> {
                 return false;
             }
             Input::Processes(scanned) => self.scanned(scanned),
-            Input::Tick => return self.look_around() || self.settled + PULSE <= self.world.now,
+            Input::Tick => {
+                let changed = self.look_around();
+                let looked = self.looks.look(&mut self.world, &mut self.enforcer);
+                return changed || looked || self.settled + PULSE <= self.world.now;
+            }
         }
         true
     }
@@ -284,17 +292,26 @@ impl<E: Enforcer> Brain<E> {
         (self.settled, self.claims_wait) = (now, false);
         self.media.retry(now);
         self.expire_provisional();
-        for _ in 0..ROUNDS {
-            self.decision = decide(&self.world);
-            if seen::notice(&mut self.world, &self.decision) {
+        for round in 1..=ROUNDS {
+            let Self { world, executor, enforcer, .. } = self;
+            let (mut news, mut acted) = (false, false);
+            // What is to be done comes before what is to be told, which takes longer to put in words.
+            self.decision = decide_and_act(world, |decision| {
+                news = seen::is_news(world, decision);
+                if !news {
+                    let actions = reconcile(&decision.desired, &world.observed);
+                    acted = executor.carry_out(enforcer, actions, now);
+                }
+                round == ROUNDS || !(news || acted)
+            });
+            seen::notice(&mut self.world, &self.decision);
+            if news {
                 self.emit(Effect::AskSources);
-                continue;
-            }
-            let actions = reconcile(&self.decision.desired, &self.world.observed);
-            if !self.executor.carry_out(&mut self.enforcer, actions, now) {
+            } else if acted {
+                self.observe();
+            } else {
                 break;
             }
-            self.observe();
         }
         for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);

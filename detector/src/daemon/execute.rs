@@ -211,6 +211,7 @@ fn key_of(action: &Action) -> Key {
         Action::AttachGuard { ifindex, .. } => (On::Interface(*ifindex), "attach-guard"),
         Action::AttachUplink { ifindex, .. } => (On::Interface(*ifindex), "attach-uplink"),
         Action::AttachBridge { ifindex, .. } => (On::Interface(*ifindex), "attach-bridge"),
+        Action::AttachSandbox { ifindex, .. } => (On::Interface(*ifindex), "attach-sandbox"),
         Action::Trust { ifindex, .. } => (On::Interface(*ifindex), "trust"),
         Action::Release { ifindex } => (On::Interface(*ifindex), "release"),
         Action::PutGrants { ifindex, .. } => (On::Interface(*ifindex), "put-grants"),
@@ -220,6 +221,10 @@ fn key_of(action: &Action) -> Key {
         Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
         Action::DefendMac { ifindex, .. } => (On::Interface(*ifindex), "defend-mac"),
         Action::YieldMac { ifindex, .. } => (On::Interface(*ifindex), "yield-mac"),
+        Action::PutShield { ifindex, .. } => (On::Interface(*ifindex), "put-shield"),
+        Action::DropShield { ifindex, .. } => (On::Interface(*ifindex), "drop-shield"),
+        Action::OpenPassage { ifindex, .. } => (On::Interface(*ifindex), "open-passage"),
+        Action::ClosePassage { ifindex, .. } => (On::Interface(*ifindex), "close-passage"),
         Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),
         Action::LiftQuarantine(target) => (On::Quarantine(*target), "lift-quarantine"),
     };

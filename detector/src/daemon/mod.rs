@@ -17,6 +17,7 @@ mod hands;
 pub mod input;
 pub mod lifecycle;
 mod links;
+mod loads;
 mod media;
 mod seen;
 mod since;

@@ -46,24 +46,25 @@ pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
     true
 }
 
-/// Remembers since when each port has belonged to no VM. True when that is news, so that the
-/// decision has to be made again.
-pub(super) fn notice(world: &mut World, decision: &Decision) -> bool {
-    let mut without_vm = BTreeSet::new();
-    for (ifindex, port) in &decision.ports {
-        if port.vm.is_none() {
-            let observed = world.observed.interfaces.get(ifindex);
-            without_vm.insert((*ifindex, observed.map_or(0, |interface| interface.slot.instance)));
-        }
+/// Whether a port has belonged to no VM that has not done so before.
+pub(super) fn is_news(world: &World, decision: &Decision) -> bool {
+    without_vm(world, decision).any(|port| !world.noticed.contains_key(&port))
+}
+
+/// Remembers since when each port has belonged to no VM.
+pub(super) fn notice(world: &mut World, decision: &Decision) {
+    let ports: BTreeSet<_> = without_vm(world, decision).collect();
+    world.noticed.retain(|port, _| ports.contains(port));
+    for port in ports {
+        world.noticed.entry(port).or_insert(world.now);
     }
-    world.noticed.retain(|key, _| without_vm.contains(key));
-    let mut news = false;
-    for key in without_vm {
-        let now = world.now;
-        world.noticed.entry(key).or_insert_with(|| {
-            news = true;
-            now
-        });
-    }
-    news
+}
+
+/// Ports that belong to no VM, by ifindex and instance.
+fn without_vm(world: &World, decision: &Decision) -> impl Iterator<Item = (u32, u32)> {
+    let ports = decision.ports.iter().filter(|(_, port)| port.vm.is_none());
+    ports.map(|(ifindex, _)| {
+        let observed = world.observed.interfaces.get(ifindex);
+        (*ifindex, observed.map_or(0, |interface| interface.slot.instance))
+    })
 }

@@ -10,6 +10,7 @@ mod forwarding;
 mod link;
 mod links;
 mod netlink;
+mod passage;
 mod tc;
 mod xdp;
 
@@ -21,6 +22,7 @@ pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub(crate) use netlink::{DATAGRAM_BYTES, messages};
+pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
 pub(crate) use tc::{Direction, Filter, Tc};
 pub(crate) use xdp::{Xdp, XdpPrograms};
 

@@ -135,6 +135,11 @@ impl Request {
         &self.payload
     }
 
+    /// The fixed header with the attributes, as a nested message has them.
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
     fn encode(&self, flags: u16, sequence: u32) -> Vec<u8> {
         let length = HEADER_BYTES + self.payload.len();
         let mut bytes = vec![0; length];
@@ -162,6 +167,12 @@ impl<'a> Message<'a> {
     pub(crate) fn u32(self, at: usize) -> Option<u32> {
         self.field(at).map(u32::from_ne_bytes)
     }
+}
+
+/// A list of attributes, as the value of another.
+pub(crate) fn nested(list: &[(u16, &[u8])]) -> Vec<u8> {
+    let empty = Request::new(0, 0, &[]);
+    list.iter().fold(empty, |list, (kind, value)| list.attribute(*kind, value)).payload
 }
 
 /// The attributes in a list of them. A damaged one ends the list.

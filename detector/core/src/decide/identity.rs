@@ -37,6 +37,19 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
     vlans(nic).into_iter().map(identity).collect()
 }
 
+/// The identities of the NIC in the sandbox: its MAC on its VLANs, any address, no role.
+pub(super) fn sandboxed(nic: &Nic) -> Vec<Identity> {
+    let plain = Nic {
+        rule: Some(AddressRule::Any),
+        addresses: Vec::new(),
+        dhcp_server: false,
+        router: false,
+        vrrp: false,
+        ..nic.clone()
+    };
+    identities(&plain, AddressRule::Any)
+}
+
 /// The VLANs that the NIC may use, sorted: what is listed, or untagged frames only.
 pub(super) fn vlans(nic: &Nic) -> Vec<u16> {
     if nic.vlans.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wildmatch::WildMatch;
 
-use crate::model::{Link, LinkKind, Policy};
+use crate::model::{Link, LinkKind, Policy, World};
 
 /// What an interface is. One that is none of these is none of our business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub(super) enum Class {
     Trusted,
     /// Any other port of a bridge in scope, and a macvtap.
     Guest,
+    /// The bridge of the sandbox. Its ports are none of our business.
+    Sandbox,
+}
+
+/// The ifindex of the sandbox's bridge, where there is one.
+pub(super) fn sandbox(world: &World) -> Option<u32> {
+    let name = world.policy.sandbox.as_ref()?;
+    let bridge = |link: &&Link| link.kind == LinkKind::Bridge && link.name == *name;
+    world.links.values().find(bridge).map(|link| link.ifindex)
 }
 
 /// The interfaces in scope, in the order of their ifindex.
@@ -32,7 +41,11 @@ pub(super) fn classify<'a>(
     let bridges = Patterns::new(&policy.bridges);
     let uplinks = Patterns::new(&policy.uplinks);
     let trusted = Patterns::new(&policy.trusted);
-    let in_scope = |link: &Link| link.kind == LinkKind::Bridge && bridges.matches(&link.name);
+    let is_sandbox =
+        |link: &Link| link.kind == LinkKind::Bridge && policy.sandbox.as_ref() == Some(&link.name);
+    let in_scope = |link: &Link| {
+        link.kind == LinkKind::Bridge && !is_sandbox(link) && bridges.matches(&link.name)
+    };
     // Guests share few bridges, so the answer for the last one is worth keeping.
     let mut last = (0, false);
     let mut is_port = |link: &Link| {
@@ -41,6 +54,10 @@ pub(super) fn classify<'a>(
             last = (master, links.get(&master).is_some_and(in_scope));
         }
         last.1
+    };
+    let in_sandbox = |link: &Link| {
+        let master = link.master.and_then(|master| links.get(&master));
+        policy.sandbox.is_some() && master.is_some_and(is_sandbox)
     };
     let class = |link: &Link| {
         // Whatever device it is on: it is made for guests.
@@ -52,6 +69,10 @@ pub(super) fn classify<'a>(
             Some(if leads_out { Class::Uplink } else { Class::Guest })
         } else if in_scope(link) {
             Some(Class::Bridge)
+        } else if is_sandbox(link) {
+            Some(Class::Sandbox)
+        } else if in_sandbox(link) {
+            None
         } else if link.kind == LinkKind::Physical
             || (link.kind != LinkKind::Loopback
                 && (trusted.matches(&link.name) || uplinks.matches(&link.name)))

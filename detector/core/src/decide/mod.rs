@@ -20,6 +20,7 @@ mod ports;
 mod processes;
 mod quarantines;
 mod requirements;
+mod shields;
 mod text;
 
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub struct Decision {
     pub ports: BTreeMap<u32, PortDecision>,
     /// Which VM each process is.
     pub processes: BTreeMap<ProcessId, ProcessOwner>,
+    /// None while the decision is being acted upon.
     pub findings: Vec<Finding>,
     /// Media whose evidence is wanted and not in the world yet.
     pub wanted: BTreeSet<ImageFile>,
@@ -137,6 +139,13 @@ pub enum PortStatus {
 
 /// Decides.
 pub fn decide(world: &World) -> Decision {
+    decide_and_act(world, |_| true)
+}
+
+/// Decides, and hands the decision to `act` before its findings are drawn: what has to be done does not
+/// wait for what has to be told. Where `act` says that the decision does not stand, because the world
+/// has changed with it, nothing is told; the findings are those of the next one.
+pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
     let inventory = inventory::merge(&world.sources);
     let images = Images::new(&world.registry, world.now);
     let lineages: Vec<_> =
@@ -154,17 +163,8 @@ pub fn decide(world: &World) -> Decision {
 
     let classes = interfaces::classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
-    let ports = Ports::new(world, &inventory, &judged).plan(guests);
+    let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let processes = processes::owners(world, &inventory);
-    let facts = Facts {
-        world,
-        vms: &judged,
-        lineages: &lineages,
-        decisions: &decisions,
-        ports: &ports,
-        owners: &processes,
-    };
-    let (findings, wake_at) = findings::collect(&facts);
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
@@ -175,20 +175,22 @@ pub fn decide(world: &World) -> Decision {
     let mut in_transit = BTreeSet::new();
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
-    let mut ports = ports.into_iter();
+    let mut planned = ports.iter_mut();
     for (link, class) in classes {
         let plan = match class {
             Class::Bridge => InterfacePlan::Bridge,
             Class::Uplink => InterfacePlan::Uplink,
             Class::Trusted => InterfacePlan::Trusted,
+            Class::Sandbox => InterfacePlan::Sandbox,
             // Planned in the order of the links.
-            Class::Guest => match ports.next() {
+            Class::Guest => match planned.next() {
                 Some(port) => {
-                    if port.decision.vm.as_ref().is_some_and(between_hosts) {
+                    let (plan, decision) = port.take();
+                    if decision.vm.as_ref().is_some_and(between_hosts) {
                         in_transit.insert(link.ifindex);
                     }
-                    port_decisions.insert(link.ifindex, port.decision);
-                    InterfacePlan::Guest(port.plan)
+                    port_decisions.insert(link.ifindex, decision);
+                    InterfacePlan::Guest(plan)
                 }
                 None => InterfacePlan::Guest(PortPlan::Pending),
             },
@@ -196,15 +198,34 @@ pub fn decide(world: &World) -> Decision {
         interfaces.insert(link.ifindex, (link.name.clone(), plan));
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
-    Decision {
-        desired: Desired { mode: Some(world.policy.mode), interfaces, in_transit, quarantines },
+    let shields = shields::wanted(world, &interfaces);
+    let mut decision = Decision {
+        desired: Desired {
+            mode: Some(world.policy.mode),
+            interfaces,
+            in_transit,
+            quarantines,
+            shields,
+        },
         vms,
         ports: port_decisions,
         processes,
-        findings,
+        findings: Vec::new(),
         wanted,
-        wake_at,
+        wake_at: None,
+    };
+    if act(&decision) {
+        let facts = Facts {
+            world,
+            vms: &judged,
+            lineages: &lineages,
+            decision: &decision,
+            ports: &ports,
+            owners: &decision.processes,
+        };
+        (decision.findings, decision.wake_at) = findings::collect(&facts);
     }
+    decision
 }
 
 fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
@@ -259,7 +280,8 @@ fn quarantines(
             let target = QuarantineTarget::Vm(merged.vm.uuid);
             let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
             let note = failed.map_or("", |one| &one.finding);
-            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note);
+            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
+                .in_mode(world.policy.quarantine);
             quarantines.insert(target, quarantine);
         }
     }

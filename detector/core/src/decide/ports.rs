@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 use detector_common::{
     addr::Mac,
     port::{PortSlot, flags},
+    quarantine::QuarantineMode,
+    settings::Mode,
 };
 
 use super::{
-    PortDecision, PortStatus, VmStatus, contests, identity,
+    PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
     inventory::Merged,
     quarantines,
     text::{bounded, quoted},
 };
 use crate::{
     model::{Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
-    reconcile::{Identity, Isolation, PortPlan},
+    reconcile::{Identity, Isolation, Isolator, PortPlan, Sandbox},
 };
 
 /// A VM with the verdict on it.
@@ -47,6 +49,8 @@ pub(super) struct Ports<'a> {
     /// The MACs of the host itself, which no NIC is granted.
     host_macs: BTreeSet<Mac>,
     unaccounted: bool,
+    /// ifindex of the sandbox's bridge.
+    sandbox: Option<u32>,
 }
 
 impl<'a> Ports<'a> {
@@ -61,8 +65,9 @@ impl<'a> Ports<'a> {
             .collect();
         claims.sort_by_key(|(port, number, _)| (*port, *number));
         let unaccounted = quarantines::any_unaccounted(&world.observed, inventory);
+        let sandbox = interfaces::sandbox(world);
         let host_macs = world.links.values().filter_map(Link::host_mac).collect();
-        Self { world, vms, claims, host_macs, unaccounted }
+        Self { world, vms, claims, host_macs, unaccounted, sandbox }
     }
 
     /// Plans the guest ports, in the order given.
@@ -115,20 +120,21 @@ impl<'a> Ports<'a> {
         if let Some(held) =
             quarantines::on_port(&self.world.observed, place, named.chain(held), vms)
         {
-            let what = match held.target {
+            let what = match held.quarantine.target {
                 QuarantineTarget::Port { .. } => "The port".to_owned(),
                 QuarantineTarget::Mac(mac) => format!("MAC {mac}"),
                 QuarantineTarget::Vm(_) => "The VM".to_owned(),
             };
-            let why = format!("{what} is quarantined: {}", bounded(&held.note));
-            return (PortPlan::Isolated(quarantines::isolation(held.cause)), why);
+            let why = format!("{what} is quarantined: {}", bounded(&held.quarantine.note));
+            let by = quarantines::isolator(held.quarantine.cause);
+            return (PortPlan::Isolated(self.isolation(by, held.mode, claims)), why);
         }
         let denied = |number: &&usize| self.vms[**number].status == VmStatus::Denied;
         match port.claimants[..] {
             [] => self.unknown(port),
             [only] => self.of_vm(port, &self.vms[only], claims),
             _ if port.claimants.iter().any(|number| denied(&number)) => (
-                PortPlan::Isolated(Isolation::Verdict),
+                PortPlan::Isolated(Isolation::drop(Isolator::Verdict)),
                 "Several VMs are said to speak through this port, and one of them is denied."
                     .to_owned(),
             ),
@@ -137,6 +143,30 @@ impl<'a> Ports<'a> {
                 "Several VMs are said to speak through this port: none is believed.".to_owned(),
             ),
         }
+    }
+
+    /// How the port of these NICs is isolated. Without a sandbox, or where it is not clear who speaks,
+    /// everything is dropped.
+    fn isolation(
+        &self,
+        by: Isolator,
+        mode: QuarantineMode,
+        claims: &[(&str, usize, &Nic)],
+    ) -> Isolation {
+        let one_vm = claims.windows(2).all(|pair| pair[0].1 == pair[1].1);
+        let (QuarantineMode::Sandbox, Some(bridge), true) = (mode, self.sandbox, one_vm) else {
+            return Isolation::drop(by);
+        };
+        let own = claims.iter().filter(|(.., nic)| !self.host_macs.contains(&nic.mac));
+        let mut identities: Vec<_> = own.flat_map(|(.., nic)| identity::sandboxed(nic)).collect();
+        identities.sort_by_key(|identity| (identity.mac, identity.vlan));
+        identities.dedup();
+        if identities.is_empty() {
+            return Isolation::drop(by);
+        }
+        let carried_out = by == Isolator::Operator || self.world.policy.mode == Mode::Enforce;
+        let bridge = carried_out.then_some(bridge);
+        Isolation { by, sandbox: Some(Sandbox { identities, bridge }) }
     }
 
     /// A port that no source names. What is in force stays, since a source may have forgotten it;
@@ -176,7 +206,9 @@ impl<'a> Ports<'a> {
         match judged.status {
             VmStatus::Off => (PortPlan::Pending, format!("VM {name} does not run.")),
             VmStatus::Denied | VmStatus::Quarantined => {
-                (PortPlan::Isolated(Isolation::Verdict), format!("VM {name} fails a requirement."))
+                let mode = self.world.policy.quarantine;
+                let isolation = self.isolation(Isolator::Verdict, mode, claims);
+                (PortPlan::Isolated(isolation), format!("VM {name} fails a requirement."))
             }
             VmStatus::Pending if in_force => (
                 PortPlan::Keep,
@@ -247,6 +279,13 @@ impl<'a> Ports<'a> {
 }
 
 impl Port<'_> {
+    /// Hands over what is in store for it.
+    pub(super) fn take(&mut self) -> (PortPlan, PortDecision) {
+        let nothing = PortDecision { status: PortStatus::Pending, vm: None, why: String::new() };
+        let plan = std::mem::replace(&mut self.plan, PortPlan::Pending);
+        (plan, std::mem::replace(&mut self.decision, nothing))
+    }
+
     pub(super) fn set(&mut self, plan: PortPlan, why: String) {
         self.decision.status = match &plan {
             PortPlan::Granted(_) => PortStatus::Granted,

@@ -1,30 +1,48 @@
 //! Which quarantine is on a port, if any.
 
-use detector_common::{addr::Mac, quarantine::Cause};
+use detector_common::{
+    addr::Mac,
+    quarantine::{Cause, QuarantineMode},
+};
 use uuid::Uuid;
 
 use super::inventory::Merged;
 use crate::{
     model::{Observed, Quarantine, QuarantineTarget},
-    reconcile::Isolation,
+    reconcile::Isolator,
 };
 
-/// The quarantine that isolates a port. A person's outweighs a verdict's, since it holds in observe
-/// mode too.
+/// What isolates a port.
+pub(super) struct Held<'a> {
+    /// The quarantine to name: a person's outweighs a verdict's, since it holds in observe mode too.
+    pub(super) quarantine: &'a Quarantine,
+    /// The strictest mode of those that are on the port.
+    pub(super) mode: QuarantineMode,
+}
+
+/// The quarantines on a port, if any.
 pub(super) fn on_port(
     observed: &Observed,
     (ifindex, instance): (u32, u32),
     macs: impl IntoIterator<Item = Mac>,
     vms: impl IntoIterator<Item = Uuid>,
-) -> Option<&Quarantine> {
+) -> Option<Held<'_>> {
     if observed.quarantines.is_empty() {
         return None;
     }
-    std::iter::once(QuarantineTarget::Port { ifindex, instance })
+    let targets = std::iter::once(QuarantineTarget::Port { ifindex, instance })
         .chain(macs.into_iter().map(QuarantineTarget::Mac))
-        .chain(vms.into_iter().map(QuarantineTarget::Vm))
-        .filter_map(|target| observed.quarantines.get(&target))
-        .max_by_key(|quarantine| quarantine.cause)
+        .chain(vms.into_iter().map(QuarantineTarget::Vm));
+    targets.filter_map(|target| observed.quarantines.get(&target)).fold(None, |held, quarantine| {
+        let mode = quarantine.mode;
+        Some(match held {
+            None => Held { quarantine, mode },
+            Some(Held { quarantine: other, mode: strictest }) => Held {
+                quarantine: if quarantine.cause >= other.cause { quarantine } else { other },
+                mode: mode.min(strictest),
+            },
+        })
+    })
 }
 
 /// Whether a quarantine is in force on something that no source lists: it may be what isolates a
@@ -41,10 +59,10 @@ pub(super) fn any_unaccounted(observed: &Observed, inventory: &[Merged<'_>]) -> 
     })
 }
 
-/// How a quarantine is carried out.
-pub(super) fn isolation(cause: Cause) -> Isolation {
+/// By whom a quarantine isolates.
+pub(super) fn isolator(cause: Cause) -> Isolator {
     match cause {
-        Cause::Verdict => Isolation::Verdict,
-        Cause::Operator => Isolation::Operator,
+        Cause::Verdict => Isolator::Verdict,
+        Cause::Operator => Isolator::Operator,
     }
 }

@@ -71,6 +71,10 @@ pub enum FindingKind {
     UnguardedAttachment,
     /// Somebody has changed what is in force behind the daemon's back.
     Tampered,
+    /// A port sends more frames that are refused than an honest guest would.
+    Flood,
+    /// A quarantine is to be in the sandbox, and there is none.
+    SandboxMissing,
 }
 
 impl FindingKind {
@@ -90,6 +94,8 @@ impl FindingKind {
             Self::UnknownVmProcess => "unknown-vm-process",
             Self::UnguardedAttachment => "unguarded-attachment",
             Self::Tampered => "tampered",
+            Self::Flood => "flood",
+            Self::SandboxMissing => "sandbox-missing",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod evidence;
 mod finding;
 mod link;
+mod load;
 mod observed;
 mod policy;
 mod process;
@@ -15,7 +16,8 @@ mod world;
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use link::{Link, LinkKind};
-pub use observed::{Observed, ObservedInterface};
+pub use load::{FloodLimits, Load};
+pub use observed::{Observed, ObservedInterface, Passage, Shield};
 pub use policy::{AddressRule, EvidenceLevel, Policy};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,

@@ -30,4 +30,26 @@ pub struct ObservedInterface {
     pub forwarding: BTreeSet<(Mac, u16)>,
     /// Entries of `MAC_OWNERS` for this instance: MAC and VLAN.
     pub defended: BTreeSet<(Mac, u16)>,
+    pub shield: Shield,
+    /// The passage to the sandbox, while it is whole.
+    pub passage: Option<Passage>,
+}
+
+/// A veth pair between a port and the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// ifindex of the end that is ours.
+    pub inner: u32,
+    /// ifindex of the bridge that the other end is a port of.
+    pub bridge: u32,
+}
+
+/// Whether frames of a port end before there is a buffer for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shield {
+    #[default]
+    Off,
+    On,
+    /// This kind of interface takes none, or has a program of somebody else's in its place.
+    Refused,
 }

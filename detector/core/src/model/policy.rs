@@ -1,7 +1,9 @@
 use std::time::Duration;
 
-use detector_common::settings::Mode;
+use detector_common::{quarantine::QuarantineMode, settings::Mode};
 use serde::{Deserialize, Serialize};
+
+use super::FloodLimits;
 
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,11 @@ pub struct Policy {
     pub trusted: Vec<String>,
     /// How long a port may belong to no VM before that is a finding.
     pub unknown_port_grace: Duration,
+    pub flood: FloodLimits,
+    /// The mode of quarantines by verdict, and of those by people who do not say which.
+    pub quarantine: QuarantineMode,
+    /// The bridge of the sandbox, by name; there is no sandbox without.
+    pub sandbox: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

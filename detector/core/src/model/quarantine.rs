@@ -1,6 +1,6 @@
 use detector_common::{
     addr::Mac,
-    quarantine::{Cause, NOTE_BYTES, QuarantineKey, QuarantineRecord, Scope},
+    quarantine::{Cause, NOTE_BYTES, QuarantineKey, QuarantineMode, QuarantineRecord, Scope},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub struct Quarantine {
     pub since: Timestamp,
     #[serde(with = "cause_text")]
     pub cause: Cause,
+    #[serde(with = "mode_text")]
+    pub mode: QuarantineMode,
     /// User id of the person, or of the daemon.
     pub uid: u32,
     /// Why, for people: at most [`NOTE_BYTES`] bytes, without NUL. [`Quarantine::new`] sees to it,
@@ -31,7 +33,8 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// A quarantine whose note is cut, visibly, to what the record holds.
+    /// A quarantine in which everything is dropped, and whose note is cut, visibly, to what the record
+    /// holds.
     pub fn new(
         target: QuarantineTarget,
         since: Timestamp,
@@ -44,7 +47,12 @@ impl Quarantine {
             whole if whole.len() == note.len() => note,
             _ => format!("{}…", cut(&note, NOTE_BYTES - '…'.len_utf8()).trim_end()),
         };
-        Self { target, since, cause, uid, note }
+        Self { target, since, cause, mode: QuarantineMode::Drop, uid, note }
+    }
+
+    /// The same in another mode.
+    pub fn in_mode(self, mode: QuarantineMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// The entry's value in the `QUARANTINE` map.
@@ -54,20 +62,28 @@ impl Quarantine {
         note[..text.len()].copy_from_slice(text);
         QuarantineRecord {
             since: self.since.0.saturating_mul(NANOS_PER_MILLI),
-            cause: self.cause as u32,
+            cause: self.cause as u16,
+            mode: self.mode as u16,
             uid: self.uid,
             note,
         }
     }
 
     /// A quarantine from its entry. A cause that is unknown is read as a person's: the stricter of
-    /// the two, since it holds in every mode. What is no UTF-8 in the note is replaced.
+    /// the two, since it holds in every mode; a mode that is unknown is read as the stricter one. What is
+    /// no UTF-8 in the note is replaced.
     pub fn from_record(target: QuarantineTarget, record: &QuarantineRecord) -> Self {
         let end = record.note.iter().position(|byte| *byte == 0).unwrap_or(NOTE_BYTES);
         let cause =
-            if record.cause == Cause::Verdict as u32 { Cause::Verdict } else { Cause::Operator };
+            if record.cause == Cause::Verdict as u16 { Cause::Verdict } else { Cause::Operator };
         let note = String::from_utf8_lossy(&record.note[..end]);
-        Self::new(target, Timestamp(record.since / NANOS_PER_MILLI), cause, record.uid, &note)
+        let mode = if record.mode == QuarantineMode::Sandbox as u16 {
+            QuarantineMode::Sandbox
+        } else {
+            QuarantineMode::Drop
+        };
+        let since = Timestamp(record.since / NANOS_PER_MILLI);
+        Self::new(target, since, cause, record.uid, &note).in_mode(mode)
     }
 }
 
@@ -133,6 +149,31 @@ mod cause_text {
     }
 }
 
+mod mode_text {
+    use detector_common::quarantine::QuarantineMode;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        mode: &QuarantineMode,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match mode {
+            QuarantineMode::Drop => "drop",
+            QuarantineMode::Sandbox => "sandbox",
+        })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<QuarantineMode, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "drop" => Ok(QuarantineMode::Drop),
+            "sandbox" => Ok(QuarantineMode::Sandbox),
+            other => Err(D::Error::unknown_variant(other, &["drop", "sandbox"])),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +212,10 @@ mod tests {
                     Quarantine::new(TARGETS[0], Timestamp(1_763_900_000_123), cause, 1000, note);
                 assert_eq!(quarantine.note.len(), *length, "{note:?}");
                 assert_eq!(quarantine.note.ends_with('…'), note.len() > NOTE_BYTES, "{note:?}");
+                let quarantine = match cause {
+                    Cause::Verdict => quarantine,
+                    Cause::Operator => quarantine.in_mode(QuarantineMode::Sandbox),
+                };
                 let back = Quarantine::from_record(TARGETS[0], &quarantine.record());
                 assert_eq!(back, quarantine);
             }
@@ -179,9 +224,10 @@ mod tests {
 
     #[test]
     fn a_damaged_record_still_quarantines() {
-        let record = QuarantineRecord { since: u64::MAX, cause: 7, uid: 0, note: [0xff; 112] };
+        let record =
+            QuarantineRecord { since: u64::MAX, cause: 7, mode: 7, uid: 0, note: [0xff; 112] };
         let read = Quarantine::from_record(TARGETS[2], &record);
-        assert_eq!(read.cause, Cause::Operator);
+        assert_eq!((read.cause, read.mode), (Cause::Operator, QuarantineMode::Drop));
         assert!(read.note.len() <= NOTE_BYTES);
     }
 }

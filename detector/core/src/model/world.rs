@@ -4,7 +4,7 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Evidence, ImageFile, Link, NicSettings, Observed, Policy, Processes, Registry, Rejected,
+    Evidence, ImageFile, Link, Load, NicSettings, Observed, Policy, Processes, Registry, Rejected,
     Timestamp, Vm,
 };
 
@@ -26,6 +26,8 @@ pub struct World {
     pub observed: Observed,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,
+    /// How many frames of each guest port are refused, by ifindex.
+    pub loads: BTreeMap<u32, Load>,
     /// When each guest port without a VM was first noticed, by ifindex and instance (0 while it
     /// has none). A port without an entry counts as noticed now.
     pub noticed: BTreeMap<(u32, u32), Timestamp>,

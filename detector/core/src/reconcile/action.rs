@@ -24,6 +24,11 @@ pub enum Action {
         ifindex: u32,
         name: String,
     },
+    /// Give the bridge device of the sandbox a slot, then attach its boundary.
+    AttachSandbox {
+        ifindex: u32,
+        name: String,
+    },
     /// Give the interface a slot; nothing is attached.
     Trust {
         ifindex: u32,
@@ -81,6 +86,30 @@ pub enum Action {
         #[serde(with = "crate::model::vm::mac_text")]
         mac: Mac,
         vlan: u16,
+    },
+    /// Drop every frame of the port before there is a buffer for it, for as long as its slot says
+    /// that it is isolated. An interface that takes no shield stays without.
+    PutShield {
+        ifindex: u32,
+        instance: u32,
+    },
+    /// Take the shield off.
+    DropShield {
+        ifindex: u32,
+        instance: u32,
+    },
+    /// Make a veth pair between the port and the bridge of the sandbox. Comes after the `WriteSlot`
+    /// that isolates the port: without a passage everything is dropped.
+    OpenPassage {
+        ifindex: u32,
+        instance: u32,
+        /// ifindex of the bridge.
+        bridge: u32,
+    },
+    /// Remove the pair.
+    ClosePassage {
+        ifindex: u32,
+        instance: u32,
     },
     PutQuarantine(Quarantine),
     LiftQuarantine(QuarantineTarget),

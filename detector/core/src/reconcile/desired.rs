@@ -16,6 +16,8 @@ pub struct Desired {
     pub in_transit: BTreeSet<u32>,
     /// Every quarantine, those in force included: one that is missing here is lifted.
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
+    /// Guest ports that get a shield, where they take one, by ifindex.
+    pub shields: BTreeSet<u32>,
 }
 
 /// What an interface should be to the kernel programs.
@@ -26,6 +28,8 @@ pub enum InterfacePlan {
     Uplink,
     /// A bridge device: gated.
     Bridge,
+    /// The bridge device of the sandbox: cut off from the host.
+    Sandbox,
     /// Nothing runs on it; the host may route its frames into a guarded bridge.
     Trusted,
 }
@@ -37,18 +41,41 @@ pub enum PortPlan {
     Keep,
     /// Mute.
     Pending,
-    /// Neither sends nor receives.
+    /// Neither sends nor receives, but with the sandbox.
     Isolated(Isolation),
     /// Sends and receives under these identities. Sorted by MAC and VLAN, never empty.
     Granted(Vec<Identity>),
 }
 
+/// How a port is isolated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    pub by: Isolator,
+    /// With what it may speak to the sandbox; `None` cuts it off from that too.
+    pub sandbox: Option<Sandbox>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
+pub enum Isolator {
     /// By verdict: carried out in enforce mode.
     Verdict,
     /// By a person: carried out in every mode.
     Operator,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// As in [`PortPlan::Granted`].
+    pub identities: Vec<Identity>,
+    /// ifindex of the bridge that a passage leads to; `None` while the isolation is not carried out.
+    pub bridge: Option<u32>,
+}
+
+impl Isolation {
+    /// One that drops everything.
+    pub const fn drop(by: Isolator) -> Self {
+        Self { by, sandbox: None }
+    }
 }
 
 /// One MAC on one VLAN, with the addresses it may use.

@@ -7,8 +7,10 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
 };
 
-use super::{Action, GrantEntry, Identity, Isolation, PortPlan, SlotEntry, Steps, compile};
-use crate::model::ObservedInterface;
+use super::{
+    Action, GrantEntry, Identity, Isolation, Isolator, PortPlan, SlotEntry, Steps, compile,
+};
+use crate::model::{ObservedInterface, Shield};
 
 pub(super) fn converge(
     ifindex: u32,
@@ -17,30 +19,68 @@ pub(super) fn converge(
     held: &ObservedInterface,
     steps: &mut Steps,
 ) {
-    let isolated = |flags| SlotEntry { flags, ..SlotEntry::default() };
-    let (phase, slot) = match plan {
+    let (phase, (slot, wanted)) = match plan {
         PortPlan::Keep => return,
         PortPlan::Granted(identities) => {
             return grant(ifindex, identities, in_transit, held, steps);
         }
-        PortPlan::Pending => (&mut steps.mute, SlotEntry::default()),
-        PortPlan::Isolated(Isolation::Verdict) => (&mut steps.isolate, isolated(flags::ISOLATED)),
-        PortPlan::Isolated(Isolation::Operator) => {
-            (&mut steps.isolate, isolated(flags::ISOLATED | flags::ISOLATED_BY_OPERATOR))
-        }
+        PortPlan::Pending => (&mut steps.mute, (SlotEntry::default(), Vec::new())),
+        PortPlan::Isolated(isolation) => (&mut steps.isolate, isolated(isolation)),
     };
     let instance = held.slot.instance;
-    if slot != in_force(&held.slot) {
-        phase.push(Action::WriteSlot { ifindex, instance, slot });
-    }
-    let stale = entries(held);
-    if !stale.is_empty() {
-        phase.push(Action::DropGrants { ifindex, instance, grants: stale });
-    }
+    phase.extend(changes(ifindex, &slot, &wanted, held));
     let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
     phase.extend(held.forwarding.iter().map(unpin));
     let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
     phase.extend(held.defended.iter().map(give_way));
+}
+
+/// What isolates a port. In the sandbox it has its MACs, and nothing is granted.
+fn isolated(isolation: &Isolation) -> (SlotEntry, Vec<GrantEntry>) {
+    let by = match isolation.by {
+        Isolator::Verdict => flags::ISOLATED,
+        Isolator::Operator => flags::ISOLATED | flags::ISOLATED_BY_OPERATOR,
+    };
+    match &isolation.sandbox {
+        None => (SlotEntry { flags: by, ..SlotEntry::default() }, Vec::new()),
+        Some(sandbox) => {
+            let (slot, entries) = compile(&sandbox.identities);
+            let flags = slot.flags & !flags::GRANTED | flags::SANDBOXED | by;
+            (SlotEntry { flags, ..slot }, entries)
+        }
+    }
+}
+
+/// What leads to the passage that is wanted.
+pub(super) fn passage(
+    ifindex: u32,
+    plan: &PortPlan,
+    held: &ObservedInterface,
+    actions: &mut Vec<Action>,
+) {
+    let instance = held.slot.instance;
+    let open = held.passage.map(|passage| passage.bridge);
+    let wanted = match plan {
+        PortPlan::Keep => open,
+        PortPlan::Isolated(Isolation { sandbox: Some(sandbox), .. }) => sandbox.bridge,
+        PortPlan::Isolated(_) | PortPlan::Pending | PortPlan::Granted(_) => None,
+    };
+    if wanted == open {
+        return;
+    }
+    actions.extend(open.map(|_| Action::ClosePassage { ifindex, instance }));
+    actions.extend(wanted.map(|bridge| Action::OpenPassage { ifindex, instance, bridge }));
+}
+
+/// What leads to the shield that is wanted.
+pub(super) fn shield(ifindex: u32, wanted: bool, held: &ObservedInterface) -> Option<Action> {
+    let instance = held.slot.instance;
+    match (wanted, held.shield) {
+        (true, Shield::Off) => Some(Action::PutShield { ifindex, instance }),
+        // With the next flood it may be possible.
+        (false, Shield::On | Shield::Refused) => Some(Action::DropShield { ifindex, instance }),
+        (true, Shield::On | Shield::Refused) | (false, Shield::Off) => None,
+    }
 }
 
 fn grant(
@@ -52,24 +92,7 @@ fn grant(
 ) {
     let instance = held.slot.instance;
     let (slot, wanted) = compile(identities);
-    let present = entries(held);
-    let key = |entry: &GrantEntry| GrantEntry { flags: 0, ..*entry };
-    let missing: Vec<_> =
-        wanted.iter().copied().filter(|entry| present.binary_search(entry).is_err()).collect();
-    let mut kept: Vec<_> = wanted.iter().map(key).collect();
-    kept.sort_unstable();
-    let stale: Vec<_> =
-        present.into_iter().filter(|entry| kept.binary_search(&key(entry)).is_err()).collect();
-
-    if !missing.is_empty() {
-        steps.grant.push(Action::PutGrants { ifindex, instance, grants: missing });
-    }
-    if slot != in_force(&held.slot) {
-        steps.grant.push(Action::WriteSlot { ifindex, instance, slot });
-    }
-    if !stale.is_empty() {
-        steps.grant.push(Action::DropGrants { ifindex, instance, grants: stale });
-    }
+    steps.grant.extend(changes(ifindex, &slot, &wanted, held));
 
     // Only a bridge has forwarding entries.
     let pinned = held.slot.role() != Role::GuestOnDevice && !in_transit;
@@ -89,6 +112,37 @@ fn grant(
     let defend = |(mac, vlan): &_| Action::DefendMac { ifindex, instance, mac: *mac, vlan: *vlan };
     steps.unpin.extend(gone.map(give_way));
     steps.pin.extend(come.map(defend));
+}
+
+/// The actions that put slot and entries in force: the entries that the slot makes count come before
+/// it, those that it no longer needs go after.
+fn changes(
+    ifindex: u32,
+    slot: &SlotEntry,
+    wanted: &[GrantEntry],
+    held: &ObservedInterface,
+) -> Vec<Action> {
+    let instance = held.slot.instance;
+    let present = entries(held);
+    let key = |entry: &GrantEntry| GrantEntry { flags: 0, ..*entry };
+    let missing: Vec<_> =
+        wanted.iter().copied().filter(|entry| present.binary_search(entry).is_err()).collect();
+    let mut kept: Vec<_> = wanted.iter().map(key).collect();
+    kept.sort_unstable();
+    let stale: Vec<_> =
+        present.into_iter().filter(|entry| kept.binary_search(&key(entry)).is_err()).collect();
+
+    let mut actions = Vec::new();
+    if !missing.is_empty() {
+        actions.push(Action::PutGrants { ifindex, instance, grants: missing });
+    }
+    if *slot != in_force(&held.slot) {
+        actions.push(Action::WriteSlot { ifindex, instance, slot: *slot });
+    }
+    if !stale.is_empty() {
+        actions.push(Action::DropGrants { ifindex, instance, grants: stale });
+    }
+    actions
 }
 
 /// What a slot holds of what [`Action::WriteSlot`] sets.

@@ -12,7 +12,9 @@ use detector_common::{port::Role, settings::Mode};
 
 pub use action::{Action, GrantEntry, SlotEntry};
 pub use compile::compile;
-pub use desired::{AddressSet, Desired, Identity, InterfacePlan, Isolation, PortPlan};
+pub use desired::{
+    AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, PortPlan, Sandbox,
+};
 
 use crate::model::{Observed, ObservedInterface};
 
@@ -37,8 +39,10 @@ use crate::model::{Observed, ObservedInterface};
 ///    what it no longer needs. After all of them what defends the MACs, forwarding entries and
 ///    entries of owners, those that go before those that come, since a MAC may move from one port
 ///    to another.
-/// 6. **Lifted quarantines**, so that a crash before leaves the record.
-/// 7. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
+/// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
+///    the host work, and without a passage everything is dropped.
+/// 7. **Lifted quarantines**, so that a crash before leaves the record.
+/// 8. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
 pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut steps = Steps::default();
@@ -61,6 +65,9 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         if let InterfacePlan::Guest(plan) = plan {
             let in_transit = desired.in_transit.contains(ifindex);
             guest::converge(*ifindex, plan, in_transit, held, &mut steps);
+            let wanted = desired.shields.contains(ifindex);
+            steps.aside.extend(guest::shield(*ifindex, wanted, held));
+            guest::passage(*ifindex, plan, held, &mut steps.aside);
         }
     }
 
@@ -98,13 +105,26 @@ struct Steps {
     grant: Vec<Action>,
     unpin: Vec<Action>,
     pin: Vec<Action>,
+    /// What nothing else depends on.
+    aside: Vec<Action>,
 }
 
 impl Steps {
     fn into_actions(self) -> impl Iterator<Item = Action> {
-        let Self { isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin } =
-            self;
-        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin]
+        let Self {
+            isolate,
+            mute,
+            release,
+            trust,
+            uplinks,
+            bridges,
+            guards,
+            grant,
+            unpin,
+            pin,
+            aside,
+        } = self;
+        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin, aside]
             .into_iter()
             .flatten()
     }
@@ -118,6 +138,7 @@ fn fits(role: Role, plan: &InterfacePlan) -> bool {
         InterfacePlan::Uplink => role == Role::Uplink,
         InterfacePlan::Bridge => role == Role::Bridge,
         InterfacePlan::Trusted => role == Role::Trusted,
+        InterfacePlan::Sandbox => role == Role::Sandbox,
     }
 }
 
@@ -134,5 +155,6 @@ fn attach(ifindex: u32, name: &str, plan: &InterfacePlan, steps: &mut Steps) {
         InterfacePlan::Uplink => steps.uplinks.push(Action::AttachUplink { ifindex, name }),
         InterfacePlan::Bridge => steps.bridges.push(Action::AttachBridge { ifindex, name }),
         InterfacePlan::Trusted => steps.trust.push(Action::Trust { ifindex, name }),
+        InterfacePlan::Sandbox => steps.bridges.push(Action::AttachSandbox { ifindex, name }),
     }
 }

@@ -7,7 +7,7 @@ use detector_common::{
 };
 
 use crate::{
-    model::{Observed, ObservedInterface},
+    model::{Observed, ObservedInterface, Passage, Shield},
     reconcile::{Action, GrantEntry},
 };
 
@@ -26,6 +26,7 @@ impl FakeKernel {
             Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
             Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
+            Action::AttachSandbox { ifindex, .. } => self.attach(*ifindex, Role::Sandbox),
             Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
             Action::Release { ifindex } => {
                 let held = self.state.interfaces.remove(ifindex).expect("nothing to release");
@@ -90,6 +91,27 @@ impl FakeKernel {
                 let held = self.guest(*ifindex, *instance);
                 assert!(held.defended.remove(&(*mac, *vlan)), "not defended");
             }
+            Action::PutShield { ifindex, instance } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.slot.has(flags::ISOLATED), "shield before isolation");
+                held.shield = Shield::On;
+            }
+            Action::DropShield { ifindex, instance } => {
+                let held = self.guest(*ifindex, *instance);
+                assert_ne!(held.shield, Shield::Off, "no shield to drop");
+                held.shield = Shield::Off;
+            }
+            Action::OpenPassage { ifindex, instance, bridge } => {
+                assert_eq!(self.state.interfaces[bridge].slot.role(), Role::Sandbox);
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.slot.is_sandboxed(), "passage before isolation");
+                let passage = Passage { inner: 100_000 + ifindex, bridge: *bridge };
+                assert_eq!(held.passage.replace(passage), None, "opened twice");
+            }
+            Action::ClosePassage { ifindex, instance } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(held.passage.take().is_some(), "no passage to close");
+            }
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -122,6 +144,8 @@ impl FakeKernel {
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
             defended: BTreeSet::new(),
+            shield: Shield::Off,
+            passage: None,
         };
         let before = self.state.interfaces.insert(ifindex, held);
         assert!(before.is_none(), "{ifindex} is attached already");

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use detector_common::{
     addr::{Address, Mac},
     claim::{ClaimRecord, Family},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
     reason::Reason,
     settings::Mode,
 };
@@ -13,10 +13,10 @@ use super::FakeKernel;
 use crate::{
     decide::{Decision, decide},
     model::{
-        AddressRule, Chain, Digest, Evidence, EvidenceLevel, Health, Image, ImageFile, Layer, Link,
-        LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Quarantine,
-        QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp, Unsettled,
-        Vm, World,
+        AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
+        Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
+        Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp,
+        Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -31,6 +31,7 @@ pub(crate) const UNKNOWN: Digest = Digest([9; 32]);
 
 pub(crate) const BRIDGE: u32 = 1;
 pub(crate) const UPLINK: u32 = 2;
+pub(crate) const SANDBOX: u32 = 3;
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// The source that lists VMs unless a test says otherwise.
@@ -70,6 +71,9 @@ impl Lab {
                 uplinks: Vec::new(),
                 trusted: Vec::new(),
                 unknown_port_grace: Duration::from_secs(1),
+                flood: FloodLimits::DEFAULT,
+                quarantine: QuarantineMode::Drop,
+                sandbox: None,
             },
             registry: Registry {
                 templates: vec![
@@ -93,6 +97,7 @@ impl Lab {
             unread: BTreeMap::new(),
             observed: Default::default(),
             seen: BTreeMap::new(),
+            loads: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Default::default(),
         };
@@ -187,8 +192,18 @@ impl Lab {
         self.vm(n).media.push(Medium { role, source: MediumSource::File(image(path)) });
     }
 
+    /// Quarantines go to the sandbox from now on; its bridge is [`SANDBOX`].
+    pub(crate) fn sandbox(&mut self) {
+        self.world.policy.quarantine = QuarantineMode::Sandbox;
+        self.world.policy.sandbox = Some("sbx0".to_owned());
+        self.link(SANDBOX, "sbx0", LinkKind::Bridge, None);
+    }
+
+    /// A person quarantines in the mode of the policy.
     pub(crate) fn quarantine(&mut self, target: QuarantineTarget) {
-        let quarantine = Quarantine::new(target, self.world.now, Cause::Operator, 1000, "why not");
+        let mode = self.world.policy.quarantine;
+        let quarantine =
+            Quarantine::new(target, self.world.now, Cause::Operator, 1000, "why not").in_mode(mode);
         self.kernel.apply(&Action::PutQuarantine(quarantine));
     }
 
@@ -218,6 +233,16 @@ impl Lab {
         let instance = self.kernel.slot(ifindex).instance;
         let seen = Seen { instance, claim, first, last, count: 7 };
         self.world.seen.entry(ifindex).or_default().push(seen);
+    }
+
+    /// The port of VM `n` has been flooding for a second.
+    pub(crate) fn floods(&mut self, n: u8) {
+        let Some(held) = self.kernel.state.interfaces.get(&port(n)) else { return };
+        let mut load = Load::new(held.slot.instance);
+        let from = self.world.now;
+        self.pass(Duration::from_secs(1));
+        load.sample(&self.world.policy.flood, from, self.world.now, 123_456);
+        self.world.loads.insert(port(n), load);
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

@@ -4,4 +4,6 @@ mod kernel;
 mod lab;
 
 pub(crate) use kernel::FakeKernel;
-pub(crate) use lab::{BASE, BRIDGE, CDROM, EXPIRED, Lab, MINUTE, REVOKED, STALE, UNKNOWN, UPLINK};
+pub(crate) use lab::{
+    BASE, BRIDGE, CDROM, EXPIRED, Lab, MINUTE, REVOKED, SANDBOX, STALE, UNKNOWN, UPLINK,
+};

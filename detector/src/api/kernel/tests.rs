@@ -45,6 +45,8 @@ proptest! {
             prefixes: BTreeMap::new(),
             forwarding: Default::default(),
             defended: Default::default(),
+            shield: Default::default(),
+            passage: None,
         };
         prop_assert!(identities(&interface).len() <= 1);
         prop_assert!(!role_name(&slot).is_empty());

@@ -7,13 +7,13 @@ use detector_common::{
     settings::Settings,
 };
 use detector_core::{
-    model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget},
+    model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget, Shield},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
 use crate::{
-    bpf::{BpfError, Hook, Method},
+    bpf::{BpfError, Hook, Method, shield},
     net::link_by_index,
 };
 
@@ -30,6 +30,7 @@ impl KernelEnforcer {
             }
             Action::AttachUplink { ifindex, name } => self.take_on(*ifindex, name, Role::Uplink),
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
+            Action::AttachSandbox { ifindex, name } => self.take_on(*ifindex, name, Role::Sandbox),
             Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),
             Action::Release { ifindex } => self.release(*ifindex),
             Action::PutGrants { ifindex, instance, grants } => {
@@ -53,6 +54,15 @@ impl KernelEnforcer {
             Action::YieldMac { ifindex, instance, mac, vlan } => {
                 self.yield_mac(*ifindex, *instance, (*mac, *vlan))
             }
+            Action::PutShield { ifindex, instance } => self.put_shield(*ifindex, *instance),
+            Action::DropShield { ifindex, instance } => self.drop_shield(*ifindex, *instance),
+            Action::OpenPassage { ifindex, instance, bridge } => {
+                self.open_passage(*ifindex, *instance, *bridge)
+            }
+            Action::ClosePassage { ifindex, instance } => {
+                self.instance(*ifindex, *instance)?;
+                self.close_passage(*ifindex)
+            }
             Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
@@ -64,6 +74,8 @@ impl KernelEnforcer {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
         self.links.drop(ifindex);
+        self.close_passage(ifindex)?;
+        shield::detach(&self.pins, ifindex)?;
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
         for key in interface.grants.into_keys() {
@@ -192,7 +204,8 @@ impl KernelEnforcer {
             return Ok(());
         }
         let identity = |slot: PortSlot| PortSlot { flags: 0, ..slot };
-        if identity(new) != identity(old) && (new.has(flags::GRANTED) || old.has(flags::GRANTED)) {
+        let speaks = new.may_speak() || old.may_speak();
+        if identity(new) != identity(old) && speaks {
             let kept = old.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
             self.maps.write_slot(PortSlot { flags: kept, ..old })?;
             self.maps.write_slot(PortSlot { flags: kept, ..new })?;
@@ -297,6 +310,20 @@ impl KernelEnforcer {
     fn lift_quarantine(&mut self, target: QuarantineTarget) -> Result<(), BpfError> {
         self.maps.lift_quarantine(target.into())?;
         self.mirror.quarantines.remove(&target);
+        Ok(())
+    }
+
+    fn put_shield(&mut self, ifindex: u32, instance: u32) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        let shield = shield::attach(&mut self.programs, &self.pins, ifindex)?;
+        self.instance(ifindex, instance)?.shield = shield;
+        Ok(())
+    }
+
+    fn drop_shield(&mut self, ifindex: u32, instance: u32) -> Result<(), BpfError> {
+        self.instance(ifindex, instance)?;
+        shield::detach(&self.pins, ifindex)?;
+        self.instance(ifindex, instance)?.shield = Shield::Off;
         Ok(())
     }
 

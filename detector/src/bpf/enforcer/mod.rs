@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod passages;
 mod resync;
 #[cfg(test)]
 pub(super) mod testing;
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     enforcer::{Counts, EnforceError, Enforcer, Recheck},
-    net::{Forwarding, LinkChanges},
+    net::{Forwarding, LinkChanges, Passages},
 };
 
 /// What a [`KernelEnforcer`] needs to know.
@@ -60,6 +61,7 @@ pub struct KernelEnforcer {
     spare: Option<Programs>,
     maps: Maps,
     forwarding: Forwarding,
+    passages: Passages,
     changes: LinkChanges,
     clock: JiffyClock,
     settings: Settings,
@@ -90,6 +92,7 @@ impl KernelEnforcer {
             method: options.method.unwrap_or(best),
             settings: maps.settings()?,
             forwarding: Forwarding::open()?,
+            passages: Passages::open()?,
             changes: LinkChanges::subscribe()?,
             clock: JiffyClock::new()?,
             mirror: Observed::default(),
@@ -172,6 +175,11 @@ impl Enforcer for KernelEnforcer {
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(Self::counts(self, ifindex)?)
     }
+
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {
+        let interface = self.mirror.interfaces.get(&ifindex);
+        Ok(interface.map(|interface| self.maps.refused(interface.slot.id)).transpose()?)
+    }
 }
 
 /// A link is held open for each hook of each interface, and the usual limit is 1,024 descriptors.
@@ -204,6 +212,7 @@ pub(super) fn programs_of(slot: &PortSlot) -> Option<[(Hook, &'static str); 2]> 
         Role::GuestOnDevice => [programs::DEVICE_PORT_INGRESS, programs::PORT_INGRESS],
         Role::Uplink => [programs::UPLINK_INGRESS, programs::UPLINK_EGRESS],
         Role::Bridge => [programs::BRIDGE_INGRESS, programs::BRIDGE_EGRESS],
+        Role::Sandbox => [programs::SANDBOX_INGRESS, programs::SANDBOX_EGRESS],
         Role::Trusted | Role::Vacant => return None,
     };
     Some([(Hook::Ingress, ingress), (Hook::Egress, egress)])

@@ -6,11 +6,13 @@ use detector_common::{
     port::{MacOwner, PortSlot, Role},
     settings::{Mode, Settings},
 };
-use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
+use detector_core::model::{
+    Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield,
+};
 
 use super::{KernelEnforcer, programs_of};
 use crate::{
-    bpf::{BpfError, Hook, attach::Standing},
+    bpf::{BpfError, Hook, attach::Standing, shield},
     net::{Changed, Changes, link_by_index},
 };
 
@@ -45,7 +47,8 @@ impl KernelEnforcer {
         let mut dead = BTreeSet::new();
         for slot in self.maps.slots()? {
             if self.is_alive(&slot)? {
-                mirror.interfaces.insert(slot.ifindex, bare(slot));
+                let shield = self.shield_on(slot.ifindex)?;
+                mirror.interfaces.insert(slot.ifindex, ObservedInterface { shield, ..bare(slot) });
             } else {
                 dead.insert(slot.ifindex);
             }
@@ -53,8 +56,13 @@ impl KernelEnforcer {
         self.mirror = mirror;
         self.read_grants()?;
         self.read_forwarding(None)?;
+        self.read_passages()?;
         dead.extend(self.pins.paths().linked()?);
-        dead.retain(|ifindex| !self.mirror.interfaces.contains_key(ifindex));
+        let ours = |held: &ObservedInterface| held.passage.map(|passage| passage.inner);
+        let passages: BTreeSet<_> = self.mirror.interfaces.values().filter_map(ours).collect();
+        dead.retain(|ifindex| {
+            !self.mirror.interfaces.contains_key(ifindex) && !passages.contains(ifindex)
+        });
         for ifindex in dead {
             self.release(ifindex)?;
         }
@@ -98,6 +106,24 @@ impl KernelEnforcer {
         Ok(any || !changed.is_empty())
     }
 
+    /// Looks at the shields and at the passages to the sandbox; returns whether any has changed.
+    pub(super) fn recheck_aside(&mut self) -> Result<bool, BpfError> {
+        let on = self.mirror.interfaces.iter().filter(|(_, held)| held.shield == Shield::On);
+        let shielded: Vec<_> = on.map(|(ifindex, _)| *ifindex).collect();
+        let mut changed = false;
+        for ifindex in shielded {
+            let shield = self.shield_on(ifindex)?;
+            if shield == Shield::Off
+                && let Some(held) = self.mirror.interfaces.get_mut(&ifindex)
+            {
+                held.shield = shield;
+                changed = true;
+            }
+        }
+        changed |= self.recheck_passages()?;
+        Ok(changed)
+    }
+
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
     /// interface has none, and is taken for the same while its index is in use.
     pub(super) fn is_alive(&self, slot: &PortSlot) -> Result<bool, BpfError> {
@@ -121,6 +147,11 @@ impl KernelEnforcer {
         self.method.standing(&self.links, &self.pins, ifindex, hook, program)
     }
 
+    fn shield_on(&self, ifindex: u32) -> Result<Shield, BpfError> {
+        let on = shield::alive(self.pins.paths(), ifindex)?;
+        Ok(if on { Shield::On } else { Shield::Off })
+    }
+
     /// Settings that are the daemon's to choose; mode and instance numbers stay.
     pub(super) fn take_settings(&mut self) -> Result<(), BpfError> {
         let fresh = self.settings.next_instance == 0;
@@ -136,9 +167,16 @@ impl KernelEnforcer {
 
     /// Puts the programs of this build in the place of those that run.
     pub(super) fn replace_programs(&mut self) -> Result<(), BpfError> {
-        let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
-        for slot in slots {
+        let all = self.mirror.interfaces.values();
+        let held: Vec<_> = all.map(|held| (held.slot, held.passage, held.shield)).collect();
+        for (slot, passage, shield) in held {
             self.attach_all(&slot)?;
+            if let Some(Passage { inner, .. }) = passage {
+                self.attach_passage(inner)?;
+            }
+            if shield == Shield::On {
+                shield::attach(&mut self.programs, &self.pins, slot.ifindex)?;
+            }
         }
         Ok(())
     }
@@ -188,6 +226,8 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         prefixes: Default::default(),
         forwarding: Default::default(),
         defended: Default::default(),
+        shield: Shield::Off,
+        passage: None,
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::QuarantineShow { target } => brain
             .quarantine_of(&target)
             .map(|found| Reply::Quarantine(brain.quarantine_view(found))),
-        Request::QuarantineAdd { target, reason } => {
-            brain.impose(&target, &reason, uid).map(Reply::Quarantine)
+        Request::QuarantineAdd { target, reason, mode } => {
+            brain.impose(&target, &reason, mode, uid).map(Reply::Quarantine)
         }
         Request::QuarantineRelease { target } => brain.release(&target).map(Reply::Released),
         Request::QuarantineWatch {} => {

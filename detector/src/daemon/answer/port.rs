@@ -1,13 +1,13 @@
 use detector_core::{
     decide::PortDecision,
-    model::{Link, ObservedInterface},
+    model::{Link, ObservedInterface, Shield},
     reconcile::InterfacePlan,
 };
 
 use crate::{
     api::{
         ApiError, ErrorCode,
-        kernel::{counters, identities, role_name, sighting, state},
+        kernel::{counters, identities, isolation, role_name, sighting, state},
         view::{CountersView, PortState, PortView, SightingView, VmRef, moment},
     },
     daemon::brain::Brain,
@@ -67,6 +67,9 @@ impl<E: Enforcer> Brain<E> {
             role: role(plan, observed).to_owned(),
             bridge: self.bridge_of(link),
             status: port_state(observed, decision),
+            isolation: observed.and_then(|interface| isolation(&interface.slot)),
+            passage: observed.is_some_and(|interface| interface.passage.is_some()),
+            shield: observed.is_some_and(|interface| interface.shield == Shield::On),
             why: decision.map(|decision| decision.why.clone()),
             since: self.since.port(ifindex, instance).map(moment),
             vm: decision.and_then(|decision| decision.vm).map(|uuid| VmRef {
@@ -116,6 +119,7 @@ fn role(plan: Option<&InterfacePlan>, observed: Option<&ObservedInterface>) -> &
         Some(InterfacePlan::Uplink) => "uplink",
         Some(InterfacePlan::Bridge) => "bridge",
         Some(InterfacePlan::Trusted) => "trusted",
+        Some(InterfacePlan::Sandbox) => "sandbox",
         None => observed.map_or("guest", |interface| role_name(&interface.slot)),
     }
 }

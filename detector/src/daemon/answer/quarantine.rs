@@ -1,4 +1,7 @@
-use detector_common::{addr::Mac, quarantine::Cause};
+use detector_common::{
+    addr::Mac,
+    quarantine::{Cause, QuarantineMode},
+};
 use detector_core::{
     decide::{Outcome, VmStatus},
     model::{Observed, Quarantine, QuarantineTarget},
@@ -9,8 +12,8 @@ use super::{open, operand};
 use crate::{
     api::{
         ApiError, ErrorCode,
-        kernel::cause_name,
-        schema::TargetSpec,
+        kernel::{cause_name, mode_name},
+        schema::{ModeSpec, TargetSpec},
         view::{QuarantineChange, QuarantineView, moment},
     },
     daemon::brain::Brain,
@@ -53,6 +56,7 @@ impl<E: Enforcer> Brain<E> {
             name: self.name_of(&quarantine.target),
             since: moment(quarantine.since),
             cause: cause_name(quarantine.cause).to_owned(),
+            mode: mode_name(quarantine.mode).to_owned(),
             uid: quarantine.uid,
             note: quarantine.note.clone(),
         }
@@ -75,14 +79,25 @@ impl<E: Enforcer> Brain<E> {
         &mut self,
         spec: &TargetSpec,
         reason: &str,
+        mode: Option<ModeSpec>,
         uid: u32,
     ) -> Result<QuarantineView, ApiError> {
+        let mode = match mode {
+            None => self.world.policy.quarantine,
+            Some(ModeSpec::Drop) => QuarantineMode::Drop,
+            Some(ModeSpec::Sandbox) => QuarantineMode::Sandbox,
+        };
+        if mode == QuarantineMode::Sandbox && self.world.policy.sandbox.is_none() {
+            let message = "there is no sandbox on this host: name its bridge in the configuration as \
+                           sandbox.bridge, or quarantine with --mode drop";
+            return Err(ApiError::new(ErrorCode::BadRequest, message));
+        }
         let target = self.target(spec)?;
         if let QuarantineTarget::Port { ifindex, instance } = target {
             self.refuse_unless_guest(ifindex, instance)?;
         }
         let now = self.world.now;
-        let quarantine = Quarantine::new(target, now, Cause::Operator, uid, reason);
+        let quarantine = Quarantine::new(target, now, Cause::Operator, uid, reason).in_mode(mode);
         self.act(Action::PutQuarantine(quarantine.clone()))?;
         tracing::info!(uid, target = ?target_kind(&target), "quarantine imposed by an operator");
         let in_force = self.world.observed.quarantines.get(&target).unwrap_or(&quarantine);

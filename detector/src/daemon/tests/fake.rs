@@ -7,7 +7,7 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, Role},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Seen},
+    model::{Observed, ObservedInterface, Passage, Seen, Shield},
     reconcile::Action,
 };
 
@@ -25,6 +25,10 @@ pub(super) struct FakeKernel {
     pub(super) lies: bool,
     /// What the next look around shows.
     pub(super) recheck: Recheck,
+    /// Frames refused so far, by ifindex.
+    pub(super) refused: BTreeMap<u32, u64>,
+    /// How often it was asked for them.
+    pub(super) looks: usize,
     instances: u32,
 }
 
@@ -44,6 +48,8 @@ impl FakeKernel {
             prefixes: BTreeMap::new(),
             forwarding: BTreeSet::new(),
             defended: BTreeSet::new(),
+            shield: Shield::Off,
+            passage: None,
         };
         self.state.interfaces.insert(ifindex, interface);
     }
@@ -60,6 +66,7 @@ fn word(action: &Action) -> String {
         Action::AttachGuard { ifindex, .. } => format!("guard {ifindex}"),
         Action::AttachUplink { ifindex, .. } => format!("uplink {ifindex}"),
         Action::AttachBridge { ifindex, .. } => format!("bridge {ifindex}"),
+        Action::AttachSandbox { ifindex, .. } => format!("sandbox {ifindex}"),
         Action::Trust { ifindex, .. } => format!("trust {ifindex}"),
         Action::Release { ifindex } => format!("release {ifindex}"),
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
@@ -69,6 +76,10 @@ fn word(action: &Action) -> String {
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
         Action::DefendMac { ifindex, mac, .. } => format!("defend {ifindex} {mac}"),
         Action::YieldMac { ifindex, mac, .. } => format!("yield {ifindex} {mac}"),
+        Action::PutShield { ifindex, .. } => format!("shield {ifindex}"),
+        Action::DropShield { ifindex, .. } => format!("unshield {ifindex}"),
+        Action::OpenPassage { ifindex, .. } => format!("open {ifindex}"),
+        Action::ClosePassage { ifindex, .. } => format!("close {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
@@ -97,6 +108,7 @@ impl Enforcer for FakeKernel {
             Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
             Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
+            Action::AttachSandbox { ifindex, .. } => self.attach(*ifindex, Role::Sandbox),
             Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
             Action::Release { ifindex } => {
                 self.state.interfaces.remove(ifindex);
@@ -148,6 +160,17 @@ impl Enforcer for FakeKernel {
             Action::YieldMac { ifindex, mac, vlan, .. } => {
                 self.interface(*ifindex)?.defended.remove(&(*mac, *vlan));
             }
+            Action::PutShield { ifindex, .. } => {
+                self.interface(*ifindex)?.shield = Shield::On;
+            }
+            Action::DropShield { ifindex, .. } => {
+                self.interface(*ifindex)?.shield = Shield::Off;
+            }
+            Action::OpenPassage { ifindex, bridge, .. } => {
+                let passage = Passage { inner: 100_000 + ifindex, bridge: *bridge };
+                self.interface(*ifindex)?.passage = Some(passage);
+            }
+            Action::ClosePassage { ifindex, .. } => self.interface(*ifindex)?.passage = None,
             Action::PutQuarantine(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
@@ -172,5 +195,11 @@ impl Enforcer for FakeKernel {
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(self.state.interfaces.contains_key(&ifindex).then(Counts::default))
+    }
+
+    fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {
+        self.looks += 1;
+        let known = self.state.interfaces.contains_key(&ifindex);
+        Ok(known.then(|| self.refused.get(&ifindex).copied().unwrap_or(0)))
     }
 }

@@ -2,17 +2,18 @@
 
 mod admission;
 mod fake;
+mod loads;
 mod ports;
 mod quarantine;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use detector_common::{addr::Mac, port::flags, settings::Mode};
+use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
-    AddressRule, Chain, Digest, Evidence, EvidenceLevel, Image, ImageFile, Layer, Link, LinkKind,
-    Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template, TemplateStatus,
-    Timestamp, Vm,
+    AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
+    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
+    TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -57,6 +58,9 @@ impl Host {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             unknown_port_grace: Duration::from_secs(1),
+            flood: FloodLimits::DEFAULT,
+            quarantine: QuarantineMode::Drop,
+            sandbox: None,
         };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),

@@ -3,7 +3,7 @@ use crate::api::{ErrorCode, schema::TargetSpec};
 use super::*;
 
 fn add(target: TargetSpec) -> Request {
-    Request::QuarantineAdd { target, reason: "a test".to_owned() }
+    Request::QuarantineAdd { target, reason: "a test".to_owned(), mode: None }
 }
 
 #[test]

@@ -69,8 +69,11 @@ fn a_quarantine_that_the_kernel_refuses_is_told_to_who_asks() {
     let mut host = Host::new(Mode::Enforce);
     host.approved();
     broken(&mut host, &["quarantine"]);
-    let request =
-        Request::QuarantineAdd { target: TargetSpec::Vm("web".to_owned()), reason: String::new() };
+    let request = Request::QuarantineAdd {
+        target: TargetSpec::Vm("web".to_owned()),
+        reason: String::new(),
+        mode: None,
+    };
     let error = host.ask(request).unwrap_err();
     assert_eq!(error.code, ErrorCode::EnforcementFailed);
 }

@@ -1,6 +1,7 @@
 //! What an administrator must know.
 
 mod clones;
+mod floods;
 mod ports;
 mod processes;
 mod sources;
@@ -9,7 +10,7 @@ mod vms;
 use std::collections::BTreeMap;
 
 use super::{
-    ProcessOwner, VmDecision,
+    Decision, ProcessOwner,
     lineage::Lineage,
     ports::{Judged, Port},
 };
@@ -23,8 +24,9 @@ pub(super) struct Facts<'a> {
     pub(super) vms: &'a [Judged<'a>],
     /// Of each VM, in the same order.
     pub(super) lineages: &'a [Lineage<'a>],
-    /// Of each VM, in the same order.
-    pub(super) decisions: &'a [VmDecision],
+    /// What is in store for VMs and ports.
+    pub(super) decision: &'a Decision,
+    /// The guest ports, without what is in store for them.
     pub(super) ports: &'a [Port<'a>],
     pub(super) owners: &'a BTreeMap<ProcessId, ProcessOwner>,
 }

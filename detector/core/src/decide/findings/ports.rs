@@ -8,7 +8,7 @@ use detector_common::{
     reason::Reason,
 };
 
-use super::{Facts, Found, finding, pair, vms};
+use super::{Facts, Found, finding, floods, pair, vms};
 use crate::{
     decide::{
         PortStatus,
@@ -16,7 +16,7 @@ use crate::{
         text::{quoted, show_port},
     },
     model::{FindingKind, Health, Seen, Severity, Subject, Vm},
-    reconcile::{AddressSet, Identity, PortPlan},
+    reconcile::{AddressSet, Identity, InterfacePlan, PortPlan},
 };
 
 /// How long after its last frame a foreign identity stays a finding.
@@ -28,15 +28,17 @@ const LISTED_CLAIMS: usize = 4;
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let mut owners = None;
     for port in facts.ports {
+        let status = facts.decision.ports.get(&port.link.ifindex).map(|decision| decision.status);
         match port.claimants[..] {
-            [] => orphan(port, facts, found),
+            [] => orphan(port, status == Some(PortStatus::Kept), facts, found),
             [_] => {}
             _ => shared(port, facts, found),
         }
         if !port.contested.is_empty() {
             contested(port, facts, found);
         }
-        let speaks = matches!(port.decision.status, PortStatus::Granted | PortStatus::Kept);
+        floods::report(port, facts, found);
+        let speaks = matches!(status, Some(PortStatus::Granted | PortStatus::Kept));
         match facts.world.seen.get(&port.link.ifindex) {
             Some(seen) if speaks && !seen.is_empty() => {
                 let owners = owners.get_or_insert_with(|| owners_of_macs(facts));
@@ -48,7 +50,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
 }
 
 /// A port that no source names, once it has had the time to be named.
-fn orphan(port: &Port<'_>, facts: &Facts<'_>, found: &mut Found) {
+fn orphan(port: &Port<'_>, kept: bool, facts: &Facts<'_>, found: &mut Found) {
     let world = facts.world;
     let noticed = world.noticed.get(&(port.link.ifindex, port.instance));
     let noticed = noticed.copied().unwrap_or(world.now);
@@ -57,7 +59,6 @@ fn orphan(port: &Port<'_>, facts: &Facts<'_>, found: &mut Found) {
         found.wake_at(due);
         return;
     }
-    let kept = port.decision.status == PortStatus::Kept;
     let any_lost = world.sources.values().any(|source| source.health != Health::Healthy);
     if kept && any_lost {
         // The finding about the lost source says all there is to say.
@@ -118,10 +119,14 @@ fn foreign(
     found: &mut Found,
 ) {
     let now = facts.world.now;
+    let identities = match facts.decision.desired.interfaces.get(&port.link.ifindex) {
+        Some((_, InterfacePlan::Guest(PortPlan::Granted(identities)))) => identities.as_slice(),
+        _ => &[],
+    };
     let own = port.claimants.first().map(|number| facts.vms[*number].merged.vm.uuid);
     let mut claims: Vec<&Seen> = seen
         .iter()
-        .filter(|seen| seen.instance == port.instance && is_foreign(seen, &port.plan))
+        .filter(|seen| seen.instance == port.instance && is_foreign(seen, identities))
         .filter(|seen| now < seen.last + FOREIGN_QUIET)
         .collect();
     // Should the map of sightings be read in another order, the finding is the same.
@@ -164,18 +169,12 @@ fn foreign(
 }
 
 /// Whether the claim was refused for whose it is, and would be refused again.
-fn is_foreign(seen: &Seen, plan: &PortPlan) -> bool {
-    let identities = match plan {
-        PortPlan::Granted(identities) => Some(identities.as_slice()),
-        _ => None,
-    };
+fn is_foreign(seen: &Seen, granted: &[Identity]) -> bool {
     let claim = &seen.claim;
-    let identity = identities.and_then(|identities| {
-        let is_virtual = Station::new(claim.mac, 0).is_virtual_router();
-        identities.iter().find(|own| {
-            own.vlan == claim.vlan && (own.mac == claim.mac || (own.vrrp && is_virtual))
-        })
-    });
+    let is_virtual = Station::new(claim.mac, 0).is_virtual_router();
+    let identity = granted
+        .iter()
+        .find(|own| own.vlan == claim.vlan && (own.mac == claim.mac || (own.vrrp && is_virtual)));
     match Reason::from_code(claim.reason) {
         Some(Reason::MacNotGranted | Reason::VlanNotGranted) => identity.is_none(),
         Some(
@@ -221,6 +220,6 @@ fn describe(seen: &Seen) -> String {
     format!("mac {} vlan {}{address}: {reason}, {count} frames", claim.mac, claim.vlan)
 }
 
-fn subject(port: &Port<'_>) -> Subject {
+pub(super) fn subject(port: &Port<'_>) -> Subject {
     Subject::Port { ifindex: port.link.ifindex, instance: port.instance }
 }

@@ -1,9 +1,14 @@
 //! Sources that do not answer, and entries that were refused.
 
+use detector_common::quarantine::QuarantineMode;
+
 use super::{Found, finding, pair};
 use crate::{
-    decide::text::bounded,
-    model::{FindingKind, Health, Rejected, Severity, Subject, Timestamp, World},
+    decide::{
+        interfaces,
+        text::{bounded, quoted},
+    },
+    model::{FindingKind, Health, Quarantine, Rejected, Severity, Subject, Timestamp, World},
 };
 
 pub(super) fn report(world: &World, found: &mut Found) {
@@ -17,6 +22,29 @@ pub(super) fn report(world: &World, found: &mut Found) {
         lost(found, "templates", why, world.now);
     }
     rejections(found, &world.registry.rejected, world.now);
+    sandbox(world, found);
+}
+
+/// Quarantines that ask for a sandbox where there is none.
+fn sandbox(world: &World, found: &mut Found) {
+    let in_sandbox = |quarantine: &&Quarantine| quarantine.mode == QuarantineMode::Sandbox;
+    let quarantines = world.observed.quarantines.values().filter(in_sandbox);
+    let Some(since) = quarantines.map(|quarantine| quarantine.since).min() else { return };
+    if interfaces::sandbox(world).is_some() {
+        return;
+    }
+    let bridge = world.policy.sandbox.as_deref();
+    let what = bridge.map_or("no bridge is configured for it".to_owned(), |bridge| {
+        format!("there is no bridge {}", quoted(bridge))
+    });
+    found.add(finding(
+        (FindingKind::SandboxMissing, Subject::Host),
+        Severity::Medium,
+        format!("There is no sandbox, so that what is quarantined there is cut off: {what}."),
+        vec![pair("sandbox.bridge", bridge.unwrap_or("none"))],
+        Some("detector quarantine list".to_owned()),
+        since,
+    ));
 }
 
 pub(super) fn lost(found: &mut Found, name: &str, why: &str, since: Timestamp) {

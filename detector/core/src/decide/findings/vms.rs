@@ -22,7 +22,9 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let links = facts.world.links.values();
     let host: BTreeMap<Mac, &Link> =
         links.filter_map(|link| Some((link.host_mac()?, link))).collect();
-    for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(facts.decisions) {
+    // Both are in the order of the UUIDs.
+    let decisions = facts.decision.vms.values();
+    for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(decisions) {
         let vm = &judged.merged.vm;
         entries(vm, facts.world.now, found);
         hosts_macs(vm, &host, facts.world.now, found);

@@ -10,6 +10,7 @@ use crate::{
 
 const IT: u32 = 50;
 const OTHER_BRIDGE: u32 = 51;
+const SANDBOX: u32 = 52;
 
 #[test]
 fn classes() {
@@ -48,6 +49,10 @@ fn classes() {
         (SOME, (Other, "wg0", None), Some("trusted")),
         (SOME, (Other, "wg10", None), None),
         (SOME, (Tap, "wg0", Some(BRIDGE)), Some("guest")),
+        (ALL, (Tap, "vnet0", Some(SANDBOX)), None),
+        (ALL, (Physical, "eth1", Some(SANDBOX)), None),
+        (SOME, (Veth, "up0", Some(SANDBOX)), None),
+        (ALL, (Tap, "sbx0", Some(BRIDGE)), Some("guest")),
     ];
     for (patterns, (kind, name, master), expect) in cases {
         let mut lab = Lab::new(Mode::Enforce);
@@ -55,7 +60,9 @@ fn classes() {
         lab.world.policy.bridges = owned(patterns[0]);
         lab.world.policy.uplinks = owned(patterns[1]);
         lab.world.policy.trusted = owned(patterns[2]);
+        lab.world.policy.sandbox = Some("sbx0".to_owned());
         lab.link(OTHER_BRIDGE, "virbr1", Bridge, None);
+        lab.link(SANDBOX, "sbx0", Bridge, None);
         lab.link(IT, name, *kind, *master);
         let decision = lab.decide();
         let class = decision.desired.interfaces.get(&IT).map(|(_, plan)| match plan {
@@ -63,8 +70,11 @@ fn classes() {
             InterfacePlan::Uplink => "uplink",
             InterfacePlan::Bridge => "bridge",
             InterfacePlan::Trusted => "trusted",
+            InterfacePlan::Sandbox => "sandbox",
         });
         assert_eq!(class, *expect, "{kind:?} {name} in {master:?} with {patterns:?}");
+        let sandbox = decision.desired.interfaces.get(&SANDBOX).map(|(_, plan)| plan);
+        assert_eq!(sandbox, Some(&InterfacePlan::Sandbox), "{name}");
         assert_eq!(decision.ports.contains_key(&IT), class == Some("guest"), "{name}");
     }
 }

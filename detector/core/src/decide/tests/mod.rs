@@ -8,5 +8,7 @@ mod interfaces;
 mod processes;
 mod purity;
 mod quarantine;
+mod sandbox;
+mod shields;
 mod transit;
 mod verdicts;

@@ -4,7 +4,7 @@
 use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
-    decide::decide,
+    decide::{Decision, decide, decide_and_act},
     model::Template,
     testing::{Lab, STALE, UNKNOWN},
 };
@@ -49,4 +49,23 @@ fn order_does_not_matter() {
     world.seen.values_mut().for_each(|seen| seen.reverse());
     let second = decide(&world);
     assert_eq!(format!("{first:?}"), format!("{second:?}"));
+}
+
+/// What is handed out to be acted upon is the decision, without its findings; those of a decision that
+/// does not stand are never drawn.
+#[test]
+fn acting_comes_before_telling() {
+    let lab = busy();
+    let whole = decide(&lab.world);
+    assert!(!whole.findings.is_empty());
+    for stands in [true, false] {
+        let mut handed = None;
+        let after = decide_and_act(&lab.world, |decision| {
+            handed = Some(format!("{decision:?}"));
+            stands
+        });
+        let bare = Decision { findings: Vec::new(), wake_at: None, ..whole.clone() };
+        assert_eq!(handed, Some(format!("{bare:?}")));
+        assert_eq!(after.findings.is_empty(), !stands);
+    }
 }

@@ -5,7 +5,7 @@ use detector_common::{
 
 use crate::{
     model::{AddressRule, LinkKind, PowerState, QuarantineTarget},
-    testing::{BRIDGE, Lab, MINUTE, REVOKED, UNKNOWN, UPLINK},
+    testing::{BRIDGE, Lab, MINUTE, REVOKED, SANDBOX, UNKNOWN, UPLINK},
 };
 
 type Change = (&'static str, fn(&mut Lab));
@@ -49,6 +49,23 @@ const WORLDS: &[Change] = &[
     }),
     ("quarantined VM", |lab| lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)))),
     ("quarantined MAC", |lab| lab.quarantine(QuarantineTarget::Mac(Lab::mac(2)))),
+    ("a flood", |lab| lab.floods(1)),
+    ("a flood of a quarantined VM", |lab| {
+        lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+        lab.floods(1);
+    }),
+    ("a sandbox", |lab| {
+        lab.sandbox();
+        lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+        lab.base(2, UNKNOWN);
+    }),
+    ("a sandbox with two MACs on a port", |lab| {
+        lab.sandbox();
+        lab.quarantine(QuarantineTarget::Vm(Lab::uuid(3)));
+        let nic = lab.vm(3).nics[0].clone();
+        lab.vm(3).nics.push(crate::model::Nic { mac: Lab::mac(33), vlans: vec![0, 7], ..nic });
+    }),
+    ("the sandbox is gone", |lab| drop(lab.world.links.remove(&SANDBOX))),
     ("an uplink that becomes trusted", |lab| {
         lab.link(UPLINK, "eth0", LinkKind::Physical, None);
     }),
@@ -98,12 +115,14 @@ fn nothing_is_left_behind() {
         change(&mut lab);
         lab.settle();
         for (ifindex, held) in &lab.kernel.state.interfaces {
-            let granted = held.slot.has(flags::GRANTED);
+            let granted = held.slot.has(flags::GRANTED) || held.slot.is_sandboxed();
             let bare = held.grants.is_empty() && held.prefixes.is_empty();
             assert!(granted || (bare && held.forwarding.is_empty()), "{name}: {ifindex}");
             assert_eq!(held.slot.has(flags::MORE_GRANTS), !held.grants.is_empty(), "{name}");
             assert_eq!(held.slot.has(flags::MORE_PREFIXES), !held.prefixes.is_empty(), "{name}");
-            assert!(!granted || !held.forwarding.is_empty(), "{name}: {ifindex} is not pinned");
+            let pinned = !held.forwarding.is_empty();
+            assert_eq!(held.slot.has(flags::GRANTED), pinned, "{name}: {ifindex}");
+            assert!(held.slot.is_sandboxed() || held.passage.is_none(), "{name}: {ifindex}");
             assert!(lab.world.links.contains_key(ifindex), "{name}: {ifindex} is gone");
         }
     }

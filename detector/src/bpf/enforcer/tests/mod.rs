@@ -1,5 +1,7 @@
 mod lifecycle;
+mod passages;
 mod quarantine;
+mod shield;
 mod slots;
 mod tamper;
 
@@ -16,7 +18,7 @@ use detector_common::{
     stamp::{Carrier, Stamp},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Timestamp},
+    model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Shield, Timestamp},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 

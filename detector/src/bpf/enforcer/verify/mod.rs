@@ -97,6 +97,7 @@ impl KernelEnforcer {
     pub fn look_around(&mut self) -> Result<Recheck, BpfError> {
         let mut changed = self.absorb_changes()?;
         changed |= self.verify()?;
+        changed |= self.recheck_aside()?;
         if Instant::now() >= self.watch.thorough_at {
             changed |= self.verify_thoroughly()?;
         }

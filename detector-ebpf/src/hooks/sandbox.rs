@@ -1,0 +1,87 @@
+//! The sandbox: frames of a port that is quarantined there are switched to a port of the sandbox's
+//! bridge instead, and back. Whatever is missing on the way, the frame is dropped.
+
+use detector_common::{
+    port::{PortSlot, flags},
+    reason::Reason,
+};
+
+use super::gate::is_own_multicast;
+use crate::{Outcome, counters, lookup, skb::Skb, stamp};
+
+/// Where a frame goes that a sandboxed port may send.
+pub(crate) enum Way {
+    /// Out by this interface, which is the inner end of its passage.
+    Passage(u32),
+    /// On, as if it had been granted: in observe mode a verdict's quarantine is not carried out.
+    Next,
+    Nowhere,
+}
+
+#[inline(always)]
+pub(crate) fn enter(skb: &Skb) -> Way {
+    let Some(settings) = lookup::settings() else { return Way::Nowhere };
+    let slot = match lookup::port(skb.ifindex()) {
+        Some(slot) if slot.is_sandboxed() => slot,
+        // It was until now.
+        _ => return Way::Nowhere,
+    };
+    if !(settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR)) {
+        counters::from(slot, Reason::Sandboxed as u8);
+        stamp::set(skb);
+        return Way::Next;
+    }
+    match lookup::passage(slot.ifindex, slot.instance) {
+        Some(inner) => {
+            counters::from(slot, Reason::Sandboxed as u8);
+            Way::Passage(inner)
+        }
+        None => {
+            counters::from(slot, Reason::PortIsolated as u8);
+            Way::Nowhere
+        }
+    }
+}
+
+/// Whether a frame towards a sandboxed port was brought by its own passage.
+#[inline(always)]
+pub(crate) fn brought(skb: &Skb, slot: &PortSlot) -> bool {
+    slot.is_sandboxed()
+        && stamp::is_set(skb)
+        && lookup::passage(slot.ifindex, slot.instance) == Some(skb.ingress_ifindex())
+}
+
+/// Frames from the sandbox, at the inner end of a passage: the host gets to see none of them.
+#[inline(always)]
+pub(crate) fn passage_ingress(skb: &Skb) -> Option<u32> {
+    let passage = lookup::passage_of(skb.ifindex())?;
+    let slot = lookup::port(passage.peer)?;
+    if slot.instance != passage.instance || !slot.is_sandboxed() {
+        return None;
+    }
+    stamp::set(skb);
+    Some(slot.ifindex)
+}
+
+/// Frames that the sandbox's bridge hands to the host: neither the host nor what it routes to is part
+/// of the sandbox, in any mode.
+#[inline(always)]
+pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
+    let own = is_own_multicast(skb);
+    boundary(skb, if own { Reason::HostOwn } else { Reason::SandboxBoundary })
+}
+
+/// Frames that the host sends, or routes, into the sandbox's bridge.
+#[inline(always)]
+pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
+    let own = skb.ingress_ifindex() == 0;
+    boundary(skb, if own { Reason::HostOwn } else { Reason::SandboxBoundary })
+}
+
+#[inline(always)]
+fn boundary(skb: &Skb, reason: Reason) -> Outcome {
+    if let Some(slot) = lookup::port(skb.ifindex()) {
+        counters::to(slot, reason);
+    }
+    if reason.passes() { Outcome::Next } else { Outcome::Drop }
+}

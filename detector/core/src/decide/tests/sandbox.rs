@@ -1,0 +1,155 @@
+//! Quarantine in the sandbox.
+
+use detector_common::{
+    port::flags,
+    quarantine::{Cause, QuarantineMode},
+    settings::Mode,
+};
+
+use crate::{
+    decide::PortStatus,
+    model::{FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget},
+    reconcile::Action,
+    testing::{BRIDGE, Lab, SANDBOX, UNKNOWN},
+};
+
+/// What is in force on the port of VM 1.
+#[derive(Debug, PartialEq, Eq)]
+enum Force {
+    Granted,
+    Dropped,
+    /// In the sandbox, and whether there is a passage.
+    Sandboxed(bool),
+}
+
+fn force(lab: &Lab) -> Force {
+    let held = &lab.kernel.state.interfaces[&Lab::port(1)];
+    if held.slot.has(flags::GRANTED) {
+        Force::Granted
+    } else if held.slot.is_sandboxed() {
+        assert!(held.forwarding.is_empty() && held.slot.mac == Lab::mac(1));
+        Force::Sandboxed(held.passage.is_some_and(|passage| passage.bridge == SANDBOX))
+    } else {
+        assert!(held.slot.has(flags::ISOLATED) && held.passage.is_none());
+        Force::Dropped
+    }
+}
+
+fn impose(lab: &mut Lab, target: QuarantineTarget, mode: QuarantineMode) {
+    let quarantine = Quarantine::new(target, lab.world.now, Cause::Operator, 0, "").in_mode(mode);
+    lab.kernel.apply(&Action::PutQuarantine(quarantine));
+}
+
+#[test]
+fn who_goes_to_the_sandbox() {
+    use QuarantineMode::{Drop, Sandbox};
+    type Case = (&'static str, Mode, fn(&mut Lab), Force);
+    let vm = || QuarantineTarget::Vm(Lab::uuid(1));
+    let by_operator: fn(&mut Lab) = |lab| lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+    let by_verdict: fn(&mut Lab) = |lab| lab.base(1, UNKNOWN);
+    let cases: &[Case] = &[
+        ("nobody", Mode::Enforce, |_| (), Force::Granted),
+        ("by a person", Mode::Enforce, by_operator, Force::Sandboxed(true)),
+        ("by a person, observed", Mode::Observe, by_operator, Force::Sandboxed(true)),
+        ("by verdict", Mode::Enforce, by_verdict, Force::Sandboxed(true)),
+        // The same verdict; it is not carried out, and nothing is made for it.
+        ("by verdict, observed", Mode::Observe, by_verdict, Force::Sandboxed(false)),
+        (
+            "of the two modes the strictest",
+            Mode::Enforce,
+            |lab| {
+                impose(lab, QuarantineTarget::Vm(Lab::uuid(1)), Sandbox);
+                impose(lab, QuarantineTarget::Mac(Lab::mac(1)), Drop);
+            },
+            Force::Dropped,
+        ),
+        (
+            "a port whose VM nobody knows",
+            Mode::Enforce,
+            |lab| {
+                impose(lab, lab.port_target(1), Sandbox);
+                lab.manager().vms.remove(&Lab::uuid(1));
+            },
+            Force::Dropped,
+        ),
+        (
+            "several VMs on a port",
+            Mode::Enforce,
+            |lab| {
+                impose(lab, lab.port_target(1), Sandbox);
+                lab.nic(2).port = Some("vnet1".to_owned());
+            },
+            Force::Dropped,
+        ),
+    ];
+    for (name, mode, change, expect) in cases {
+        let mut lab = Lab::with_vms(*mode, 2);
+        lab.sandbox();
+        lab.settle();
+        change(&mut lab);
+        let (decision, _) = lab.settle();
+        assert_eq!(force(&lab), *expect, "{name}");
+        let isolated = decision.ports[&Lab::port(1)].status == PortStatus::Isolated;
+        assert_eq!(isolated, *expect != Force::Granted, "{name}");
+    }
+
+    // A word of policy changes nothing that is in force.
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.base(1, UNKNOWN);
+    lab.settle();
+    lab.sandbox();
+    lab.settle();
+    assert_eq!(force(&lab), Force::Dropped);
+    lab.kernel.apply(&Action::LiftQuarantine(vm()));
+    lab.settle();
+    assert_eq!(force(&lab), Force::Sandboxed(true), "a new one");
+}
+
+/// Nothing of what a NIC is granted elsewhere is taken along, and all its MACs are.
+#[test]
+fn the_sandbox_has_address_rules_of_its_own() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.sandbox();
+    lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap()];
+    (lab.nic(1).dhcp_server, lab.nic(1).router) = (true, true);
+    lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+    lab.settle();
+    let slot = lab.kernel.slot(Lab::port(1));
+    let any = flags::V4 | flags::V6;
+    let by = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
+    assert_eq!(slot.flags, any | by | flags::SANDBOXED);
+    assert_eq!((slot.v4, slot.v4_mask), ([0; 4], [0; 4]));
+
+    let second = Nic { mac: Lab::mac(9), ..lab.nic(1).clone() };
+    lab.vm(1).nics.push(second);
+    lab.settle();
+    let held = &lab.kernel.state.interfaces[&Lab::port(1)];
+    assert!(held.slot.is_sandboxed() && held.slot.has(flags::MORE_GRANTS));
+    assert_eq!(held.grants.len(), 2);
+    assert!(held.grants.values().all(|grant| grant.flags == any));
+}
+
+#[test]
+fn without_its_bridge_the_sandbox_is_nowhere() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.sandbox();
+    lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+    let (decision, _) = lab.settle();
+    assert_eq!((force(&lab), decision.findings.len()), (Force::Sandboxed(true), 0));
+
+    lab.world.links.remove(&SANDBOX);
+    let (decision, _) = lab.settle();
+    assert_eq!(force(&lab), Force::Dropped);
+    assert_eq!(decision.findings[0].key.kind, FindingKind::SandboxMissing);
+
+    lab.link(SANDBOX, "sbx0", LinkKind::Bridge, None);
+    lab.settle();
+    assert_eq!(force(&lab), Force::Sandboxed(true));
+    // A bridge that is not what it was is another one.
+    lab.world.links.remove(&SANDBOX);
+    lab.link(70, "sbx0", LinkKind::Bridge, None);
+    lab.settle();
+    let passage = lab.kernel.state.interfaces[&Lab::port(1)].passage.unwrap();
+    assert_eq!(passage.bridge, 70);
+    assert!(lab.world.links.contains_key(&BRIDGE));
+}

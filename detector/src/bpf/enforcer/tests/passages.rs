@@ -1,0 +1,95 @@
+use super::*;
+
+fn sandboxed(port: u32, instance: u32) -> Action {
+    let by = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
+    let slot =
+        SlotEntry { flags: by | flags::SANDBOXED | flags::V4, mac: MAC, ..SlotEntry::default() };
+    Action::WriteSlot { ifindex: port, instance, slot }
+}
+
+/// Interfaces that are ends of passages.
+fn ends() -> Vec<String> {
+    let all = crate::net::links().unwrap().into_iter().map(|link| link.name);
+    all.filter(|name| name.starts_with("dsb")).collect()
+}
+
+#[test]
+fn passages_outlive_the_daemon_and_go_with_their_port() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    ip("link add sbx0 type bridge");
+    ip("link set sbx0 up");
+    let bridge = ifindex("sbx0");
+    let (port, other) = (tap("tap0"), tap("tap1"));
+    let attach = Action::AttachSandbox { ifindex: bridge, name: "sbx0".to_owned() };
+    let open_it = Action::OpenPassage { ifindex: port, instance: 2, bridge };
+    let mut enforcer = open(&root);
+    carry_out(&mut enforcer, &[attach, guard(port), guard(other), sandboxed(port, 2)]);
+    assert_eq!(interface(&mut enforcer, bridge).slot.role(), Role::Sandbox);
+    carry_out(&mut enforcer, &[open_it.clone(), open_it.clone()]);
+    let passage = interface(&mut enforcer, port).passage.unwrap();
+    assert_eq!((passage.bridge, ends().len()), (bridge, 2));
+    assert!(!enforcer.look_around().unwrap().changed);
+    assert!(PinPaths::new(root.path()).link(passage.inner, Hook::Ingress).exists());
+
+    drop(enforcer);
+    // What a crash may have left of another port.
+    ip("link add dsbi4711 type veth peer name dsbo4711");
+    let mut enforcer = open(&root);
+    assert_eq!(interface(&mut enforcer, port).passage, Some(passage), "found again");
+    assert_eq!(ends().len(), 2, "and the other one swept away");
+    assert_eq!(interface(&mut enforcer, other).passage, None);
+
+    // Whatever of it is damaged, it is closed, to be opened anew.
+    let damages: [fn(&KernelEnforcer, u32, u32); 4] = [
+        |_, inner, _| ip(&format!("link del {}", name_of(inner))),
+        |_, _, port| ip(&format!("link set dsbo{port} nomaster")),
+        |_, inner, _| ip(&format!("link set {} name renamed0", name_of(inner))),
+        |enforcer, inner, _| {
+            fs::remove_file(enforcer.pins.paths().link(inner, Hook::Ingress)).unwrap();
+        },
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let inner = interface(&mut enforcer, port).passage.unwrap().inner;
+        damage(&enforcer, inner, port);
+        assert!(enforcer.look_around().unwrap().changed, "damage {number}");
+        assert_eq!(interface(&mut enforcer, port).passage, None);
+        assert!(enforcer.maps.passage(port).unwrap().is_none());
+        carry_out(&mut enforcer, std::slice::from_ref(&open_it));
+        assert!(!enforcer.look_around().unwrap().changed, "damage {number}");
+    }
+
+    let refused = Action::OpenPassage { ifindex: port, instance: 9, bridge };
+    enforcer.execute(&refused).unwrap_err();
+    let nowhere = Action::OpenPassage { ifindex: port, instance: 2, bridge: 9999 };
+    enforcer.execute(&nowhere).unwrap_err();
+    assert!(ends().is_empty(), "{:?}", ends());
+    carry_out(&mut enforcer, &[open_it, Action::Release { ifindex: port }]);
+    assert!(ends().is_empty() && enforcer.maps.passages().unwrap().is_empty());
+    let links: Vec<_> = fs::read_dir(PinPaths::new(root.path()).links()).unwrap().collect();
+    assert_eq!(links.len(), 4, "the pins of the bridge and the other tap are left: {links:?}");
+    assert_eq!(interface(&mut enforcer, other).slot.ifindex, other);
+}
+
+#[test]
+fn a_port_that_dies_while_the_daemon_does_leaves_nothing() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    ip("link add sbx0 type bridge");
+    let port = tap("tap0");
+    let mut enforcer = open(&root);
+    let open_it = Action::OpenPassage { ifindex: port, instance: 1, bridge: ifindex("sbx0") };
+    carry_out(&mut enforcer, &[guard(port), sandboxed(port, 1), open_it]);
+    assert_eq!(ends().len(), 2);
+    drop(enforcer);
+    ip("link del tap0");
+    let mut enforcer = open(&root);
+    assert!(enforcer.observe().unwrap().interfaces.is_empty());
+    assert!(ends().is_empty() && enforcer.maps.passages().unwrap().is_empty());
+    let links = fs::read_dir(PinPaths::new(root.path()).links()).unwrap();
+    assert_eq!(links.count(), 0);
+}
+
+fn name_of(ifindex: u32) -> String {
+    crate::net::link_by_index(ifindex).unwrap().unwrap().name
+}
