@@ -124,13 +124,11 @@ pub fn attach_first(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result
 
 /// Takes the program of a pinned link off its interface.
 pub fn detach(link: &Path) -> Result<()> {
-    let take_off = || {
-        let link = open_pin(link)?;
-        let mut attr = zeroed();
-        attr.link_detach.link_fd = number(link.as_fd());
-        bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr)
-    };
-    take_off().map(drop).with_context(|| format!("cannot detach {}", link.display()))
+    let pinned = open_pin(link)?;
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = number(pinned.as_fd());
+    let done = bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop);
+    done.with_context(|| format!("cannot detach {}", link.display()))
 }
 
 fn link(
@@ -152,13 +150,6 @@ fn kind_of(hook: Hook) -> bpf_attach_type {
         Hook::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
         Hook::Egress => bpf_attach_type::BPF_TCX_EGRESS,
     }
-}
-
-fn open_pin(path: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
-    let mut attr = zeroed();
-    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 /// Changes an entry of a pinned map, whose value has this type.
@@ -204,7 +195,7 @@ pub fn remove<K: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
 /// The program behind a pinned link.
 pub fn program_of(link: &Path) -> Result<OwnedFd> {
     let find = || -> io::Result<OwnedFd> {
-        let link = open_pin(link)?;
+        let link = open_pin(link).map_err(io::Error::other)?;
         // SAFETY: integers only, for which zero is a value.
         let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
         let mut attr = zeroed();
