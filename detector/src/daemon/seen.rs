@@ -46,25 +46,26 @@ pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
     true
 }
 
-/// Whether a port has belonged to no VM that has not done so before.
+/// Whether a port belongs to no VM, or is on no bridge, that has not been so before.
 pub(super) fn is_news(world: &World, decision: &Decision) -> bool {
-    without_vm(world, decision).any(|port| !world.noticed.contains_key(&port))
+    waited_for(world, decision).any(|port| !world.noticed.contains_key(&port))
 }
 
-/// Remembers since when each port has belonged to no VM.
+/// Remembers since when each port has belonged to no VM, or been on no bridge.
 pub(super) fn notice(world: &mut World, decision: &Decision) {
-    let ports: BTreeSet<_> = without_vm(world, decision).collect();
+    let ports: BTreeSet<_> = waited_for(world, decision).collect();
     world.noticed.retain(|port, _| ports.contains(port));
     for port in ports {
         world.noticed.entry(port).or_insert(world.now);
     }
 }
 
-/// Ports that belong to no VM, by ifindex and instance.
-fn without_vm(world: &World, decision: &Decision) -> impl Iterator<Item = (u32, u32)> {
+/// Ports that belong to no VM, and those of VMs that are on no bridge, by ifindex and instance.
+fn waited_for(world: &World, decision: &Decision) -> impl Iterator<Item = (u32, u32)> {
     let ports = decision.ports.iter().filter(|(_, port)| port.vm.is_none());
-    ports.map(|(ifindex, _)| {
+    let without_vm = ports.map(|(ifindex, _)| {
         let observed = world.observed.interfaces.get(ifindex);
         (*ifindex, observed.map_or(0, |interface| interface.slot.instance))
-    })
+    });
+    without_vm.chain(decision.loose.iter().map(|ifindex| (*ifindex, 0)))
 }

@@ -22,6 +22,7 @@ mod quarantines;
 mod requirements;
 mod shields;
 mod text;
+mod unbridged;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,8 @@ pub struct Decision {
     pub vms: BTreeMap<Uuid, VmDecision>,
     /// Guest ports by ifindex.
     pub ports: BTreeMap<u32, PortDecision>,
+    /// Interfaces of VMs that are on no bridge, by ifindex.
+    pub loose: BTreeSet<u32>,
     /// Which VM each process is.
     pub processes: BTreeMap<ProcessId, ProcessOwner>,
     /// None while the decision is being acted upon.
@@ -209,20 +212,15 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         },
         vms,
         ports: port_decisions,
+        loose: judged.iter().flat_map(|one| unbridged::loose(&one.merged.vm, world)).collect(),
         processes,
         findings: Vec::new(),
         wanted,
         wake_at: None,
     };
     if act(&decision) {
-        let facts = Facts {
-            world,
-            vms: &judged,
-            lineages: &lineages,
-            decision: &decision,
-            ports: &ports,
-            owners: &decision.processes,
-        };
+        let facts =
+            Facts { world, vms: &judged, lineages: &lineages, decision: &decision, ports: &ports };
         (decision.findings, decision.wake_at) = findings::collect(&facts);
     }
     decision

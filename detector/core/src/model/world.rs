@@ -28,8 +28,9 @@ pub struct World {
     pub seen: BTreeMap<u32, Vec<Seen>>,
     /// How many frames of each guest port are refused, by ifindex.
     pub loads: BTreeMap<u32, Load>,
-    /// When each guest port without a VM was first noticed, by ifindex and instance (0 while it
-    /// has none). A port without an entry counts as noticed now.
+    /// When each guest port without a VM, and each interface of a VM on no bridge, was first noticed
+    /// to be so, by ifindex and instance (0 while it has none). One without an entry counts as
+    /// noticed now.
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
     /// Processes that are VMs, or may be.
     pub processes: Processes,

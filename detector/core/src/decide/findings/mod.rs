@@ -10,13 +10,11 @@ mod vms;
 use std::collections::BTreeMap;
 
 use super::{
-    Decision, ProcessOwner,
+    Decision,
     lineage::Lineage,
     ports::{Judged, Port},
 };
-use crate::model::{
-    Finding, FindingKey, FindingKind, ProcessId, Severity, Subject, Timestamp, World,
-};
+use crate::model::{Finding, FindingKey, FindingKind, Severity, Subject, Timestamp, World};
 
 /// What the findings are drawn from.
 pub(super) struct Facts<'a> {
@@ -28,7 +26,6 @@ pub(super) struct Facts<'a> {
     pub(super) decision: &'a Decision,
     /// The guest ports, without what is in store for them.
     pub(super) ports: &'a [Port<'a>],
-    pub(super) owners: &'a BTreeMap<ProcessId, ProcessOwner>,
 }
 
 /// Every finding, in the order of the keys, and when time alone will change them.

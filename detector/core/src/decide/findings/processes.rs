@@ -7,10 +7,11 @@ use crate::{
     decide::{
         ProcessOwner, VmStatus,
         text::{bounded, explain, moment, quoted},
+        unbridged::loose,
     },
     model::{
-        Attachment, AttachmentKind, FindingKind, LinkKind, PowerState, Recognised, Severity,
-        Subject, Vm, VmProcess, World,
+        Attachment, AttachmentKind, FindingKind, PowerState, Recognised, Severity, Subject, Vm,
+        VmProcess, World,
     },
 };
 
@@ -32,7 +33,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     }
     let mut of_user: BTreeMap<u32, Vec<&VmProcess>> = BTreeMap::new();
     for process in world.processes.found.values().filter(|process| process.lasting) {
-        if facts.owners.get(&process.id) == Some(&ProcessOwner::Nobody) {
+        if facts.decision.processes.get(&process.id) == Some(&ProcessOwner::Nobody) {
             of_user.entry(process.uid).or_default().push(process);
         }
     }
@@ -144,7 +145,7 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
     let world = facts.world;
     let mut processes: BTreeMap<_, Vec<&VmProcess>> = BTreeMap::new();
     for process in world.processes.found.values().filter(|process| process.lasting) {
-        if let Some(vm) = facts.owners.get(&process.id).and_then(ProcessOwner::vm) {
+        if let Some(vm) = facts.decision.processes.get(&process.id).and_then(ProcessOwner::vm) {
             processes.entry(vm).or_default().push(process);
         }
     }
@@ -154,7 +155,7 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
             continue;
         }
         let mut ways: BTreeSet<Attachment> = vm.attachments.iter().cloned().collect();
-        ways.extend(unbridged(vm, facts));
+        ways.extend(unbridged(vm, world, found));
         let listed: BTreeSet<_> = ways.iter().map(|way| way.kind).collect();
         for process in processes.get(&vm.uuid).into_iter().flatten() {
             // The inventory says it better where it says it at all.
@@ -182,32 +183,20 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
     }
 }
 
-/// Its interfaces that are there and on no bridge at all. One on a bridge that the configuration
-/// leaves out is left out on purpose.
-fn unbridged(vm: &Vm, facts: &Facts<'_>) -> Vec<Attachment> {
-    let links = &facts.world.links;
-    if vm.power == PowerState::Starting {
-        // It is being put there.
-        return Vec::new();
+/// Its interfaces that are on no bridge, once they have had the time to be put on one.
+fn unbridged(vm: &Vm, world: &World, found: &mut Found) -> Vec<Attachment> {
+    let mut ways = Vec::new();
+    for ifindex in loose(vm, world) {
+        let noticed = world.noticed.get(&(ifindex, 0)).copied().unwrap_or(world.now);
+        let due = noticed + world.policy.unknown_port_grace;
+        if world.now < due {
+            found.wake_at(due);
+        } else if let Some(link) = world.links.get(&ifindex) {
+            let what = format!("interface {} is on no bridge", link.name);
+            ways.push(Attachment { kind: AttachmentKind::Unbridged, what });
+        }
     }
-    let named = |name: &str| links.values().find(|link| link.name == name);
-    let ports = vm.nics.iter().filter_map(|nic| named(nic.port.as_deref()?));
-    let loose = ports.filter(|link| !is_macvtap(link) && !is_bridged(link, facts.world));
-    let way = |link: &crate::model::Link| Attachment {
-        kind: AttachmentKind::Unbridged,
-        what: format!("interface {} is on no bridge", link.name),
-    };
-    loose.map(way).collect()
-}
-
-/// One has a guard without a bridge; of the other its source says that it has none.
-fn is_macvtap(link: &crate::model::Link) -> bool {
-    matches!(link.kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough)
-}
-
-fn is_bridged(link: &crate::model::Link, world: &World) -> bool {
-    let master = link.master.and_then(|master| world.links.get(&master));
-    master.is_some_and(|master| master.kind == LinkKind::Bridge)
+    ways
 }
 
 fn foreign_taps(process: &VmProcess) -> impl Iterator<Item = Attachment> {

@@ -206,8 +206,18 @@ fn ways_out_without_a_guard() {
         ("its port", |_, it| it.holds = taps(&[("vnet1", Some(true))]), &[]),
         (
             "its port is on no bridge",
-            |lab, _| lab.link(Lab::port(1), "vnet1", LinkKind::Tap, None),
+            |lab, _| {
+                lab.link(Lab::port(1), "vnet1", LinkKind::Tap, None);
+                let noticed = lab.world.now;
+                lab.world.noticed.insert((Lab::port(1), 0), noticed);
+                lab.pass(lab.world.policy.unknown_port_grace);
+            },
             &[Unbridged],
+        ),
+        (
+            "its port is not on its bridge yet",
+            |lab, _| lab.link(Lab::port(1), "vnet1", LinkKind::Tap, None),
+            &[],
         ),
         (
             "and the VM is off",
