@@ -55,28 +55,10 @@ impl<'a> Frame<'a> {
         self.length
     }
 
-    /// Hides from the verifier what it knows of `value`: paths that have met then look the same to
-    /// it, and it walks on from there once. Costs two instructions.
+    /// [`forget`], by the frame's length.
     #[inline(always)]
     pub fn forget(self, value: usize) -> usize {
-        #[cfg(target_arch = "bpf")]
-        {
-            let mut value = value;
-            // SAFETY: the second instruction undoes the first; that nothing is known of the length
-            // makes nothing known of the result.
-            unsafe {
-                core::arch::asm!(
-                    "{value} ^= {length}",
-                    "{value} ^= {length}",
-                    value = inout(reg) value,
-                    length = in(reg) self.length,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            value
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        value
+        forget(value, self.length)
     }
 
     /// Whether the first `length` bytes can be read.
@@ -151,6 +133,34 @@ impl<const N: usize> Window<'_, N> {
         // SAFETY: both halves lie within the window.
         let (high, low) = unsafe { (load::u64::<AT, 0>(self.from), load::u64::<AT, 8>(self.from)) };
         Address::from_words(high, low)
+    }
+}
+
+/// Hides from the verifier what it knows of `value`, with the help of a number of which it knows
+/// nothing: paths that have met then look the same to it, and it walks on from there once. Costs two
+/// instructions.
+#[inline(always)]
+pub fn forget(value: usize, unknown: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: the second instruction undoes the first; that nothing is known of the one number
+        // makes nothing known of the result.
+        unsafe {
+            core::arch::asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        value
     }
 }
 

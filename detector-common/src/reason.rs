@@ -131,6 +131,13 @@ reasons! {
 
     /// The ARP or RARP packet asks the host to write a checksum into it, which would change what was judged.
     ChecksumPending = 48, "checksum-pending", drop;
+
+    /// No trusted DHCP server has leased the address to this port, or the lease has ended.
+    AddressNotLeased = 55, "address-not-leased", drop;
+    /// The address belongs to another port, or to the network itself (gateway, host, protected).
+    AddressTaken = 56, "address-taken", drop;
+    /// The port has learned as many addresses as it may have at a time.
+    LearnedFull = 57, "learned-full", drop;
 }
 
 /// How many counters a port has: one for each possible code.

@@ -41,7 +41,8 @@ pub struct Claim {
     /// An address that the frame asserts besides its source, the target of a neighbour
     /// advertisement or of duplicate address detection; unspecified where there is none.
     pub target: Address,
-    /// Bits [`DHCP_SERVER`](crate::port::flags::DHCP_SERVER) and
+    /// Bits [`DHCP_SERVER`](crate::port::flags::DHCP_SERVER),
+    /// [`DHCP_CLIENT`](crate::port::flags::DHCP_CLIENT) and
     /// [`ROUTER`](crate::port::flags::ROUTER): the roles that the sender plays.
     pub roles: u32,
 }
