@@ -81,6 +81,46 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Bytes of a copy; a power of two.
+pub const COPY_BYTES: usize = 1024;
+/// So many bytes more can be read behind any offset of a copy.
+pub const COPY_SLACK: usize = 64;
+
+/// A copy of the beginning of a frame: for what lies too deep for [`MAX_OFFSET`], or is walked at
+/// length. Every offset can be read; those from [`Self::length`] on hold what is no part of the frame.
+#[derive(Clone, Copy)]
+pub struct Copied<'a> {
+    start: usize,
+    length: usize,
+    bytes: PhantomData<&'a [u8; COPY_BYTES + COPY_SLACK]>,
+}
+
+impl<'a> Copied<'a> {
+    /// The first `length` bytes are the frame's.
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8; COPY_BYTES + COPY_SLACK], length: usize) -> Self {
+        Self { start: bytes.as_ptr().expose_provenance(), length, bytes: PhantomData }
+    }
+
+    #[inline(always)]
+    pub const fn length(self) -> usize {
+        self.length
+    }
+
+    /// [`forget`], by the length.
+    #[inline(always)]
+    pub fn forget(self, value: usize) -> usize {
+        forget(value, self.length)
+    }
+
+    /// The `N` bytes at `at`, modulo the size of a copy.
+    #[inline(always)]
+    pub fn window<const N: usize>(self, at: usize) -> Window<'a, N> {
+        const { assert!(N <= COPY_SLACK) };
+        Window { from: self.start + (at & (COPY_BYTES - 1)), bytes: PhantomData }
+    }
+}
+
 /// `N` bytes that are known to be readable.
 #[derive(Clone, Copy)]
 pub struct Window<'a, const N: usize> {
@@ -102,6 +142,12 @@ impl<const N: usize> Window<'_, N> {
         const { assert!(AT + 2 <= N) };
         // SAFETY: the field lies within the window.
         u16::from_be(unsafe { load::u16::<AT, 0>(self.from) })
+    }
+
+    /// Four bytes as a number, most significant first.
+    #[inline(always)]
+    pub fn u32<const AT: usize>(self) -> u32 {
+        u32::from_be(self.v4::<AT>())
     }
 
     /// A MAC, on no VLAN.
@@ -165,15 +211,16 @@ pub fn forget(value: usize, unknown: usize) -> usize {
 }
 
 /// Hides from the optimiser what it knows of `value`, so that it neither unrolls the code that
-/// follows nor copies it for each value: the verifier walks every copy. Costs no instruction.
+/// follows nor copies it for each value: the verifier walks every copy. Costs one instruction; with
+/// none, two lines of debug information could name the same place, which the kernel refuses.
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     {
         let mut value = value;
-        // SAFETY: no instruction.
+        // SAFETY: one instruction, without effect.
         unsafe {
-            core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
+            core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
         }
         value
     }

@@ -170,11 +170,12 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
     if !source {
         return refused_source(claim);
     }
-    if claim.target != Address::UNSPECIFIED && !listed_v6(slot, key, mac, claim.target, more) {
-        return Reason::NdTarget;
+    if claim.target == Address::UNSPECIFIED || listed_v6(slot, key, mac, claim.target, more) {
+        // What is granted to one that learns is where it may learn.
+        if mac.flags & flags::LEARNS == 0 { Reason::Granted } else { Reason::AddressNotLeased }
+    } else {
+        Reason::NdTarget
     }
-    // What is granted to one that learns is where it may learn.
-    if mac.flags & flags::LEARNS != 0 { Reason::AddressNotLeased } else { Reason::Granted }
 }
 
 /// The verdict on a claim whose addresses are none of those that a port has without learning.
@@ -228,7 +229,6 @@ fn listed_v6(
 ) -> bool {
     mac.flags & flags::V6 != 0
         || address == Station::new(key.mac, 0).link_local()
-        || (mac.flags & flags::LEARNS != 0 && address.is_link_local())
         || listed(slot, key, address, more)
 }
 

@@ -7,6 +7,7 @@
 
 mod counters;
 mod hooks;
+mod learned;
 mod lookup;
 mod report;
 mod skb;
@@ -18,7 +19,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 
-use crate::skb::Skb;
+use crate::{hooks::port_ingress::Step, skb::Skb};
 
 /// What becomes of a frame.
 pub(crate) enum Outcome {
@@ -38,18 +39,47 @@ const fn action(outcome: Outcome) -> i32 {
 
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
-    match hooks::port_ingress::run(&Skb::new(TcContext::new(ctx.skb.skb))) {
-        Some(outcome) => action(outcome),
-        None => vet_whole(ctx.skb.skb),
+    let skb = ctx.skb.skb;
+    if let Some(outcome) = hooks::port_ingress::run(&Skb::over(skb)) {
+        return action(outcome);
     }
+    let mut code = vet_whole(skb);
+    if code == FINISH {
+        code = finish_whole(skb);
+    }
+    if code == NOTE {
+        learned::learn_request(skb);
+        code = action(Outcome::Next);
+    }
+    code
 }
+
+/// What [`vet_whole`] and [`finish_whole`] return besides actions.
+const FINISH: i32 = 0x100;
+const NOTE: i32 = 0x101;
 
 /// What [`port_ingress`] has not passed at first sight. A global function: the verifier walks it
 /// once and on its own.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
-    action(hooks::port_ingress::whole(&Skb::new(TcContext::new(skb))))
+    code(hooks::port_ingress::whole(&Skb::over(skb)))
+}
+
+/// What follows from the verdict of [`vet_whole`] where that is more than to let the frame go on.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn finish_whole(skb: *mut __sk_buff) -> i32 {
+    code(hooks::port_ingress::finish(&Skb::over(skb)))
+}
+
+#[inline(always)]
+fn code(step: Step) -> i32 {
+    match step {
+        Step::Done(outcome) => action(outcome),
+        Step::Note => NOTE,
+        Step::Finish => FINISH,
+    }
 }
 
 #[classifier]

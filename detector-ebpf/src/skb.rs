@@ -18,6 +18,18 @@ impl Skb {
         Self { ctx }
     }
 
+    /// The same from a global function, whose argument is the context itself.
+    #[inline(always)]
+    pub(crate) fn over(skb: *mut __sk_buff) -> Self {
+        Self::new(TcContext::new(skb))
+    }
+
+    /// Length on the wire, without a tag kept in metadata.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u32 {
+        self.ctx.len()
+    }
+
     #[inline(always)]
     fn raw(&self) -> *mut __sk_buff {
         self.ctx.skb.skb

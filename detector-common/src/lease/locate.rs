@@ -1,12 +1,15 @@
 //! Where in a frame the datagram lies.
 
-use super::{Bytes, FRAME_BYTES};
-use crate::{addr::Station, claim::Family, frame::Frame};
+use super::Exchange;
+use crate::{
+    claim::Family,
+    frame::{Copied, Frame},
+};
 
-pub(super) const SERVER: u16 = 67;
-pub(super) const CLIENT: u16 = 68;
-pub(super) const V6_CLIENT: u16 = 546;
-pub(super) const V6_SERVER: u16 = 547;
+const SERVER: u16 = 67;
+const CLIENT: u16 = 68;
+const V6_CLIENT: u16 = 546;
+const V6_SERVER: u16 = 547;
 
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
@@ -17,20 +20,6 @@ const DOT1AD: u16 = 0x88a8;
 const VID_MASK: u16 = 0x0fff;
 /// Tags in the frame that are stepped over, as many as the parser of claims reads.
 const MAX_TAGS: usize = 2;
-
-/// A UDP datagram.
-#[derive(Clone, Copy)]
-pub(super) struct Datagram {
-    /// Where its payload begins.
-    pub(super) at: usize,
-    /// Where its payload ends: within the frame, and within what was copied of it.
-    pub(super) end: usize,
-    pub(super) family: Family,
-    /// The destination port.
-    pub(super) to: u16,
-    pub(super) source: Station,
-    pub(super) destination: Station,
-}
 
 /// Whether the frame can be a DHCP or DHCPv6 message: cheap, for every frame to a port that learns.
 /// False only when it is none.
@@ -48,60 +37,71 @@ pub fn may_be_dhcp(frame: Frame<'_>) -> bool {
     }
 }
 
-/// The datagram of a frame: untagged, or with up to two tags, then IPv4, or IPv6 without extension
-/// headers, then UDP; not a fragment.
+/// Finds the message in a frame: untagged, or with up to two tags, then IPv4, or IPv6 without extension
+/// headers, then UDP to a port of DHCP; not a fragment. Puts down where it is and who the client is;
+/// no family when there is none.
 #[inline(always)]
-pub(super) fn locate(frame: Bytes<'_>, tag: u16) -> Option<Datagram> {
+pub fn locate(frame: Copied<'_>, tag: u16, found: &mut Exchange) -> Family {
     let mut at = 12;
-    let mut vlan = tag & VID_MASK;
+    let mut vlan = usize::from(tag & VID_MASK);
     for _ in 0..MAX_TAGS {
-        if matches!(frame.u16(at), DOT1Q | DOT1AD) {
-            let inner = frame.u16(at + 2) & VID_MASK;
+        let tag = frame.window::<4>(at);
+        if matches!(tag.u16::<0>(), DOT1Q | DOT1AD) {
+            let inner = usize::from(tag.u16::<2>() & VID_MASK);
             if inner != 0 {
                 vlan = inner;
             }
             at += 4;
         }
-    }
-    let at = frame.forget(at);
-    if at + 2 + 40 + UDP_HEADER > frame.length || frame.length > FRAME_BYTES {
-        return None;
+        (at, vlan) = (frame.forget(at), frame.forget(vlan));
     }
     let header = at + 2;
-    let (family, udp, end) = match frame.u16(at) {
+    if header + 40 + UDP_HEADER > frame.length() {
+        return Family::None;
+    }
+    let ip = frame.window::<40>(header);
+    let (family, udp, end) = match frame.window::<2>(at).u16::<0>() {
         IPV4 => {
-            let first = frame.u8(header);
+            let first = ip.u8::<0>();
             let length = usize::from(first & 0x0f) * 4;
-            let total = usize::from(frame.u16(header + 2));
-            let fragment = frame.u16(header + 6) & 0x3fff;
-            if first >> 4 != 4 || length < 20 || fragment != 0 || frame.u8(header + 9) != UDP {
-                return None;
+            let is_whole = ip.u16::<6>() & 0x3fff == 0;
+            if first >> 4 != 4 || length < 20 || !is_whole || ip.u8::<9>() != UDP {
+                return Family::None;
             }
-            (Family::V4, header + length, header + total)
+            (Family::V4, header + length, header + usize::from(ip.u16::<2>()))
         }
         IPV6 => {
-            if frame.u8(header) >> 4 != 6 || frame.u8(header + 6) != UDP {
-                return None;
+            if ip.u8::<0>() >> 4 != 6 || ip.u8::<6>() != UDP {
+                return Family::None;
             }
-            (Family::V6, header + 40, header + 40 + usize::from(frame.u16(header + 4)))
+            (Family::V6, header + 40, header + 40 + usize::from(ip.u16::<4>()))
         }
-        _ => return None,
+        _ => return Family::None,
     };
     let (udp, end) = (frame.forget(udp), frame.forget(end));
     // What was not copied cannot be read to its end.
-    if end > frame.length || udp + UDP_HEADER > end {
-        return None;
+    if end > frame.length() || udp + UDP_HEADER > end {
+        return Family::None;
     }
-    let length = usize::from(frame.u16(udp + 4));
+    let datagram = frame.window::<UDP_HEADER>(udp);
+    let length = usize::from(datagram.u16::<4>());
     if length < UDP_HEADER || udp + length > end {
-        return None;
+        return Family::None;
     }
-    Some(Datagram {
-        at: udp + UDP_HEADER,
-        end: udp + length,
-        family,
-        to: frame.u16(udp + 2),
-        source: frame.station(6).on_vlan(vlan),
-        destination: frame.station(0).on_vlan(vlan),
-    })
+    let (server, client) = match family {
+        Family::V4 => (SERVER, CLIENT),
+        _ => (V6_SERVER, V6_CLIENT),
+    };
+    let to = datagram.u16::<2>();
+    if to != server && to != client {
+        return Family::None;
+    }
+    let ethernet = frame.window::<14>(0);
+    let by_client = to == server;
+    let other_end = if by_client { ethernet.mac::<6>() } else { ethernet.mac::<0>() };
+    found.client = other_end.on_vlan(vlan as u16).word();
+    found.by_client = u32::from(by_client);
+    found.at = (udp + UDP_HEADER) as u32;
+    found.end = (udp + length) as u32;
+    family
 }

@@ -10,74 +10,14 @@ mod v6;
 #[cfg(test)]
 mod tests;
 
-use crate::{
-    addr::{Address, Station},
-    claim::Family,
-    frame::forget,
-};
+use crate::{addr::Address, claim::Family, frame::Copied};
 
-pub use locate::may_be_dhcp;
-
-/// The beginning of a frame that is read; a power of two. Servers send messages of at most 576 bytes
-/// unless a client asks for more (RFC 2131, section 2).
-pub const FRAME_BYTES: usize = 1024;
+pub use locate::{locate, may_be_dhcp};
+pub use v4::read as read_v4;
+pub use v6::read as read_v6;
 
 /// Addresses of one message that are read; a power of two. Clients ask for one or two.
 pub const MAX_ADDRESSES: usize = 4;
-
-/// A copy of the beginning of a frame.
-#[derive(Clone, Copy)]
-pub struct Bytes<'a> {
-    bytes: &'a [u8; FRAME_BYTES],
-    length: usize,
-}
-
-impl<'a> Bytes<'a> {
-    /// The first `length` bytes are the frame's.
-    #[inline(always)]
-    pub const fn new(bytes: &'a [u8; FRAME_BYTES], length: usize) -> Self {
-        Self { bytes, length }
-    }
-
-    /// See [`forget`].
-    #[inline(always)]
-    fn forget(self, value: usize) -> usize {
-        forget(value, self.length)
-    }
-
-    #[inline(always)]
-    fn u8(self, at: usize) -> u8 {
-        self.bytes[at & (FRAME_BYTES - 1)]
-    }
-
-    #[inline(always)]
-    fn u16(self, at: usize) -> u16 {
-        u16::from_be_bytes([self.u8(at), self.u8(at + 1)])
-    }
-
-    #[inline(always)]
-    fn u32(self, at: usize) -> u32 {
-        u32::from(self.u16(at)) << 16 | u32::from(self.u16(at + 2))
-    }
-
-    /// Four bytes as they lie in memory.
-    #[inline(always)]
-    fn word(self, at: usize) -> u32 {
-        self.u32(at).to_be()
-    }
-
-    #[inline(always)]
-    fn address(self, at: usize) -> Address {
-        let half = |at| (u64::from(self.u32(at)) << 32 | u64::from(self.u32(at + 4))).to_be();
-        Address::from_words(half(at), half(at + 8))
-    }
-
-    #[inline(always)]
-    fn station(self, at: usize) -> Station {
-        let last = self.u16(at + 4).to_be();
-        Station::from_parts(self.word(at), last)
-    }
-}
 
 /// What a message does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,10 +72,15 @@ pub struct Exchange {
     seconds: u32,
     /// Option 52.
     overload: u32,
-    pad: u32,
+    /// Where the message begins.
+    at: u32,
+    /// Where it ends.
+    end: u32,
+    /// 1 when it goes to a server.
+    by_client: u32,
 }
 
-const _: () = assert!(size_of::<Exchange>() == 144);
+const _: () = assert!(size_of::<Exchange>() == 152);
 
 impl Exchange {
     pub const NOTHING: Self = Self {
@@ -150,7 +95,9 @@ impl Exchange {
         kind: 0,
         seconds: 0,
         overload: 0,
-        pad: 0,
+        at: 0,
+        end: 0,
+        by_client: 0,
     };
 
     pub const fn is(&self, act: Act) -> bool {
@@ -177,14 +124,10 @@ impl Exchange {
 
 /// Reads the frame into `found`, which is [`Exchange::NOTHING`] before. `tag` is the VLAN that its
 /// metadata names, 0 for none. What cannot be understood leaves no act.
-#[inline(always)]
-pub fn read(frame: Bytes<'_>, tag: u16, found: &mut Exchange) {
-    let Some(datagram) = locate::locate(frame, tag) else { return };
-    match (datagram.family, datagram.to) {
-        (Family::V4, locate::SERVER) => v4::read(frame, datagram, true, found),
-        (Family::V4, locate::CLIENT) => v4::read(frame, datagram, false, found),
-        (Family::V6, locate::V6_SERVER) => v6::read(frame, datagram, true, found),
-        (Family::V6, locate::V6_CLIENT) => v6::read(frame, datagram, false, found),
-        _ => {}
+pub fn read(frame: Copied<'_>, tag: u16, found: &mut Exchange) {
+    match locate(frame, tag, found) {
+        Family::V4 => read_v4(frame, found),
+        Family::V6 => read_v6(frame, found),
+        Family::None => {}
     }
 }

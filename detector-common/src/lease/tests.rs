@@ -1,15 +1,19 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{addr::Mac, frame::Frame, samples::*};
+use crate::{
+    addr::{Mac, Station},
+    frame::{COPY_BYTES, COPY_SLACK, Frame},
+    samples::*,
+};
 
 /// Reads a frame as the kernel does: its beginning, copied.
 fn of(frame: &[u8], tag: u16) -> Exchange {
-    let mut bytes = [0xa5; FRAME_BYTES];
-    let copied = frame.len().min(FRAME_BYTES);
+    let mut bytes = [0xa5; COPY_BYTES + COPY_SLACK];
+    let copied = frame.len().min(COPY_BYTES);
     bytes[..copied].copy_from_slice(&frame[..copied]);
     let mut found = Exchange::NOTHING;
-    read(Bytes::new(&bytes, copied), tag, &mut found);
+    read(Copied::new(&bytes, copied), tag, &mut found);
     found
 }
 
@@ -123,7 +127,7 @@ fn what_a_server_says() {
 /// Options may go on in the fields for names (RFC 2132, section 9.3), in the order file, sname.
 #[test]
 fn options_overflow() {
-    let good = granting(5, 60);
+    let good = [granting(5, 60), vec![255]].concat();
     let (first, rest) = good.split_at(9);
     let overflow = |fields: u8, file: &[u8], sname: &[u8]| {
         let mut message = message(2, ANY, IP_A, &[&[52, 1, fields], first, &[255]].concat());
@@ -138,7 +142,8 @@ fn options_overflow() {
         ("both, in the other", overflow(3, &[255], rest), Act::Leases),
         ("not said", overflow(0, rest, rest), Act::None),
         ("in both", overflow(3, rest, rest), Act::None),
-        ("a full file", overflow(1, &[&rest[..], &[12, 121]].concat(), &[]), Act::None),
+        ("a full file", overflow(1, &[&rest[..6], &[12, 121]].concat(), &[]), Act::None),
+        ("padding without end", overflow(1, &rest[..6], &[]), Act::None),
         ("overload again", overflow(1, &[&[52, 1, 2], rest].concat(), rest), Act::None),
     ];
     for (name, message, act) in cases {

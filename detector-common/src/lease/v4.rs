@@ -1,7 +1,11 @@
 //! DHCP: RFC 2131 and the options of RFC 2132.
 
-use super::{Act, Bytes, Exchange, locate::Datagram};
-use crate::{addr::Address, claim::Family, frame::opaque};
+use super::{Act, Exchange};
+use crate::{
+    addr::{Address, Station},
+    claim::Family,
+    frame::{Copied, opaque},
+};
 
 const BOOT_REQUEST: u8 = 1;
 const BOOT_REPLY: u8 = 2;
@@ -12,7 +16,7 @@ const FIXED: usize = 240;
 const SNAME: (usize, usize) = (44, 108);
 const FILE: (usize, usize) = (108, 236);
 /// Options that are read, pads included.
-const MAX_OPTIONS: usize = 256;
+const MAX_OPTIONS: usize = 80;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -33,22 +37,26 @@ const fn bit(option: u8) -> u32 {
     1 << (option - REQUESTED_ADDRESS)
 }
 
+/// Reads the message that [`locate`](super::locate()) has found.
 #[inline(always)]
-pub(super) fn read(frame: Bytes<'_>, datagram: Datagram, by_client: bool, found: &mut Exchange) {
-    let Datagram { at, end, source, .. } = datagram;
-    let at = frame.forget(at);
+pub fn read(frame: Copied<'_>, found: &mut Exchange) {
+    let (at, end) = (found.at as usize, found.end as usize);
+    let by_client = found.by_client != 0;
     if at + FIXED > end {
         return;
     }
+    let first = frame.window::<34>(at);
     let operation = if by_client { BOOT_REQUEST } else { BOOT_REPLY };
-    let ethernet = frame.u16(at + 1) == 0x0106;
-    if frame.u8(at) != operation || !ethernet || frame.u32(at + 236) != MAGIC {
+    let ethernet = first.u16::<1>() == 0x0106;
+    let magic = frame.window::<4>(at + FIXED - 4).u32::<0>();
+    if first.u8::<0>() != operation || !ethernet || magic != MAGIC {
         return;
     }
     found.family = Family::V4 as u32;
-    found.id = frame.u32(at + 4);
-    found.client = frame.station(at + 28).on_vlan(source.vlan()).word();
-    let (current, yours) = (frame.word(at + 12), frame.word(at + 16));
+    found.id = first.u32::<4>();
+    let vlan = Station::from_word(found.client).vlan();
+    found.client = first.mac::<28>().on_vlan(vlan).word();
+    let (current, yours) = (first.v4::<12>(), first.v4::<16>());
     if !read_options(frame, at, end, found) {
         return;
     }
@@ -85,7 +93,7 @@ pub(super) fn read(frame: Bytes<'_>, datagram: Datagram, by_client: bool, found:
 /// Reads the options, in the message's own field and in those that it overflows into. False when they
 /// do not end as they should, or one that matters comes twice.
 #[inline(always)]
-fn read_options(frame: Bytes<'_>, message: usize, end: usize, found: &mut Exchange) -> bool {
+fn read_options(frame: Copied<'_>, message: usize, end: usize, found: &mut Exchange) -> bool {
     let (mut at, mut end) = (message + FIXED, end);
     // The fields that are still to be read: what the overload option says (RFC 2132, section 9.3).
     let mut fields = 0;
@@ -97,7 +105,8 @@ fn read_options(frame: Bytes<'_>, message: usize, end: usize, found: &mut Exchan
         end = frame.forget(end);
         fields = frame.forget(fields);
         in_message = frame.forget(in_message);
-        let code = if at < end { frame.u8(at) } else { END };
+        let option = frame.window::<6>(at);
+        let code = if at < end { option.u8::<0>() } else { END };
         if code == PAD {
             at += 1;
             continue;
@@ -123,7 +132,7 @@ fn read_options(frame: Bytes<'_>, message: usize, end: usize, found: &mut Exchan
         if at + 2 > end {
             return false;
         }
-        let length = usize::from(frame.u8(at + 1));
+        let length = usize::from(option.u8::<1>());
         if at + 2 + length > end {
             return false;
         }
@@ -134,13 +143,12 @@ fn read_options(frame: Bytes<'_>, message: usize, end: usize, found: &mut Exchan
                 return false;
             }
             found.options |= bit;
-            let value = at + 2;
             match code {
-                MESSAGE_TYPE => found.kind = u32::from(frame.u8(value)),
+                MESSAGE_TYPE => found.kind = u32::from(option.u8::<2>()),
                 // Only the message's own field says which others there are.
-                OVERLOAD if in_message == 1 => found.overload = u32::from(frame.u8(value)),
-                LEASE_TIME => found.seconds = frame.u32(value),
-                REQUESTED_ADDRESS => found.wanted = frame.word(value),
+                OVERLOAD if in_message == 1 => found.overload = u32::from(option.u8::<2>()),
+                LEASE_TIME => found.seconds = option.u32::<2>(),
+                REQUESTED_ADDRESS => found.wanted = option.v4::<2>(),
                 _ => {}
             }
         }

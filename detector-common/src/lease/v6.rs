@@ -1,7 +1,10 @@
 //! DHCPv6: RFC 8415.
 
-use super::{Act, Bytes, Exchange, MAX_ADDRESSES, locate::Datagram};
-use crate::{claim::Family, frame::opaque};
+use super::{Act, Exchange, MAX_ADDRESSES};
+use crate::{
+    claim::Family,
+    frame::{Copied, opaque},
+};
 
 const SOLICIT: u8 = 1;
 const REQUEST: u8 = 3;
@@ -23,17 +26,18 @@ const IA_ADDRESS: u16 = 5;
 /// Options that are read, those inside of others included.
 const MAX_OPTIONS: usize = 48;
 
+/// Reads the message that [`locate`](super::locate()) has found.
 #[inline(always)]
-pub(super) fn read(frame: Bytes<'_>, datagram: Datagram, by_client: bool, found: &mut Exchange) {
-    let Datagram { at, end, source, destination, .. } = datagram;
-    let at = frame.forget(at);
+pub fn read(frame: Copied<'_>, found: &mut Exchange) {
+    let (at, end) = (found.at as usize, found.end as usize);
+    let by_client = found.by_client != 0;
     if at + HEADER > end {
         return;
     }
+    let header = frame.window::<HEADER>(at);
     found.family = Family::V6 as u32;
-    found.id = frame.u32(at) & 0x00ff_ffff;
-    found.client = if by_client { source.word() } else { destination.word() };
-    let act = match frame.u8(at) {
+    found.id = header.u32::<0>() & 0x00ff_ffff;
+    let act = match header.u8::<0>() {
         // What a CONFIRM asks is whether addresses fit the link, not whose they are.
         SOLICIT | REQUEST | RENEW | REBIND if by_client => Act::Asks,
         RELEASE | DECLINE if by_client => Act::GivesUp,
@@ -51,7 +55,7 @@ pub(super) fn read(frame: Bytes<'_>, datagram: Datagram, by_client: bool, found:
 /// Reads the addresses of each association, whose options lie within its own. False when lengths
 /// contradict each other, or there are more addresses than are kept.
 #[inline(always)]
-fn read_options(frame: Bytes<'_>, at: usize, end: usize, found: &mut Exchange) -> bool {
+fn read_options(frame: Copied<'_>, at: usize, end: usize, found: &mut Exchange) -> bool {
     let mut at = at;
     // Where the association ends that is being read; 0 outside of one.
     let mut association = 0;
@@ -69,8 +73,9 @@ fn read_options(frame: Bytes<'_>, at: usize, end: usize, found: &mut Exchange) -
         if at + OPTION > end {
             return false;
         }
-        let code = frame.u16(at);
-        let next = at + OPTION + usize::from(frame.u16(at + 2));
+        let option = frame.window::<28>(at);
+        let code = option.u16::<0>();
+        let next = at + OPTION + usize::from(option.u16::<2>());
         let limit = if association == 0 { end } else { association };
         if next > limit {
             return false;
@@ -93,7 +98,7 @@ fn read_options(frame: Bytes<'_>, at: usize, end: usize, found: &mut Exchange) -
                 if value + 24 > next || found.count as usize >= MAX_ADDRESSES {
                     return false;
                 }
-                found.add(frame.address(value), frame.u32(value + 20));
+                found.add(option.v6::<4>(), option.u32::<24>());
                 at = next;
             }
             _ => at = next,

@@ -25,6 +25,12 @@ impl MetaTag {
         let foreign = protocol != DOT1Q && tci & VID_MASK != 0;
         Self { present: true, tci: if foreign { VID_MASK } else { tci } }
     }
+
+    /// The VLAN that it names; 0 for none.
+    #[inline(always)]
+    pub const fn vlan(self) -> u16 {
+        if self.present { self.tci & VID_MASK } else { 0 }
+    }
 }
 
 /// Reads addresses, tags and EtherType; returns the offset of the payload. At most two tags are read,
@@ -38,8 +44,7 @@ pub(super) fn parse<R: Reach>(
 ) -> Result<usize, Reason> {
     let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
     let destination = header.mac::<0>();
-    let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
-    claim.station = header.mac::<6>().on_vlan(vlan);
+    claim.station = header.mac::<6>().on_vlan(tag.vlan());
     claim.ethertype = header.u16::<12>();
 
     if !claim.station.is_valid_source() {

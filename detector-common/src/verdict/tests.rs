@@ -261,11 +261,13 @@ fn more_identities() {
 #[test]
 fn learned_addresses() {
     let inline = PortSlot { flags: flags::GRANTED | flags::LEARNS, ..port_a() };
-    let slot = PortSlot { flags: inline.flags | flags::MORE_GRANTS, ..port_a() };
+    let more = flags::MORE_GRANTS | flags::MORE_PREFIXES;
+    let slot = PortSlot { flags: inline.flags | more, ..port_a() };
     let bounded = Listed::default()
         .mac(MAC_A, 0, flags::LEARNS)
         .address(MAC_A, 0, mapped(IP_A).bytes())
-        .address(MAC_A, 0, IP6_A);
+        .address(MAC_A, 0, IP6_A)
+        .prefix(MAC_A, 0, LOCAL_B, 8);
     let anywhere = Listed::default().mac(MAC_A, 0, flags::LEARNS | flags::V4 | flags::V6);
     let other_local = v6(LOCAL_B).bytes();
     let solicitation = |target| icmp6(ANY6, &neighbour(135, target, &[]));

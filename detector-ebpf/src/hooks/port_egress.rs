@@ -6,7 +6,7 @@ use detector_common::{
     settings::Settings,
 };
 
-use crate::{Outcome, counters, lookup, skb::Skb, stamp};
+use crate::{Outcome, counters, learned, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
@@ -21,6 +21,10 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
         !reason.passes() && (settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR));
     if dropped {
         return Outcome::Drop;
+    }
+    // Before the reply is delivered, so that no frame under the new address comes too early.
+    if reason.passes() && slot.flags & (flags::LEARNS | flags::FIRST_COME) == flags::LEARNS {
+        learned::learn_reply(skb.context().skb.skb);
     }
     stamp::clear(skb, settings);
     Outcome::Next

@@ -101,6 +101,7 @@ mod tests {
     use aya::maps::{Array, Map, MapData};
     use detector_common::{
         counters::{Budget, PortCounters, Sighting},
+        learned::{Owner, OwnerKey, Place, Transaction},
         port::{Grant, GrantKey, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         settings::Settings,
@@ -149,6 +150,21 @@ mod tests {
             (maps::BUDGETS, MapType::Array, 4, size_of::<Budget>(), ports),
             (maps::COUNTERS, MapType::PerCpuArray, 4, size_of::<PortCounters>(), ports),
             (maps::EVENTS, MapType::RingBuf, 0, 0, maps::EVENT_BYTES),
+            (
+                maps::ADDRESS_OWNERS,
+                MapType::Hash,
+                size_of::<OwnerKey>(),
+                size_of::<Owner>(),
+                maps::MAX_OWNERS,
+            ),
+            (maps::LEARNED, MapType::Array, 4, size_of::<Place>(), ports * maps::LEARNED_PER_PORT),
+            (
+                maps::DHCP_TRANSACTIONS,
+                MapType::Array,
+                4,
+                size_of::<Transaction>(),
+                ports * maps::TRANSACTIONS_PER_PORT,
+            ),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {
