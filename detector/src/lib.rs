@@ -11,5 +11,6 @@ pub mod daemon;
 pub mod enforcer;
 pub mod findings;
 pub mod inventory;
+mod leases;
 pub mod net;
 pub mod registry;

@@ -10,7 +10,7 @@ use detector_common::{
     quarantine::Cause,
     settings::Settings,
 };
-use detector_core::model::{Quarantine, QuarantineTarget, Seen};
+use detector_core::model::{Learned, Quarantine, QuarantineTarget, Seen};
 
 use super::{
     BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
@@ -55,6 +55,8 @@ pub struct PortView {
     pub totals: PortTotals,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
+    /// Addresses that it has learned and that have not expired.
+    pub learned: Vec<Learned>,
 }
 
 /// What a quarantine without a daemon has done.
@@ -149,6 +151,7 @@ impl Inspector {
             guarded,
             totals: self.maps.totals(slot.id)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
+            learned: self.maps.learned(&slot, self.clock)?,
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             slot,

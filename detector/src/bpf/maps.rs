@@ -10,7 +10,11 @@ use detector_common::{
     addr::{Address, Mac},
     claim::ClaimRecord,
     counters::{Budget, PortCounters, Sighting},
-    maps::{self, MAX_GRANTS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS, SIGHTINGS_PER_PORT},
+    learned::{Owner, OwnerKey, Place, Transaction},
+    maps::{
+        self, MAX_GRANTS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS, SIGHTINGS_PER_PORT,
+        TRANSACTIONS_PER_PORT,
+    },
     port::{Grant, GrantKey, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     reason::Reason,
@@ -30,6 +34,9 @@ pub(super) struct Maps {
     sightings: Array<MapData, Pod<Sighting>>,
     budgets: Array<MapData, Pod<Budget>>,
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
+    pub(super) owners: BpfHashMap<MapData, Pod<OwnerKey>, Pod<Owner>>,
+    pub(super) learned: Array<MapData, Pod<Place>>,
+    transactions: Array<MapData, Pod<Transaction>>,
 }
 
 /// The counters of a port, added up over the CPUs.
@@ -72,6 +79,9 @@ impl Maps {
             sightings: open(paths, maps::SIGHTINGS)?,
             budgets: open(paths, maps::BUDGETS)?,
             counters: open(paths, maps::COUNTERS)?,
+            owners: open(paths, maps::ADDRESS_OWNERS)?,
+            learned: open(paths, maps::LEARNED)?,
+            transactions: open(paths, maps::DHCP_TRANSACTIONS)?,
         })
     }
 
@@ -209,12 +219,19 @@ impl Maps {
         Ok(totals)
     }
 
-    /// Forgets what a former port with this id has left: counters, sightings, budget.
+    /// Forgets what a former port with this id has left: counters, sightings, budget, addresses.
     pub(super) fn clear_traces(&mut self, id: u16) -> Result<(), BpfError> {
         for index in sighting_indices(id) {
             self.sightings
                 .set(index, Pod(NO_SIGHTING), 0)
                 .map_err(failed("write", maps::SIGHTINGS))?;
+        }
+        self.clear_learned(id)?;
+        let first = u32::from(id) * TRANSACTIONS_PER_PORT;
+        for index in first..first + TRANSACTIONS_PER_PORT {
+            self.transactions
+                .set(index, Pod(Transaction::default()), 0)
+                .map_err(failed("write", maps::DHCP_TRANSACTIONS))?;
         }
         let index = u32::from(id);
         self.budgets
@@ -262,7 +279,7 @@ fn add(counts: &mut BTreeMap<Reason, u64>, reason: Reason, count: u64) {
 /// Every entry of a map. Another process may change it meanwhile: what is gone by then is left out.
 /// A walk starts anew when the entry that it stands on is removed, so it has a bound; an entry may
 /// come twice.
-fn entries<K, V>(
+pub(super) fn entries<K, V>(
     walk: impl Iterator<Item = Result<(K, V), MapError>>,
     most: u32,
     name: &'static str,
@@ -279,7 +296,7 @@ fn present<T>(result: Result<T, MapError>) -> Result<bool, BpfError> {
 }
 
 /// Removing what is not there is done already.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
@@ -291,6 +308,6 @@ fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn failed(verb: &str, name: &str) -> impl FnOnce(MapError) -> BpfError {
+pub(super) fn failed(verb: &str, name: &str) -> impl FnOnce(MapError) -> BpfError {
     BpfError::failed(format!("{verb} the map {name}"))
 }

@@ -8,7 +8,7 @@ use super::{Global, ask, escape::escape};
 use crate::{
     api::{
         CallError,
-        kernel::{counters, identities, role_name, sighting, state},
+        kernel::{counters, identities, learned, role_name, sighting, state},
         view::{PortState, PortView, QuarantineView, moment},
     },
     bpf::{self, Inspector, PortTotals},
@@ -100,6 +100,7 @@ fn port(port: bpf::PortView) -> PortView {
         vm: None,
         identities: identities(&interface),
         counters: Some(counters(Counts { from, to, events_lost, events_held })),
+        learned: port.learned.iter().map(learned).collect(),
         sightings: port.sightings.iter().map(sighting).collect(),
     }
 }

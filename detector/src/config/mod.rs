@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use detector_common::settings::Settings;
 use detector_core::model::Policy;
 
-pub use sections::{Admission, Api, Config, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp};
+pub use sections::{
+    Admission, Api, Config, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp,
+};
 use text::read_text;
 pub use text::{Place, ReadError};
 
@@ -71,6 +73,7 @@ impl Config {
             bridges: self.network.bridges.clone(),
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
+            protected: self.network.protected.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
         }
     }

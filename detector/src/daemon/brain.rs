@@ -20,6 +20,7 @@ use super::{
     answer,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
+    learning::{self, Learning},
     links,
     media::Media,
     seen,
@@ -50,6 +51,7 @@ pub struct Brain<E> {
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
     pub(super) since: Since,
+    pub(super) learning: Learning,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -88,6 +90,9 @@ impl<E: Enforcer> Brain<E> {
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
             observed,
+            learned: BTreeMap::new(),
+            leases: Vec::new(),
+            addresses: BTreeSet::new(),
             seen,
             noticed: BTreeMap::new(),
         };
@@ -100,6 +105,7 @@ impl<E: Enforcer> Brain<E> {
             admissions: Admissions::new(rules),
             findings: Tracker::default(),
             since: Since::default(),
+            learning: Learning::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -213,6 +219,12 @@ impl<E: Enforcer> Brain<E> {
                 self.media.forget_unused(&mut self.world);
             }
             Input::Registry(registry) => self.world.registry = registry,
+            Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
+            Input::Addresses(addresses) => {
+                let news = self.world.addresses != addresses;
+                self.world.addresses = addresses;
+                return news;
+            }
             Input::Evidence { file, ticket, evidence } => {
                 self.media.arrived(&mut self.world, file, ticket, evidence);
             }
@@ -220,6 +232,9 @@ impl<E: Enforcer> Brain<E> {
                 self.events += 1;
                 if !seen::take_in(&mut self.world, &event) {
                     return false;
+                }
+                if learning::concerns(&event) {
+                    self.read_learned();
                 }
                 self.claims_wait = true;
                 return self.settled + CLAIM_PAUSE <= self.world.now;
@@ -233,7 +248,10 @@ impl<E: Enforcer> Brain<E> {
                 self.watchers.remove(&id);
                 return false;
             }
-            Input::Tick => self.look_around(),
+            Input::Tick => {
+                self.look_around();
+                self.remember();
+            }
         }
         true
     }

@@ -35,6 +35,7 @@ use crate::{
     bpf::{Events, KernelEnforcer, Options, Stamp},
     config::Config,
     inventory::LibvirtSource,
+    leases::{Leases, Remembered},
     net::LinkEvents,
     registry::Gatherer,
 };
@@ -92,9 +93,15 @@ pub fn run(config: &Config) -> Result<()> {
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
+        leases: Remembered::new(&config.paths.state),
     };
-    let first =
-        vec![Input::Registry(templates.read()), Input::Source(files::inventory(&inventory))];
+    let leases = Leases::new(&config.paths.state, &config.learning.leases);
+    let first = vec![
+        Input::Registry(templates.read()),
+        Input::Leases(leases.read()),
+        Input::Addresses(files::addresses()),
+        Input::Source(files::inventory(&inventory)),
+    ];
     think(brain, inbox, hands, first)?;
 
     let access = Access { uid: nix::unistd::geteuid().as_raw(), group };
@@ -102,6 +109,7 @@ pub fn run(config: &Config) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
+    tokio::spawn(files::watch_leases(leases, inputs.clone()));
     tokio::spawn(files::watch(templates, inventory, inputs));
     notify_ready();
     tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");

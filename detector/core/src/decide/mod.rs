@@ -15,6 +15,7 @@ mod findings;
 mod identity;
 mod interfaces;
 mod inventory;
+mod learning;
 mod lineage;
 mod ports;
 mod quarantines;
@@ -152,6 +153,7 @@ pub fn decide(world: &World) -> Decision {
     let facts =
         Facts { world, vms: &judged, lineages: &lineages, decisions: &decisions, ports: &ports };
     let (findings, wake_at) = findings::collect(&facts);
+    let protected = learning::protected(&ports, world);
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
@@ -176,7 +178,7 @@ pub fn decide(world: &World) -> Decision {
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
     Decision {
-        desired: Desired { mode: Some(world.policy.mode), interfaces, quarantines },
+        desired: Desired { mode: Some(world.policy.mode), interfaces, protected, quarantines },
         vms,
         ports: port_decisions,
         findings,

@@ -62,6 +62,10 @@ pub enum FindingKind {
     EntryRejected,
     /// An action on the kernel failed.
     EnforcementFailed,
+    /// A port claims an address that is another's, or protected.
+    AddressConflict,
+    /// A port has learned as many addresses as it may, and claims more.
+    LearnedFull,
 }
 
 impl FindingKind {
@@ -77,6 +81,8 @@ impl FindingKind {
             Self::SourceLost => "source-lost",
             Self::EntryRejected => "entry-rejected",
             Self::EnforcementFailed => "enforcement-failed",
+            Self::AddressConflict => "address-conflict",
+            Self::LearnedFull => "learned-full",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod finding;
+mod learned;
 mod link;
 mod observed;
 mod policy;
@@ -13,6 +14,7 @@ mod world;
 
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use observed::{Observed, ObservedInterface};
 pub use policy::{AddressRule, EvidenceLevel, Policy};

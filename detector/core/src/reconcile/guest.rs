@@ -48,6 +48,12 @@ fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps:
     if !missing.is_empty() {
         steps.grant.push(Action::PutGrants { ifindex, instance, grants: missing });
     }
+    if slot.flags & flags::LEARNS != 0 && !learns_already(&slot, &held.slot) {
+        let seeds: Vec<_> = identities.iter().flat_map(compile::seeds).collect();
+        if !seeds.is_empty() {
+            steps.grant.push(Action::Teach { ifindex, instance, seeds });
+        }
+    }
     if slot != in_force(&held.slot) {
         steps.grant.push(Action::WriteSlot { ifindex, instance, slot });
     }
@@ -63,6 +69,12 @@ fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps:
     let pin = |(mac, vlan): &(Mac, u16)| Action::PinForwarding { ifindex, mac: *mac, vlan: *vlan };
     steps.unpin.extend(gone.map(unpin));
     steps.pin.extend(come.map(pin));
+}
+
+/// Whether the port has learned under this plan before. What it knows then it has from the kernel.
+fn learns_already(slot: &SlotEntry, held: &PortSlot) -> bool {
+    let both = flags::GRANTED | flags::LEARNS;
+    held.flags & both == both && (held.mac.0, held.v4) == (slot.mac, slot.v4)
 }
 
 /// What a slot holds of what [`Action::WriteSlot`] sets.

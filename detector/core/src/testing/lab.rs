@@ -69,6 +69,7 @@ impl Lab {
                 bridges: vec!["*".to_owned()],
                 uplinks: Vec::new(),
                 trusted: Vec::new(),
+                protected: Vec::new(),
                 unknown_port_grace: Duration::from_secs(1),
             },
             registry: Registry {
@@ -92,6 +93,9 @@ impl Lab {
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
             observed: Default::default(),
+            learned: BTreeMap::new(),
+            leases: Vec::new(),
+            addresses: Default::default(),
             seen: BTreeMap::new(),
             noticed: BTreeMap::new(),
         };

@@ -13,11 +13,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use detector_common::{
     counters::Sighting,
     maps::programs,
-    port::{PortSlot, Role},
+    port::{PortSlot, Role, flags},
     settings::{Carrier, Settings},
 };
 use detector_core::{
-    model::{Observed, Seen},
+    model::{Learned, Observed, Seen},
     reconcile::Action,
 };
 
@@ -184,6 +184,13 @@ impl Enforcer for KernelEnforcer {
 
     fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError> {
         Ok(Self::seen(self)?)
+    }
+
+    fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError> {
+        let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
+        let learns = slots.filter(|slot| slot.has(flags::LEARNS));
+        let learned = learns.map(|slot| Ok((slot.ifindex, self.maps.learned(slot, self.clock)?)));
+        Ok(learned.collect::<Result<_, BpfError>>()?)
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {

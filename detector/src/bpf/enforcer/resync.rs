@@ -45,6 +45,7 @@ impl KernelEnforcer {
             }
         }
         self.mirror = mirror;
+        self.mirror.protected = self.maps.sweep_owners()?;
         self.read_grants()?;
         self.read_forwarding(None)?;
         dead.extend(self.pins.paths().linked()?);

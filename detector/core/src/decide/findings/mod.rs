@@ -1,5 +1,6 @@
 //! What an administrator must know.
 
+mod learning;
 mod ports;
 mod sources;
 mod vms;

@@ -16,6 +16,7 @@ fn identity(mac: Mac, vlan: u16, v4: Option<&[&str]>, v6: Option<&[&str]>) -> Id
         vlan,
         v4: v4.map_or(AddressSet::Any, |texts| AddressSet::Only(only(texts))),
         v6: v6.map_or(AddressSet::Any, |texts| AddressSet::Only(only6(texts))),
+        learns: None,
         dhcp_server: false,
         router: true,
     }
