@@ -9,7 +9,7 @@ use crate::{build_ebpf, demo};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
 const SUITES: &[&str] =
-    &["program", "host", "gate", "guard", "restart", "bad_input", "lab", "story"];
+    &["program", "host", "gate", "guard", "restart", "bad_input", "lab", "story", "learning"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
