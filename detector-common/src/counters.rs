@@ -6,10 +6,10 @@ use crate::{claim::ClaimRecord, layout, reason::REASON_SLOTS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PortCounters {
-    /// Frames from the port (or to the host, or to an uplink, where the slot is a gate's), by
-    /// reason code.
+    /// Frames from the port that were refused, by reason code.
     pub from: [u64; REASON_SLOTS],
-    /// Frames towards the port, by reason code.
+    /// Frames towards the port (or to the host, or out of it, where the slot is a gate's) that were
+    /// refused, by reason code.
     pub to: [u64; REASON_SLOTS],
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,

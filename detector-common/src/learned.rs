@@ -87,7 +87,7 @@ pub struct Owner {
     pub ifindex: u32,
     /// The port instance; 0 for what is protected.
     pub instance: u32,
-    /// The entry of `LEARNED` that stands for it.
+    /// The entry of `LEARNED` that stands for it; none for what is protected.
     pub place: u32,
     /// An [`Origin`] code.
     pub origin: u32,
@@ -116,7 +116,7 @@ impl Owner {
         station: 0,
         ifindex: 0,
         instance: 0,
-        place: 0,
+        place: u32::MAX,
         origin: Origin::Protected as u32,
     };
 

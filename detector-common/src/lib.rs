@@ -22,6 +22,7 @@ pub mod reason;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod settings;
+pub mod stamp;
 pub mod verdict;
 
 /// A value that may live in a BPF map or a ring buffer record.

@@ -1,4 +1,5 @@
-//! Per-CPU counters of each port.
+//! Per-CPU counters of each port: of frames that were refused, and of those that passed the gate
+//! without the stamp. What passes otherwise is counted by the interface itself.
 
 use core::ptr::addr_of_mut;
 
@@ -13,15 +14,9 @@ use detector_common::{
 #[map]
 static COUNTERS: PerCpuArray<PortCounters> = PerCpuArray::pinned(maps::MAX_PORTS, 0);
 
-/// Counts a frame from the port's side.
+/// Counts a frame from the port's side, by the code of its reason.
 #[inline(always)]
-pub(crate) fn from(slot: &PortSlot, reason: Reason) {
-    from_code(slot, reason as u8);
-}
-
-/// The same by the reason's code.
-#[inline(always)]
-pub(crate) fn from_code(slot: &PortSlot, reason: u8) {
+pub(crate) fn from(slot: &PortSlot, reason: u8) {
     count(slot, |counters| {
         // SAFETY: the entry is this CPU's, and codes are below REASON_SLOTS.
         unsafe { addr_of_mut!((*counters).from[reason as usize & (REASON_SLOTS - 1)]) }

@@ -227,7 +227,7 @@ fn forget(slot: &PortSlot, key: &OwnerKey, station: Station, now: u64) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn learn_request(skb: *mut __sk_buff) -> i32 {
-    let skb = Skb::over(skb);
+    let skb = Skb::new(skb);
     if let Some(slot) = lookup::port(skb.ifindex())
         && let Some(exchange) = read(&skb)
     {
@@ -245,7 +245,7 @@ pub extern "C" fn learn_request(skb: *mut __sk_buff) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn learn_reply(skb: *mut __sk_buff) -> i32 {
-    let skb = Skb::over(skb);
+    let skb = Skb::new(skb);
     if lease::may_be_dhcp(skb.frame())
         && let Some(slot) = lookup::port(skb.ifindex())
         && let Some(settings) = lookup::settings()
@@ -401,7 +401,7 @@ fn read(skb: &Skb) -> Option<&'static Exchange> {
     let length = (opaque(length - 1) & (COPY_BYTES - 1)) + 1;
     // SAFETY: `length` bytes of the frame are copied to where there is room for them.
     let copied = unsafe {
-        let (from, to) = (skb.context().skb.skb.cast(), scratch.frame.as_mut_ptr().cast());
+        let (from, to) = (skb.raw().cast(), scratch.frame.as_mut_ptr().cast());
         bpf_skb_load_bytes(from, 0, to, length as u32)
     };
     if copied != 0 {

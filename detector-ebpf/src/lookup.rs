@@ -40,6 +40,12 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
 }
 
+/// Whether drop verdicts are carried out.
+#[inline(always)]
+pub(crate) fn enforces() -> bool {
+    settings().is_none_or(Settings::enforces)
+}
+
 /// The slot in force for an interface, where it has its own.
 #[inline(always)]
 pub(crate) fn inline_port(ifindex: u32) -> Option<&'static PortSlot> {

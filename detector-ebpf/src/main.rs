@@ -40,7 +40,7 @@ const fn action(outcome: Outcome) -> i32 {
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Some(outcome) = hooks::port_ingress::run(&Skb::over(skb)) {
+    if let Some(outcome) = hooks::port_ingress::run(&Skb::new(skb)) {
         return action(outcome);
     }
     let mut code = vet_whole(skb);
@@ -63,14 +63,14 @@ const NOTE: i32 = 0x101;
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
-    code(hooks::port_ingress::whole(&Skb::over(skb)))
+    code(hooks::port_ingress::whole(&Skb::new(skb)))
 }
 
 /// What follows from the verdict of [`vet_whole`] where that is more than to let the frame go on.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn finish_whole(skb: *mut __sk_buff) -> i32 {
-    code(hooks::port_ingress::finish(&Skb::over(skb)))
+    code(hooks::port_ingress::finish(&Skb::new(skb)))
 }
 
 #[inline(always)]
@@ -84,27 +84,27 @@ fn code(step: Step) -> i32 {
 
 #[classifier]
 fn port_egress(ctx: TcContext) -> i32 {
-    action(hooks::port_egress::run(&Skb::new(ctx)))
+    action(hooks::port_egress::run(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_ingress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn bridge_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::bridge_egress(&Skb::new(ctx)))
+    action(hooks::gate::bridge_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_ingress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_ingress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_ingress(&Skb::new(ctx.skb.skb)))
 }
 
 #[classifier]
 fn uplink_egress(ctx: TcContext) -> i32 {
-    action(hooks::gate::uplink_egress(&Skb::new(ctx)))
+    action(hooks::gate::uplink_egress(&Skb::new(ctx.skb.skb)))
 }
 
 #[panic_handler]

@@ -79,7 +79,7 @@ pub(crate) fn no_slot(skb: &Skb, settings: &Settings) {
         *told = now;
     }
     warn!(
-        skb.context(),
+        &skb.context(),
         "the guard of interface {} has no slot: it lets nothing through",
         skb.ifindex()
     );

@@ -8,42 +8,39 @@ use detector_common::{frame::Frame, parse::MetaTag, reason::Reason};
 /// Every header that is read lies within so many bytes, so that a frame is pulled at most once.
 const HEADERS: u32 = 576;
 
+#[derive(Clone, Copy)]
 pub(crate) struct Skb {
-    ctx: TcContext,
+    raw: *mut __sk_buff,
 }
 
 impl Skb {
     #[inline(always)]
-    pub(crate) const fn new(ctx: TcContext) -> Self {
-        Self { ctx }
+    pub(crate) const fn new(raw: *mut __sk_buff) -> Self {
+        Self { raw }
     }
 
-    /// The same from a global function, whose argument is the context itself.
     #[inline(always)]
-    pub(crate) fn over(skb: *mut __sk_buff) -> Self {
-        Self::new(TcContext::new(skb))
+    pub(crate) const fn raw(&self) -> *mut __sk_buff {
+        self.raw
     }
 
     /// Length on the wire, without a tag kept in metadata.
     #[inline(always)]
     pub(crate) fn length(&self) -> u32 {
-        self.ctx.len()
+        self.context().len()
     }
 
     #[inline(always)]
-    fn raw(&self) -> *mut __sk_buff {
-        self.ctx.skb.skb
-    }
-
-    pub(crate) const fn context(&self) -> &TcContext {
-        &self.ctx
+    pub(crate) fn context(&self) -> TcContext {
+        TcContext::new(self.raw)
     }
 
     /// The part of the frame that lies in linear memory.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame<'_> {
+        let ctx = self.context();
         // SAFETY: these are the packet pointers of the context.
-        unsafe { Frame::from_raw(self.ctx.data(), self.ctx.data_end(), self.ctx.len() as usize) }
+        unsafe { Frame::from_raw(ctx.data(), ctx.data_end(), ctx.len() as usize) }
     }
 
     /// Whether every header that is read lies in linear memory.
@@ -55,12 +52,12 @@ impl Skb {
     /// Moves all headers into linear memory. Frames that were read before must not be used again.
     #[inline(always)]
     pub(crate) fn pull_headers(&self) -> bool {
-        self.ctx.pull_data(self.header_bytes()).is_ok()
+        self.context().pull_data(self.header_bytes()).is_ok()
     }
 
     #[inline(always)]
     fn header_bytes(&self) -> u32 {
-        let length = self.ctx.len();
+        let length = self.context().len();
         if length < HEADERS { length } else { HEADERS }
     }
 
@@ -98,12 +95,12 @@ impl Skb {
     pub(crate) fn awaits_checksum(&self) -> bool {
         /// The last two bytes of an ARP packet, which was read.
         const AT: usize = 40;
-        let Ok(before) = self.ctx.load::<u16>(AT) else { return true };
-        if self.ctx.l4_csum_replace(AT, 0, 1, size_of::<u16>() as u64).is_err() {
+        let Ok(before) = self.context().load::<u16>(AT) else { return true };
+        if self.context().l4_csum_replace(AT, 0, 1, size_of::<u16>() as u64).is_err() {
             return true;
         }
-        let Ok(after) = self.ctx.load::<u16>(AT) else { return true };
-        after == before || self.ctx.store(AT, &before, 0).is_err()
+        let Ok(after) = self.context().load::<u16>(AT) else { return true };
+        after == before || self.context().store(AT, &before, 0).is_err()
     }
 
     /// The interface that the program runs on.
@@ -154,7 +151,7 @@ impl Skb {
             asm!(
                 "{value} = *(u32 *)({skb} + {offset})",
                 value = lateout(reg) value,
-                skb = in(reg) self.raw(),
+                skb = in(reg) self.raw,
                 offset = const OFFSET,
                 options(readonly, nostack, preserves_flags),
             );
@@ -172,7 +169,7 @@ impl Skb {
             asm!(
                 "*(u32 *)({skb} + {offset}) = {value}",
                 value = in(reg) u64::from(value),
-                skb = in(reg) self.raw(),
+                skb = in(reg) self.raw,
                 offset = const OFFSET,
                 options(nostack, preserves_flags),
             );

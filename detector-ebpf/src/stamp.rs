@@ -1,35 +1,46 @@
-//! The stamp that says a guard, or the gate of an uplink, has vetted the frame.
+//! The stamp that says a guard, or the gate of an uplink, has vetted the frame. What it is are
+//! constants that the loader sets, and that the verifier knows.
 
-use detector_common::settings::{Carrier, Settings};
+use aya_ebpf::Global;
+use detector_common::stamp::{Carrier, Stamp};
 
 use crate::skb::Skb;
 
+#[unsafe(no_mangle)]
+static STAMP_CARRIER: Global<u32> = Global::new(Stamp::DEFAULT.carrier as u32);
+#[unsafe(no_mangle)]
+static STAMP_MASK: Global<u32> = Global::new(Stamp::DEFAULT.mask);
+#[unsafe(no_mangle)]
+static STAMP_VALUE: Global<u32> = Global::new(Stamp::DEFAULT.value);
+
 #[inline(always)]
-pub(crate) fn is_set(skb: &Skb, settings: &Settings) -> bool {
-    read(skb, settings) & settings.stamp_mask == settings.stamp_value
+pub(crate) fn is_set(skb: &Skb) -> bool {
+    let carried = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
+    carried & STAMP_MASK.load() == STAMP_VALUE.load()
 }
 
 #[inline(always)]
-pub(crate) fn set(skb: &Skb, settings: &Settings) {
-    write(skb, settings, settings.stamp_value);
+pub(crate) fn set(skb: &Skb) {
+    write(skb, STAMP_VALUE.load());
 }
 
 /// Where a frame leaves our care, nobody else shall see the stamp.
 #[inline(always)]
-pub(crate) fn clear(skb: &Skb, settings: &Settings) {
-    write(skb, settings, 0);
+pub(crate) fn clear(skb: &Skb) {
+    write(skb, 0);
 }
 
 #[inline(always)]
-fn read(skb: &Skb, settings: &Settings) -> u32 {
-    if settings.carrier == Carrier::TcIndex as u32 { skb.tc_index() } else { skb.mark() }
-}
-
-#[inline(always)]
-fn write(skb: &Skb, settings: &Settings, value: u32) {
-    if settings.carrier == Carrier::TcIndex as u32 {
-        skb.set_tc_index(skb.tc_index() & !settings.stamp_mask | value);
+fn write(skb: &Skb, value: u32) {
+    let others = !STAMP_MASK.load();
+    if is_in_tc_index() {
+        skb.set_tc_index(skb.tc_index() & others | value);
     } else {
-        skb.set_mark(skb.mark() & !settings.stamp_mask | value);
+        skb.set_mark(skb.mark() & others | value);
     }
+}
+
+#[inline(always)]
+fn is_in_tc_index() -> bool {
+    STAMP_CARRIER.load() == Carrier::TcIndex as u32
 }

@@ -36,17 +36,28 @@ pub trait Enforcer {
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
 }
 
-/// Frames by reason, added up over the CPUs; only reasons that have occurred.
+/// The frames of an interface; those that were refused by reason, added up over the CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// From the port's side.
+    /// All frames, since there is the interface.
+    pub frames: Frames,
+    /// Refused from the port's side; only reasons that have occurred.
     pub from: BTreeMap<Reason, u64>,
-    /// Towards the port's side.
+    /// Refused towards the port's side.
     pub to: BTreeMap<Reason, u64>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
     /// Events that the port's budget held back.
     pub events_held: u64,
+}
+
+/// What an interface itself counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// Received by the host: a guest's port has them from the guest, refused ones included.
+    pub from: u64,
+    /// Sent by the host; what was refused is not among them.
+    pub to: u64,
 }
 
 /// Why an action was not carried out, with every cause down to the errno, and what to do about it.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector_common::port::flags;
-use detector_common::settings::Mode;
+use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_tests::frames::{self, Station};
 use detector_tests::link;

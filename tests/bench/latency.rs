@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use detector::bpf::{Events, Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::bpf::{Events, Hook, KernelEnforcer, Options, PinPaths};
 use detector::config::{Config, OnRefusal};
 use detector::daemon::brain::Brain;
 use detector::daemon::input::{AdmissionRules, Input};
 use detector::daemon::sources::Expected;
 use detector::inventory::{SourceEvent, file};
 use detector::net::{LinkEvent, links};
+use detector_common::stamp::Stamp;
 use detector_core::model::Timestamp;
 use detector_tests::bpf::{self, SkBuff};
 use detector_tests::frames::Station;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
-use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths, Stamp};
+use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector_common::addr::{Address, Mac};
 use detector_common::frame::Frame;
@@ -19,8 +19,8 @@ use detector_common::samples::{
     ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
     ipv6, link_layer, neighbour, table, tcp4, udp,
 };
-use detector_common::settings::Mode;
 use detector_common::verdict::{self, Grants};
+use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_tests::bpf::{self, SkBuff};
 use detector_tests::netns::NetNs;
@@ -247,7 +247,11 @@ impl Port {
             .filter(|reason| counts[*reason as usize] != self.counts[*reason as usize])
             .collect();
         self.counts = counts;
-        let [kernel] = moved[..] else { bail!("{name}: counted as {moved:?}") };
+        let kernel = match moved[..] {
+            [] => Reason::Granted,
+            [refused] => refused,
+            _ => bail!("{name}: counted as {moved:?}"),
+        };
 
         let tag = MetaTag::default();
         let host = verdict::vet(Frame::new(frame), tag, &self.slot, self, &mut Claim::default());
@@ -259,7 +263,7 @@ impl Port {
     }
 
     fn counters(&self) -> Result<[u64; 64]> {
-        let totals = self.enforcer.totals(LO)?.context("the port has no counters")?;
+        let totals = self.enforcer.counts(LO)?.context("the port has no counters")?;
         let mut counts = [0; 64];
         for (reason, count) in totals.from {
             counts[reason as usize] = count;

@@ -49,6 +49,9 @@ fn granting(kind: u8, seconds: u32) -> Vec<u8> {
     [&[53, 1, kind, 54, 4][..], &SERVER_IP, &[51, 4], &time].concat()
 }
 
+/// A name, a message, and what it comes to: the act, and the addresses with their times.
+type Told = (&'static str, Vec<u8>, Act, Vec<(Address, u32)>);
+
 /// An act, and the addresses with their times.
 fn told(found: &Exchange) -> (Act, Vec<(Address, u32)>) {
     let leases = (0..MAX_ADDRESSES).filter_map(|number| found.lease(number));
@@ -96,7 +99,7 @@ fn what_a_server_says() {
     relayed[1] = 6;
     let mut no_magic = ack(&good);
     no_magic[239] ^= 1;
-    let cases: Vec<(&str, Vec<u8>, Act, Vec<(Address, u32)>)> = vec![
+    let cases: Vec<Told> = vec![
         ("ack", ack(&good), Act::Leases, a(3600)),
         ("ack, ended", ack(&[&good[..], &[255, 53, 1, 6]].concat()), Act::Leases, a(3600)),
         ("ack, padded", ack(&[&[0; 7][..], &good, &[0, 0, 255, 0]].concat()), Act::Leases, a(3600)),
@@ -159,7 +162,7 @@ fn address6(address: [u8; 16], seconds: u32) -> Vec<u8> {
     option6(5, &[&address[..], &[0; 4], &seconds.to_be_bytes()].concat())
 }
 
-fn association(addresses: &[Vec<u8>]) -> Vec<u8> {
+fn association(addresses: &[&[u8]]) -> Vec<u8> {
     option6(3, &[&[0; 12][..], &addresses.concat()].concat())
 }
 
@@ -185,19 +188,19 @@ fn dhcpv6() {
     let both = vec![(v6(IP6_A), 100), (v6(IP6_B), 0)];
     let one = vec![(v6(IP6_A), 100)];
     let temporary = option6(4, &[&[0; 4][..], &a].concat());
-    let many = association(&vec![a.clone(); 5]);
-    let nested = association(&[option6(5, &[&a[4..], &option6(13, &[0, 0])].concat())]);
+    let many = association(&[&a[..]; 5]);
+    let nested = association(&[&option6(5, &[&a[4..], &option6(13, &[0, 0])].concat())]);
     let longer = [&association(&[])[..2], &[0, 30], &[0; 12], &a].concat();
-    let client: Vec<(&str, Vec<u8>, Act, Vec<(Address, u32)>)> = vec![
+    let client: Vec<Told> = vec![
         ("solicit", message6(1, &[association(&[])]), Act::Asks, vec![]),
         ("request", message6(3, &[ids(), association(&[])]), Act::Asks, vec![]),
-        ("confirm", message6(4, &[association(&[a.clone()])]), Act::None, vec![]),
+        ("confirm", message6(4, &[association(&[&a])]), Act::None, vec![]),
         ("renew", message6(5, &[ids()]), Act::Asks, vec![]),
         ("rebind", message6(6, &[ids()]), Act::Asks, vec![]),
-        ("release", message6(8, &[ids(), association(&[a.clone()])]), Act::GivesUp, one.clone()),
-        ("decline", message6(9, &[ids(), association(&[a.clone()])]), Act::GivesUp, one.clone()),
+        ("release", message6(8, &[ids(), association(&[&a])]), Act::GivesUp, one.clone()),
+        ("decline", message6(9, &[ids(), association(&[&a])]), Act::GivesUp, one.clone()),
         ("information", message6(11, &[]), Act::None, vec![]),
-        ("a server's", message6(7, &[ids(), association(&[a.clone()])]), Act::None, vec![]),
+        ("a server's", message6(7, &[ids(), association(&[&a])]), Act::None, vec![]),
         ("cut off", message6(1, &[])[..3].to_vec(), Act::None, vec![]),
     ];
     for (name, message, act, leases) in client {
@@ -209,22 +212,17 @@ fn dhcpv6() {
         }
     }
     let reply = |options: &[Vec<u8>]| message6(7, &[&[ids()][..], options].concat());
-    let server: Vec<(&str, Vec<u8>, Act, Vec<(Address, u32)>)> = vec![
-        ("reply", reply(&[association(&[a.clone(), b.clone()])]), Act::Leases, both.clone()),
-        (
-            "two associations",
-            reply(&[association(&[a.clone()]), association(&[b])]),
-            Act::Leases,
-            both,
-        ),
+    let server: Vec<Told> = vec![
+        ("reply", reply(&[association(&[&a, &b])]), Act::Leases, both.clone()),
+        ("two associations", reply(&[association(&[&a]), association(&[&b])]), Act::Leases, both),
         ("temporary", reply(&[temporary]), Act::Leases, one.clone()),
         ("with a status", reply(&[nested]), Act::Leases, one.clone()),
         ("an empty one", reply(&[association(&[])]), Act::Leases, vec![]),
-        ("rapid commit", reply(&[option6(14, &[]), association(&[a.clone()])]), Act::Leases, one),
-        ("advertise", message6(2, &[ids(), association(&[a.clone()])]), Act::None, vec![]),
+        ("rapid commit", reply(&[option6(14, &[]), association(&[&a])]), Act::Leases, one),
+        ("advertise", message6(2, &[ids(), association(&[&a])]), Act::None, vec![]),
         ("reconfigure", message6(10, &[ids()]), Act::None, vec![]),
-        ("of nobody", message6(7, &[association(&[a.clone()])]), Act::None, vec![]),
-        ("outside of one", reply(&[a.clone()]), Act::Leases, vec![]),
+        ("of nobody", message6(7, &[association(&[&a])]), Act::None, vec![]),
+        ("outside of one", reply(std::slice::from_ref(&a)), Act::Leases, vec![]),
     ];
     for (name, message, act, leases) in server {
         assert_eq!(told(&of(&from_server6(&message), 0)), (act, leases), "{name}");
@@ -232,7 +230,7 @@ fn dhcpv6() {
     let lies: Vec<(&str, Vec<u8>)> = vec![
         ("too many", reply(&[many])),
         ("longer than it is", reply(&[longer])),
-        ("a short address", reply(&[association(&[option6(5, &[0; 23])])])),
+        ("a short address", reply(&[association(&[&option6(5, &[0; 23])])])),
         ("a short association", reply(&[option6(3, &[0; 11])])),
         ("beyond the end", reply(&[vec![0, 23, 0, 200, 1]])),
         ("half an option", reply(&[vec![0, 23, 0]])),
@@ -301,8 +299,8 @@ fn frames() -> Vec<Vec<u8>> {
         from_client(&message(1, ANY, ANY, &[&kind(3)[..], &[50, 4], &IP_A].concat())),
         from_server(&message(2, ANY, IP_A, &granting(5, 60))),
         from_server(&message(2, ANY, IP_A, &overload)),
-        from_client6(&message6(8, &[ids(), association(&[address6(IP6_A, 5)])])),
-        from_server6(&message6(7, &[ids(), association(&[address6(IP6_A, 5)])])),
+        from_client6(&message6(8, &[ids(), association(&[&address6(IP6_A, 5)])])),
+        from_server6(&message6(7, &[ids(), association(&[&address6(IP6_A, 5)])])),
     ]
 }
 

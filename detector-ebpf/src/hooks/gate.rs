@@ -1,11 +1,7 @@
 //! The gate: what no guard has vetted reaches neither the host nor anything beyond it, so that a tap
 //! that nobody has guarded yet is mute.
 
-use detector_common::{
-    port::{PortSlot, Role},
-    reason::Reason,
-    settings::Settings,
-};
+use detector_common::{port::Role, reason::Reason};
 
 use crate::{Outcome, counters, lookup, skb::Skb, stamp};
 
@@ -17,58 +13,62 @@ const PACKET_LOOPBACK: u32 = 5;
 /// stamp alone decides.
 #[inline(always)]
 pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
-    gate(skb, |skb, settings| {
-        if stamp::is_set(skb, settings) {
-            Reason::Vetted
-        } else if is_own_multicast(skb) {
-            Reason::HostOwn
-        } else {
-            Reason::Unvetted
+    let reason = if stamp::is_set(skb) {
+        Reason::Vetted
+    } else if is_own_multicast(skb) {
+        if let Some(slot) = lookup::port(skb.ifindex()) {
+            counters::to(slot, Reason::HostOwn);
         }
-    })
+        Reason::HostOwn
+    } else {
+        Reason::Unvetted
+    };
+    let outcome = settle(skb, reason);
+    if matches!(outcome, Outcome::Next) {
+        stamp::clear(skb);
+    }
+    outcome
 }
 
 /// Frames that the host sends, or routes, into the bridge.
 #[inline(always)]
 pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
-    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
     let source = skb.ingress_ifindex();
-    let reason = if source == 0 { Reason::HostOwn } else { vet_routed(source) };
-    counters::to(slot, reason);
-    if reason.passes() || !settings.enforces() {
-        if source != 0 {
-            stamp::set(skb, settings);
-        }
-        Outcome::Next
-    } else {
-        Outcome::Drop
+    if source == 0 {
+        return Outcome::Next;
     }
+    let outcome = settle(skb, vet_routed(source));
+    if matches!(outcome, Outcome::Next) {
+        stamp::set(skb);
+    }
+    outcome
 }
 
 /// Frames from outside: vetted, as far as guests are concerned.
 #[inline(always)]
 pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
-    if let Some((settings, slot)) = place(skb) {
-        counters::from(slot, Reason::FromUplink);
-        stamp::set(skb, settings);
-    }
+    stamp::set(skb);
     Outcome::Next
 }
 
 /// Frames that leave the host.
 #[inline(always)]
 pub(crate) fn uplink_egress(skb: &Skb) -> Outcome {
-    gate(skb, vet_source)
+    let outcome = settle(skb, vet_source(skb));
+    if matches!(outcome, Outcome::Next) {
+        stamp::clear(skb);
+    }
+    outcome
 }
 
 /// Whether a frame on its way out of the bridge comes from where it may: from the host itself, or
 /// stamped and from an interface in force.
 #[inline(always)]
-pub(crate) fn vet_source(skb: &Skb, settings: &Settings) -> Reason {
+pub(crate) fn vet_source(skb: &Skb) -> Reason {
     let source = skb.ingress_ifindex();
     if source == 0 {
         Reason::HostOwn
-    } else if !stamp::is_set(skb, settings) {
+    } else if !stamp::is_set(skb) {
         Reason::Unvetted
     } else if lookup::in_force(source) {
         Reason::Vetted
@@ -90,24 +90,16 @@ fn vet_routed(source: u32) -> Reason {
     }
 }
 
+/// Counts and drops what has not been vetted. Where the bridge or uplink has no slot, the gate is
+/// being taken down, and the host keeps its network.
 #[inline(always)]
-fn gate(skb: &Skb, vet: impl FnOnce(&Skb, &Settings) -> Reason) -> Outcome {
-    let Some((settings, slot)) = place(skb) else { return Outcome::Next };
-    let reason = vet(skb, settings);
-    counters::to(slot, reason);
-    if reason.passes() || !settings.enforces() {
-        stamp::clear(skb, settings);
-        Outcome::Next
-    } else {
-        Outcome::Drop
+fn settle(skb: &Skb, reason: Reason) -> Outcome {
+    if reason.passes() {
+        return Outcome::Next;
     }
-}
-
-/// Settings and slot of the bridge or uplink. Without a slot the gate is being taken down, and the
-/// host keeps its network.
-#[inline(always)]
-fn place(skb: &Skb) -> Option<(&'static Settings, &'static PortSlot)> {
-    Some((lookup::settings()?, lookup::port(skb.ifindex())?))
+    let Some(slot) = lookup::port(skb.ifindex()) else { return Outcome::Next };
+    counters::to(slot, reason);
+    if lookup::enforces() { Outcome::Drop } else { Outcome::Next }
 }
 
 /// Multicast that the host sends to itself: looped back by a socket, or the bridge's own IGMP or MLD

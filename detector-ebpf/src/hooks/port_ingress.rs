@@ -25,18 +25,17 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
     if reason as u8 != Reason::Granted as u8 {
         if reason as u8 != Reason::AddressNotLeased as u8 {
-            return Some(refuse_apart(skb, slot, &claim.record(reason)));
+            return Some(refuse_apart(*skb, slot, &claim.record(reason)));
         }
         let reason = learned::settle(slot, &mut claim);
         if !reason.passes() {
-            return Some(refuse_apart(skb, slot, &claim.record(skb.forget(reason))));
+            return Some(refuse_apart(*skb, slot, &claim.record(skb.forget(reason))));
         }
     }
     if claim.ethertype == ethertype::ARP {
         return None;
     }
-    counters::from(slot, Reason::Granted);
-    stamp::set(skb, lookup::settings()?);
+    stamp::set(skb);
     Some(Outcome::Next)
 }
 
@@ -66,15 +65,16 @@ pub(crate) fn whole(skb: &Skb) -> Step {
     }
     let mut claim = Claim::default();
     let frame = skb.frame().with_segments(skb.is_in_segments());
-    let reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
+    let mut reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
+    if reason.passes() && is_arp(&claim) && skb.awaits_checksum() {
+        reason = Reason::ChecksumPending;
+    }
     let reason = skb.forget(reason);
-    let more = is_arp(&claim) || claim.roles & flags::DHCP_CLIENT != 0;
-    if reason as u8 != Reason::Granted as u8 || more {
+    if reason as u8 != Reason::Granted as u8 || claim.roles & flags::DHCP_CLIENT != 0 {
         learned::keep(claim, reason);
         return Step::Finish;
     }
-    counters::from(slot, Reason::Granted);
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Step::Done(Outcome::Next)
 }
 
@@ -86,26 +86,26 @@ pub(crate) fn finish(skb: &Skb) -> Step {
     else {
         return Step::Done(Outcome::Drop);
     };
-    let reason = if reason as u8 == Reason::AddressNotLeased as u8 {
-        learned::settle(slot, claim)
-    } else {
-        reason
-    };
+    let mut reason = reason;
+    if reason as u8 == Reason::AddressNotLeased as u8 {
+        reason = learned::settle(slot, claim);
+        if reason.passes() && is_arp(claim) && skb.awaits_checksum() {
+            reason = Reason::ChecksumPending;
+        }
+    }
     let reason = skb.forget(reason);
     let asks = slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
-    if !reason.passes() {
-        return match refuse(skb, slot, settings, &claim.record(reason)) {
-            // A renewal that observe mode lets go on will be answered too.
-            Outcome::Next if asks => Step::Note,
-            outcome => Step::Done(outcome),
-        };
+    let outcome = if reason.passes() {
+        stamp::set(skb);
+        Outcome::Next
+    } else {
+        refuse(skb, slot, settings, &claim.record(reason))
+    };
+    match outcome {
+        // A renewal that observe mode lets go on will be answered too.
+        Outcome::Next if asks => Step::Note,
+        outcome => Step::Done(outcome),
     }
-    if is_arp(claim) && skb.awaits_checksum() {
-        return Step::Done(refuse_apart(skb, slot, &claim.record(Reason::ChecksumPending)));
-    }
-    counters::from(slot, reason);
-    stamp::set(skb, settings);
-    if asks { Step::Note } else { Step::Done(Outcome::Next) }
 }
 
 #[inline(always)]
@@ -117,21 +117,21 @@ const fn is_arp(claim: &Claim) -> bool {
 /// granted.
 #[inline(always)]
 fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
-    counters::from_code(slot, claim.reason);
+    counters::from(slot, claim.reason);
     let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
     report::sighting(slot, settings, claim, dropped);
     if dropped {
         return Outcome::Drop;
     }
-    stamp::set(skb, settings);
+    stamp::set(skb);
     Outcome::Next
 }
 
 /// [`refuse`] as a function of its own, out of the way of what passes.
 #[inline(never)]
-fn refuse_apart(skb: &Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
+fn refuse_apart(skb: Skb, slot: &PortSlot, claim: &ClaimRecord) -> Outcome {
     match lookup::settings() {
-        Some(settings) => refuse(skb, slot, settings, claim),
+        Some(settings) => refuse(&skb, slot, settings, claim),
         None => Outcome::Drop,
     }
 }

@@ -16,7 +16,9 @@ use detector_core::model::{Learned, ObservedInterface, Seen};
 
 use crate::enforcer::Counts;
 
-use super::view::{CountersView, IdentityView, LearnedView, PortState, SightingView, moment};
+use super::view::{
+    CountersView, FramesView, IdentityView, LearnedView, PortState, SightingView, moment,
+};
 
 pub const fn role_name(slot: &PortSlot) -> &'static str {
     match slot.role() {
@@ -138,6 +140,7 @@ pub fn counters(counts: Counts) -> CountersView {
         counts.into_iter().map(|(reason, count)| (reason.as_str().to_owned(), count)).collect()
     };
     CountersView {
+        frames: FramesView { from: counts.frames.from, to: counts.frames.to },
         from: named(counts.from),
         to: named(counts.to),
         events_lost: counts.events_lost,

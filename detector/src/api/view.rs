@@ -174,15 +174,27 @@ pub struct LearnedView {
     pub expires: Option<Timestamp>,
 }
 
-/// Frames of a port by reason; reasons without a frame are left out.
+/// Frames of a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountersView {
+    /// All that the interface has carried.
+    pub frames: FramesView,
+    /// Refused from the port's side by reason; reasons without a frame are left out.
     pub from: BTreeMap<String, u64>,
+    /// Refused towards the port's side.
     pub to: BTreeMap<String, u64>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
     /// Events that the port's budget held back.
     pub events_held: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FramesView {
+    /// From the port's side, refused ones included.
+    pub from: u64,
+    /// Towards the port's side, without those that were dropped.
+    pub to: u64,
 }
 
 /// A claim without a grant.

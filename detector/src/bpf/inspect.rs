@@ -13,12 +13,13 @@ use detector_common::{
 use detector_core::model::{Learned, Quarantine, QuarantineTarget, Seen};
 
 use super::{
-    BpfError, JiffyClock, PinPaths, Pins, PortTotals, attach,
+    BpfError, JiffyClock, PinPaths, Pins, attach,
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
     object, schema,
 };
+use crate::enforcer::Counts;
 
 /// Reads what is pinned, whether a daemon runs or not.
 pub struct Inspector {
@@ -52,7 +53,7 @@ pub struct PortView {
     pub name: Option<String>,
     /// Whether all its programs run on it. Nothing runs on a trusted interface.
     pub guarded: bool,
-    pub totals: PortTotals,
+    pub counts: Counts,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
     /// Addresses that it has learned and that have not expired.
@@ -149,7 +150,7 @@ impl Inspector {
         Ok(PortView {
             name: name.map(|name| name.to_bytes().escape_ascii().to_string()),
             guarded,
-            totals: self.maps.totals(slot.id)?,
+            counts: self.maps.counts(&slot)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
             learned: self.maps.learned(&slot, self.clock)?,
             grants: BTreeMap::new(),

@@ -115,15 +115,18 @@ impl Maps {
         Ok(())
     }
 
-    /// Clears away owners that no place stands for, which two CPUs can leave that learn at the same
-    /// time for one port. Returns the addresses that are protected.
-    pub(super) fn sweep_owners(&mut self) -> Result<BTreeSet<OwnerKey>, BpfError> {
+    /// Clears away owners whose instance is no more, and those that no place stands for, which two CPUs
+    /// can leave that learn at the same time for one port. Returns the addresses that are protected.
+    pub(super) fn sweep_owners(
+        &mut self,
+        living: &BTreeSet<u32>,
+    ) -> Result<BTreeSet<OwnerKey>, BpfError> {
         let all = entries(self.owners.iter(), MAX_OWNERS, maps::ADDRESS_OWNERS)?;
         let mut protected = BTreeSet::new();
         for (Pod(key), Pod(owner)) in all {
             if owner.is_protected() {
                 protected.insert(key);
-            } else if self.place(owner.place)?.key != key {
+            } else if !living.contains(&owner.instance) || self.place(owner.place)?.key != key {
                 self.disown(key)?;
             }
         }

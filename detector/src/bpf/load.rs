@@ -7,7 +7,10 @@ use aya::{
     programs::{ProgramError, ProgramFd, SchedClassifier},
 };
 use aya_log::EbpfLogger;
-use detector_common::maps::programs;
+use detector_common::{
+    maps::programs,
+    stamp::{Stamp, globals},
+};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -26,7 +29,7 @@ impl Programs {
     ///
     /// When a pinned map is of another shape, before anything is touched; when the kernel refuses a
     /// program, with the end of what its verifier says.
-    pub(super) fn load(pins: &Pins) -> Result<Self, BpfError> {
+    pub(super) fn load(pins: &Pins, stamp: Stamp) -> Result<Self, BpfError> {
         let object = object::bytes();
         schema::check(pins.paths(), &schema::expected(object)?)?;
         // Kernels before 5.11 count map memory against this limit. Where it cannot be raised, it
@@ -34,6 +37,9 @@ impl Programs {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(pins.paths().maps())
+            .override_global(globals::CARRIER, &(stamp.carrier as u32), true)
+            .override_global(globals::MASK, &stamp.mask, true)
+            .override_global(globals::VALUE, &stamp.value, true)
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {

@@ -22,6 +22,7 @@ use detector_common::{
 };
 
 use super::{BpfError, PinPaths, pod::Pod};
+use crate::{enforcer::Counts, net};
 
 /// The pinned maps, but for the events.
 pub(super) struct Maps {
@@ -37,19 +38,6 @@ pub(super) struct Maps {
     pub(super) owners: BpfHashMap<MapData, Pod<OwnerKey>, Pod<Owner>>,
     pub(super) learned: Array<MapData, Pod<Place>>,
     transactions: Array<MapData, Pod<Transaction>>,
-}
-
-/// The counters of a port, added up over the CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortTotals {
-    /// Frames from the port's side; only reasons that have occurred.
-    pub from: BTreeMap<Reason, u64>,
-    /// Frames towards the port's side.
-    pub to: BTreeMap<Reason, u64>,
-    /// Events that the ring buffer had no room for.
-    pub events_lost: u64,
-    /// Events that the port's budget held back.
-    pub events_held: u64,
 }
 
 /// An entry of `PREFIXES`, with the length of its address prefix.
@@ -204,10 +192,12 @@ impl Maps {
         Ok(found)
     }
 
-    pub(super) fn totals(&self, id: u16) -> Result<PortTotals, BpfError> {
+    /// The frames of the interface with this slot.
+    pub(super) fn counts(&self, slot: &PortSlot) -> Result<Counts, BpfError> {
         let each_cpu =
-            self.counters.get(&u32::from(id), 0).map_err(failed("read", maps::COUNTERS))?;
-        let mut totals = PortTotals::default();
+            self.counters.get(&u32::from(slot.id), 0).map_err(failed("read", maps::COUNTERS))?;
+        let frames = net::frames(slot.ifindex)?.unwrap_or_default();
+        let mut totals = Counts { frames, ..Counts::default() };
         for Pod(cpu) in each_cpu.iter() {
             for &reason in Reason::ALL {
                 add(&mut totals.from, reason, cpu.from[reason as usize]);

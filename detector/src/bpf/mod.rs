@@ -22,10 +22,9 @@ mod sys;
 
 pub use attach::Method;
 pub use clock::JiffyClock;
-pub use enforcer::{KernelEnforcer, Options, Stamp};
+pub use enforcer::{KernelEnforcer, Options};
 pub use error::BpfError;
 pub use events::{Batch, Events};
 pub use features::{Features, probe};
 pub use inspect::{Applied, Inspector, PortView, Snapshot};
-pub use maps::PortTotals;
 pub use pins::{Hook, PinPaths, Pins, holder};

@@ -11,8 +11,7 @@ use crate::{
         kernel::{counters, identities, learned, role_name, sighting, state},
         view::{PortState, PortView, QuarantineView, moment},
     },
-    bpf::{self, Inspector, PortTotals},
-    enforcer::Counts,
+    bpf::{self, Inspector},
 };
 
 /// Who says what is printed.
@@ -81,7 +80,6 @@ impl Pinned {
 }
 
 fn port(port: bpf::PortView) -> PortView {
-    let PortTotals { from, to, events_lost, events_held } = port.totals;
     let interface = ObservedInterface {
         slot: port.slot,
         grants: port.grants,
@@ -99,7 +97,7 @@ fn port(port: bpf::PortView) -> PortView {
         since: None,
         vm: None,
         identities: identities(&interface),
-        counters: Some(counters(Counts { from, to, events_lost, events_held })),
+        counters: Some(counters(port.counts)),
         learned: port.learned.iter().map(learned).collect(),
         sightings: port.sightings.iter().map(sighting).collect(),
     }

@@ -146,16 +146,17 @@ pub(super) fn learned<W: Write>(output: &mut Output<W>, learned: &[LearnedView])
     Ok(())
 }
 
-/// Frames by reason, the most frequent first.
+/// Frames, and those that were refused by reason, the most frequent first.
 pub(super) fn counters<W: Write>(output: &mut Output<W>, counters: &CountersView) -> Result<()> {
-    let directions = [("From guest", &counters.from), ("To guest", &counters.to)];
-    for (name, counts) in directions {
+    let CountersView { frames, from, to, .. } = counters;
+    for (name, frames, counts) in [("From guest", frames.from, from), ("To guest", frames.to, to)] {
         let mut counts: Vec<_> = counts.iter().collect();
         counts.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), (*reason).clone()));
         let text: Vec<_> =
             counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        let text = if text.is_empty() { "no frames".to_owned() } else { text.join(", ") };
-        output.field(name, text)?;
+        let refused =
+            if text.is_empty() { String::new() } else { format!("; refused: {}", text.join(", ")) };
+        output.field(name, format!("{frames} frames{refused}"))?;
     }
     if counters.events_lost > 0 || counters.events_held > 0 {
         let text = format!("{} lost, {} held back", counters.events_lost, counters.events_held);

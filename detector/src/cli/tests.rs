@@ -13,9 +13,9 @@ use super::{
     Format, explain, output::Output, pins::Origin, port, quarantine, status, template, vm,
 };
 use crate::api::view::{
-    CountersView, EvidenceView, Explanation, FindingView, IdentityView, MediumView, ModeView,
-    NicView, PortState, PortView, QuarantineView, Remedy, SightingView, SourceView, Status,
-    TemplateView, VmRef, VmView,
+    CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, LearnedView,
+    MediumView, ModeView, NicView, PortState, PortView, QuarantineView, Remedy, SightingView,
+    SourceView, Status, TemplateView, VmRef, VmView,
 };
 
 /// Clears the screen, reorders text, breaks the line.
@@ -61,11 +61,20 @@ fn a_port() -> PortView {
             router: true,
         }],
         counters: Some(CountersView {
-            from: [("granted".to_owned(), 5), ("port-isolated".to_owned(), 70)].into(),
+            frames: FramesView { from: 75, to: 3 },
+            from: [("mac-not-granted".to_owned(), 5), ("port-isolated".to_owned(), 70)].into(),
             to: [].into(),
             events_lost: 0,
             events_held: 4,
         }),
+        learned: vec![LearnedView {
+            mac: "52:54:00:00:00:01".into(),
+            vlan: 0,
+            address: "192.0.2.9".into(),
+            origin: "dhcp".into(),
+            since: Some(at(-60)),
+            expires: Some(at(600)),
+        }],
         sightings: vec![SightingView {
             mac: "52:54:00:00:00:02".into(),
             vlan: 0,
@@ -94,6 +103,7 @@ fn a_vm() -> VmView {
             port: Some("vnet0".into()),
             status: Some(PortState::Isolated),
             addresses: vec![],
+            learned: vec!["192.0.2.9".into()],
         }],
         requirements: vec![
             Requirement {
@@ -158,8 +168,9 @@ Why          It is quarantined.
 Since        1 min ago
 VM           web\\u{1b}[2J\\u{202e}1\\n (00000000-0000-0000-0000-000000000007)
 Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
-From guest   70 port-isolated, 5 granted
-To guest     no frames
+Learned      52:54:00:00:00:01 192.0.2.9 (dhcp, until 2027-01-15 08:10:00 UTC)
+From guest   75 frames; refused: 70 port-isolated, 5 mac-not-granted
+To guest     3 frames
 Reports      0 lost, 4 held back
 
 Claims without a grant
@@ -278,8 +289,9 @@ Media
 Port vnet0: isolated
 Why          It is quarantined.
 Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
-From guest   70 port-isolated, 5 granted
-To guest     no frames
+Learned      52:54:00:00:00:01 192.0.2.9 (dhcp, until 2027-01-15 08:10:00 UTC)
+From guest   75 frames; refused: 70 port-isolated, 5 mac-not-granted
+To guest     3 frames
 Reports      0 lost, 4 held back
 
 Claims without a grant

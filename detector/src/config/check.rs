@@ -1,8 +1,8 @@
 use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
-use detector_common::settings::Carrier;
+use detector_common::stamp::Stamp;
 
-use super::{Config, Stamp};
+use super::Config;
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -70,23 +70,9 @@ pub(super) fn check(config: &Config) -> Checked {
 }
 
 fn stamp(stamp: Stamp) -> Checked {
-    let Stamp { carrier, mask, value } = stamp;
-    match carrier {
-        Carrier::Mark => ensure(mask & 0xffff == 0, &["stamp", "mask"], || {
-            format!(
-                "{mask:#x} takes low bits of the mark, which hosts use for themselves; \
-                 expected bits 16 to 31 only, such as 0xc0000000"
-            )
-        }),
-        Carrier::TcIndex => ensure(mask <= 0xffff, &["stamp", "mask"], || {
-            format!("{mask:#x} does not fit; expected at most 16 bits, such as 0xc000")
-        }),
-    }?;
-    ensure(value != 0, &["stamp", "value"], || {
-        "zero is what an unvetted frame carries; expected at least one bit of the mask".to_owned()
-    })?;
-    ensure(value & !mask == 0, &["stamp", "value"], || {
-        format!("{value:#x} lies outside the mask {mask:#x}; expected bits of the mask only")
+    stamp.check().map_err(|error| Complaint {
+        key: if error.is_in_mask() { &["stamp", "mask"] } else { &["stamp", "value"] },
+        message: error.to_string(),
     })
 }
 

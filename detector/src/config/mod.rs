@@ -9,11 +9,10 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_common::settings::Settings;
 use detector_core::model::Policy;
 
 pub use sections::{
-    Admission, Api, Config, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Stamp,
+    Admission, Api, Config, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -75,18 +74,6 @@ impl Config {
             trusted: self.network.trusted.clone(),
             protected: self.network.protected.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
-        }
-    }
-
-    /// The kernel's settings as far as they are configured: mode and stamp. `hz` and
-    /// `next_instance` are not, and keep the value that the kernel side has.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            mode: self.mode as u32,
-            carrier: self.stamp.carrier as u32,
-            stamp_mask: self.stamp.mask,
-            stamp_value: self.stamp.value,
-            ..Settings::DEFAULT
         }
     }
 }

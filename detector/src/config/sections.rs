@@ -1,6 +1,9 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use detector_common::settings::{Carrier, Mode, Settings};
+use detector_common::{
+    settings::Mode,
+    stamp::{Carrier, Stamp},
+};
 use detector_core::model::{AddressRule, EvidenceLevel};
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -15,6 +18,8 @@ pub struct Config {
     pub libvirt: Libvirt,
     pub policy: PolicyKeys,
     pub admission: Admission,
+    /// The bits by which a frame shows that a guard has vetted it.
+    #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
     pub api: Api,
     pub learning: Learning,
@@ -151,22 +156,6 @@ pub enum OnRefusal {
     Refuse,
 }
 
-/// The bits by which a frame shows that a guard has vetted it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "StampKeys")]
-pub struct Stamp {
-    pub carrier: Carrier,
-    pub mask: u32,
-    /// Not zero, and within the mask.
-    pub value: u32,
-}
-
-impl Default for Stamp {
-    fn default() -> Self {
-        StampKeys::default().into()
-    }
-}
-
 /// The mask and value that stand for "not configured" depend on the carrier, which has 32 or 16
 /// bits.
 #[derive(Deserialize)]
@@ -184,18 +173,13 @@ impl Default for StampKeys {
     }
 }
 
-impl From<StampKeys> for Stamp {
-    fn from(keys: StampKeys) -> Self {
-        let (mask, value) = match keys.carrier {
-            Carrier::Mark => (Settings::DEFAULT.stamp_mask, Settings::DEFAULT.stamp_value),
-            Carrier::TcIndex => (0xc000, 0x4000),
-        };
-        Self {
-            carrier: keys.carrier,
-            mask: keys.mask.unwrap_or(mask),
-            value: keys.value.unwrap_or(value),
-        }
-    }
+fn stamp<'de, D: Deserializer<'de>>(from: D) -> Result<Stamp, D::Error> {
+    let StampKeys { carrier, mask, value } = StampKeys::deserialize(from)?;
+    let default = match carrier {
+        Carrier::Mark => Stamp::DEFAULT,
+        Carrier::TcIndex => Stamp::IN_TC_INDEX,
+    };
+    Ok(Stamp { carrier, mask: mask.unwrap_or(default.mask), value: value.unwrap_or(default.value) })
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,6 +1,6 @@
 use std::{fs, os::unix::ffi::OsStrExt, time::Duration};
 
-use detector_common::settings::{Carrier, Mode};
+use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::model::{AddressRule, EvidenceLevel};
 
 use super::*;
@@ -12,7 +12,7 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn nothing_configured_is_the_default() {
     assert_eq!(parse(""), Ok(Config::default()));
-    assert_eq!(Config::default().settings(), Settings::DEFAULT);
+    assert_eq!(Config::default().stamp, Stamp::DEFAULT);
 }
 
 #[test]
@@ -67,11 +67,7 @@ fn every_key_is_taken() {
     assert_eq!(config.admission.on_timeout, OnRefusal::Refuse);
     assert_eq!(config.admission.denied, OnRefusal::Mute);
     assert_eq!(config.paths.state, Path::new("/s"));
-    let settings = config.settings();
-    assert_eq!(
-        (settings.mode, settings.carrier, settings.stamp_mask, settings.stamp_value),
-        (Mode::Enforce as u32, Carrier::TcIndex as u32, 0xc000, 0x4000)
-    );
+    assert_eq!(config.stamp, Stamp::IN_TC_INDEX);
 }
 
 #[test]

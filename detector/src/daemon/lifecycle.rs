@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     api::{peer::Access, server, socket},
-    bpf::{Events, KernelEnforcer, Options, Stamp},
+    bpf::{Events, KernelEnforcer, Options},
     config::Config,
     inventory::LibvirtSource,
     leases::{Leases, Remembered},
@@ -57,9 +57,7 @@ pub fn run(config: &Config) -> Result<()> {
     make_state(&config.paths.state);
 
     // Holds the pins against a second daemon, and touches nothing when their schema is another.
-    let crate::config::Stamp { carrier, mask, value } = config.stamp;
-    let stamp = Stamp { carrier, mask, value };
-    let options = Options { pins: config.paths.pins.clone(), stamp, method: None };
+    let options = Options { pins: config.paths.pins.clone(), stamp: config.stamp, method: None };
     let enforcer = KernelEnforcer::open(&options)?;
     tracing::info!(
         pins = %config.paths.pins.display(),

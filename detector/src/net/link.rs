@@ -6,6 +6,7 @@ use super::{
     NetError,
     netlink::{Message, Request, Rtnetlink, attributes, text},
 };
+use crate::enforcer::Frames;
 
 /// Every interface.
 pub fn links() -> Result<Vec<Link>, NetError> {
@@ -17,9 +18,7 @@ pub fn links() -> Result<Vec<Link>, NetError> {
 
 /// The interface of that index; `None` when there is none.
 pub fn link_by_index(ifindex: u32) -> Result<Option<Link>, NetError> {
-    let mut header = [0; HEADER_BYTES];
-    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-    one(&Request::new(libc::RTM_GETLINK, 0, &header), &format!("show interface {ifindex}"))
+    one(&of_index(ifindex), &format!("show interface {ifindex}"))
 }
 
 /// The interface of that name; `None` when there is none.
@@ -32,6 +31,21 @@ pub fn link_by_name(name: &str) -> Result<Option<Link>, NetError> {
     let request = Request::new(libc::RTM_GETLINK, 0, &[0; HEADER_BYTES])
         .attribute(libc::IFLA_IFNAME, &name_attribute);
     one(&request, &format!("show interface {}", name.escape_debug()))
+}
+
+/// The frames that the interface of that index has carried; `None` when there is none.
+pub fn frames(ifindex: u32) -> Result<Option<Frames>, NetError> {
+    let request = of_index(ifindex);
+    ask(&request, &format!("count the frames of interface {ifindex}"), |message| {
+        let mut attributes = message.attributes(HEADER_BYTES);
+        let (_, statistics) = attributes.find(|(kind, _)| *kind == libc::IFLA_STATS64)?;
+        // struct rtnl_link_stats64 (linux/if_link.h) begins with these two.
+        let [from, to] = [0, 8].map(|at| {
+            let bytes = statistics.get(at..)?.first_chunk()?;
+            Some(u64::from_ne_bytes(*bytes))
+        });
+        Some(Frames { from: from?, to: to? })
+    })
 }
 
 /// `struct ifinfomsg` (`linux/rtnetlink.h`).
@@ -100,9 +114,24 @@ fn printable(name: &[u8]) -> String {
     }
 }
 
+fn of_index(ifindex: u32) -> Request {
+    let mut header = [0; HEADER_BYTES];
+    header[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+    Request::new(libc::RTM_GETLINK, 0, &header)
+}
+
 fn one(request: &Request, what: &str) -> Result<Option<Link>, NetError> {
+    ask(request, what, |message| read(message).map(|read| read.link))
+}
+
+/// What is read of the one interface that the request is about; `None` when there is none.
+fn ask<T>(
+    request: &Request,
+    what: &str,
+    read: impl Fn(Message<'_>) -> Option<T>,
+) -> Result<Option<T>, NetError> {
     let mut found = None;
-    match Rtnetlink::open()?.get(request, &mut |m| found = read(m).map(|read| read.link)) {
+    match Rtnetlink::open()?.get(request, &mut |message| found = read(message)) {
         Ok(()) => Ok(found),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(source) => Err(NetError::Refused { what: what.to_owned(), source }),

@@ -19,7 +19,7 @@ pub(crate) mod testing;
 pub use addresses::host_addresses;
 pub(crate) use changes::{Changed, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
-pub use link::{link_by_index, link_by_name, links};
+pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub(crate) use tc::{Direction, Filter, Tc};
 

@@ -14,16 +14,15 @@ use detector_common::{
     counters::Sighting,
     maps::programs,
     port::{PortSlot, Role, flags},
-    settings::{Carrier, Settings},
+    settings::Settings,
+    stamp::Stamp,
 };
 use detector_core::{
     model::{Learned, Observed, Seen},
     reconcile::Action,
 };
 
-use super::{
-    BpfError, Events, Hook, JiffyClock, Method, Pins, PortTotals, load::Programs, maps::Maps, probe,
-};
+use super::{BpfError, Events, Hook, JiffyClock, Method, Pins, load::Programs, maps::Maps, probe};
 use crate::{
     enforcer::{Counts, EnforceError, Enforcer},
     net::{Forwarding, LinkChanges},
@@ -37,23 +36,6 @@ pub struct Options {
     pub stamp: Stamp,
     /// How to attach programs; `None` takes TCX where the kernel has it, else clsact.
     pub method: Option<Method>,
-}
-
-/// How a vetted frame is marked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub carrier: Carrier,
-    /// Bits of the carrier that are ours.
-    pub mask: u32,
-    /// What they hold on a vetted frame: not zero, and within the mask.
-    pub value: u32,
-}
-
-impl Default for Stamp {
-    fn default() -> Self {
-        let Settings { stamp_mask: mask, stamp_value: value, .. } = Settings::DEFAULT;
-        Self { carrier: Carrier::Mark, mask, value }
-    }
 }
 
 /// The [`Enforcer`] of this host, in the network namespace of the thread that opens it and calls it.
@@ -74,24 +56,6 @@ pub struct KernelEnforcer {
     mirror: Observed,
 }
 
-impl Stamp {
-    fn check(self) -> Result<(), BpfError> {
-        let Self { carrier, mask, value } = self;
-        if value == 0 || value & !mask != 0 {
-            return Err(BpfError::Refused(format!(
-                "stamp value {value:#x} must not be zero, and must lie within the mask {mask:#x}"
-            )));
-        }
-        if carrier == Carrier::TcIndex && mask > u32::from(u16::MAX) {
-            return Err(BpfError::Refused(format!(
-                "stamp mask {mask:#x} does not fit tc_index, which has 16 bits: choose another mask, \
-                 or `mark` as the carrier"
-            )));
-        }
-        Ok(())
-    }
-}
-
 impl KernelEnforcer {
     /// Takes the pins over: loads the programs, replaces those that run by them without a gap, and
     /// frees what belonged to interfaces that are gone.
@@ -101,11 +65,11 @@ impl KernelEnforcer {
     /// When this kernel or process cannot do it, another process holds the pins, or what is pinned
     /// is of another version. What is in force has not been touched then.
     pub fn open(options: &Options) -> Result<Self, BpfError> {
-        options.stamp.check()?;
+        options.stamp.check().map_err(|error| BpfError::Refused(format!("stamp: {error}")))?;
         let features = probe()?;
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
         let pins = Pins::claim(&options.pins)?;
-        let programs = Programs::load(&pins)?;
+        let programs = Programs::load(&pins, options.stamp)?;
         let maps = Maps::open(pins.paths())?;
         let mut enforcer = Self {
             method: options.method.unwrap_or(best),
@@ -118,7 +82,7 @@ impl KernelEnforcer {
             programs,
             maps,
         };
-        enforcer.take_settings(options.stamp)?;
+        enforcer.take_settings()?;
         enforcer.resync()?;
         enforcer.replace_programs()?;
         Ok(enforcer)
@@ -156,10 +120,10 @@ impl KernelEnforcer {
             .collect()
     }
 
-    /// The counters of an interface; `None` when it has no slot.
-    pub fn totals(&self, ifindex: u32) -> Result<Option<PortTotals>, BpfError> {
+    /// The frames of an interface; `None` when it has no slot.
+    pub fn counts(&self, ifindex: u32) -> Result<Option<Counts>, BpfError> {
         let interface = self.mirror.interfaces.get(&ifindex);
-        interface.map(|interface| self.maps.totals(interface.slot.id)).transpose()
+        interface.map(|interface| self.maps.counts(&interface.slot)).transpose()
     }
 }
 
@@ -194,12 +158,7 @@ impl Enforcer for KernelEnforcer {
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
-        Ok(self.totals(ifindex)?.map(|PortTotals { from, to, events_lost, events_held }| Counts {
-            from,
-            to,
-            events_lost,
-            events_held,
-        }))
+        Ok(Self::counts(self, ifindex)?)
     }
 }
 

@@ -8,7 +8,7 @@ use detector_common::{
 };
 use detector_core::model::{Observed, ObservedInterface, Quarantine, QuarantineTarget};
 
-use super::{KernelEnforcer, Stamp, programs_of};
+use super::{KernelEnforcer, programs_of};
 use crate::{
     bpf::BpfError,
     net::{Changed, link_by_index},
@@ -45,7 +45,8 @@ impl KernelEnforcer {
             }
         }
         self.mirror = mirror;
-        self.mirror.protected = self.maps.sweep_owners()?;
+        let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
+        self.mirror.protected = self.maps.sweep_owners(&living)?;
         self.read_grants()?;
         self.read_forwarding(None)?;
         dead.extend(self.pins.paths().linked()?);
@@ -112,16 +113,10 @@ impl KernelEnforcer {
     }
 
     /// Settings that are the daemon's to choose; mode and instance numbers stay.
-    pub(super) fn take_settings(&mut self, stamp: Stamp) -> Result<(), BpfError> {
+    pub(super) fn take_settings(&mut self) -> Result<(), BpfError> {
         let fresh = self.settings.next_instance == 0;
         let kept = if fresh { Settings::DEFAULT } else { self.settings };
-        let settings = Settings {
-            carrier: stamp.carrier as u32,
-            stamp_mask: stamp.mask,
-            stamp_value: stamp.value,
-            hz: self.clock.hz(),
-            ..kept
-        };
+        let settings = Settings { hz: self.clock.hz(), ..kept };
         if settings != self.settings {
             self.maps.write_settings(settings)?;
             self.settings = settings;

@@ -201,7 +201,7 @@ fn killing_the_process_leaves_the_guard_on() {
     let snapshot = Inspector::open(root.path()).unwrap().snapshot().unwrap();
     assert_eq!(snapshot.holder, None);
     assert!(snapshot.settings.enforces() && snapshot.ports[0].guarded);
-    assert_eq!(snapshot.ports[0].totals.from[&Reason::EtherTypeUnknown], 1);
+    assert_eq!(snapshot.ports[0].counts.from[&Reason::EtherTypeUnknown], 1);
     let slot = interface(&mut open(&root), port).slot;
     assert_eq!(slot, snapshot.ports[0].slot);
 }

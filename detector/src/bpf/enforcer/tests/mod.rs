@@ -11,7 +11,8 @@ use detector_common::{
     port::{GrantKey, Role, flags},
     quarantine::Cause,
     reason::Reason,
-    settings::{Carrier, Mode},
+    settings::Mode,
+    stamp::{Carrier, Stamp},
 };
 use detector_core::{
     model::{Observed, ObservedInterface, Quarantine, QuarantineTarget, Timestamp},
@@ -19,7 +20,7 @@ use detector_core::{
 };
 
 use super::{
-    KernelEnforcer, Options, Stamp,
+    KernelEnforcer, Options,
     testing::{PinRoot, Tap},
 };
 use crate::{

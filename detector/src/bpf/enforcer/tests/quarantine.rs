@@ -31,7 +31,7 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     let at = enforcer.clock().timestamp(event.at).0;
     assert!(u128::from(at).abs_diff(now.as_millis()) < 5000, "{at} is not now");
     assert_eq!(enforcer.seen().unwrap()[&port][0].claim, event.claim);
-    assert!(enforcer.totals(port).unwrap().unwrap().from[&Reason::EtherTypeUnknown] >= 1);
+    assert!(enforcer.counts(port).unwrap().unwrap().from[&Reason::EtherTypeUnknown] >= 1);
 
     let target = QuarantineTarget::Mac(Mac(MAC));
     let quarantine = Quarantine::new(target, Timestamp(1), Cause::Operator, 0, "by hand");
@@ -47,7 +47,7 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     let [view] = &snapshot.ports[..] else { panic!("{:?}", snapshot.ports) };
     assert_eq!((view.name.as_deref(), view.guarded), (Some("tap0"), true));
     assert!(view.slot.has(flags::ISOLATED_BY_OPERATOR));
-    assert!(view.totals.from[&Reason::PortIsolated] >= 1);
+    assert!(view.counts.from[&Reason::PortIsolated] >= 1);
     assert_eq!(view.sightings[0].claim.reason, Reason::PortIsolated as u8);
 
     let lifted = Inspector::lift_quarantine(root.path(), target).unwrap();
