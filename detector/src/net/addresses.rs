@@ -49,11 +49,13 @@ mod tests {
     fn both_families() {
         let _ns = NetNs::enter();
         ip("link add br0 type bridge");
-        assert_eq!(host_addresses().unwrap(), BTreeSet::new());
+        let others = host_addresses().unwrap();
+        assert!(others.iter().all(IpAddr::is_loopback), "{others:?}");
         ip("address add 192.0.2.1/24 dev br0");
         ip("address add 192.0.2.3 peer 192.0.2.4 dev br0");
         ip("address add 2001:db8::1/64 dev br0");
         let expect = ["192.0.2.1", "192.0.2.3", "2001:db8::1"].map(|text| text.parse().unwrap());
-        assert_eq!(host_addresses().unwrap(), expect.into());
+        let found = host_addresses().unwrap();
+        assert_eq!(found.difference(&others).copied().collect::<BTreeSet<_>>(), expect.into());
     }
 }
