@@ -120,6 +120,13 @@ impl Station {
         self.0 & 0xf0ff_ffff_ffff == 0x0000_00c2_8001
     }
 
+    /// 00:00:5e:00:01:xx and 00:00:5e:00:02:xx, under which a virtual router speaks (RFC 9568, section
+    /// 7.3). It is no station's own: whoever is the active router speaks under it.
+    #[inline(always)]
+    pub const fn is_virtual_router(self) -> bool {
+        matches!(self.0 & 0xff_ffff_ffff, 0x01_005e_0000 | 0x02_005e_0000)
+    }
+
     /// The IPv6 link-local address a station forms from its MAC (RFC 4291, appendix A).
     #[inline(always)]
     pub const fn link_local(self) -> Address {
@@ -287,6 +294,21 @@ mod tests {
             assert!(station.same_mac(station.on_vlan(1)) && station != station.on_vlan(1));
             assert_eq!(station.is_valid_source(), valid, "{text}");
             assert_eq!(station.is_bridge_link_local(), link_local, "{text}");
+        }
+    }
+
+    #[test]
+    fn virtual_routers() {
+        let cases = [
+            ("00:00:5e:00:01:00", true),
+            ("00:00:5e:00:02:ff", true),
+            ("00:00:5e:00:03:01", false),
+            ("00:00:5e:00:00:01", false),
+            ("01:00:5e:00:01:01", false),
+        ];
+        for (text, expect) in cases {
+            let station = Station::new(text.parse().unwrap(), 0xabc);
+            assert_eq!(station.is_virtual_router(), expect, "{text}");
         }
     }
 

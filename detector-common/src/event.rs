@@ -40,7 +40,27 @@ impl Event {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{claim::Family, reason::Reason};
+
+    proptest! {
+        /// Whatever a record holds, it is an event or none, and each field has a meaning or is known to
+        /// have none.
+        #[test]
+        fn any_bytes(record in prop::collection::vec(any::<u8>(), 0..120)) {
+            let event = Event::decode(&record);
+            prop_assert_eq!(event.is_some(), record.len() == size_of::<Event>());
+            if let Some(event) = event {
+                let reason = Reason::from_code(event.claim.reason);
+                prop_assert!(reason.is_none_or(|reason| reason as u8 == event.claim.reason));
+                prop_assert!(Family::from_code(event.claim.family) as u8 <= 6);
+                let text = format!("{event:?}");
+                prop_assert!(text.is_ascii());
+            }
+        }
+    }
 
     #[test]
     fn only_a_whole_record_is_an_event() {

@@ -79,6 +79,15 @@ impl<'a> Frame<'a> {
         }
         Some(Window { from, bytes: PhantomData })
     }
+
+    /// [`Self::window`] at an offset that depends on what was read before.
+    ///
+    /// The bound is checked on the very value that is added. The compiler would rather check a value
+    /// that differs by a constant, and verifiers before Linux 6.11 do not see what follows from that.
+    #[inline(always)]
+    pub fn window_behind<const N: usize>(self, at: usize) -> Option<Window<'a, N>> {
+        self.window(opaque(at))
+    }
 }
 
 /// Bytes of a copy; a power of two.

@@ -51,7 +51,7 @@ pub mod flags {
     pub const MORE_PREFIXES: u32 = 1 << 6;
     /// The NIC may answer as a DHCP or DHCPv6 server.
     pub const DHCP_SERVER: u32 = 1 << 7;
-    /// The NIC may send router advertisements and redirects.
+    /// The NIC may send what routers do: advertisements, redirects, queries for groups.
     pub const ROUTER: u32 = 1 << 8;
     /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
     /// daemon to know it by; no program looks at it.
@@ -63,6 +63,11 @@ pub mod flags {
     pub const FIRST_COME: u32 = 1 << 11;
     /// In a claim: a DHCP client speaks. No slot has it.
     pub const DHCP_CLIENT: u32 = 1 << 12;
+    /// The NIC may speak for virtual routers (VRRP, RFC 9568).
+    pub const VRRP: u32 = 1 << 16;
+    /// Some identity of the port has that role: it has more MACs than slot and maps say, those of
+    /// virtual routers, which stand for the inline MAC.
+    pub const VIRTUAL_MACS: u32 = 1 << 17;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces
@@ -175,7 +180,7 @@ impl PrefixKey {
 #[repr(C)]
 pub struct Grant {
     /// Bits [`flags::V4`] and [`flags::V6`]: any address of that family (on the entry of a MAC);
-    /// [`flags::DHCP_SERVER`], [`flags::ROUTER`].
+    /// [`flags::DHCP_SERVER`], [`flags::ROUTER`], [`flags::VRRP`].
     pub flags: u32,
 }
 

@@ -88,7 +88,7 @@ reasons! {
 
     /// The ARP or RARP packet is not one for IPv4 over Ethernet.
     ArpMalformed = 24, "arp-malformed", drop;
-    /// The ARP or RARP sender MAC is not the Ethernet source.
+    /// The ARP or RARP sender MAC is not the Ethernet source, or a RARP packet asks for another MAC.
     ArpSenderMac = 25, "arp-sender-mac", drop;
     /// The ARP sender address is not granted to this port.
     ArpSenderAddress = 26, "arp-sender-address", drop;
@@ -119,7 +119,7 @@ reasons! {
     NdTarget = 39, "nd-target", drop;
     /// A link-layer address option is not the Ethernet source.
     NdLinkLayer = 40, "nd-link-layer", drop;
-    /// Router advertisement or redirect from a port that is no router.
+    /// Router advertisement, redirect, PIM, or a query for groups (IGMP, MLD) from a port that is no router.
     RouterRole = 41, "router-role", drop;
 
     /// DHCP or DHCPv6 server traffic from a port that is no DHCP server.
@@ -131,6 +131,8 @@ reasons! {
 
     /// The ARP or RARP packet asks the host to write a checksum into it, which would change what was judged.
     ChecksumPending = 48, "checksum-pending", drop;
+    /// VRRP, or a virtual router's MAC in ARP or Neighbour Discovery, from a port without that role.
+    VrrpRole = 49, "vrrp-role", drop;
 
     /// No trusted DHCP server has leased the address to this port, or the lease has ended.
     AddressNotLeased = 55, "address-not-leased", drop;
@@ -166,6 +168,25 @@ mod tests {
         }
         let unknown = (0..=u8::MAX).filter(|c| Reason::from_code(*c).is_none()).count();
         assert_eq!(unknown, 256 - Reason::ALL.len());
+    }
+
+    /// docs/reasons.md is what operators read: it has a line for each reason, in the same words, and
+    /// what to do about it.
+    #[test]
+    fn every_reason_is_documented() {
+        let text = include_str!("../../docs/reasons.md");
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .map(|row| row.split(" | ").collect())
+            .filter(|row: &Vec<&str>| row[0].parse::<u8>().is_ok())
+            .collect();
+        for (reason, row) in Reason::ALL.iter().zip(&rows) {
+            let (code, name) = ((*reason as u8).to_string(), format!("`{}`", reason.as_str()));
+            assert_eq!(row[..3], [code.as_str(), name.as_str(), reason.describe()]);
+            assert!(row.get(3).is_some_and(|advice| advice.ends_with('.')), "{row:?}");
+        }
+        assert_eq!(rows.len(), Reason::ALL.len());
     }
 
     #[test]

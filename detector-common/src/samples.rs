@@ -9,6 +9,8 @@ use crate::{
 
 pub const MAC_A: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x0a];
 pub const MAC_B: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x0b];
+/// The MAC of virtual router 51.
+pub const MAC_VIRTUAL: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 pub const IP_A: [u8; 4] = [192, 0, 2, 7];
 pub const IP_B: [u8; 4] = [192, 0, 2, 8];
@@ -21,12 +23,16 @@ pub const LOCAL_B: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff
 pub const ANY6: [u8; 16] = [0; 16];
 pub const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
+pub const ICMP: u8 = 1;
+pub const IGMP: u8 = 2;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
 pub const FRAGMENT: u8 = 44;
 pub const AUTHENTICATION: u8 = 51;
 pub const DESTINATION_OPTIONS: u8 = 60;
+pub const PIM: u8 = 103;
+pub const VRRP: u8 = 112;
 
 pub fn mapped(v4: [u8; 4]) -> Address {
     Address::mapped(v4)
@@ -66,6 +72,13 @@ pub fn arp(operation: u16, sender: [u8; 6], address: [u8; 4]) -> Vec<u8> {
     packet.extend(address);
     packet.extend([0; 6]);
     packet.extend(IP_B);
+    packet
+}
+
+/// A RARP request for the sender's own MAC, as QEMU sends it.
+pub fn rarp(sender: [u8; 6], address: [u8; 4]) -> Vec<u8> {
+    let mut packet = arp(3, sender, address);
+    packet[18..24].copy_from_slice(&sender);
     packet
 }
 
@@ -207,9 +220,9 @@ pub fn table() -> Vec<(&'static str, Vec<u8>, Reason)> {
         ("ARP probe", from_a(0x0806, &arp(1, MAC_A, ANY)), Granted),
         ("ARP request for a victim", from_a(0x0806, &arp(1, MAC_A, IP_B)), ArpSenderAddress),
         ("ARP reply for a victim", from_a(0x0806, &arp(2, MAC_A, IP_B)), ArpSenderAddress),
-        ("self-announcement", from_a(0x8035, &arp(3, MAC_A, ANY)), Granted),
-        ("the same with an address", from_a(0x8035, &arp(3, MAC_A, IP_A)), Granted),
-        ("with a victim's", from_a(0x8035, &arp(3, MAC_A, IP_B)), ArpSenderAddress),
+        ("self-announcement", from_a(0x8035, &rarp(MAC_A, ANY)), Granted),
+        ("the same with an address", from_a(0x8035, &rarp(MAC_A, IP_A)), Granted),
+        ("with a victim's", from_a(0x8035, &rarp(MAC_A, IP_B)), ArpSenderAddress),
         ("discover", discover(MAC_A, MAC_A), Granted),
         ("discover of another", discover(MAC_B, MAC_B), MacNotGranted),
         ("server reply", from_a(0x0800, &ipv4(IP_A, UDP, &reply)), DhcpServerRole),
@@ -220,6 +233,15 @@ pub fn table() -> Vec<(&'static str, Vec<u8>, Reason)> {
         ),
         ("router advertisement", icmp6(LOCAL_A, &icmpv6(134, 0, &[0; 12])), RouterRole),
         ("redirect", icmp6(LOCAL_A, &icmpv6(137, 0, &[0; 36])), RouterRole),
+        ("ICMP redirect", from_a(0x0800, &ipv4(IP_A, ICMP, &[5, 0, 0, 0, 0, 0, 0, 0])), RouterRole),
+        ("IGMP query", from_a(0x0800, &ipv4(IP_A, IGMP, &[0x11, 0, 0, 0, 0, 0, 0, 0])), RouterRole),
+        ("IGMP report", from_a(0x0800, &ipv4(IP_A, IGMP, &[0x22, 0, 0, 0, 0, 0, 0, 0])), Granted),
+        ("MLD query", icmp6(LOCAL_A, &icmpv6(130, 0, &[0; 20])), RouterRole),
+        ("PIM", from_a(0x0800, &ipv4(IP_A, PIM, &[0; 8])), RouterRole),
+        ("VRRP", from_a(0x0800, &ipv4(IP_A, VRRP, &[0; 8])), VrrpRole),
+        ("VRRP over IPv6", from_a(0x86dd, &ipv6(LOCAL_A, VRRP, 255, &[0; 8])), VrrpRole),
+        ("ARP for a virtual router", from_a(0x0806, &arp(2, MAC_VIRTUAL, IP_A)), VrrpRole),
+        ("a virtual router's MAC", tcp4(MAC_VIRTUAL, IP_A), MacNotGranted),
         ("advertisement", icmp6(IP6_A, &neighbour(136, IP6_A, &[])), Granted),
         ("of the link-local address", icmp6(LOCAL_A, &neighbour(136, LOCAL_A, &[])), Granted),
         ("for a victim", icmp6(IP6_A, &neighbour(136, IP6_B, &[])), NdTarget),

@@ -27,7 +27,7 @@ pub fn vet_plain(
     more: &impl Grants,
     claim: &mut Claim,
 ) -> Option<Reason> {
-    if slot.flags & (flags::GRANTED | flags::ISOLATED) != flags::GRANTED {
+    if slot.flags & (flags::GRANTED | flags::ISOLATED | flags::VIRTUAL_MACS) != flags::GRANTED {
         return None;
     }
     parse::parse(frame, tag, claim, &Plain { slot, more }).ok()
@@ -44,7 +44,7 @@ impl<G: Grants> Reach for Plain<'_, G> {
 
     #[inline(always)]
     fn accept(&self, claim: &Claim) -> Reason {
-        judge(self.slot, claim, self.more, judge_listed_apart)
+        judge(self.slot, claim, claim.station, self.more, judge_listed_apart)
     }
 }
 
@@ -70,7 +70,8 @@ pub fn vet(
     match parse::parse(frame, tag, claim, &Whole) {
         Ok(()) => {
             claim.roles = frame.forget(claim.roles as usize) as u32;
-            judge(slot, claim, more, judge_listed)
+            let station = stands_for(slot, claim);
+            judge(slot, claim, station, more, judge_listed)
         }
         Err(reason) if slot.has(flags::GRANTED) || reason as u8 == Reason::Truncated as u8 => {
             reason
@@ -79,18 +80,31 @@ pub fn vet(
     }
 }
 
-/// Whether what `claim` asserts is granted to the port of `slot`, by the slot or else as `listed`.
+/// Who the sender of a claim is: a virtual router stands for the slot's own MAC.
+#[inline(always)]
+fn stands_for(slot: &PortSlot, claim: &mut Claim) -> Station {
+    if slot.has(flags::VIRTUAL_MACS) && claim.station.is_virtual_router() {
+        claim.roles |= flags::VRRP;
+        slot.station().on_vlan(claim.station.vlan())
+    } else {
+        claim.station
+    }
+}
+
+/// Whether what `claim` asserts is granted to `station` on the port of `slot`, by the slot or else as
+/// `listed`.
 #[inline(always)]
 fn judge<G: Grants>(
     slot: &PortSlot,
     claim: &Claim,
+    station: Station,
     more: &G,
     listed: impl Fn(&PortSlot, &Claim, &G) -> Reason,
 ) -> Reason {
     if !slot.has(flags::GRANTED) {
         return Reason::PortPending;
     }
-    if claim.station == slot.station() {
+    if station == slot.station() {
         let refused = judge_inline(slot, claim);
         const MORE: u32 = flags::MORE_GRANTS | flags::MORE_PREFIXES;
         if refused.passes() || !slot.has(MORE | flags::LEARNS) {
@@ -100,19 +114,15 @@ fn judge<G: Grants>(
             return unless_learned(refused);
         }
     } else if !slot.has(flags::MORE_GRANTS) {
-        return other_station(slot, claim);
+        return other_station(slot, station);
     }
     // A copy, so that the claim itself need not lie in memory.
-    listed(slot, &{ *claim }, more)
+    listed(slot, &Claim { station, ..*claim }, more)
 }
 
 #[inline(always)]
-fn other_station(slot: &PortSlot, claim: &Claim) -> Reason {
-    if claim.station.same_mac(slot.station()) {
-        Reason::VlanNotGranted
-    } else {
-        Reason::MacNotGranted
-    }
+fn other_station(slot: &PortSlot, station: Station) -> Reason {
+    if station.same_mac(slot.station()) { Reason::VlanNotGranted } else { Reason::MacNotGranted }
 }
 
 /// The verdict by what the slot holds itself.
@@ -158,7 +168,7 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
         vlan: claim.station.vlan(),
         address: [0; 16],
     };
-    let Some(mac) = more.grant(&key) else { return other_station(slot, claim) };
+    let Some(mac) = more.grant(&key) else { return other_station(slot, claim.station) };
     if let Some(reason) = missing_role(mac.flags, claim) {
         return reason;
     }
@@ -257,6 +267,8 @@ fn missing_role(granted: u32, claim: &Claim) -> Option<Reason> {
         Some(Reason::DhcpServerRole)
     } else if missing & flags::ROUTER != 0 {
         Some(Reason::RouterRole)
+    } else if missing & flags::VRRP != 0 {
+        Some(Reason::VrrpRole)
     } else {
         None
     }

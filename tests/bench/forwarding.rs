@@ -1,4 +1,5 @@
-//! The path of a frame from tap to tap, with and without something that vets it.
+//! The path of a frame from a tap to the uplink and to another tap, with and without something that
+//! vets it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -7,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use detector::bpf::Hook;
 use detector_tests::tap::Tap;
 
-use crate::bridge::{Bridge, rogue_frame, vetted_frame};
+use crate::bridge::{Bridge, outbound_frame, rogue_frame, vetted_frame};
+use crate::ebtables;
 use crate::nftables::{self, Family};
 use crate::report::{Report, Target};
-use crate::rounds::{Side, interleave, processor_time};
+use crate::rounds::{Samples, Side, interleave, processor_time};
 use detector_tests::bpf;
 
 /// Frames that are written before they are read: fewer than a tap's queue holds.
@@ -18,78 +20,116 @@ const BURST: usize = 256;
 /// Bursts in one slice.
 const BURSTS: usize = 2;
 
-const NEXT: i32 = -1;
-const DROP: i32 = 2;
+/// Bridges that differ in what vets a frame, in the order of [`NAMES`].
+struct Lanes {
+    bridges: [Bridge; 8],
+    _links: Vec<OwnedFd>,
+}
+
+const NAMES: [&str; 8] = [
+    "unfiltered",
+    "empty programs",
+    "guarded",
+    "nftables netdev, 1,000-element set",
+    "nftables bridge, 1,000-element set",
+    "locked bridge port",
+    "ebtables clean-traffic, 1 VM",
+    "ebtables clean-traffic, the last of 100 VMs",
+];
+const PLAIN: usize = 0;
+const OURS: usize = 2;
+const NETDEV: usize = 3;
+const ONE_VM: usize = 6;
+const HUNDRED_VMS: usize = 7;
+
+impl Lanes {
+    fn new() -> Result<Self> {
+        let bridges: Vec<_> = NAMES.iter().map(|_| Bridge::new()).collect::<Result<_>>()?;
+        let bridges =
+            <[Bridge; 8]>::try_from(bridges).ok().context("as many as there are names")?;
+        let [_, idle, guarded, netdev, bridge, locked, one_vm, hundred_vms] = &bridges;
+        let next = bpf::load(&bpf::returning(bpf::NEXT))?;
+        let hooks = [
+            (idle.ifindex(&idle.taps[0])?, Hook::Ingress),
+            (idle.ifindex(&idle.taps[1])?, Hook::Egress),
+            (idle.uplink()?, Hook::Egress),
+        ];
+        let attach =
+            |(ifindex, hook)| idle.network.run(|| bpf::attach(next.as_fd(), ifindex, hook));
+        let links = hooks.into_iter().map(attach).collect::<Result<_>>()?;
+        guarded.guard()?;
+        nftables::filter(netdev, Family::Netdev)?;
+        nftables::filter(bridge, Family::Bridge)?;
+        locked.network.bridge(&format!("link set dev {} locked on", locked.taps[0].name()))?;
+        ebtables::clean_traffic(one_vm, 1)?;
+        ebtables::clean_traffic(hundred_vms, 100)?;
+        Ok(Self { bridges, _links: links })
+    }
+
+    fn measure<'a>(
+        &'a self,
+        rounds: usize,
+        side: impl Fn(&'a Bridge) -> Side<'a>,
+    ) -> Result<[Samples; 8]> {
+        interleave(rounds, self.bridges.each_ref().map(side))
+    }
+}
 
 pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
-    let (open, guarded, dropping) = (Bridge::new()?, Bridge::new()?, Bridge::new()?);
-    guarded.guard()?;
-    let netdev = Bridge::new()?;
-    nftables::filter(&netdev, Family::Netdev)?;
-    let bridge = Bridge::new()?;
-    nftables::filter(&bridge, Family::Bridge)?;
-    let drop = bpf::load(&[(0xb7, 0, 0, DROP), (0x95, 0, 0, 0)])?;
-    let _drop = attach(&dropping, 0, &drop, Hook::Ingress)?;
-    let next = bpf::load(&[(0xb7, 0, 0, NEXT), (0x95, 0, 0, 0)])?;
-    let idle = Bridge::new()?;
-    let _idle = [attach(&idle, 0, &next, Hook::Ingress)?, attach(&idle, 1, &next, Hook::Egress)?];
+    let lanes = Lanes::new()?;
+    let (vetted, outbound, rogue) = (vetted_frame(), outbound_frame(), rogue_frame());
 
-    let (vetted, rogue) = (vetted_frame(), rogue_frame());
-    let [plain, empty, ours, by_netdev, by_bridge] = interleave(
-        rounds,
-        [
-            sending(&open, &vetted, Fate::Arrives),
-            sending(&idle, &vetted, Fate::Arrives),
-            sending(&guarded, &vetted, Fate::Arrives),
-            sending(&netdev, &vetted, Fate::Arrives),
-            sending(&bridge, &vetted, Fate::Arrives),
-        ],
-    )?;
-    let added = ours.beyond(&plain);
-    report.add("tap to tap, guarded / unfiltered", ours.ratio_to(&plain), Target::AtMost(1.06));
-    report.add("tap to tap, empty programs / unfiltered", empty.ratio_to(&plain), Target::None);
-    report.add(
-        "tap to tap, nftables netdev / unfiltered",
-        by_netdev.ratio_to(&plain),
-        Target::None,
-    );
-    report.add(
-        "tap to tap, nftables bridge / unfiltered",
-        by_bridge.ratio_to(&plain),
-        Target::None,
-    );
-    report.add(
-        "cost added by nftables netdev / by the guard",
-        by_netdev.beyond(&plain) / added,
-        Target::AtLeast(4.0),
-    );
-    report.add(
-        "cost added by nftables bridge / by the guard",
-        by_bridge.beyond(&plain) / added,
-        Target::None,
-    );
+    let out = lanes.measure(rounds, |bridge| sending(bridge, &outbound, Fate::GoesOut))?;
+    path("tap to uplink", &out, report);
+    let across = lanes.measure(rounds, |bridge| sending(bridge, &vetted, Fate::Arrives))?;
+    path("tap to tap", &across, report);
 
-    let [plain, ours] = interleave(rounds, [passing(&open, &vetted), passing(&guarded, &vetted)])?;
+    let frames = lanes.measure(rounds, |bridge| passing(bridge, &vetted))?;
     // Frames a second are the inverse of time a frame.
-    let frames = plain.ratio_to(&ours);
-    report.add("frames a second, guarded / unfiltered", frames, Target::AtLeast(0.92));
+    let compared = [
+        (PLAIN, Target::AtLeast(0.92)),
+        (ONE_VM, Target::AtLeast(1.3)),
+        (HUNDRED_VMS, Target::AtLeast(4.0)),
+    ];
+    for (lane, target) in compared {
+        let name = format!("frames a second, guarded / {}", NAMES[lane]);
+        report.add(name, frames[lane].ratio_to(&frames[OURS]), target);
+    }
 
+    let dropping = Bridge::new()?;
+    let drop = bpf::load(&bpf::returning(bpf::DROP))?;
+    let tap = dropping.ifindex(&dropping.taps[0])?;
+    let _drop = dropping.network.run(|| bpf::attach(drop.as_fd(), tap, Hook::Ingress))?;
+    let guarded = &lanes.bridges[OURS];
     let [bare, ours] = interleave(
         rounds,
-        [sending(&dropping, &rogue, Fate::IsDropped), sending(&guarded, &rogue, Fate::IsDropped)],
+        [sending(&dropping, &rogue, Fate::IsDropped), sending(guarded, &rogue, Fate::IsDropped)],
     )?;
     report.add("drop by the guard / bare tc drop", ours.ratio_to(&bare), Target::AtMost(1.15));
     Ok(())
 }
 
-fn attach(bridge: &Bridge, tap: usize, program: &OwnedFd, hook: Hook) -> Result<OwnedFd> {
-    let ifindex = bridge.ifindex(&bridge.taps[tap])?;
-    bridge.network.run(|| bpf::attach(program.as_fd(), ifindex, hook))
+/// What each filter costs on a path.
+fn path(path: &str, lanes: &[Samples; 8], report: &mut Report) {
+    let plain = &lanes[PLAIN];
+    for (lane, name) in lanes.iter().zip(NAMES).skip(1) {
+        let target = if name == NAMES[OURS] { Target::AtMost(1.06) } else { Target::None };
+        report.add(format!("{path}, {name} / unfiltered"), lane.ratio_to(plain), target);
+    }
+    let cost = lanes[NETDEV].cost_ratio_to(&lanes[OURS], plain);
+    report.add(
+        format!("{path}, cost added by nftables netdev / by the guard"),
+        cost,
+        Target::AtLeast(4.0),
+    );
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
+    /// At the other tap.
     Arrives,
+    /// By the uplink.
+    GoesOut,
     IsDropped,
 }
 
@@ -100,9 +140,13 @@ fn sending<'a>(bridge: &'a Bridge, frame: &'a [u8], fate: Fate) -> Side<'a> {
     Box::new(move || {
         let mut time = 0;
         for _ in 0..BURSTS {
+            let before = if fate == Fate::GoesOut { bridge.sent_out()? } else { 0 };
             time += processor_time(|| write_burst(from, frame))?.as_nanos();
-            let arrived = read_burst(to)?;
-            let expect = if fate == Fate::Arrives { BURST } else { 0 };
+            let arrived = match fate {
+                Fate::GoesOut => usize::try_from(bridge.sent_out()? - before)?,
+                Fate::Arrives | Fate::IsDropped => read_burst(to)?,
+            };
+            let expect = if fate == Fate::IsDropped { 0 } else { BURST };
             ensure!(arrived == expect, "{arrived} of {BURST} frames have arrived, not {expect}");
         }
         Ok(time as f64 / (BURST * BURSTS) as f64)

@@ -4,12 +4,16 @@
 //! a busy machine slows both sides alike.
 
 mod bridge;
+mod chart;
+mod ebtables;
 mod forwarding;
 mod latency;
+mod loading;
 mod nftables;
 mod programs;
 mod report;
 mod rounds;
+mod tool;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,14 +24,16 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::report::Report;
 
-const USAGE: &str = "usage: bench [--rounds N] [--json FILE]
+const USAGE: &str = "usage: bench [--rounds N] [--json FILE] [--chart FILE]
   --rounds N   how often each side runs; at least 3 (default 11)
   --json FILE  where the figures go (default target/bench.json)
+  --chart FILE where the picture goes (default target/bench.svg)
 Ends with 1 when a target that must be met is missed.";
 
 struct Options {
     rounds: usize,
     json: PathBuf,
+    chart: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -49,13 +55,15 @@ fn main() -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
-    let json = detector_tests::artefacts::target().join("bench.json");
-    let mut options = Options { rounds: 11, json };
+    let target = detector_tests::artefacts::target();
+    let (json, chart) = (target.join("bench.json"), target.join("bench.svg"));
+    let mut options = Options { rounds: 11, json, chart };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
         match argument.as_str() {
             "--rounds" => options.rounds = value()?.parse().context("--rounds wants a number")?,
             "--json" => options.json = value()?.into(),
+            "--chart" => options.chart = value()?.into(),
             other => bail!("{other}: unknown"),
         }
     }
@@ -71,9 +79,11 @@ fn run(options: &Options) -> Result<bool> {
     let mut report = Report::default();
     programs::run(options.rounds, &mut report).context("the programs alone")?;
     forwarding::run(options.rounds, &mut report).context("the path of a frame")?;
+    loading::run(options.rounds, &mut report).context("grants put in force")?;
     latency::run(options.rounds, &mut report).context("from claim to decision")?;
     print!("{report}");
     report.write_json(&options.json)?;
+    chart::draw(&report, &options.chart)?;
     Ok(report.met())
 }
 

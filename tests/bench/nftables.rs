@@ -1,13 +1,12 @@
 //! What one would otherwise do: nftables with the identities in a set.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use detector_tests::frames::Station;
 
 use crate::bridge::{A, Bridge};
+use crate::tool;
 
 const ELEMENTS: u32 = 1000;
 
@@ -43,21 +42,7 @@ pub(crate) fn filter(bridge: &Bridge, family: Family) -> Result<()> {
             }}
         }}"
     );
-    let mut command = bridge.network.command("nft");
-    let mut nft = command
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run nft (package nftables)")?;
-    if let Some(mut input) = nft.stdin.take() {
-        input.write_all(rules.as_bytes())?;
-    }
-    let output = nft.wait_with_output()?;
-    if !output.status.success() {
-        bail!("nft ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
+    tool::feed(&bridge.network, "nft", &["-f", "-"], &rules)
 }
 
 fn pair(station: Station) -> String {

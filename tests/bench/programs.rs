@@ -7,26 +7,22 @@ use detector::bpf::Hook;
 use detector_common::port::flags;
 use detector_core::reconcile::GrantEntry;
 use detector_tests::frames::Station;
-use detector_tests::netns::NetNs;
 
 use crate::bridge::{B, Bridge, frame_of, rogue_frame, vetted_frame};
 use crate::report::{Report, Target};
 use crate::rounds::{Side, interleave, processor_time};
-use detector_tests::bpf::{self, Instruction, SkBuff};
+use detector_tests::bpf::{self, DROP, NEXT, SkBuff};
 
 /// Runs in one slice: less than a millisecond.
 const TIMES: u32 = 20_000;
-
-const NEXT: i32 = -1;
-const DROP: i32 = 2;
 
 pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
     let bridge = Bridge::new()?;
     let guarded = bridge.guard()?;
     let ingress = guarded.program(Hook::Ingress)?;
     let egress = guarded.program(Hook::Egress)?;
-    let empty = bpf::load(&returning(NEXT))?;
-    let drop = bpf::load(&returning(DROP))?;
+    let empty = bpf::load(&bpf::returning(NEXT))?;
+    let drop = bpf::load(&bpf::returning(DROP))?;
     let (guard_flood, _table) = flood_of(&ingress)?;
     let (drop_flood, _other_table) = flood_of(&drop)?;
 
@@ -60,53 +56,78 @@ pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
         guard_flood.ratio_to(&drop_flood),
         Target::AtMost(2.2),
     );
-    crowd(rounds, report)
+    crowd(rounds, report)?;
+    ports(rounds, report)
 }
 
-/// One identity, where another port of the host has a hundred thousand.
+/// One identity, where another port of the host has this many.
+const CROWDS: [u32; 3] = [1_000, 16_000, 100_000];
+
 fn crowd(rounds: usize, report: &mut Report) -> Result<()> {
-    let others: Vec<_> = (0..100_000).map(other).collect();
-    let last = Station { mac: others[others.len() - 1].mac, ..B };
-    let (alone, crowded) = (Bridge::new()?, Bridge::new()?);
+    let alone = Bridge::new()?;
     let alone_guarded = alone.guard()?;
-    let crowded_guarded = crowded.guard_beside(&others)?;
-    let (alone_guard, crowded_guard) =
-        (alone_guarded.program(Hook::Ingress)?, crowded_guarded.program(Hook::Ingress)?);
-    let empty = bpf::load(&returning(NEXT))?;
-    let (vetted, listed) = (vetted_frame(), frame_of(last));
-    let side = |bridge: &'static str, network, program, ifindex, frame| -> Side<'_> {
-        let network: &NetNs = network;
+    let alone_guard = alone_guarded.program(Hook::Ingress)?;
+    let empty = bpf::load(&bpf::returning(NEXT))?;
+    let vetted = vetted_frame();
+    for size in CROWDS {
+        let others: Vec<_> = (0..size).map(other).collect();
+        let listed = frame_of(Station { mac: others[others.len() - 1].mac, ..B });
+        let crowded = Bridge::new()?;
+        let guarded = crowded.guard_beside(&others)?;
+        let guard = guarded.program(Hook::Ingress)?;
+        let [empty, one, many, listed] = interleave(
+            rounds,
+            [
+                side(&alone, &empty, alone_guarded.ifindexes[0], &vetted),
+                side(&alone, &alone_guard, alone_guarded.ifindexes[0], &vetted),
+                side(&crowded, &guard, guarded.ifindexes[0], &vetted),
+                side(&crowded, &guard, guarded.ifindexes[1], &listed),
+            ],
+        )?;
+        let name = format!("guard, {size} grants on the host / one");
+        report.add(name, many.ratio_to(&one), Target::AtMost(1.05));
+        let name = format!("guard, a port with {size} grants / empty program");
+        report.add(name, listed.ratio_to(&empty), Target::None);
+    }
+    Ok(())
+}
+
+fn side<'a>(bridge: &'a Bridge, program: &'a OwnedFd, ifindex: u32, frame: &'a [u8]) -> Side<'a> {
+    Box::new(move || bridge.network.run(|| sample(program, &SkBuff::on(ifindex), frame, NEXT)))
+}
+
+/// One port, and a thousand in turn.
+const PORTS: usize = 1_000;
+/// Runs on one port before the next has its turn.
+const TURN: u32 = 20;
+
+fn ports(rounds: usize, report: &mut Report) -> Result<()> {
+    let bridge = Bridge::new()?;
+    let guarded = bridge.guard_many(PORTS)?;
+    let guard = guarded.program(Hook::Ingress)?;
+    let frame = vetted_frame();
+    let turns = |ifindexes: Vec<u32>| -> Side<'_> {
+        let (guard, frame) = (&guard, &frame);
         Box::new(move || {
-            let sample = || sample(program, &SkBuff::on(ifindex), frame, NEXT);
-            network.run(sample).context(bridge)
+            let run = |ifindex: &u32| bpf::run(guard.as_fd(), &SkBuff::on(*ifindex), frame, TURN);
+            let time = processor_time(|| {
+                ifindexes.iter().try_for_each(|ifindex| {
+                    ensure!(run(ifindex)? == NEXT, "a frame of interface {ifindex} is dropped");
+                    Ok(())
+                })
+            })?;
+            Ok(time.as_nanos() as f64 / (ifindexes.len() * TURN as usize) as f64)
         })
     };
-    let [empty, one, many, listed] = interleave(
-        rounds,
-        [
-            side("empty", &alone.network, &empty, alone_guarded.ifindexes[0], &vetted),
-            side("alone", &alone.network, &alone_guard, alone_guarded.ifindexes[0], &vetted),
-            side(
-                "crowded",
-                &crowded.network,
-                &crowded_guard,
-                crowded_guarded.ifindexes[0],
-                &vetted,
-            ),
-            side("listed", &crowded.network, &crowded_guard, crowded_guarded.ifindexes[1], &listed),
-        ],
-    )?;
-    report.add(
-        "guard, 100,000 grants on the host / one",
-        many.ratio_to(&one),
-        Target::AtMost(1.05),
-    );
-    report.add("guard, one of 100,000 MACs / empty program", listed.ratio_to(&empty), Target::None);
+    let one = vec![guarded.ifindexes[0]; guarded.ifindexes.len()];
+    let all = guarded.ifindexes.clone();
+    let [one, all] = bridge.network.run(|| interleave(rounds, [turns(one), turns(all)]))?;
+    report.add("guard, 1,000 ports in turn / one", all.ratio_to(&one), Target::None);
     Ok(())
 }
 
 /// A MAC that may use any address.
-fn other(number: u32) -> GrantEntry {
+pub(crate) fn other(number: u32) -> GrantEntry {
     let [a, b, c, d] = number.to_be_bytes();
     GrantEntry {
         mac: [2, 1, a, b, c, d],
@@ -125,10 +146,6 @@ fn sample(program: &OwnedFd, context: &SkBuff, frame: &[u8], expect: i32) -> Res
         Ok(())
     })?;
     Ok(time.as_nanos() as f64 / f64::from(TIMES))
-}
-
-fn returning(verdict: i32) -> [Instruction; 2] {
-    [(0xb7, 0, 0, verdict), (0x95, 0, 0, 0)]
 }
 
 /// A program that changes the frame's source MAC at each run, then jumps to another. The table must

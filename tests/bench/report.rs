@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::rounds::Figure;
+
 /// What a figure should be.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -18,8 +20,9 @@ pub(crate) enum Target {
 
 #[derive(Serialize)]
 struct Row {
-    name: &'static str,
-    ratio: f64,
+    name: String,
+    #[serde(flatten)]
+    ratio: Figure,
     target: Target,
     met: bool,
 }
@@ -31,13 +34,20 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, name: &'static str, ratio: f64, target: Target) {
+    pub(crate) fn add(&mut self, name: impl Into<String>, ratio: Figure, target: Target) {
         let met = match target {
-            Target::AtMost(bound) => ratio <= bound,
-            Target::AtLeast(bound) => ratio >= bound,
+            Target::AtMost(bound) => ratio.median <= bound,
+            Target::AtLeast(bound) => ratio.median >= bound,
             Target::None => true,
         };
-        self.rows.push(Row { name, ratio, target, met });
+        let row = Row { name: name.into(), ratio, target, met };
+        eprint!("{}", Line(&row, 0));
+        self.rows.push(row);
+    }
+
+    /// The medians of some rows, by name.
+    pub(crate) fn medians(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.rows.iter().map(|row| (row.name.as_str(), row.ratio.median))
     }
 
     pub(crate) fn met(&self) -> bool {
@@ -54,16 +64,23 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        for Row { name, ratio, target, met } in &self.rows {
-            write!(f, "{name:width$}  {ratio:6.3}")?;
-            match target {
-                Target::AtMost(bound) => write!(f, "  at most  {bound:5.2}")?,
-                Target::AtLeast(bound) => write!(f, "  at least {bound:5.2}")?,
-                Target::None => {}
-            }
-            writeln!(f, "{}", if *met { "" } else { "  missed" })?;
+        self.rows.iter().try_for_each(|row| write!(f, "{}", Line(row, width)))
+    }
+}
+
+/// A row with its name padded to a width.
+struct Line<'a>(&'a Row, usize);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Row { name, ratio: Figure { median, low, high }, target, met }, width) = *self;
+        write!(f, "{name:width$}  {median:6.3}  ({low:.3} to {high:.3})")?;
+        match target {
+            Target::AtMost(bound) => write!(f, "  at most  {bound:5.2}")?,
+            Target::AtLeast(bound) => write!(f, "  at least {bound:5.2}")?,
+            Target::None => {}
         }
-        Ok(())
+        writeln!(f, "{}", if *met { "" } else { "  missed" })
     }
 }
 
@@ -82,7 +99,7 @@ mod tests {
         ];
         for (ratio, target, met) in cases {
             let mut report = Report::default();
-            report.add("row", ratio, target);
+            report.add("row", Figure { median: ratio, low: ratio, high: ratio }, target);
             assert_eq!(report.met(), met, "{ratio} {target:?}");
             assert_eq!(report.to_string().contains("missed"), !met);
         }

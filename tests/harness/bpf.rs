@@ -4,17 +4,33 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
 use detector::bpf::Hook;
+use detector_common::MapData;
+use serde_json::Value;
+
+use crate::run as commands;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
 pub type Instruction = (u8, u8, i16, i32);
+
+/// `TC_ACT_UNSPEC`: the frame goes on.
+pub const NEXT: i32 = -1;
+/// `TC_ACT_SHOT`.
+pub const DROP: i32 = 2;
+
+/// A program that only says what becomes of the frame.
+pub const fn returning(verdict: i32) -> [Instruction; 2] {
+    [(0xb7, 0, 0, verdict), (0x95, 0, 0, 0)]
+}
 
 /// `__sk_buff` as `BPF_PROG_TEST_RUN` takes it.
 #[derive(Clone, Copy)]
@@ -92,6 +108,46 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<Owned
     bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr).context("cannot attach a program")
 }
 
+/// Changes an entry of a pinned map, whose value has this type.
+pub fn change<V: MapData>(map: &Path, key: u32, change: impl FnOnce(&mut V)) -> Result<()> {
+    let map = open_pin(map)?;
+    let mut value = MaybeUninit::<V>::zeroed();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map.as_fd());
+    attr.__bindgen_anon_2.key = &raw const key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).context("cannot read an entry")?;
+    // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
+    change(unsafe { value.assume_init_mut() });
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot change an entry").map(drop)
+}
+
+/// What is pinned there.
+pub fn open_pin(path: &Path) -> Result<OwnedFd> {
+    let found = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = found.as_ptr() as u64;
+    bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Puts one entry into a map whose keys and values are of these types.
+pub fn put<K: MapData, V: MapData>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map);
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = &raw const *value as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot put an entry").map(|_| ())
+}
+
+/// Removes one entry.
+pub fn remove<K: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map);
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr).context("cannot remove an entry").map(|_| ())
+}
+
 /// The program behind a pinned link.
 pub fn program_of(link: &Path) -> Result<OwnedFd> {
     let find = || -> io::Result<OwnedFd> {
@@ -106,11 +162,21 @@ pub fn program_of(link: &Path) -> Result<OwnedFd> {
         attr.info.info_len = size_of_val(&info) as u32;
         attr.info.info = &raw mut info as u64;
         bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        let mut attr = zeroed();
-        attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = info.prog_id;
-        bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
+        by_id(info.prog_id)
     };
     find().with_context(|| format!("cannot find the program behind {}", link.display()))
+}
+
+/// The first program that is attached to an interface of this network namespace as a filter.
+pub fn program_of_filter(interface: &str, hook: Hook) -> Result<OwnedFd> {
+    let mut tc = Command::new("tc");
+    tc.args(["-json", "filter", "show", "dev", interface, hook.as_str()]);
+    let result = tc.output();
+    let text = commands::checked(&tc, result)?;
+    let filters: Vec<Value> = serde_json::from_str(&text).context("tc speaks no JSON")?;
+    let mut ids = filters.iter().filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+    let id = ids.next().with_context(|| format!("no program on {interface}: {text}"))?;
+    by_id(u32::try_from(id)?).with_context(|| format!("cannot find program {id}"))
 }
 
 /// The kernel's number of a program.
@@ -119,6 +185,12 @@ pub fn program_id(program: BorrowedFd<'_>) -> Result<u32> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
     line.and_then(|id| id.trim().parse().ok()).with_context(|| format!("no program in {path}"))
+}
+
+fn by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf_fd(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use detector::api::client::Client;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -199,6 +200,11 @@ impl<'a> Daemon<'a> {
         let output = self.host.output(&mut command)?;
         let text = [output.stdout, output.stderr].concat();
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// A connection to its control socket, for many questions in a row.
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.path("detector.sock"), PATIENCE)?)
     }
 
     /// How much processor time it has used.

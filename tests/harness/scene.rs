@@ -99,6 +99,11 @@ impl Scene {
         Ok(self.outside()?.iter().filter(|f| same(&f.bytes, frame)).count())
     }
 
+    /// The network namespace beyond the uplink.
+    pub fn far(&self) -> &NetNs {
+        &self.far
+    }
+
     /// Somebody beyond the uplink, who can send.
     pub fn beyond(&self) -> Result<PacketSocket> {
         PacketSocket::open(&self.far, "far0")

@@ -16,6 +16,7 @@ pub fn until<T>(
     mut ask: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(5);
+    let patience = patience * slowness();
     let start = Instant::now();
     loop {
         if let Some(answer) = ask()? {
@@ -27,12 +28,24 @@ pub fn until<T>(
         if start.elapsed() > patience {
             bail!("waited {patience:?} for {what}, in vain");
         }
-        pause(PAUSE);
+        pass(PAUSE);
     }
+}
+
+/// How many times slower than usual everything is, as `DETECTOR_TESTS_SLOWNESS` says: under emulation
+/// what takes milliseconds elsewhere takes longer than a test would wait, or listen for what must not
+/// come.
+fn slowness() -> u32 {
+    let number = std::env::var("DETECTOR_TESTS_SLOWNESS").ok();
+    number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
 /// Lets time pass where the absence of something is what is being observed.
 pub fn pause(time: Duration) {
+    pass(time * slowness());
+}
+
+fn pass(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "the one polling helper, and the one silence")]
     std::thread::sleep(time);
 }

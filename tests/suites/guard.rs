@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use detector_tests::daemon::Daemon;
 use detector_tests::frames::{self, BROADCAST, Station};
 use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, vm};
 use detector_tests::tap::{Header, Tap};
@@ -294,4 +295,38 @@ fn a_quarantined_port_neither_sends_nor_receives_until_it_is_released() {
     daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
     a.send(&beat(A, 2)).unwrap();
     scene.await_outside("a again", &beat(A, 2)).unwrap();
+}
+
+/// The reasons of a port's drops, by every way to ask for them, with the daemon and without it.
+#[test]
+fn what_was_dropped_is_counted_and_explained_whether_the_daemon_lives_or_not() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let told = |daemon: &Daemon<'_>, stolen: u64| {
+        let shown = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
+        let explained = daemon.ask(&["explain", "tap-a"]).unwrap().json;
+        for counters in [&shown["counters"], &explained["ports"][0]["counters"]] {
+            assert_eq!(counters["from"]["mac-not-granted"], 3, "{shown:#}");
+            assert_eq!(counters["from"]["ipv4-source"], stolen, "{shown:#}");
+        }
+        let by_mac = daemon.ask(&["explain", "52:54:00:00:00:0b"]).unwrap().json;
+        let seen = by_mac["ports"][0]["sightings"].as_array().unwrap();
+        assert!(seen.iter().any(|seen| seen["reason"] == "mac-not-granted"), "{by_mac:#}");
+        let text = daemon.show(&["explain", "tap-a"]).unwrap();
+        let line = text.lines().find(|line| line.starts_with("From guest")).unwrap().to_owned();
+        assert!(line.contains("3 mac-not-granted"), "{line}");
+    };
+    for seq in 0..3 {
+        a.send(&beat(OTHER, seq)).unwrap();
+    }
+    a.send(&beat(Station { ip: FOREIGN_IP, ..A }, 0)).unwrap();
+    daemon.await_finding("foreign-identity", "tap-a", PATIENCE).unwrap();
+    told(&daemon, 1);
+    daemon.kill().unwrap();
+    a.send(&beat(Station { ip: FOREIGN_IP, ..A }, 1)).unwrap();
+    told(&daemon, 2);
+    let answer = daemon.ask(&["explain", "no-such-port"]).unwrap();
+    assert_eq!(answer.code, 1);
+    assert!(answer.complaint.contains("detector port list"), "{answer:?}");
 }

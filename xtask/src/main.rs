@@ -5,6 +5,7 @@ mod build_ebpf;
 mod build_guest;
 mod check;
 mod demo;
+mod matrix;
 mod process;
 mod setup;
 mod steps;

@@ -3,6 +3,7 @@
 pub(crate) mod bpf_linker;
 mod ebpf_toolchain;
 mod guest_kernel;
+pub(crate) mod kernels;
 mod packages;
 mod pins;
 

@@ -5,11 +5,25 @@ use anyhow::{Result, bail};
 use crate::process;
 use crate::setup::{self, Profile};
 use crate::steps::{Outcome, Steps};
-use crate::{build_ebpf, demo};
+use crate::{build_ebpf, demo, matrix};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
-const SUITES: &[&str] =
-    &["program", "host", "gate", "guard", "restart", "bad_input", "lab", "story", "learning"];
+const SUITES: &[&str] = &[
+    "program",
+    "host",
+    "gate",
+    "guard",
+    "attack",
+    "links",
+    "restart",
+    "bad_input",
+    "lab",
+    "story",
+    "learning",
+];
+
+/// Those that need more than a kernel: no other kernel runs them.
+const NEED_LIBVIRT: &[&str] = &["lab", "story"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,10 +33,18 @@ pub(crate) struct Args {
     /// One suite only
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(SUITES), conflicts_with = "unit")]
     suite: Option<String>,
+    /// The suites that face the kernel, on another one: Debian's of this series, under QEMU
+    #[arg(long, value_name = "SERIES", value_parser = clap::builder::PossibleValuesParser::new(matrix::NAMES), conflicts_with = "unit")]
+    kernel: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::default();
+    if !args.kernel.is_empty() {
+        let suites: Vec<_> = chosen(args).filter(|suite| !NEED_LIBVIRT.contains(suite)).collect();
+        matrix::run(&mut steps, &args.kernel, &suites)?;
+        return steps.summary();
+    }
     if args.suite.is_none() {
         setup::ensure(Profile::Build)?;
         build_ebpf::build()?;
@@ -35,6 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         steps.shown("unit tests", || {
             cargo(&["test", "-p", "detector-common", "-p", "detector-core", "-p", "detector"])
         });
+        steps.shown("second opinion", || cargo(&["test", "-p", "detector-oracle"]));
         steps.shown("harness", || cargo(&["test", "-p", "detector-tests", "--lib", "--bins"]));
     }
     if !args.unit {
@@ -44,14 +67,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             );
         }
         demo::prepare()?;
-        for suite in SUITES.iter().filter(|s| args.suite.as_deref().is_none_or(|one| one == **s)) {
+        for suite in chosen(args) {
             steps.shown(&format!("suite {suite}"), || {
                 // One at a time: they measure, and two would disturb each other.
                 cargo(&["test", "-p", "detector-tests", "--test", suite, "--", "--test-threads=1"])
             });
         }
+        if args.suite.is_none() {
+            matrix::smoke(&mut steps);
+        }
     }
     steps.summary()
+}
+
+fn chosen(args: &Args) -> impl Iterator<Item = &'static str> {
+    SUITES.iter().copied().filter(|s| args.suite.as_deref().is_none_or(|one| one == *s))
 }
 
 fn cargo(args: &[&str]) -> Result<Outcome> {

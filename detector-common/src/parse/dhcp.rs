@@ -62,7 +62,8 @@ pub(super) fn inspect_v4<R: Reach>(
     if at + UDP_HEADER + CLIENT_END > end || frame.is_in_segments() {
         return Err(Reason::DhcpMalformed);
     }
-    let message = frame.window::<CLIENT_END>(at + UDP_HEADER).ok_or(Reason::DhcpMalformed)?;
+    let message =
+        frame.window_behind::<CLIENT_END>(at + UDP_HEADER).ok_or(Reason::DhcpMalformed)?;
     if message.u8::<0>() != BOOT_REQUEST {
         // A reply towards a relay.
         claim.roles |= flags::DHCP_SERVER;
@@ -91,7 +92,8 @@ pub(super) fn inspect_v6<R: Reach>(
             if at + UDP_HEADER + V6_HEADER > end || frame.is_in_segments() {
                 return Err(Reason::DhcpMalformed);
             }
-            let header = frame.window::<V6_HEADER>(at + UDP_HEADER).ok_or(Reason::Truncated)?;
+            let header =
+                frame.window_behind::<V6_HEADER>(at + UDP_HEADER).ok_or(Reason::Truncated)?;
             let server = V6_OF_SERVERS.contains(&header.u8::<0>());
             claim.roles |= if server { flags::DHCP_SERVER } else { flags::DHCP_CLIENT };
         }

@@ -1,12 +1,25 @@
 //! IPv4 (RFC 791), as far as it asserts an identity.
 
-use super::{ASK_WHOLE, Claim, Reach, dhcp};
+use super::{
+    ASK_WHOLE, Claim, Reach, dhcp,
+    protocol::{self, TCP, UDP},
+};
 use crate::{
     frame::{Frame, Window},
+    port::flags,
     reason::Reason,
 };
 
-const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const IGMP: u8 = 2;
+/// Length of the shortest ICMP and IGMP messages in bytes.
+const CONTROL: usize = 8;
+const ICMP_REDIRECT: u8 = 5;
+/// RFC 1256.
+const ICMP_ROUTER_ADVERTISEMENT: u8 = 9;
+/// What a member of a group says: reports of IGMPv1, v2 and v3, and that it leaves (RFC 9776). All
+/// else in IGMP is for routers.
+const IGMP_OF_MEMBERS: [u8; 4] = [0x12, 0x16, 0x17, 0x22];
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
@@ -18,7 +31,8 @@ pub(super) fn parse<R: Reach>(
 ) -> Result<(), Reason> {
     let header = frame.window::<20>(at).ok_or(Reason::Truncated)?;
     let source = header.v4::<12>();
-    if !R::WHOLE && header.u8::<0>() != 0x45 {
+    let protocol = header.u8::<9>();
+    if !R::WHOLE && (header.u8::<0>() != 0x45 || !matches!(protocol, TCP | UDP)) {
         return Err(ASK_WHOLE);
     }
     // Without [`Reach::WHOLE`] it falls under 0/8.
@@ -47,13 +61,10 @@ pub(super) fn parse<R: Reach>(
 
     let fragment = header.u16::<6>();
     let first = fragment & FRAGMENT_OFFSET == 0;
-    if header.u8::<9>() == UDP && first {
-        if total_length - header_length < dhcp::UDP_HEADER {
-            return Err(if fragment & MORE_FRAGMENTS == 0 {
-                Reason::Ipv4Malformed
-            } else {
-                Reason::Ipv4Fragment
-            });
+    let payload_length = total_length - header_length;
+    if protocol == UDP && first {
+        if payload_length < dhcp::UDP_HEADER {
+            return Err(short(fragment));
         }
         let datagram = dhcp::Datagram {
             at: at + header_length,
@@ -64,8 +75,35 @@ pub(super) fn parse<R: Reach>(
         dhcp::inspect_v4::<R>(frame, datagram, claim)
     } else if unspecified {
         Err(Reason::Ipv4Source)
+    } else if R::WHOLE {
+        claim.roles |= protocol::role(protocol);
+        if first && matches!(protocol, ICMP | IGMP) {
+            if payload_length < CONTROL {
+                return Err(short(fragment));
+            }
+            let kind = frame.window::<4>(at + header_length).ok_or(Reason::Truncated)?.u8::<0>();
+            if is_of_routers(protocol, kind) {
+                claim.roles |= flags::ROUTER;
+            }
+        }
+        Ok(())
     } else {
         Ok(())
+    }
+}
+
+/// Why a message that is cut off is refused.
+const fn short(fragment: u16) -> Reason {
+    if fragment & MORE_FRAGMENTS == 0 { Reason::Ipv4Malformed } else { Reason::Ipv4Fragment }
+}
+
+/// Whether an ICMP or IGMP message of this type is a router's.
+#[inline(always)]
+fn is_of_routers(protocol: u8, kind: u8) -> bool {
+    if protocol == ICMP {
+        matches!(kind, ICMP_REDIRECT | ICMP_ROUTER_ADVERTISEMENT)
+    } else {
+        !IGMP_OF_MEMBERS.contains(&kind)
     }
 }
 
@@ -84,7 +122,7 @@ fn adds_up<R: Reach>(
         + u64::from(header.v4::<16>());
     if R::WHOLE {
         for option in (20..60).step_by(4).take_while(|option| *option < length) {
-            let word = frame.window::<4>(at + option).ok_or(Reason::Truncated)?;
+            let word = frame.window_behind::<4>(at + option).ok_or(Reason::Truncated)?;
             sum += u64::from(word.v4::<0>());
         }
     }
@@ -97,7 +135,7 @@ fn adds_up<R: Reach>(
 
 /// 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
 #[inline(always)]
-const fn is_nobodys(source: u32) -> bool {
+pub(super) const fn is_nobodys(source: u32) -> bool {
     let [first, ..] = source.to_ne_bytes();
     first.wrapping_sub(1) >= 223 || first == 127
 }

@@ -1,6 +1,9 @@
 //! IPv6 (RFC 8200) with a bounded walk of its extension headers.
 
-use super::{ASK_WHOLE, Claim, Reach, dhcp, nd};
+use super::{
+    ASK_WHOLE, Claim, Reach, dhcp, nd,
+    protocol::{self, TCP, UDP},
+};
 use crate::{
     addr::Address,
     frame::{Frame, opaque},
@@ -8,13 +11,14 @@ use crate::{
 };
 
 const HOP_BY_HOP: u8 = 0;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
+
+/// Length of a TCP header without options in bytes.
+const TCP_HEADER: usize = 20;
 
 /// Extension headers that are walked. Real traffic has one or two.
 const MAX_HEADERS: usize = 4;
@@ -101,7 +105,14 @@ pub(super) fn parse<R: Reach>(
         _ if unspecified => Err(Reason::Ipv6Source),
         UDP if upper.at + dhcp::UDP_HEADER > end => Err(short(&upper)),
         UDP => dhcp::inspect_v6::<R>(frame, upper.at, end, claim),
-        _ => Ok(()),
+        // The first fragment holds the whole chain, up to the transport header (RFC 7112).
+        TCP if upper.fragmented && upper.at + TCP_HEADER > end => Err(Reason::Ipv6Fragment),
+        _ => {
+            if R::WHOLE {
+                claim.roles |= protocol::role(upper.protocol);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -126,7 +137,7 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
         if upper.at + 8 > end {
             return Err(short(&upper));
         }
-        let header = frame.window::<8>(upper.at).ok_or(Reason::Truncated)?;
+        let header = frame.window_behind::<8>(upper.at).ok_or(Reason::Truncated)?;
         let units = usize::from(header.u8::<1>());
         match upper.protocol {
             FRAGMENT => {
@@ -140,6 +151,8 @@ fn walk(frame: Frame<'_>, at: usize, end: usize, first: u8) -> Result<Upper, Rea
                 }
                 upper.at += 8;
             }
+            // The header has 12 bytes at least (RFC 4302, section 2.2).
+            AUTHENTICATION if units == 0 => return Err(Reason::Ipv6Malformed),
             AUTHENTICATION => upper.at += (units + 2) * 4,
             _ => upper.at += (units + 1) * 8,
         }

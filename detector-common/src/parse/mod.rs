@@ -19,6 +19,25 @@ use crate::{
 
 pub use ethernet::MetaTag;
 
+/// Numbers of protocols above IPv4 and IPv6 that one glance tells apart.
+mod protocol {
+    pub(super) const TCP: u8 = 6;
+    pub(super) const UDP: u8 = 17;
+    /// Routers of multicast speak it (RFC 7761); snooping bridges take its sender for one.
+    pub(super) const PIM: u8 = 103;
+    pub(super) const VRRP: u8 = 112;
+
+    /// The role that speaking a protocol takes, as a bit of [`crate::port::flags`].
+    #[inline(always)]
+    pub(super) const fn role(protocol: u8) -> u32 {
+        match protocol {
+            PIM => crate::port::flags::ROUTER,
+            VRRP => crate::port::flags::VRRP,
+            _ => 0,
+        }
+    }
+}
+
 /// EtherTypes that are understood.
 pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
@@ -42,8 +61,9 @@ pub struct Claim {
     /// advertisement or of duplicate address detection; unspecified where there is none.
     pub target: Address,
     /// Bits [`DHCP_SERVER`](crate::port::flags::DHCP_SERVER),
-    /// [`DHCP_CLIENT`](crate::port::flags::DHCP_CLIENT) and
-    /// [`ROUTER`](crate::port::flags::ROUTER): the roles that the sender plays.
+    /// [`DHCP_CLIENT`](crate::port::flags::DHCP_CLIENT),
+    /// [`ROUTER`](crate::port::flags::ROUTER) and [`VRRP`](crate::port::flags::VRRP): the roles that
+    /// the sender plays.
     pub roles: u32,
 }
 

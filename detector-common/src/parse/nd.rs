@@ -8,6 +8,7 @@ use crate::{
     reason::Reason,
 };
 
+const MLD_QUERY: u8 = 130;
 const MLD_REPORT: u8 = 131;
 const MLD_DONE: u8 = 132;
 const ROUTER_SOLICITATION: u8 = 133;
@@ -15,6 +16,9 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 const MLDV2_REPORT: u8 = 143;
+/// RFC 4286; snooping bridges take the sender for a router.
+const MULTICAST_ROUTER_ADVERTISEMENT: u8 = 151;
+const MULTICAST_ROUTER_TERMINATION: u8 = 153;
 
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
@@ -42,9 +46,17 @@ pub(super) fn inspect<R: Reach>(
     let header = frame.window::<4>(message.at).ok_or(Reason::Truncated)?;
     let kind = header.u8::<0>();
     match kind {
-        ROUTER_SOLICITATION..=REDIRECT if !R::WHOLE => return Err(ASK_WHOLE),
+        MLD_QUERY..=REDIRECT | MULTICAST_ROUTER_ADVERTISEMENT | MULTICAST_ROUTER_TERMINATION
+            if !R::WHOLE =>
+        {
+            return Err(ASK_WHOLE);
+        }
         ROUTER_SOLICITATION..=REDIRECT => {}
         MLD_REPORT | MLD_DONE | MLDV2_REPORT => return Ok(()),
+        MLD_QUERY | MULTICAST_ROUTER_ADVERTISEMENT | MULTICAST_ROUTER_TERMINATION => {
+            claim.roles |= flags::ROUTER;
+            return if message.unspecified { Err(Reason::Ipv6Source) } else { Ok(()) };
+        }
         _ if message.unspecified => return Err(Reason::Ipv6Source),
         _ => return Ok(()),
     }
@@ -64,8 +76,9 @@ pub(super) fn inspect<R: Reach>(
             if message.at + 24 > message.end {
                 return Err(Reason::NdMalformed);
             }
-            let target = frame.window::<24>(message.at).ok_or(Reason::Truncated)?.v6::<8>();
-            if target == Address::UNSPECIFIED || target.is_v6_multicast() {
+            let target = frame.window_behind::<24>(message.at).ok_or(Reason::Truncated)?.v6::<8>();
+            let is_nobodys = target == Address::UNSPECIFIED || target == Address::LOOPBACK;
+            if is_nobodys || target.is_v6_multicast() || target.is_mapped() {
                 return Err(Reason::NdMalformed);
             }
             // A solicitation asks for somebody else's address, but without a source it announces
@@ -86,9 +99,9 @@ pub(super) fn inspect<R: Reach>(
     check_options(frame, options, message.end, claim)
 }
 
-/// Every link-layer address option must be the sender's.
+/// Every link-layer address option must be the sender's, or a virtual router's for which it speaks.
 #[inline(always)]
-fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Result<(), Reason> {
+fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &mut Claim) -> Result<(), Reason> {
     let mut at = at;
     let mut left = opaque(MAX_OPTIONS);
     while left > 0 {
@@ -100,15 +113,23 @@ fn check_options(frame: Frame<'_>, at: usize, end: usize, claim: &Claim) -> Resu
         if at + 8 > end {
             return Err(Reason::NdMalformed);
         }
-        let option = frame.window::<8>(at).ok_or(Reason::Truncated)?;
+        let option = frame.window_behind::<8>(at).ok_or(Reason::Truncated)?;
         let units = usize::from(option.u8::<1>());
         if units == 0 {
             return Err(Reason::NdMalformed);
         }
-        if matches!(option.u8::<0>(), SOURCE_LINK_LAYER | TARGET_LINK_LAYER)
-            && (units != 1 || !option.mac::<2>().same_mac(claim.station))
-        {
-            return Err(Reason::NdLinkLayer);
+        if matches!(option.u8::<0>(), SOURCE_LINK_LAYER | TARGET_LINK_LAYER) {
+            let station = option.mac::<2>();
+            if units != 1 {
+                return Err(Reason::NdLinkLayer);
+            }
+            if !station.same_mac(claim.station) {
+                // An active router answers for a virtual one (RFC 9568, section 8.2.2).
+                if !station.is_virtual_router() {
+                    return Err(Reason::NdLinkLayer);
+                }
+                claim.roles |= flags::VRRP;
+            }
         }
         at += units * 8;
     }

@@ -108,7 +108,11 @@ fn address_resolution() {
     };
     let request = from_a(0x0806, &arp(1, MAC_A, IP_A));
     let padded = [&request[..], &[0; 18]].concat();
-    let reverse = |operation, mac| from_a(0x8035, &arp(operation, mac, ANY));
+    let reverse = |operation: u8, mac| {
+        let mut packet = rarp(mac, ANY);
+        packet[7] = operation;
+        from_a(0x8035, &packet)
+    };
     check(&[
         ("request", request.clone(), Ok(())),
         ("padded", padded, Ok(())),
@@ -126,6 +130,12 @@ fn address_resolution() {
         ("protocol length", changed(5, 16), Err(ArpMalformed)),
         ("self-announcement", reverse(3, MAC_A), Ok(())),
         ("announcement of another", reverse(3, MAC_B), Err(ArpSenderMac)),
+        ("a question about another", from_a(0x8035, &arp(3, MAC_A, ANY)), Err(ArpSenderMac)),
+        (
+            "an address of nobody's",
+            from_a(0x0806, &arp(1, MAC_A, [127, 0, 0, 1])),
+            Err(ArpSenderAddress),
+        ),
         ("reverse reply", reverse(4, MAC_A), Err(ArpMalformed)),
         ("ARP request as RARP", reverse(1, MAC_A), Err(ArpMalformed)),
     ]);
@@ -174,6 +184,7 @@ fn ipv4_header() {
         ("tiny first fragment", part(0x2000, &[0; 7]), Err(Ipv4Fragment)),
         ("first fragment", part(0x2000, &udp(5, 6, &[])), Ok(())),
         ("later fragment", part(0x0001, &[0; 4]), Ok(())),
+        ("no room for ICMP", from_a(0x0800, &ipv4(IP_A, ICMP, &[8; 7])), Err(Ipv4Malformed)),
     ]);
     // What looks like ports in a later fragment is payload.
     let (result, claim) = read(&part(0x2001, &udp(67, 68, &[])), MetaTag::default());

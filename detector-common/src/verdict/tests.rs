@@ -207,6 +207,7 @@ fn roles() {
     let cases: &[(u32, [Reason; 3])] = &[
         (0, [DhcpServerRole, RouterRole, DhcpServerRole]),
         (flags::DHCP_SERVER, [Granted, RouterRole, Ipv4Source]),
+        (flags::VRRP, [DhcpServerRole, RouterRole, DhcpServerRole]),
         (flags::ROUTER, [DhcpServerRole, Granted, DhcpServerRole]),
     ];
     for &(role, expect) in cases {
@@ -219,6 +220,42 @@ fn roles() {
             assert_eq!(judged(&slot, &listed, MetaTag::default(), frame), expect);
         }
     }
+}
+
+/// A virtual router has its NIC's addresses and VLAN, and nothing else.
+#[test]
+fn virtual_routers() {
+    let slot = PortSlot { flags: port_a().flags | flags::VRRP | flags::VIRTUAL_MACS, ..port_a() };
+    let on_vlan =
+        |vlan| ethernet(MAC_B, MAC_VIRTUAL, &[(0x8100, vlan)], 0x0800, &ipv4(IP_A, TCP, &[0; 20]));
+    let cases = [
+        ("its own", tcp4(MAC_A, IP_A), Granted),
+        ("VRRP", from_a(0x0800, &ipv4(IP_A, VRRP, &[0; 8])), Granted),
+        ("under the virtual MAC", tcp4(MAC_VIRTUAL, IP_A), Granted),
+        ("over IPv6", tcp6([0, 0, 0x5e, 0, 2, 1], IP6_A), Granted),
+        ("another address", tcp4(MAC_VIRTUAL, IP_B), Ipv4Source),
+        ("the virtual MAC's link-local", tcp6(MAC_VIRTUAL, v6_local(MAC_VIRTUAL)), Ipv6Source),
+        ("another VLAN", on_vlan(7), VlanNotGranted),
+        ("another MAC", tcp4(MAC_B, IP_A), MacNotGranted),
+        ("nearly virtual", tcp4([0, 0, 0x5e, 0, 3, 1], IP_A), MacNotGranted),
+        ("an answer for it", from_a(0x0806, &arp(2, MAC_VIRTUAL, IP_A)), Granted),
+        ("an answer for another", from_a(0x0806, &arp(2, MAC_B, IP_A)), ArpSenderMac),
+    ];
+    check(&slot, &Listed::default(), &cases);
+    let listed =
+        PortSlot { flags: flags::GRANTED | flags::MORE_GRANTS | flags::VIRTUAL_MACS, ..slot };
+    let more = Listed::default()
+        .mac(MAC_A, 0, flags::VRRP)
+        .address(MAC_A, 0, mapped(IP_A).bytes())
+        .address(MAC_A, 0, IP6_A);
+    check(&listed, &more, &cases);
+    // The role is the identity's, not the port's.
+    let without = Listed::default().mac(MAC_A, 0, 0).address(MAC_A, 0, mapped(IP_A).bytes());
+    check(&listed, &without, &[("no role", tcp4(MAC_VIRTUAL, IP_A), VrrpRole)]);
+}
+
+fn v6_local(mac: [u8; 6]) -> [u8; 16] {
+    Station::new(Mac(mac), 0).link_local().bytes()
 }
 
 /// Several identities on one port, and never one of them by halves.

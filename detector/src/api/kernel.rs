@@ -65,6 +65,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
                     addresses: Vec::new(),
                     dhcp_server: false,
                     router: false,
+                    vrrp: false,
                 });
                 identities.len() - 1
             }
@@ -73,6 +74,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
         identity.addresses.extend(addresses);
         identity.dhcp_server |= bits & flags::DHCP_SERVER != 0;
         identity.router |= bits & flags::ROUTER != 0;
+        identity.vrrp |= bits & flags::VRRP != 0;
     };
     if slot.has(flags::GRANTED) && slot.mac != Mac::ZERO {
         let mut addresses: Vec<_> = rule(slot).into_iter().collect();
@@ -168,6 +170,9 @@ pub fn sighting(seen: &Seen) -> SightingView {
         count: seen.count,
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn address(bytes: [u8; 16]) -> String {
     let address = Ipv6Addr::from(bytes);

@@ -159,6 +159,7 @@ pub struct IdentityView {
     pub addresses: Vec<String>,
     pub dhcp_server: bool,
     pub router: bool,
+    pub vrrp: bool,
 }
 
 /// An address that a port has learned.

@@ -98,9 +98,14 @@ fn refused(name: &str, error: ProgramError) -> BpfError {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let lines: Vec<_> = log.lines().collect();
+            if lines.is_empty() {
+                return BpfError::failed(format!("load the program {name}"))(io_error);
+            }
+            // The verifier says no by the errno of a missing permission, which it does not mean.
             let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-            let what = format!("load the program {name}; the verifier's last words:\n{tail}\n");
-            BpfError::failed(what)(io_error)
+            BpfError::Refused(format!(
+                "this kernel's verifier refuses the program {name} ({io_error}); its last words:\n{tail}"
+            ))
         }
         error => BpfError::failed(format!("load the program {name}"))(error),
     }

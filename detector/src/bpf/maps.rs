@@ -1,6 +1,9 @@
 //! Typed access to the pinned maps.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aya::maps::{
     Array, HashMap as BpfHashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
@@ -21,7 +24,7 @@ use detector_common::{
     settings::Settings,
 };
 
-use super::{BpfError, PinPaths, pod::Pod};
+use super::{BpfError, PinPaths, pod::Pod, sys};
 use crate::{enforcer::Counts, net};
 
 /// The pinned maps, but for the events.
@@ -30,6 +33,8 @@ pub(super) struct Maps {
     ports: Array<MapData, Pod<PortSlot>>,
     overflow: BpfHashMap<MapData, u32, Pod<PortSlot>>,
     grants: BpfHashMap<MapData, Pod<GrantKey>, Pod<Grant>>,
+    /// The same map, for what is done to many entries at a time.
+    grants_fd: OwnedFd,
     prefixes: LpmTrie<MapData, Pod<PrefixKey>, Pod<Grant>>,
     quarantine: BpfHashMap<MapData, Pod<QuarantineKey>, Pod<QuarantineRecord>>,
     sightings: Array<MapData, Pod<Sighting>>,
@@ -62,6 +67,9 @@ impl Maps {
             ports: open(paths, maps::PORTS)?,
             overflow: open(paths, maps::PORT_OVERFLOW)?,
             grants: open(paths, maps::GRANTS)?,
+            grants_fd: sys::open_pin(&paths.map(maps::GRANTS)).map_err(BpfError::failed(
+                format!("open the pinned map {}", paths.map(maps::GRANTS).display()),
+            ))?,
             prefixes: open(paths, maps::PREFIXES)?,
             quarantine: open(paths, maps::QUARANTINE)?,
             sightings: open(paths, maps::SIGHTINGS)?,
@@ -131,8 +139,14 @@ impl Maps {
         Ok(all.into_iter().map(|(Pod(key), Pod(grant))| (key, grant)).collect())
     }
 
-    pub(super) fn put_grant(&mut self, key: GrantKey, grant: Grant) -> Result<(), BpfError> {
-        self.grants.insert(Pod(key), Pod(grant), 0).map_err(failed("write", maps::GRANTS))
+    /// Puts many in one call: a port can be granted a hundred thousand.
+    pub(super) fn put_grants(
+        &mut self,
+        keys: &[GrantKey],
+        grants: &[Grant],
+    ) -> Result<(), BpfError> {
+        let what = format!("write entries of the map {}", maps::GRANTS);
+        sys::put_all(self.grants_fd.as_fd(), keys, grants).map_err(BpfError::failed(what))
     }
 
     pub(super) fn drop_grant(&mut self, key: GrantKey) -> Result<(), BpfError> {

@@ -15,6 +15,8 @@ use aya_obj::generated::{
     BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type,
 };
 
+use detector_common::MapData;
+
 use super::pins::Hook;
 
 /// What the kernel says of a TCX link.
@@ -23,6 +25,26 @@ pub(super) struct TcxLink {
     pub(super) id: u32,
     /// 0 once the interface is gone.
     pub(super) ifindex: u32,
+}
+
+/// Puts entries into a hash map, all in one call (Linux 5.6). Stops at the first that the map has no
+/// room for.
+pub(super) fn put_all<K: MapData, V: MapData>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    let count = u32::try_from(keys.len()).map_err(io::Error::other)?;
+    if count == 0 {
+        return Ok(());
+    }
+    let mut attr = zeroed();
+    attr.batch.map_fd = fd_number(map);
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = count;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(|_| ())
 }
 
 /// Attaches a program ahead of all others on the interface.

@@ -49,7 +49,7 @@ fn way_out(error: &CallError) -> &'static str {
         }
         CallError::Unreachable { .. } => {
             ". Is it running? `detector run` starts it; until then what was in force stays in \
-             force, and `detector port list` and `detector quarantine list` show it"
+             force, and `detector port list`, `detector explain` and `detector quarantine list` show it"
         }
         _ => "",
     }

@@ -4,18 +4,19 @@ use anyhow::Result;
 
 use super::{
     Done, Global,
-    ask::{ask, unexpected},
+    ask::{try_ask, unexpected},
     escape::escape,
     finding::{self, Detail},
     output::{Output, Text, Tone},
-    port, quarantine, vm,
+    pins, port, quarantine, vm,
 };
 use crate::api::{Reply, Request, view::Explanation};
 
 pub(super) fn run(global: &Global, subject: &str) -> Result<Done> {
-    let explanation = match ask(global, Request::Explain { subject: subject.to_owned() })? {
-        Reply::Explanation(explanation) => explanation,
-        other => return unexpected(&other),
+    let explanation = match try_ask(global, Request::Explain { subject: subject.to_owned() })? {
+        Ok(Reply::Explanation(explanation)) => *explanation,
+        Ok(other) => return unexpected(&other),
+        Err(error) => pins::instead(global, error)?.explain(subject)?,
     };
     let mut output = Output::new(global);
     print(&mut output, &explanation)?;

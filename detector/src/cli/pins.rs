@@ -1,6 +1,7 @@
 //! What the pinned maps say when the daemon does not answer.
 
 use anyhow::{Context, Result, bail};
+use detector_common::addr::Mac;
 use detector_core::model::{ObservedInterface, QuarantineTarget};
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use crate::{
     api::{
         CallError,
         kernel::{counters, identities, learned, role_name, sighting, state},
-        view::{PortState, PortView, QuarantineView, moment},
+        view::{Explanation, PortState, PortView, QuarantineView, moment},
     },
     bpf::{self, Inspector},
 };
@@ -65,6 +66,55 @@ impl Pinned {
             Some(port) => Ok(port),
             None => bail!("no port {name:?} is in force; `detector port list` shows all"),
         }
+    }
+
+    /// What the maps tell about a port, or about a MAC.
+    pub(super) fn explain(self, subject: &str) -> Result<Explanation> {
+        let mac = subject.parse::<Mac>().ok().map(|mac| mac.to_string());
+        let number = subject.parse().ok();
+        let concerns = |port: &PortView| match &mac {
+            Some(mac) => {
+                port.identities.iter().any(|identity| identity.mac == *mac)
+                    || port.sightings.iter().any(|seen| seen.mac == *mac)
+            }
+            None => port.name == subject || Some(port.ifindex) == number,
+        };
+        let ports: Vec<_> = self.ports.into_iter().filter(concerns).collect();
+        let [first, ..] = &ports[..] else {
+            bail!(
+                "no port {subject:?} is in force, and none has it for a MAC; without the daemon VMs \
+                 are not known. `detector port list` shows the ports"
+            )
+        };
+        let holds = |target: &QuarantineTarget| match target {
+            QuarantineTarget::Port { ifindex, instance } => {
+                ports.iter().any(|port| (port.ifindex, port.instance) == (*ifindex, *instance))
+            }
+            QuarantineTarget::Mac(held) => {
+                let held = held.to_string();
+                ports.iter().flat_map(|p| &p.identities).any(|identity| identity.mac == held)
+            }
+            QuarantineTarget::Vm(_) => false,
+        };
+        let quarantines = self.quarantines.into_iter().filter(|q| holds(&q.target)).collect();
+        let is_granted =
+            ports.iter().any(|p| p.identities.iter().any(|i| Some(&i.mac) == mac.as_ref()));
+        let (kind, status) = match &mac {
+            Some(_) => ("mac", if is_granted { "granted" } else { "not-granted" }),
+            None => ("port", first.status.as_str()),
+        };
+        Ok(Explanation {
+            subject: mac.unwrap_or_else(|| first.name.clone()),
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            summary: "The daemon does not answer: this is what the kernel has in force.".to_owned(),
+            since: None,
+            vm: None,
+            ports,
+            quarantines,
+            findings: Vec::new(),
+            remedies: Vec::new(),
+        })
     }
 
     pub(super) fn quarantine(self, name: &str) -> Result<QuarantineView> {

@@ -127,6 +127,9 @@ pub(super) fn identities<W: Write>(
         if identity.router {
             text.push_str(" (router)");
         }
+        if identity.vrrp {
+            text.push_str(" (virtual router)");
+        }
         output.field("Granted", text)?;
     }
     Ok(())

@@ -59,6 +59,7 @@ fn a_port() -> PortView {
             addresses: vec!["192.0.2.7".into(), "2001:db8::/64".into()],
             dhcp_server: false,
             router: true,
+            vrrp: false,
         }],
         counters: Some(CountersView {
             frames: FramesView { from: 75, to: 3 },

@@ -63,6 +63,8 @@ struct NicKeys {
     dhcp_server: bool,
     #[serde(default)]
     router: bool,
+    #[serde(default)]
+    vrrp: bool,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +77,7 @@ struct OverlayKeys {
     vlans: Option<Vec<u16>>,
     dhcp_server: Option<bool>,
     router: Option<bool>,
+    vrrp: Option<bool>,
 }
 
 /// Parses the text of an inventory; `path` is for messages.
@@ -173,6 +176,7 @@ fn nic_of(keys: &NicKeys) -> Result<Nic, String> {
         rule: keys.rule,
         dhcp_server: keys.dhcp_server,
         router: keys.router,
+        vrrp: keys.vrrp,
     })
 }
 
@@ -183,6 +187,7 @@ fn overlay(keys: &OverlayKeys) -> Result<(Mac, NicSettings), String> {
         vlans: keys.vlans.as_deref().map(nic::vlans).transpose()?,
         dhcp_server: keys.dhcp_server,
         router: keys.router,
+        vrrp: keys.vrrp,
     };
     Ok((nic::mac(&keys.mac)?, settings))
 }

@@ -63,6 +63,7 @@ fn settings_that_cannot_be_read_any_more_stay() {
         vlans: None,
         dhcp_server: None,
         router: None,
+        vrrp: None,
     };
     let refuse = |nics| Refused { vm: None, nics, ..refused(1) };
     let one = |mac: Mac| refuse(Unsettled::Nics([mac].into()));

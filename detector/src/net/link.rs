@@ -1,5 +1,6 @@
 //! Interfaces as rtnetlink describes them.
 
+use detector_common::addr::Mac;
 use detector_core::model::{Link, LinkKind};
 
 use super::{
@@ -73,11 +74,12 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
     let ifindex = message.u32(4)?;
     let flags = message.u32(8)?;
     let mut name: &[u8] = &[];
-    let mut master = None;
+    let (mut master, mut mac) = (None, None);
     let mut kind: Option<&[u8]> = None;
     for (attribute, value) in message.attributes(HEADER_BYTES) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
+            libc::IFLA_ADDRESS => mac = value.try_into().ok().map(Mac),
             libc::IFLA_MASTER => {
                 master = value.first_chunk().map(|index| u32::from_ne_bytes(*index));
             }
@@ -88,7 +90,9 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
         }
     }
     let kind = classify(kind, hardware, flags);
-    Some(Read { link: Link { ifindex, name: printable(name), kind, master }, family, deleted })
+    let mac = mac.filter(|mac| *mac != Mac::ZERO);
+    let link = Link { ifindex, name: printable(name), kind, master, mac };
+    Some(Read { link, family, deleted })
 }
 
 fn classify(kind: Option<&[u8]>, hardware: u16, flags: u32) -> LinkKind {
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn kinds_in_a_namespace() {
         let _ns = NetNs::enter();
-        ip("link add br0 type bridge");
+        ip("link add br0 address 02:00:00:00:00:42 type bridge");
         ip("tuntap add tap0 mode tap");
         ip("tuntap add tun0 mode tun");
         ip("link add veth0 type veth peer name veth1");
@@ -169,6 +173,7 @@ mod tests {
 
         let bridge = link_by_name("br0").unwrap().unwrap();
         assert_eq!(bridge.kind, LinkKind::Bridge);
+        assert_eq!(bridge.host_mac(), Some(Mac([2, 0, 0, 0, 0, 0x42])));
         let tap = link_by_name("tap0").unwrap().unwrap();
         assert_eq!((tap.kind, tap.master), (LinkKind::Tap, Some(bridge.ifindex)));
         assert_eq!(link_by_index(tap.ifindex).unwrap(), Some(tap));

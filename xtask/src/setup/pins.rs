@@ -36,7 +36,12 @@ pub(super) const LAB: &[&str] = &[
     "util-linux",
     "procps",
     "mount",
+    "xz-utils",
+    "openvswitch-switch",
 ];
+
+/// What Debian's archive is signed with.
+pub(super) const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Its one dependency is the package that holds the guest's kernel.
 pub(super) const GUEST_KERNEL: &str = "linux-image-cloud-amd64";

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// [`IP_A`] as an IPv6 address.
+const MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7];
+
 fn packet(source: [u8; 16], next: u8, payload: &[u8]) -> Vec<u8> {
     from_a(0x86dd, &ipv6(source, next, 255, payload))
 }
@@ -32,7 +35,6 @@ fn headers() {
         frame[14 + 40 + 1] = 9;
         frame
     };
-    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7];
     let loopback = Address::LOOPBACK.bytes();
     check(&[
         ("plain", plain(IP6_A), Ok(())),
@@ -42,11 +44,16 @@ fn headers() {
         ("version 4", version, Err(Ipv6Malformed)),
         ("multicast source", plain(ALL_NODES), Err(Ipv6Source)),
         ("loopback", plain(loopback), Err(Ipv6Source)),
-        ("mapped IPv4", plain(mapped), Err(Ipv6Source)),
+        ("mapped IPv4", plain(MAPPED), Err(Ipv6Source)),
         ("unspecified", plain(ANY6), Err(Ipv6Source)),
         ("options, then UDP", options(0, &udp(5, 6, &[])), Ok(())),
         ("long options, then UDP", options(30, &udp(5, 6, &[])), Ok(())),
         ("authentication, then UDP", authentication(&udp(5, 6, &[])), Ok(())),
+        (
+            "authentication without length",
+            packet(IP6_A, AUTHENTICATION, &[0; 24]),
+            Err(Ipv6Malformed),
+        ),
         ("authentication, UDP cut off", authentication(&[0; 7]), Err(Ipv6Malformed)),
         ("options longer than the packet", lying, Err(Ipv6Malformed)),
         ("no room for an extension", packet(IP6_A, 0, &[6, 0, 0]), Err(Ipv6Malformed)),
@@ -75,6 +82,7 @@ fn fragments() {
         ("first", part(IP6_A, UDP, 0, true, &udp(5, 6, &[])), Ok(())),
         ("first, UDP cut off", part(IP6_A, UDP, 0, true, &[0; 7]), Err(Ipv6Fragment)),
         ("first, chain cut off", split_chain, Err(Ipv6Fragment)),
+        ("first, TCP cut off", part(IP6_A, TCP, 0, true, &[0; 16]), Err(Ipv6Fragment)),
         ("later", part(IP6_A, UDP, 9, true, &[0; 4]), Ok(())),
         ("last", part(IP6_A, UDP, 9, false, &[]), Ok(())),
         ("later, from nobody", part(ANY6, UDP, 9, false, &[]), Err(Ipv6Source)),
@@ -117,6 +125,7 @@ fn neighbour_discovery() {
         ("code", nd(LOCAL_A, &icmpv6(135, 1, &[1; 20])), Err(NdMalformed)),
         ("target cut off", nd(LOCAL_A, &cut), Err(NdMalformed)),
         ("no target", nd(LOCAL_A, &neighbour(135, ANY6, &[])), Err(NdMalformed)),
+        ("IPv4 as target", nd(LOCAL_A, &neighbour(136, MAPPED, &[])), Err(NdMalformed)),
         ("multicast target", nd(LOCAL_A, &neighbour(136, ALL_NODES, &[])), Err(NdMalformed)),
         ("own link layer", with(&[a()]), Ok(NONE)),
         ("own link layer, last", with(&[nonce(), option(14, 3), a()]), Ok(NONE)),
@@ -154,7 +163,7 @@ fn neighbour_discovery() {
 
 #[test]
 fn routers() {
-    for kind in [134, 137] {
+    for kind in [130, 134, 137, 151, 153] {
         for headers in 0..4 {
             let message = icmpv6(kind, 0, &[0; 36]);
             let (next, payload) = (0..headers).fold((ICMPV6, message), |(next, payload), _| {

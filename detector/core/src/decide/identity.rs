@@ -5,7 +5,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use detector_common::addr::Mac;
+use detector_common::addr::{Mac, Station};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
@@ -34,6 +34,7 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
         learns: learns.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() }),
         dhcp_server: nic.dhcp_server,
         router: nic.router,
+        vrrp: nic.vrrp,
     };
     vlans(nic).into_iter().map(identity).collect()
 }
@@ -144,8 +145,9 @@ impl Network for Ipv6Net {
     }
 }
 
+/// A virtual router's MAC is nobody's own: who may use it says `vrrp`.
 fn is_station(mac: Mac) -> bool {
-    !mac.is_group() && mac != Mac::ZERO
+    !mac.is_group() && mac != Mac::ZERO && !Station::new(mac, 0).is_virtual_router()
 }
 
 fn rule_name(rule: AddressRule) -> &'static str {

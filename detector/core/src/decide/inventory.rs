@@ -114,6 +114,7 @@ impl Merged<'_> {
             };
             nic.dhcp_server = role(|setting| setting.dhcp_server, nic.dhcp_server);
             nic.router = role(|setting| setting.router, nic.router);
+            nic.vrrp = role(|setting| setting.vrrp, nic.vrrp);
         }
     }
 }
@@ -158,7 +159,8 @@ fn join_nics(
         for twin in other.nics.iter().filter(|twin| twin.mac == mac) {
             said = true;
             narrow(nic, twin, conflicts, withheld);
-            if nic.dhcp_server != twin.dhcp_server || nic.router != twin.router {
+            let roles = |nic: &Nic| (nic.dhcp_server, nic.router, nic.vrrp);
+            if roles(nic) != roles(twin) {
                 conflicts.push((
                     format!("roles of {}", nic.mac),
                     "one source grants a role that the other does not: it is not granted"
@@ -166,6 +168,7 @@ fn join_nics(
                 ));
                 nic.dhcp_server &= twin.dhcp_server;
                 nic.router &= twin.router;
+                nic.vrrp &= twin.vrrp;
             }
         }
         if !said {

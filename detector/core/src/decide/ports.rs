@@ -1,5 +1,7 @@
 //! What each guest port should be, from the verdict on the VM that it belongs to.
 
+use std::collections::BTreeSet;
+
 use detector_common::{
     addr::Mac,
     port::{PortSlot, Role, flags},
@@ -42,6 +44,8 @@ pub(super) struct Ports<'a> {
     vms: &'a [Judged<'a>],
     /// NICs with a port, by its name.
     claims: Vec<(&'a str, usize, &'a Nic)>,
+    /// The MACs of the host itself, which no NIC is granted.
+    host_macs: BTreeSet<Mac>,
     unaccounted: bool,
 }
 
@@ -57,7 +61,8 @@ impl<'a> Ports<'a> {
             .collect();
         claims.sort_by_key(|(port, number, _)| (*port, *number));
         let unaccounted = quarantines::any_unaccounted(&world.observed, inventory);
-        Self { world, vms, claims, unaccounted }
+        let host_macs = world.links.values().filter_map(Link::host_mac).collect();
+        Self { world, vms, claims, host_macs, unaccounted }
     }
 
     /// Plans the guest ports, in the order given.
@@ -225,6 +230,7 @@ impl<'a> Ports<'a> {
         let mut identities: Vec<Identity> = claims
             .iter()
             .filter(|(.., nic)| !merged.withheld.contains(&nic.mac))
+            .filter(|(.., nic)| !self.host_macs.contains(&nic.mac))
             .flat_map(|(.., nic)| identity::identities(nic, default))
             .collect();
         identities.sort_by_key(|identity| (identity.mac, identity.vlan));
@@ -241,6 +247,7 @@ impl<'a> Ports<'a> {
                 kept.learns = both.2.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() });
                 kept.dhcp_server &= twin.dhcp_server;
                 kept.router &= twin.router;
+                kept.vrrp &= twin.vrrp;
             }
             same
         });

@@ -1,3 +1,4 @@
+use detector_common::addr::Mac;
 use serde::{Deserialize, Serialize};
 
 /// A network interface of the host.
@@ -8,6 +9,21 @@ pub struct Link {
     pub kind: LinkKind,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
+    /// Its Ethernet address, where it has one.
+    #[serde(default, with = "mac_text")]
+    pub mac: Option<Mac>,
+}
+
+impl Link {
+    /// The MAC under which the host itself speaks by this interface, or its bridge does. The far end of
+    /// a veth is somebody else's, and a macvtap has the MAC of its guest.
+    pub fn host_mac(&self) -> Option<Mac> {
+        match self.kind {
+            LinkKind::Bridge | LinkKind::Physical | LinkKind::Other => self.mac,
+            LinkKind::Tap | LinkKind::Veth => self.mac.filter(|_| self.master.is_some()),
+            LinkKind::Macvtap | LinkKind::Loopback => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,4 +38,18 @@ pub enum LinkKind {
     Loopback,
     /// Any other virtual kind.
     Other,
+}
+
+mod mac_text {
+    use detector_common::addr::Mac;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(mac: &Option<Mac>, to: S) -> Result<S::Ok, S::Error> {
+        mac.map(|mac| mac.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Mac>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
 }

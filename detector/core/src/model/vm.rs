@@ -47,6 +47,7 @@ pub struct Nic {
     pub rule: Option<AddressRule>,
     pub dhcp_server: bool,
     pub router: bool,
+    pub vrrp: bool,
 }
 
 /// What an administrator adds to a NIC that another source lists. What both state is granted at the
@@ -60,6 +61,7 @@ pub struct NicSettings {
     pub vlans: Option<Vec<u16>>,
     pub dhcp_server: Option<bool>,
     pub router: Option<bool>,
+    pub vrrp: Option<bool>,
 }
 
 /// Something a VM can boot from.

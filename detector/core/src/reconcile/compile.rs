@@ -19,8 +19,9 @@ const MAPPED_BITS: u8 = 96;
 ///
 /// One identity with at most one prefix in each family is held by the slot alone, so that the pass
 /// path needs no second look-up. Otherwise every identity is in the maps; the slot then names the
-/// first one's MAC, with no address and no role, for the reason of a refusal.
-pub(super) fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
+/// first one's MAC, with no address and no role, for the reason of a refusal and for virtual routers
+/// to stand for.
+pub fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
     if let [only] = identities
         && let Some(slot) = inline(only)
     {
@@ -42,6 +43,7 @@ pub(super) fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
             slot.flags |= flags::FIRST_COME;
         }
     }
+    slot.flags |= identities.iter().map(virtual_macs).fold(0, |all, one| all | one);
     if let Some(first) = identities.first() {
         slot.mac = first.mac.0;
         slot.vlan = first.vlan;
@@ -52,7 +54,7 @@ pub(super) fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
 /// The slot that holds the identity by itself, if one can.
 fn inline(identity: &Identity) -> Option<SlotEntry> {
     let mut slot = SlotEntry {
-        flags: flags::GRANTED | roles(identity),
+        flags: flags::GRANTED | roles(identity) | virtual_macs(identity),
         mac: identity.mac.0,
         vlan: identity.vlan,
         ..Default::default()
@@ -158,7 +160,12 @@ pub(crate) fn mapped(address: IpAddr) -> Address {
 fn roles(identity: &Identity) -> u32 {
     let dhcp_server = if identity.dhcp_server { flags::DHCP_SERVER } else { 0 };
     let router = if identity.router { flags::ROUTER } else { 0 };
-    dhcp_server | router
+    let vrrp = if identity.vrrp { flags::VRRP } else { 0 };
+    dhcp_server | router | vrrp
+}
+
+fn virtual_macs(identity: &Identity) -> u32 {
+    if identity.vrrp { flags::VIRTUAL_MACS } else { 0 }
 }
 
 /// Whether the entry is the address that the kernel programs grant to the MAC anyway.

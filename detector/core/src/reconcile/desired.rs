@@ -69,6 +69,8 @@ pub struct Identity {
     pub learns: Option<Learning>,
     pub dhcp_server: bool,
     pub router: bool,
+    /// It may speak for virtual routers too, under their MACs and with its own addresses.
+    pub vrrp: bool,
 }
 
 /// How an identity learns addresses.

@@ -35,7 +35,7 @@ pub(super) fn converge(ifindex: u32, plan: &PortPlan, held: &ObservedInterface, 
 
 fn grant(ifindex: u32, identities: &[Identity], held: &ObservedInterface, steps: &mut Steps) {
     let instance = held.slot.instance;
-    let (slot, wanted) = compile::compile(identities);
+    let (slot, wanted) = compile(identities);
     let present = entries(held);
     let key = |entry: &GrantEntry| GrantEntry { flags: 0, ..*entry };
     let missing: Vec<_> =

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use detector_common::{learned::OwnerKey, port::Role, settings::Mode};
 
 pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry};
+pub use compile::compile;
 pub(crate) use compile::mapped;
 pub use desired::{
     AddressSet, Desired, Identity, InterfacePlan, Isolation, Learning, LearningRule, PortPlan, Seed,

@@ -120,7 +120,7 @@ impl Lab {
     }
 
     pub(crate) fn link(&mut self, ifindex: u32, name: &str, kind: LinkKind, master: Option<u32>) {
-        let link = Link { ifindex, name: name.to_owned(), kind, master };
+        let link = Link { ifindex, name: name.to_owned(), kind, master, mac: None };
         self.world.links.insert(ifindex, link);
     }
 
@@ -279,6 +279,7 @@ fn vm(n: u8) -> Vm {
             rule: None,
             dhcp_server: false,
             router: false,
+            vrrp: false,
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,

@@ -1,6 +1,6 @@
 //! Forwarding entries of granted MACs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::addr::Mac;
 use detector_core::model::ObservedInterface;
@@ -50,20 +50,43 @@ impl KernelEnforcer {
         others.into_iter().try_for_each(|(mac, vlan)| self.pin_forwarding(ifindex, mac, vlan))
     }
 
-    /// Finds the entries of the interfaces that are ours, or of some of them. An entry without a VLAN stands for the
-    /// VLANs on which its MAC is granted, where it is granted on none without.
+    /// Finds the entries of the interfaces that are ours, or of some of them. What is not an entry's own is
+    /// not told apart: an entry without a VLAN stands for every VLAN on which its MAC is granted, since
+    /// it is what a bridge that filters none has for them, and since the kernel puts it on all VLANs of
+    /// the port besides.
     pub(super) fn read_forwarding(&mut self, only: Option<&BTreeSet<u32>>) -> Result<(), BpfError> {
         let wanted = |ifindex: u32| only.is_none_or(|only| only.contains(&ifindex));
-        let entries = self.forwarding.list()?;
+        let mut entries: BTreeMap<(u32, Mac), BTreeSet<u16>> = BTreeMap::new();
+        for entry in self.forwarding.list()?.into_iter().filter(|entry| wanted(entry.ifindex)) {
+            entries.entry((entry.ifindex, entry.mac)).or_default().insert(entry.vlan);
+        }
         let interfaces = self.mirror.interfaces.iter_mut().filter(|(ifindex, _)| wanted(**ifindex));
         interfaces.for_each(|(_, interface)| interface.forwarding.clear());
-        for entry in entries.into_iter().filter(|entry| wanted(entry.ifindex)) {
-            let Some(interface) = self.mirror.interfaces.get_mut(&entry.ifindex) else { continue };
-            let vlans = vlans_of(interface, entry.mac);
-            if entry.vlan != NO_VLAN || vlans.is_empty() || vlans.contains(&NO_VLAN) {
-                interface.forwarding.insert((entry.mac, entry.vlan));
-            } else {
-                interface.forwarding.extend(vlans.into_iter().map(|vlan| (entry.mac, vlan)));
+        for ((ifindex, mac), mut vlans) in entries {
+            let Some(interface) = self.mirror.interfaces.get_mut(&ifindex) else { continue };
+            if vlans.contains(&NO_VLAN) {
+                vlans = vlans_of(interface, mac);
+                if vlans.is_empty() {
+                    vlans.insert(NO_VLAN);
+                }
+            }
+            interface.forwarding.extend(vlans.into_iter().map(|vlan| (mac, vlan)));
+        }
+        Ok(())
+    }
+
+    /// Puts the entries of these interfaces anew: a port may have become a member of a VLAN, on which its
+    /// MACs could be taken away.
+    pub(super) fn renew_forwarding(&mut self, changed: &BTreeSet<u32>) -> Result<(), BpfError> {
+        for ifindex in changed {
+            let Some(interface) = self.mirror.interfaces.get(ifindex) else { continue };
+            for (mac, vlan) in interface.forwarding.clone() {
+                match self.pin_forwarding(*ifindex, mac, vlan) {
+                    // It has left its bridge meanwhile, which is the next change to be looked at.
+                    Err(BpfError::Net(error))
+                        if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => {}
+                    result => result?,
+                }
             }
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! What the kernel holds, read anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
+    addr::Mac,
     port::{PortSlot, Role},
     settings::{Mode, Settings},
 };
@@ -80,22 +81,33 @@ impl KernelEnforcer {
             changed.remove(&ifindex);
             self.release(ifindex)?;
         }
-        if changed.is_empty() { Ok(()) } else { self.read_forwarding(Some(&changed)) }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.read_forwarding(Some(&changed))?;
+        self.renew_forwarding(&changed)
     }
 
     /// Looks whether our programs still run where they should, and frees the interfaces from which
     /// somebody has taken them: a guard that is put back is another instance. Returns whether any
-    /// was.
+    /// was, or anything else that a look shows is no longer as it was: a port that has become a member of
+    /// another VLAN is told of by no event.
     pub fn recheck(&mut self) -> Result<bool, BpfError> {
+        let before = self.places();
+        self.absorb_changes()?;
         let slots: Vec<_> = self.mirror.interfaces.values().map(|held| held.slot).collect();
-        let mut freed = false;
         for slot in slots {
             if !self.is_alive(&slot)? {
                 self.release(slot.ifindex)?;
-                freed = true;
             }
         }
-        Ok(freed)
+        Ok(self.places() != before)
+    }
+
+    /// Our interfaces, and which MACs are kept on them.
+    fn places(&self) -> BTreeMap<u32, BTreeSet<(Mac, u16)>> {
+        let interfaces = self.mirror.interfaces.iter();
+        interfaces.map(|(ifindex, held)| (*ifindex, held.forwarding.clone())).collect()
     }
 
     /// Whether the slot's interface is the one that our programs were attached to. A trusted

@@ -70,8 +70,13 @@ impl Host {
         let now = 1_000_000;
         let brain = Brain::new(Timestamp(now), policy, rules, sources, kernel).unwrap();
         let mut host = Self { brain, now, effects: Vec::new(), calls: 0 };
-        let bridge =
-            Link { ifindex: BRIDGE, name: "br0".to_owned(), kind: LinkKind::Bridge, master: None };
+        let bridge = Link {
+            ifindex: BRIDGE,
+            name: "br0".to_owned(),
+            kind: LinkKind::Bridge,
+            master: None,
+            mac: None,
+        };
         let first = vec![
             Input::Link(LinkEvent::Resynced(vec![bridge])),
             Input::Registry(registry()),
@@ -195,7 +200,7 @@ fn tap(ifindex: u32, name: &str) -> Input {
 }
 
 fn link(ifindex: u32, name: &str) -> Link {
-    Link { ifindex, name: name.to_owned(), kind: LinkKind::Tap, master: Some(BRIDGE) }
+    Link { ifindex, name: name.to_owned(), kind: LinkKind::Tap, master: Some(BRIDGE), mac: None }
 }
 
 fn gone(ifindex: u32) -> Input {
@@ -231,6 +236,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
             rule: None,
             dhcp_server: false,
             router: false,
+            vrrp: false,
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,

@@ -23,6 +23,7 @@ fn everything_is_taken() {
         rule = "exact"
         vlans = [5, 0, 5]
         router = true
+        vrrp = true
         [[vm]]
         name = "db2"
         uuid = "5f0b1c3e-8f57-4d8e-9f7a-3a6c1d2e4f50"
@@ -41,6 +42,7 @@ fn everything_is_taken() {
         rule: Some(AddressRule::Exact),
         dhcp_server: false,
         router: true,
+        vrrp: true,
     };
     let vm = |name: &str, uuid, template: Option<&str>, nics| Vm {
         uuid,

@@ -96,6 +96,7 @@ fn interface(interface: Node<'_, '_>) -> Result<Nic, XmlError> {
         rule: filter_rule(interface),
         dhcp_server: false,
         router: false,
+        vrrp: false,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
 
 use detector_common::{
-    addr::{Address, Mac},
+    addr::{Address, Mac, Station},
     claim::Family,
     reason::Reason,
 };
@@ -172,7 +172,10 @@ fn is_foreign(seen: &Seen, plan: &PortPlan) -> bool {
     };
     let claim = &seen.claim;
     let identity = identities.and_then(|identities| {
-        identities.iter().find(|own| (own.mac, own.vlan) == (claim.mac, claim.vlan))
+        let is_virtual = Station::new(claim.mac, 0).is_virtual_router();
+        identities.iter().find(|own| {
+            own.vlan == claim.vlan && (own.mac == claim.mac || (own.vrrp && is_virtual))
+        })
     });
     match Reason::from_code(claim.reason) {
         Some(Reason::MacNotGranted | Reason::VlanNotGranted) => identity.is_none(),
@@ -182,6 +185,7 @@ fn is_foreign(seen: &Seen, plan: &PortPlan) -> bool {
         Some(Reason::RouterRole) => identity.is_none_or(|identity| !identity.router),
         Some(Reason::DhcpServerRole) => identity.is_none_or(|identity| !identity.dhcp_server),
         Some(Reason::AddressNotLeased) => identity.is_none_or(|one| one.learns.is_some()),
+        Some(Reason::VrrpRole) => identity.is_none_or(|identity| !identity.vrrp),
         Some(Reason::ArpSenderMac | Reason::NdLinkLayer | Reason::DhcpClientMac) => true,
         _ => false,
     }

@@ -1,5 +1,9 @@
 //! Findings about VMs: rogue, unproven, deprecated, contradictory.
 
+use std::collections::BTreeMap;
+
+use detector_common::addr::Mac;
+
 use super::{Facts, Found, finding, pair};
 use crate::{
     decide::{
@@ -9,15 +13,19 @@ use crate::{
         text::{explain, quoted},
     },
     model::{
-        Finding, FindingKind, PowerState, QuarantineTarget, Severity, Subject, TemplateStatus,
-        Timestamp, Vm, World,
+        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject,
+        TemplateStatus, Timestamp, Vm, World,
     },
 };
 
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
+    let links = facts.world.links.values();
+    let host: BTreeMap<Mac, &Link> =
+        links.filter_map(|link| Some((link.host_mac()?, link))).collect();
     for ((judged, lineage), decision) in facts.vms.iter().zip(facts.lineages).zip(facts.decisions) {
         let vm = &judged.merged.vm;
         entries(vm, facts.world.now, found);
+        hosts_macs(vm, &host, facts.world.now, found);
         if vm.power == PowerState::Off {
             continue;
         }
@@ -114,6 +122,16 @@ fn entries(vm: &Vm, now: Timestamp, found: &mut Found) {
         let evidence = refused.map(|entry| (format!("NIC {}", nic.mac), entry)).collect();
         let title = format!("VM {} lists what no NIC can have as a source.", quoted(&vm.name));
         found.add(about(vm, FindingKind::EntryRejected, Severity::Low, title, evidence, now));
+    }
+}
+
+/// A NIC with a MAC of the host's is granted nothing.
+fn hosts_macs(vm: &Vm, host: &BTreeMap<Mac, &Link>, now: Timestamp, found: &mut Found) {
+    for (nic, link) in vm.nics.iter().filter_map(|nic| Some((nic, host.get(&nic.mac)?))) {
+        let evidence =
+            vec![pair(&format!("NIC {}", nic.mac), format!("the MAC of {}", quoted(&link.name)))];
+        let title = format!("VM {} lists a MAC that is the host's own.", quoted(&vm.name));
+        found.add(about(vm, FindingKind::EntryRejected, Severity::Medium, title, evidence, now));
     }
 }
 

@@ -112,6 +112,7 @@ fn nic(rule: Option<AddressRule>, list: &[&str]) -> Nic {
         rule,
         dhcp_server: false,
         router: false,
+        vrrp: false,
     }
 }
 

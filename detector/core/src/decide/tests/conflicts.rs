@@ -4,9 +4,9 @@ use detector_common::{addr::Mac, settings::Mode};
 
 use crate::{
     decide::{Decision, PortStatus},
-    model::{AddressRule, FindingKind, Nic, NicSettings, PowerState, Subject},
+    model::{AddressRule, FindingKind, LinkKind, Nic, NicSettings, PowerState, Subject},
     reconcile::{AddressSet, Identity, InterfacePlan, PortPlan},
-    testing::Lab,
+    testing::{BRIDGE, Lab},
 };
 
 fn granted(decision: &Decision, n: u8) -> Vec<Identity> {
@@ -165,6 +165,7 @@ fn settings_by_mac_narrow_addresses_and_settle_roles() {
         addresses: vec!["192.0.2.1/24".parse().unwrap()],
         dhcp_server: Some(true),
         router: Some(false),
+        vrrp: Some(false),
         ..NicSettings::default()
     };
     lab.source("inventory.toml").overlays.insert(Lab::mac(1), setting);
@@ -259,4 +260,31 @@ fn several_nics_of_one_vm_may_share_a_port() {
     let macs: Vec<_> = granted(&decision, 1).iter().map(|identity| identity.mac).collect();
     assert_eq!(macs, [Mac([0x52, 0x54, 0, 0, 0, 1]), Lab::mac(1)]);
     assert_eq!(conflicts(&decision), []);
+}
+
+/// The MAC of the bridge, of the uplink or of a port is the host's: a guest that had it would hear what is
+/// for the host.
+#[test]
+fn a_mac_of_the_hosts_is_granted_to_nobody() {
+    let cases: &[(&str, LinkKind, Option<u32>, bool)] = &[
+        ("bridge", LinkKind::Bridge, None, false),
+        ("uplink", LinkKind::Physical, Some(BRIDGE), false),
+        ("bond", LinkKind::Other, None, false),
+        ("another tap on a bridge", LinkKind::Tap, Some(BRIDGE), false),
+        // What it is the other end of, and who uses it, is not known.
+        ("a veth on no bridge", LinkKind::Veth, None, true),
+        ("its own macvtap", LinkKind::Macvtap, None, true),
+    ];
+    for (name, kind, master, expect) in cases {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        let mac = lab.nic(1).mac;
+        lab.link(77, "other0", *kind, *master);
+        lab.world.links.get_mut(&77).unwrap().mac = Some(mac);
+        let (decision, _) = lab.settle();
+        assert_eq!(!granted(&decision, 1).is_empty(), *expect, "{name}");
+        let told = decision.findings.iter().any(|finding| {
+            finding.key.kind == FindingKind::EntryRejected && finding.title.contains("host's own")
+        });
+        assert_eq!(told, !expect, "{name}");
+    }
 }

@@ -19,6 +19,7 @@ fn identity(mac: Mac, vlan: u16, v4: Option<&[&str]>, v6: Option<&[&str]>) -> Id
         learns: None,
         dhcp_server: false,
         router: true,
+        vrrp: false,
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     testing::{PinRoot, Tap},
 };
 use crate::{
-    bpf::{BpfError, Hook, Inspector, Method, PinPaths},
+    bpf::{BpfError, Hook, Inspector, Method, PinPaths, probe},
     enforcer::Enforcer,
     net::{
         link_by_name,
@@ -45,6 +45,12 @@ fn open_by(root: &PinRoot, method: Option<Method>) -> Result<KernelEnforcer, Bpf
 
 fn open(root: &PinRoot) -> KernelEnforcer {
     open_by(root, None).unwrap()
+}
+
+/// How programs can be attached on this kernel.
+fn methods() -> Vec<Method> {
+    let all = [Method::Tcx, Method::Clsact];
+    all.into_iter().filter(|m| *m != Method::Tcx || probe().unwrap().tcx).collect()
 }
 
 fn ifindex(name: &str) -> u32 {

@@ -128,7 +128,7 @@ fn grants_of_an_instance_that_is_no_more_are_dropped() {
     let root = PinRoot::new();
     let mut enforcer = open(&root);
     let key = GrantKey { ifindex: 5, instance: 9, mac: Mac(MAC), vlan: 0, address: [0; 16] };
-    enforcer.maps.put_grant(key, Default::default()).unwrap();
+    enforcer.maps.put_grants(&[key], &[Default::default()]).unwrap();
     enforcer.resync().unwrap();
     assert!(enforcer.maps.grants().unwrap().is_empty());
 }

@@ -1,0 +1,76 @@
+//! What a kernel may lack, and what a test says that cannot test anything without it.
+
+use std::io::Write;
+
+use crate::netns::NetNs;
+use crate::open_vswitch;
+
+/// Something that a test needs of the kernel or the machine, and not every one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// 802.1Q VLAN interfaces.
+    Vlan,
+    /// Bridges that mind VLANs.
+    VlanFiltering,
+    Bonding,
+    OpenVSwitch,
+    VhostNet,
+}
+
+impl Need {
+    fn lacking(self) -> Option<String> {
+        let (what, words) = match self {
+            Self::Vlan => ("no VLAN interfaces", "link add link base name probe type vlan id 7"),
+            Self::VlanFiltering => {
+                ("no bridges that mind VLANs", "link add probe type bridge vlan_filtering 1")
+            }
+            Self::Bonding => ("no bonds", "link add probe type bond"),
+            Self::OpenVSwitch => return lacking_open_vswitch(),
+            Self::VhostNet => return lacking_file("/dev/vhost-net"),
+        };
+        let network = NetNs::new().ok()?;
+        network.ip("link add base type bridge").ok()?;
+        let refused = network.ip(words).err()?;
+        let refused = refused.to_string();
+        let why = refused.lines().last().unwrap_or_default();
+        let why = why.rsplit(": ").next().unwrap_or_default().trim_end_matches('.');
+        Some(format!("this kernel has {what} ({why})"))
+    }
+}
+
+/// Whether something is lacking that the test needs; says so, since a test that ends then has tested
+/// nothing.
+pub fn lacks(needs: &[Need]) -> bool {
+    let lacking: Vec<_> = needs.iter().filter_map(|need| need.lacking()).collect();
+    if lacking.is_empty() {
+        return false;
+    }
+    say("skipped", &lacking.join("; "));
+    true
+}
+
+/// Tells whoever reads the output something about this kernel.
+pub fn found(what: &str) {
+    say("found", what);
+}
+
+/// Past libtest, which keeps to itself what a test prints that passes.
+fn say(word: &str, text: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    let line = format!("\n{word} {test}: {}\n", text.replace('\n', " "));
+    // Nobody can be told that nobody can be told.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn lacking_open_vswitch() -> Option<String> {
+    if open_vswitch::daemon().is_none() {
+        return Some("there is no Open vSwitch (package openvswitch-switch)".to_owned());
+    }
+    let datapath = std::path::Path::new("/sys/module/openvswitch");
+    (!datapath.exists()).then(|| "this kernel has no datapath of Open vSwitch".to_owned())
+}
+
+fn lacking_file(path: &str) -> Option<String> {
+    (!std::path::Path::new(path).exists()).then(|| format!("there is no {path}"))
+}

@@ -1,0 +1,176 @@
+//! Kinds of links that not every kernel has: VLAN interfaces, bonds, bridges that mind VLANs, Open vSwitch.
+//! Where one is lacking, the test says so and tests nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use detector_tests::capture::Capture;
+use detector_tests::frames::{self, Station};
+use detector_tests::guest::hex;
+use detector_tests::needs::{Need, lacks};
+use detector_tests::netns::NetNs;
+use detector_tests::packet::PacketSocket;
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, hears, same, vm};
+use detector_tests::{link, wait};
+
+const A: Station = Station::number(10);
+const B: Station = Station::number(11);
+const STRAY: Station = Station::number(99);
+const VLAN: u16 = 10;
+
+#[path = "links/open_vswitch.rs"]
+mod open_vswitch;
+
+/// A socket in a namespace, at an address of its own.
+fn socket(namespace: &NetNs, address: Ipv4Addr) -> UdpSocket {
+    let socket = namespace.run(|| Ok(UdpSocket::bind((address, 5000))?)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// The host speaks on a VLAN of its own through the uplink of its guests.
+#[test]
+fn a_vlan_interface_on_the_uplink_goes_on() {
+    if lacks(&[Need::Vlan]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let (here, there) = (Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(198, 51, 100, 2));
+    let ends = [(scene.host().network(), "up0", here), (scene.far(), "far0", there)];
+    for (namespace, device, address) in ends {
+        namespace.ip(&format!("link add link {device} name vlan7 type vlan id 7")).unwrap();
+        namespace.ip(&format!("address add {address}/24 dev vlan7")).unwrap();
+        namespace.ip("link set vlan7 up").unwrap();
+    }
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let (host, beyond) = (socket(scene.host().network(), here), socket(scene.far(), there));
+    host.send_to(b"out", (there, 5000)).unwrap();
+    assert!(hears(&beyond, PATIENCE), "outwards");
+    beyond.send_to(b"in", (here, 5000)).unwrap();
+    assert!(hears(&host, PATIENCE), "inwards");
+
+    // A guest does not get there by tagging its frames.
+    let bridge = scene.mac("up0").unwrap();
+    let intruder = frames::udp(A, (bridge, here), (5000, 5000), b"intruder");
+    a.send(&frames::tagged(&intruder, 7)).unwrap();
+    assert!(!hears(&host, SILENCE));
+    a.send(&beat(A, 1)).unwrap();
+    scene.await_outside("the guest", &beat(A, 1)).unwrap();
+}
+
+/// Guests leave by a VLAN of a bond, as they do on most hosts that have two network cards.
+#[test]
+fn a_vlan_of_a_bond_is_an_uplink() {
+    if lacks(&[Need::Vlan, Need::Bonding]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    let beyond = NetNs::new().unwrap();
+    network.ip("link add bond0 type bond mode active-backup miimon 100").unwrap();
+    for (here, there) in [("eth0", "sw0"), ("eth1", "sw1")] {
+        link::cable((network, here), (&beyond, there)).unwrap();
+        network.ip(&format!("link set {here} down")).unwrap();
+        network.ip(&format!("link set {here} master bond0")).unwrap();
+    }
+    network.ip("link set bond0 addrgenmode none up").unwrap();
+    network.ip("link add link bond0 name bond0.7 type vlan id 7").unwrap();
+    network.ip("link set bond0.7 addrgenmode none up").unwrap();
+    link::enslave(network, "bond0.7", "br0").unwrap();
+    // Both cards lead to one switch.
+    link::bridge(&beyond, "switch").unwrap();
+    for port in ["sw0", "sw1"] {
+        link::enslave(&beyond, port, "switch").unwrap();
+    }
+    beyond.ip("link add link switch name vlan7 type vlan id 7").unwrap();
+    beyond.ip("link set vlan7 addrgenmode none up").unwrap();
+    let capture = Capture::start(&beyond, "vlan7").unwrap();
+
+    let vms = [vm("a", "tap-a", A)];
+    let daemon = scene.daemon_with_uplinks(&vms, &["bond0*", "eth*"]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    daemon.await_port("bond0.7", "gate", PATIENCE).unwrap();
+    stray.send(&beat(STRAY, 1)).unwrap();
+    let arrives = |seq| {
+        a.send(&beat(A, seq)).unwrap();
+        capture.await_frame("the guest", PATIENCE, |f| same(&f.bytes, &beat(A, seq))).unwrap();
+    };
+    arrives(1);
+    let back = beat(Station::number(200), 2);
+    PacketSocket::open(&beyond, "vlan7").unwrap().send(&back).unwrap();
+    a.await_frame("the outside", PATIENCE, |f| same(f, &back)).unwrap();
+    // The other card takes over.
+    network.ip("link set eth0 down").unwrap();
+    wait::until("the bond to notice", PATIENCE, || {
+        let bond = network.ip("-details link show bond0")?;
+        Ok(bond.contains("active_slave eth1").then_some(()))
+    })
+    .unwrap();
+    arrives(3);
+    let strays = capture.frames().unwrap().iter().filter(|f| f.source() == Some(STRAY.mac)).count();
+    assert_eq!(strays, 0);
+}
+
+/// Untagged frames of one port are frames of another's VLAN, and a MAC belongs to its port there too.
+#[test]
+fn a_bridge_that_minds_vlans_keeps_them_and_the_macs_on_them() {
+    if lacks(&[Need::VlanFiltering, Need::Vlan]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip("link set br0 type bridge vlan_filtering 1").unwrap();
+    network.bridge(&format!("vlan add dev up0 vid {VLAN}")).unwrap();
+    scene.far().ip(&format!("link add link far0 name vlan10 type vlan id {VLAN}")).unwrap();
+    scene.far().ip("link set vlan10 addrgenmode none up").unwrap();
+    let capture = Capture::start(scene.far(), "vlan10").unwrap();
+    let trunk = vm("b", "tap-b", B) + &format!("vlans = [{VLAN}]\n");
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), trunk]).unwrap();
+    // First as member of the bridge's default VLAN, then moved, as managers do.
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    network.bridge(&format!("vlan add dev tap-a vid {VLAN} pvid untagged")).unwrap();
+    network.bridge(&format!("vlan add dev tap-b vid {VLAN}")).unwrap();
+    wait::until("the MAC to be kept on the VLAN", PATIENCE, || {
+        Ok((place(network, A)? == ["tap-a"]).then_some(()))
+    })
+    .unwrap();
+
+    a.send(&beat(A, 1)).unwrap();
+    capture.await_frame("a", PATIENCE, |f| same(&f.bytes, &beat(A, 1))).unwrap();
+    let untag = |frame: &[u8]| frame[..12] == beat(A, 1)[..12];
+    b.await_frame("a, tagged", PATIENCE, |f| untag(f) && f[12..16] == [0x81, 0, 0, 10]).unwrap();
+    b.send(&frames::tagged(&beat(B, 2), VLAN)).unwrap();
+    a.await_frame("b, without its tag", PATIENCE, |f| same(f, &beat(B, 2))).unwrap();
+    capture.await_frame("b", PATIENCE, |f| same(&f.bytes, &beat(B, 2))).unwrap();
+
+    // Its own MAC on a VLAN that is not its own.
+    b.send(&beat(B, 3)).unwrap();
+    b.send(&frames::tagged(&beat(B, 4), VLAN + 1)).unwrap();
+    // Others' MACs from where no guard runs.
+    let beyond = PacketSocket::open(scene.far(), "vlan10").unwrap();
+    for station in [A, B] {
+        beyond.send(&frames::arp(station, station.ip)).unwrap();
+    }
+    let stray = scene.plug("stray0").unwrap();
+    network.bridge(&format!("vlan add dev stray0 vid {VLAN} pvid untagged")).unwrap();
+    stray.send(&frames::arp(A, STRAY.ip)).unwrap();
+    wait::pause(SILENCE);
+    assert_eq!(place(network, A).unwrap(), ["tap-a"]);
+    assert_eq!(place(network, B).unwrap(), ["tap-b"]);
+    assert_eq!(scene.copies_outside(&beat(B, 3)).unwrap(), 0);
+    let port = daemon.ask(&["port", "show", "tap-b"]).unwrap().json;
+    assert_eq!(port["counters"]["from"]["vlan-not-granted"], 2, "{port:#}");
+}
+
+/// Where the bridge believes the station to be on the VLAN.
+fn place(network: &NetNs, station: Station) -> anyhow::Result<Vec<String>> {
+    let table = network.bridge("fdb show br br0")?;
+    let mac = hex(station.mac);
+    let vlan = format!(" vlan {VLAN} ");
+    let entries = table.lines().filter(|line| line.starts_with(&mac) && line.contains(&vlan));
+    Ok(entries.filter_map(|line| line.split(' ').nth(2)).map(str::to_owned).collect())
+}
