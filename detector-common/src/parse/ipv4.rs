@@ -81,7 +81,8 @@ pub(super) fn parse<R: Reach>(
             if payload_length < CONTROL {
                 return Err(short(fragment));
             }
-            let kind = frame.window::<4>(at + header_length).ok_or(Reason::Truncated)?.u8::<0>();
+            let kind =
+                frame.window_behind::<4>(at + header_length).ok_or(Reason::Truncated)?.u8::<0>();
             if is_of_routers(protocol, kind) {
                 claim.roles |= flags::ROUTER;
             }

@@ -68,7 +68,8 @@ fn vlans_and_macs() {
         let granted: Vec<_> = granted.iter().map(|identity| identity.vlan).collect();
         assert_eq!(granted, *expect, "{vlans:?}");
     }
-    for mac in [Mac::ZERO, Mac([0xff; 6]), Mac([1, 0, 0x5e, 0, 0, 1])] {
+    let virtual_router = Mac([0, 0, 0x5e, 0, 1, 51]);
+    for mac in [Mac::ZERO, Mac([0xff; 6]), Mac([1, 0, 0x5e, 0, 0, 1]), virtual_router] {
         let nic = Nic { mac, ..nic(None, &[]) };
         assert_eq!(identities(&nic, AddressRule::Any), []);
         assert!(has_refused(&nic));
