@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod counters;
+mod dhcp;
 mod hooks;
 mod learned;
 mod lookup;
@@ -48,7 +49,7 @@ fn port_ingress(ctx: TcContext) -> i32 {
         code = finish_whole(skb);
     }
     if code == NOTE {
-        learned::learn_request(skb);
+        dhcp::learn_request(skb);
         code = action(Outcome::Next);
     }
     code

@@ -6,7 +6,7 @@ use detector_common::{
 };
 
 use super::gate::vet_source;
-use crate::{Outcome, counters, learned, lookup, skb::Skb, stamp};
+use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
@@ -22,7 +22,7 @@ pub(crate) fn run(skb: &Skb) -> Outcome {
     }
     // Before the reply is delivered, so that no frame under the new address comes too early.
     if reason.passes() && slot.flags & (flags::LEARNS | flags::FIRST_COME) == flags::LEARNS {
-        learned::learn_reply(skb.raw());
+        dhcp::learn_reply(skb.raw());
     }
     stamp::clear(skb);
     Outcome::Next

@@ -45,7 +45,7 @@ pub(crate) enum Step {
     /// [`finish`] says the last word, on the claim and the verdict that are kept. The stack has no
     /// room for both.
     Finish,
-    /// It goes on, and is what a DHCP client says: see [`learned::learn_request`].
+    /// It goes on, and is what a DHCP client says: see [`crate::dhcp::learn_request`].
     Note,
 }
 
