@@ -30,7 +30,9 @@ fn the_first_claimant_keeps_it() {
     assert!(passes(&scene, &b, B, witness, 3), "its own");
     assert!(!passes(&scene, &a, at(A, B.ip), witness, 4), "the other way round");
     assert_eq!(count(&daemon, "tap-b", "address-taken"), 2);
-    let finding = daemon.await_finding("address-conflict", "tap-b", PATIENCE).unwrap();
+    // The other one's finding names this port too.
+    let by_b = "tap-b\\\" claims";
+    let finding = daemon.await_finding("address-conflict", by_b, PATIENCE).unwrap();
     let text = finding.to_string();
     assert!(text.contains("tap-a") && text.contains("192.0.2.50"), "{text}");
 
