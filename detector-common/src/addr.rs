@@ -243,6 +243,12 @@ impl Address {
         self.high == 0
     }
 
+    /// fe80::/64, the link-local addresses that there are (RFC 4291, section 2.5.6).
+    #[inline(always)]
+    pub const fn is_link_local(self) -> bool {
+        self.high == 0x80fe
+    }
+
     /// Whether the address lies in `prefix`, whose bits outside of `mask` are zero.
     #[inline(always)]
     pub const fn is_within(self, prefix: Self, mask: Self) -> bool {

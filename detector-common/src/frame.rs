@@ -55,28 +55,10 @@ impl<'a> Frame<'a> {
         self.length
     }
 
-    /// Hides from the verifier what it knows of `value`: paths that have met then look the same to
-    /// it, and it walks on from there once. Costs two instructions.
+    /// [`forget`], by the frame's length.
     #[inline(always)]
     pub fn forget(self, value: usize) -> usize {
-        #[cfg(target_arch = "bpf")]
-        {
-            let mut value = value;
-            // SAFETY: the second instruction undoes the first; that nothing is known of the length
-            // makes nothing known of the result.
-            unsafe {
-                core::arch::asm!(
-                    "{value} ^= {length}",
-                    "{value} ^= {length}",
-                    value = inout(reg) value,
-                    length = in(reg) self.length,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            value
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        value
+        forget(value, self.length)
     }
 
     /// Whether the first `length` bytes can be read.
@@ -108,6 +90,46 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Bytes of a copy; a power of two.
+pub const COPY_BYTES: usize = 1024;
+/// So many bytes more can be read behind any offset of a copy.
+pub const COPY_SLACK: usize = 64;
+
+/// A copy of the beginning of a frame: for what lies too deep for [`MAX_OFFSET`], or is walked at
+/// length. Every offset can be read; those from [`Self::length`] on hold what is no part of the frame.
+#[derive(Clone, Copy)]
+pub struct Copied<'a> {
+    start: usize,
+    length: usize,
+    bytes: PhantomData<&'a [u8; COPY_BYTES + COPY_SLACK]>,
+}
+
+impl<'a> Copied<'a> {
+    /// The first `length` bytes are the frame's.
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8; COPY_BYTES + COPY_SLACK], length: usize) -> Self {
+        Self { start: bytes.as_ptr().expose_provenance(), length, bytes: PhantomData }
+    }
+
+    #[inline(always)]
+    pub const fn length(self) -> usize {
+        self.length
+    }
+
+    /// [`forget`], by the length.
+    #[inline(always)]
+    pub fn forget(self, value: usize) -> usize {
+        forget(value, self.length)
+    }
+
+    /// The `N` bytes at `at`, modulo the size of a copy.
+    #[inline(always)]
+    pub fn window<const N: usize>(self, at: usize) -> Window<'a, N> {
+        const { assert!(N <= COPY_SLACK) };
+        Window { from: self.start + (at & (COPY_BYTES - 1)), bytes: PhantomData }
+    }
+}
+
 /// `N` bytes that are known to be readable.
 #[derive(Clone, Copy)]
 pub struct Window<'a, const N: usize> {
@@ -129,6 +151,12 @@ impl<const N: usize> Window<'_, N> {
         const { assert!(AT + 2 <= N) };
         // SAFETY: the field lies within the window.
         u16::from_be(unsafe { load::u16::<AT, 0>(self.from) })
+    }
+
+    /// Four bytes as a number, most significant first.
+    #[inline(always)]
+    pub fn u32<const AT: usize>(self) -> u32 {
+        u32::from_be(self.v4::<AT>())
     }
 
     /// A MAC, on no VLAN.
@@ -163,16 +191,45 @@ impl<const N: usize> Window<'_, N> {
     }
 }
 
+/// Hides from the verifier what it knows of `value`, with the help of a number of which it knows
+/// nothing: paths that have met then look the same to it, and it walks on from there once. Costs two
+/// instructions.
+#[inline(always)]
+pub fn forget(value: usize, unknown: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: the second instruction undoes the first; that nothing is known of the one number
+        // makes nothing known of the result.
+        unsafe {
+            core::arch::asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        value
+    }
+}
+
 /// Hides from the optimiser what it knows of `value`, so that it neither unrolls the code that
-/// follows nor copies it for each value: the verifier walks every copy. Costs no instruction.
+/// follows nor copies it for each value: the verifier walks every copy. Costs one instruction; with
+/// none, two lines of debug information could name the same place, which the kernel refuses.
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     {
         let mut value = value;
-        // SAFETY: no instruction.
+        // SAFETY: one instruction, without effect.
         unsafe {
-            core::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack));
+            core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
         }
         value
     }

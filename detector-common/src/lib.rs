@@ -12,6 +12,8 @@ pub mod claim;
 pub mod counters;
 pub mod event;
 pub mod frame;
+pub mod learned;
+pub mod lease;
 pub mod maps;
 pub mod parse;
 pub mod port;

@@ -25,6 +25,12 @@ pub const BUDGETS: &str = "BUDGETS";
 pub const COUNTERS: &str = "COUNTERS";
 /// `RingBuf` of `Event`.
 pub const EVENTS: &str = "EVENTS";
+/// `HashMap<OwnerKey, Owner>`: who has an address that ports may learn.
+pub const ADDRESS_OWNERS: &str = "ADDRESS_OWNERS";
+/// `Array<Place>`, entry `port id * LEARNED_PER_PORT + n`: the addresses that a port has learned.
+pub const LEARNED: &str = "LEARNED";
+/// `Array<Transaction>`, entry `port id * TRANSACTIONS_PER_PORT + n`.
+pub const DHCP_TRANSACTIONS: &str = "DHCP_TRANSACTIONS";
 
 /// `HashMap<Station, MacOwner>`: MACs that nobody brings in by an uplink.
 pub const MAC_OWNERS: &str = "MAC_OWNERS";
@@ -45,6 +51,9 @@ pub const ALL: &[&str] = &[
     EVENTS,
     MAC_OWNERS,
     SANDBOX,
+    ADDRESS_OWNERS,
+    LEARNED,
+    DHCP_TRANSACTIONS,
 ];
 
 /// Slots of [`PORTS`]; a power of two.
@@ -60,6 +69,14 @@ pub const MAX_MAC_OWNERS: u32 = 16_384;
 pub const MAX_PASSAGES: u32 = 2 * MAX_PORTS;
 /// A power of two.
 pub const SIGHTINGS_PER_PORT: u32 = 16;
+/// Addresses that a port can have learned at a time, of both families.
+pub const LEARNED_PER_PORT: u32 = 16;
+/// DHCP transactions of a port that are waited for at a time.
+pub const TRANSACTIONS_PER_PORT: u32 = 4;
+/// Addresses that are protected: the host's, gateways', those granted as `exact`.
+pub const MAX_PROTECTED: u32 = 32_768;
+/// Entries of [`ADDRESS_OWNERS`]. Ports cannot fill it: each has its share.
+pub const MAX_OWNERS: u32 = 2 * MAX_PORTS * LEARNED_PER_PORT + MAX_PROTECTED;
 /// Bytes of [`EVENTS`]; a power of two and whole pages.
 pub const EVENT_BYTES: u32 = 256 * 1024;
 
@@ -110,7 +127,7 @@ const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 4096);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counters, port, quarantine, sandbox};
+    use crate::{counters, learned, port, quarantine, sandbox};
 
     /// Kernel memory of all maps must stay small enough for any host that runs VMs.
     #[test]
@@ -120,8 +137,10 @@ mod tests {
         let preallocated = entry(PORT_SLOTS, size_of::<port::PortSlot>())
             + entry(MAX_PORTS * SIGHTINGS_PER_PORT, size_of::<counters::Sighting>())
             + entry(MAX_PORTS, size_of::<counters::Budget>())
+            + entry(MAX_PORTS * LEARNED_PER_PORT, size_of::<learned::Place>())
+            + entry(MAX_PORTS * TRANSACTIONS_PER_PORT, size_of::<learned::Transaction>())
             + EVENT_BYTES as usize;
-        assert!(preallocated < 2 << 20, "{preallocated} bytes are always taken");
+        assert!(preallocated < 3 << 20, "{preallocated} bytes are always taken");
 
         let each_cpu = entry(MAX_PORTS, size_of::<counters::PortCounters>());
         assert!(each_cpu < 2 << 20, "{each_cpu} bytes a CPU");
@@ -133,7 +152,11 @@ mod tests {
                 size_of::<quarantine::QuarantineRecord>() + 20 + hash_overhead,
             )
             + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead)
-            + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead);
-        assert!(on_demand < 16 << 20, "{on_demand} bytes when every map is full");
+            + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead)
+            + entry(
+                MAX_OWNERS,
+                size_of::<learned::OwnerKey>() + size_of::<learned::Owner>() + hash_overhead,
+            );
+        assert!(on_demand < 24 << 20, "{on_demand} bytes when every map is full");
     }
 }

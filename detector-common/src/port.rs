@@ -68,6 +68,13 @@ pub mod flags {
     /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
     /// daemon to know it by; no program looks at it.
     pub const TRUSTED: u32 = 1 << 9;
+    /// Addresses of the port are learned: those that are granted besides have to be owned too (see
+    /// [`learned`](crate::learned)). On the entry of a MAC in `GRANTS`: those of this MAC are.
+    pub const LEARNS: u32 = 1 << 10;
+    /// With [`LEARNS`]: whoever claims an address first has it. Without, what a DHCP server leases.
+    pub const FIRST_COME: u32 = 1 << 11;
+    /// In a claim: a DHCP client speaks. No slot has it.
+    pub const DHCP_CLIENT: u32 = 1 << 12;
     /// An isolated port speaks under its own MAC with the sandbox, and with nobody else. Never without
     /// [`ISOLATED`].
     pub const SANDBOXED: u32 = 1 << 14;
@@ -99,6 +106,7 @@ pub struct PortSlot {
     pub mac: Mac,
     /// The inline VLAN id, 0 for untagged.
     pub vlan: u16,
+    /// The inline IPv4 prefix. With [`flags::LEARNS`] there is none, and [`PortSlot::scope`] is here.
     pub v4: [u8; 4],
     pub v4_mask: [u8; 4],
     pub v6: Address,
@@ -150,6 +158,11 @@ impl PortSlot {
 
     pub const fn role(&self) -> Role {
         Role::from_code(self.role)
+    }
+
+    /// The bridge among whose ports the addresses that a port learns are nobody else's.
+    pub const fn scope(&self) -> u32 {
+        u32::from_ne_bytes(self.v4)
     }
 }
 

@@ -140,6 +140,13 @@ reasons! {
     ChecksumPending = 48, "checksum-pending", drop;
     /// VRRP, or a virtual router's MAC in ARP or Neighbour Discovery, from a port without that role.
     VrrpRole = 49, "vrrp-role", drop;
+
+    /// No trusted DHCP server has leased the address to this port, or the lease has ended.
+    AddressNotLeased = 55, "address-not-leased", drop;
+    /// The address belongs to another port, or to the network itself (gateway, host, protected).
+    AddressTaken = 56, "address-taken", drop;
+    /// The port has learned as many addresses as it may have at a time.
+    LearnedFull = 57, "learned-full", drop;
 }
 
 /// How many counters a port has: one for each possible code.

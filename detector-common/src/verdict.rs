@@ -49,8 +49,8 @@ impl<G: Grants> Reach for Plain<'_, G> {
 }
 
 /// The verdict on a frame from the port of `slot`: of a sandboxed one, on whether it may go to the
-/// sandbox. `claim` becomes what the frame asserts, as far as
-/// it was read.
+/// sandbox. `claim` becomes what the frame asserts, as far as it was read.
+/// [`Reason::AddressNotLeased`] is for [`settle`] to say the last word on.
 #[inline(always)]
 pub fn vet(
     frame: Frame<'_>,
@@ -108,8 +108,12 @@ fn judge<G: Grants>(
 ) -> Reason {
     if station == slot.station() {
         let refused = judge_inline(slot, claim);
-        if refused.passes() || !slot.has(flags::MORE_GRANTS | flags::MORE_PREFIXES) {
+        const MORE: u32 = flags::MORE_GRANTS | flags::MORE_PREFIXES;
+        if refused.passes() || !slot.has(MORE | flags::LEARNS) {
             return refused;
+        }
+        if !slot.has(MORE) {
+            return unless_learned(refused);
         }
     } else if !slot.has(flags::MORE_GRANTS) {
         return other_station(slot, station);
@@ -179,10 +183,46 @@ fn judge_listed(slot: &PortSlot, claim: &Claim, more: &impl Grants) -> Reason {
         return refused_source(claim);
     }
     if claim.target == Address::UNSPECIFIED || listed_v6(slot, key, mac, claim.target, more) {
-        Reason::Granted
+        // What is granted to one that learns is where it may learn.
+        if mac.flags & flags::LEARNS == 0 { Reason::Granted } else { Reason::AddressNotLeased }
     } else {
         Reason::NdTarget
     }
+}
+
+/// The verdict on a claim whose addresses are none of those that a port has without learning.
+#[inline(always)]
+const fn unless_learned(refused: Reason) -> Reason {
+    match refused {
+        Reason::ArpSenderAddress | Reason::Ipv4Source | Reason::Ipv6Source | Reason::NdTarget => {
+            Reason::AddressNotLeased
+        }
+        other => other,
+    }
+}
+
+/// The last word on a claim of which [`vet`] or [`vet_plain`] says [`Reason::AddressNotLeased`]: each
+/// address that it asserts, but for the link-local one formed from the MAC, has to be the port's own
+/// by what `ask` says. An address that is refused becomes the claim's source, to be told of.
+#[inline(always)]
+pub fn settle(claim: &mut Claim, ask: impl Fn(Station, Address) -> Reason) -> Reason {
+    let station = claim.station;
+    let own = station.link_local();
+    if !matches!(claim.family, Family::None) && claim.source != own {
+        let reason = ask(station, claim.source);
+        if !reason.passes() {
+            return reason;
+        }
+    }
+    if claim.target == Address::UNSPECIFIED || claim.target == own {
+        return Reason::Granted;
+    }
+    let reason = ask(station, claim.target);
+    if !reason.passes() {
+        claim.family = Family::V6;
+        claim.source = claim.target;
+    }
+    reason
 }
 
 /// [`judge_listed`] as a function of its own, where it is rarely wanted.

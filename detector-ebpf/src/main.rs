@@ -6,7 +6,9 @@
 #![feature(asm_experimental_arch)]
 
 mod counters;
+mod dhcp;
 mod hooks;
+mod learned;
 mod lookup;
 mod report;
 mod skb;
@@ -19,7 +21,10 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
-use crate::{hooks::sandbox::Way, skb::Skb};
+use crate::{
+    hooks::{port_ingress::Step, sandbox::Way},
+    skb::Skb,
+};
 
 /// What becomes of a frame.
 pub(crate) enum Outcome {
@@ -43,13 +48,19 @@ const fn action(outcome: Outcome) -> i32 {
 
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
-    match hooks::port_ingress::run(&Skb::new(ctx.skb.skb)) {
-        Some(outcome) => action(outcome),
-        None => match vet_whole(ctx.skb.skb) {
-            TC_ACT_REDIRECT => enter_sandbox(ctx.skb.skb),
-            action => action,
-        },
+    let skb = ctx.skb.skb;
+    if let Some(outcome) = hooks::port_ingress::run(&Skb::new(skb)) {
+        return action(outcome);
     }
+    let mut code = vet_whole(skb);
+    if code == FINISH {
+        code = finish_whole(skb);
+    }
+    if code == NOTE {
+        dhcp::learn_request(skb);
+        code = action(Outcome::Next);
+    }
+    if code == TC_ACT_REDIRECT { enter_sandbox(skb) } else { code }
 }
 
 /// What [`vet_whole`] has vetted for the sandbox. A function of its own, for the sake of the stack.
@@ -72,12 +83,32 @@ fn redirect(to: Option<u32>) -> i32 {
     }
 }
 
+/// What [`vet_whole`] and [`finish_whole`] return besides actions.
+const FINISH: i32 = 0x100;
+const NOTE: i32 = 0x101;
+
 /// What [`port_ingress`] has not passed at first sight. A global function: the verifier walks it
 /// once and on its own.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn vet_whole(skb: *mut __sk_buff) -> i32 {
-    action(hooks::port_ingress::whole(&Skb::new(skb)))
+    code(hooks::port_ingress::whole(&Skb::new(skb)))
+}
+
+/// What follows from the verdict of [`vet_whole`] where that is more than to let the frame go on.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn finish_whole(skb: *mut __sk_buff) -> i32 {
+    code(hooks::port_ingress::finish(&Skb::new(skb)))
+}
+
+#[inline(always)]
+fn code(step: Step) -> i32 {
+    match step {
+        Step::Done(outcome) => action(outcome),
+        Step::Note => NOTE,
+        Step::Finish => FINISH,
+    }
 }
 
 #[classifier]

@@ -20,6 +20,17 @@ impl Skb {
     }
 
     #[inline(always)]
+    pub(crate) const fn raw(&self) -> *mut __sk_buff {
+        self.raw
+    }
+
+    /// Length on the wire, without a tag kept in metadata.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u32 {
+        self.context().len()
+    }
+
+    #[inline(always)]
     pub(crate) fn context(&self) -> TcContext {
         TcContext::new(self.raw)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use detector_common::reason::Reason;
 use detector_core::{
-    model::{Observed, Seen},
+    model::{Learned, Observed, Seen},
     reconcile::Action,
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub trait Enforcer {
 
     /// The claims without a grant of each port instance, by ifindex.
     fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError>;
+
+    /// The addresses that ports have learned and that have not expired, by ifindex.
+    fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError>;
 
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod enforcer;
 pub mod findings;
 pub mod inventory;
+mod leases;
 pub mod net;
 pub mod processes;
 pub mod registry;

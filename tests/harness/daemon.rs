@@ -32,6 +32,8 @@ pub struct Settings {
     pub mode: &'static str,
     pub bridges: Vec<&'static str>,
     pub uplinks: Vec<&'static str>,
+    /// Addresses that no port may learn.
+    pub protected: Vec<String>,
     /// `digest` or `declared`.
     pub evidence: &'static str,
     /// Whether there is a libvirt to ask.
@@ -68,6 +70,7 @@ impl Default for Settings {
             mode: "enforce",
             bridges: vec!["br0"],
             uplinks: vec!["up0"],
+            protected: Vec::new(),
             evidence: "declared",
             libvirt: false,
             inventory: String::new(),
@@ -291,6 +294,7 @@ impl<'a> Daemon<'a> {
              [network]\n\
              bridges = {:?}\n\
              uplinks = {:?}\n\
+             protected = {:?}\n\
              [libvirt]\n\
              uri = {uri:?}\n\
              [policy]\n\
@@ -303,6 +307,7 @@ impl<'a> Daemon<'a> {
             place("inventory.toml"),
             settings.bridges,
             settings.uplinks,
+            settings.protected,
             settings.evidence,
             settings.more,
         )

@@ -11,6 +11,7 @@ pub mod cpio;
 pub mod daemon;
 #[path = "../demo/mod.rs"]
 pub mod demo;
+pub mod dhcp;
 pub mod ears;
 pub mod flow;
 pub mod frames;

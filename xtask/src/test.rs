@@ -24,6 +24,7 @@ const SUITES: &[&str] = &[
     "lab",
     "migration",
     "story",
+    "learning",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.

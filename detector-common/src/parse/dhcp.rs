@@ -72,6 +72,7 @@ pub(super) fn inspect_v4<R: Reach>(
     if message.u16::<1>() != 0x0106 {
         return Err(Reason::DhcpMalformed);
     }
+    claim.roles |= flags::DHCP_CLIENT;
     if message.mac::<28>().same_mac(claim.station) { Ok(()) } else { Err(Reason::DhcpClientMac) }
 }
 
@@ -93,9 +94,8 @@ pub(super) fn inspect_v6<R: Reach>(
             }
             let header =
                 frame.window_behind::<V6_HEADER>(at + UDP_HEADER).ok_or(Reason::Truncated)?;
-            if V6_OF_SERVERS.contains(&header.u8::<0>()) {
-                claim.roles |= flags::DHCP_SERVER;
-            }
+            let server = V6_OF_SERVERS.contains(&header.u8::<0>());
+            claim.roles |= if server { flags::DHCP_SERVER } else { flags::DHCP_CLIENT };
         }
         _ => {}
     }

@@ -25,6 +25,12 @@ impl MetaTag {
         let foreign = protocol != DOT1Q && tci & VID_MASK != 0;
         Self { present: true, tci: if foreign { VID_MASK } else { tci } }
     }
+
+    /// The VLAN that it names; 0 for none.
+    #[inline(always)]
+    pub const fn vlan(self) -> u16 {
+        if self.present { self.tci & VID_MASK } else { 0 }
+    }
 }
 
 impl Claim {
@@ -38,8 +44,7 @@ impl Claim {
     #[inline(always)]
     fn read_header(&mut self, frame: Frame<'_>, tag: MetaTag) -> Result<Station, Reason> {
         let header = frame.window::<14>(0).ok_or(Reason::Truncated)?;
-        let vlan = if tag.present { tag.tci & VID_MASK } else { 0 };
-        self.station = header.mac::<6>().on_vlan(vlan);
+        self.station = header.mac::<6>().on_vlan(tag.vlan());
         self.ethertype = header.u16::<12>();
         Ok(header.mac::<0>())
     }

@@ -61,6 +61,7 @@ pub struct Claim {
     /// advertisement or of duplicate address detection; unspecified where there is none.
     pub target: Address,
     /// Bits [`DHCP_SERVER`](crate::port::flags::DHCP_SERVER),
+    /// [`DHCP_CLIENT`](crate::port::flags::DHCP_CLIENT),
     /// [`ROUTER`](crate::port::flags::ROUTER) and [`VRRP`](crate::port::flags::VRRP): the roles that
     /// the sender plays.
     pub roles: u32,

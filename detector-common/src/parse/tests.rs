@@ -205,10 +205,10 @@ fn dhcp_messages() {
     let padded = |frame: Vec<u8>| [frame, dhcp(1, MAC_A)].concat();
     let mut token_ring = dhcp(1, MAC_A);
     token_ring[1] = 6;
-    let server = flags::DHCP_SERVER;
+    let (server, client) = (flags::DHCP_SERVER, flags::DHCP_CLIENT);
     let cases: &[(&str, Vec<u8>, Result<u32, Reason>)] = &[
-        ("discover", v4(ANY, 68, 67, &dhcp(1, MAC_A)), Ok(0)),
-        ("renewal", v4(IP_A, 68, 67, &dhcp(1, MAC_A)), Ok(0)),
+        ("discover", v4(ANY, 68, 67, &dhcp(1, MAC_A)), Ok(client)),
+        ("renewal", v4(IP_A, 68, 67, &dhcp(1, MAC_A)), Ok(client)),
         ("for another", v4(ANY, 68, 67, &dhcp(1, MAC_B)), Err(DhcpClientMac)),
         ("renewal for another", v4(IP_A, 68, 67, &dhcp(1, MAC_B)), Err(DhcpClientMac)),
         ("hardware type", v4(ANY, 68, 67, &token_ring), Err(DhcpMalformed)),
@@ -223,12 +223,12 @@ fn dhcp_messages() {
         ("in a fragment", first_part(&dhcp(1, MAC_A)), Err(Ipv4Fragment)),
         ("other UDP", v4(IP_A, 68, 69, &[]), Ok(0)),
         ("other UDP from nobody", v4(ANY, 68, 69, &[]), Err(Ipv4Source)),
-        ("v6 solicit", v6(546, 547), Ok(0)),
+        ("v6 solicit", v6(546, 547), Ok(client)),
         ("v6 reply", v6(547, 546), Ok(server)),
         ("v6 reply from an odd port", v6(1000, 546), Ok(server)),
         ("v6 reply to a relay", v6_message(547, 547, &[13, 0, 0, 0]), Ok(server)),
         ("v6 reply to the server port", v6_message(1000, 547, &[7, 0, 0, 0]), Ok(server)),
-        ("v6 relay's own message", v6_message(547, 547, &[12, 0, 0, 0]), Ok(0)),
+        ("v6 relay's own message", v6_message(547, 547, &[12, 0, 0, 0]), Ok(client)),
         ("v6 empty", padded(v6_message(546, 547, &[])), Err(DhcpMalformed)),
     ];
     for (name, frame, expect) in cases {

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Grants, vet, vet_plain};
+use super::{Grants, settle, vet, vet_plain};
 use crate::{
-    addr::{Mac, Station},
+    addr::{Address, Mac, Station},
     frame::Frame,
     parse::{Claim, MetaTag},
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
@@ -324,6 +324,101 @@ fn more_identities() {
             ("third MAC", tcp4([2, 0, 0, 0, 0, 3], IP_A), MacNotGranted),
         ],
     );
+}
+
+/// A port that learns has what its owner's entry says, within what is granted.
+#[test]
+fn learned_addresses() {
+    let inline = PortSlot { flags: flags::GRANTED | flags::LEARNS, ..port_a() };
+    let more = flags::MORE_GRANTS | flags::MORE_PREFIXES;
+    let slot = PortSlot { flags: inline.flags | more, ..port_a() };
+    let bounded = Listed::default()
+        .mac(MAC_A, 0, flags::LEARNS)
+        .address(MAC_A, 0, mapped(IP_A).bytes())
+        .address(MAC_A, 0, IP6_A)
+        .prefix(MAC_A, 0, LOCAL_B, 8);
+    let anywhere = Listed::default().mac(MAC_A, 0, flags::LEARNS | flags::V4 | flags::V6);
+    let other_local = v6(LOCAL_B).bytes();
+    let solicitation = |target| icmp6(ANY6, &neighbour(135, target, &[]));
+    /// A frame, the addresses that are asked for until one is refused, and what comes of it when
+    /// they are within bounds and when not.
+    type Case = (&'static str, Vec<u8>, Vec<Address>, Reason);
+    let cases: Vec<Case> = vec![
+        ("a lease", tcp4(MAC_A, IP_A), vec![mapped(IP_A)], Granted),
+        ("beyond", tcp4(MAC_A, IP_B), vec![mapped(IP_B)], Ipv4Source),
+        ("ARP", from_a(0x0806, &arp(1, MAC_A, IP_A)), vec![mapped(IP_A)], Granted),
+        ("ARP beyond", from_a(0x0806, &arp(2, MAC_A, IP_B)), vec![mapped(IP_B)], ArpSenderAddress),
+        ("a probe", from_a(0x0806, &arp(1, MAC_A, ANY)), vec![], Granted),
+        ("IPv6", tcp6(MAC_A, IP6_A), vec![v6(IP6_A)], Granted),
+        ("IPv6 beyond", tcp6(MAC_A, IP6_B), vec![v6(IP6_B)], Ipv6Source),
+        ("its link-local", tcp6(MAC_A, LOCAL_A), vec![], Granted),
+        ("another link-local", tcp6(MAC_A, other_local), vec![v6(LOCAL_B)], Granted),
+        ("duplicate detection", solicitation(IP6_A), vec![v6(IP6_A)], Granted),
+        ("of what is beyond", solicitation(IP6_B), vec![v6(IP6_B)], NdTarget),
+        (
+            "an advertisement",
+            icmp6(LOCAL_B, &neighbour(136, IP6_A, &[])),
+            vec![v6(LOCAL_B), v6(IP6_A)],
+            Granted,
+        ),
+        (
+            "a server",
+            from_a(0x0800, &ipv4(IP_A, UDP, &udp(67, 68, &[0; 240]))),
+            vec![],
+            DhcpServerRole,
+        ),
+    ];
+    for (name, frame, addresses, within) in &cases {
+        let role = *within == DhcpServerRole;
+        let first = if role || addresses.is_empty() { *within } else { AddressNotLeased };
+        for (slot, more) in [(&inline, &Listed::default()), (&slot, &anywhere)] {
+            let reason = judged(slot, more, MetaTag::default(), frame);
+            // An entry of the map says it of all its claims.
+            assert!(
+                reason == first || (addresses.is_empty() && reason == AddressNotLeased),
+                "{name}"
+            );
+            assert_eq!(
+                settled(slot, more, frame, &[]),
+                (if role { *within } else { Granted }, addresses.clone()),
+                "{name}"
+            );
+            for (number, refused) in addresses.iter().enumerate() {
+                let (reason, asked) = settled(slot, more, frame, &[*refused]);
+                assert_eq!((reason, &asked[..]), (AddressTaken, &addresses[..=number]), "{name}");
+            }
+        }
+        assert_eq!(settled(&slot, &bounded, frame, &[]).0, *within, "{name}");
+    }
+    // Who does not learn is not asked about.
+    let exact = Listed::default().mac(MAC_A, 0, 0).address(MAC_A, 0, mapped(IP_A).bytes());
+    assert_eq!(settled(&slot, &exact, &tcp4(MAC_A, IP_A), &[mapped(IP_A)]), (Granted, vec![]));
+    assert_eq!(settled(&slot, &exact, &tcp4(MAC_A, IP_B), &[]), (Ipv4Source, vec![]));
+}
+
+/// The last word where some addresses are another's, and the addresses that were asked for.
+fn settled(
+    slot: &PortSlot,
+    more: &Listed,
+    frame: &[u8],
+    taken: &[Address],
+) -> (Reason, Vec<Address>) {
+    let asked = std::cell::RefCell::new(Vec::new());
+    let mut claim = Claim::default();
+    let reason = vet(Frame::new(frame), MetaTag::default(), slot, more, &mut claim);
+    if reason != AddressNotLeased {
+        return (reason, vec![]);
+    }
+    let reason = settle(&mut claim, |station, address| {
+        assert_eq!(station, Station::new(Mac(MAC_A), 0));
+        asked.borrow_mut().push(address);
+        if taken.contains(&address) { AddressTaken } else { Granted }
+    });
+    let asked = asked.into_inner();
+    if !reason.passes() {
+        assert_eq!(Some(&claim.source), asked.last(), "the record names another address");
+    }
+    (reason, asked)
 }
 
 mod fuzz;

@@ -6,7 +6,7 @@ use detector_common::{
 };
 
 use super::gate::vet_source;
-use crate::{Outcome, counters, lookup, skb::Skb, stamp};
+use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
@@ -31,6 +31,10 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
         if slot.has(flags::ISOLATED_BY_OPERATOR) || lookup::enforces() {
             return Outcome::Drop;
         }
+    }
+    // Before the reply is delivered, so that no frame under the new address comes too early.
+    if reason.passes() && slot.flags & (flags::LEARNS | flags::FIRST_COME) == flags::LEARNS {
+        dhcp::learn_reply(skb.raw());
     }
     stamp::clear(skb);
     Outcome::Next

@@ -10,7 +10,7 @@ use detector_common::{
 };
 
 use crate::{
-    Outcome, counters,
+    Outcome, counters, learned,
     lookup::{self, MapGrants},
     report,
     skb::Skb,
@@ -24,7 +24,13 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     let mut claim = Claim::default();
     let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
     if reason as u8 != Reason::Granted as u8 {
-        return Some(refuse_apart(*skb, slot, &claim.record(reason)));
+        if reason as u8 != Reason::AddressNotLeased as u8 {
+            return Some(refuse_apart(*skb, slot, &claim.record(reason)));
+        }
+        let reason = learned::settle(slot, &mut claim);
+        if !reason.passes() {
+            return Some(refuse_apart(*skb, slot, &claim.record(skb.forget(reason))));
+        }
     }
     if claim.ethertype == ethertype::ARP {
         return None;
@@ -33,13 +39,23 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     Some(Outcome::Next)
 }
 
-/// The verdict on any frame, with all that follows from it.
+/// What becomes of a frame that [`run`] has not passed at first sight.
+pub(crate) enum Step {
+    Done(Outcome),
+    /// [`finish`] says the last word, on the claim and the verdict that are kept. The stack has no
+    /// room for both.
+    Finish,
+    /// It goes on, and is what a DHCP client says: see [`crate::dhcp::learn_request`].
+    Note,
+}
+
+/// The verdict on any frame, and what follows from it for most that pass.
 #[inline(always)]
-pub(crate) fn whole(skb: &Skb) -> Outcome {
-    let Some(settings) = lookup::settings() else { return Outcome::Drop };
+pub(crate) fn whole(skb: &Skb) -> Step {
+    let Some(settings) = lookup::settings() else { return Step::Done(Outcome::Drop) };
     let Some(slot) = lookup::port(skb.ifindex()) else {
         report::no_slot(skb, settings);
-        return if settings.enforces() { Outcome::Drop } else { Outcome::Next };
+        return Step::Done(if settings.enforces() { Outcome::Drop } else { Outcome::Next });
     };
 
     // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
@@ -50,21 +66,58 @@ pub(crate) fn whole(skb: &Skb) -> Outcome {
     let mut claim = Claim::default();
     let frame = skb.frame().with_segments(skb.is_in_segments());
     let mut reason = verdict::vet(frame, skb.tag(), slot, &MapGrants, &mut claim);
-    let is_arp = matches!(claim.ethertype, ethertype::ARP | ethertype::RARP);
-    if reason.passes() && is_arp && skb.awaits_checksum() {
+    if reason.passes() && is_arp(&claim) && skb.awaits_checksum() {
         reason = Reason::ChecksumPending;
     }
     let reason = skb.forget(reason);
-    // Not by [`refuse_apart`]: the stacks of three functions, each counted in full 32 bytes before
-    // Linux 6.8, would be more than the 512 bytes that a chain of calls may have.
-    if !reason.passes() {
-        return refuse(skb, slot, settings, &claim.record(reason));
+    // What a sandboxed port is leased there is not learned.
+    let granted = reason as u8 == Reason::Granted as u8;
+    if granted && slot.is_sandboxed() {
+        return Step::Done(Outcome::Sandbox);
     }
-    if slot.is_sandboxed() {
-        return Outcome::Sandbox;
+    if !granted || claim.roles & flags::DHCP_CLIENT != 0 {
+        learned::keep(claim, reason);
+        return Step::Finish;
     }
     stamp::set(skb);
-    Outcome::Next
+    Step::Done(Outcome::Next)
+}
+
+/// What follows from the verdict that [`whole`] has kept.
+#[inline(always)]
+pub(crate) fn finish(skb: &Skb) -> Step {
+    let (Some(settings), Some(slot), Some((claim, reason))) =
+        (lookup::settings(), lookup::port(skb.ifindex()), learned::kept())
+    else {
+        return Step::Done(Outcome::Drop);
+    };
+    let mut reason = reason;
+    if reason as u8 == Reason::AddressNotLeased as u8 {
+        reason = learned::settle(slot, claim);
+        if reason.passes() && is_arp(claim) && skb.awaits_checksum() {
+            reason = Reason::ChecksumPending;
+        }
+    }
+    let reason = skb.forget(reason);
+    let asks = slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
+    let outcome = if reason.passes() && !slot.is_sandboxed() {
+        stamp::set(skb);
+        Outcome::Next
+    } else if reason.passes() {
+        Outcome::Sandbox
+    } else {
+        refuse(skb, slot, settings, &claim.record(reason))
+    };
+    match outcome {
+        // A renewal that observe mode lets go on will be answered too.
+        Outcome::Next if asks => Step::Note,
+        outcome => Step::Done(outcome),
+    }
+}
+
+#[inline(always)]
+const fn is_arp(claim: &Claim) -> bool {
+    matches!(claim.ethertype, ethertype::ARP | ethertype::RARP)
 }
 
 /// Counts and reports a claim that is refused. In observe mode the frame goes on as if it had been

@@ -12,11 +12,13 @@ use detector_common::{
     quarantine::{Cause, QuarantineMode},
     reason::Reason,
 };
-use detector_core::model::{ObservedInterface, Seen};
+use detector_core::model::{Learned, ObservedInterface, Seen};
 
 use crate::enforcer::Counts;
 
-use super::view::{CountersView, FramesView, IdentityView, PortState, SightingView, moment};
+use super::view::{
+    CountersView, FramesView, IdentityView, LearnedView, PortState, SightingView, moment,
+};
 
 pub const fn role_name(slot: &PortSlot) -> &'static str {
     match slot.role() {
@@ -90,7 +92,10 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
         identity.vrrp |= bits & flags::VRRP != 0;
     };
     if slot.has(flags::GRANTED) && slot.mac != Mac::ZERO {
-        let mut addresses = Vec::new();
+        let mut addresses: Vec<_> = rule(slot).into_iter().collect();
+        if slot.has(flags::MORE_GRANTS) {
+            addresses.clear();
+        }
         if slot.has(flags::V4) {
             addresses.push(inline(&slot.v4, &slot.v4_mask, "any-v4", &Ipv4Addr::from(slot.v4)));
         }
@@ -106,6 +111,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
             any.iter()
                 .filter(|(flag, _)| grant.flags & flag != 0)
                 .map(|(_, n)| (*n).into())
+                .chain(rule(slot).filter(|_| grant.flags & flags::LEARNS != 0))
                 .collect()
         } else {
             vec![address(key.address)]
@@ -125,6 +131,24 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
     }
     identities.sort();
     identities
+}
+
+/// How a port learns addresses, if it does.
+fn rule(slot: &PortSlot) -> Option<String> {
+    let name = if slot.has(flags::FIRST_COME) { "first-come" } else { "dhcp" };
+    slot.has(flags::LEARNS).then(|| name.to_owned())
+}
+
+/// An address that a port has learned.
+pub fn learned(learned: &Learned) -> LearnedView {
+    LearnedView {
+        mac: learned.mac.to_string(),
+        vlan: learned.vlan,
+        address: learned.address.to_string(),
+        origin: learned.origin.as_str().to_owned(),
+        since: Some(moment(learned.since)),
+        expires: learned.expires.map(moment),
+    }
 }
 
 /// The frames of a port.

@@ -90,6 +90,9 @@ pub struct PortView {
     pub identities: Vec<IdentityView>,
     /// Absent in lists, and where the maps cannot be read.
     pub counters: Option<CountersView>,
+    /// Addresses that it has learned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<LearnedView>,
     /// Claims seen without a grant; absent in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sightings: Vec<SightingView>,
@@ -160,11 +163,25 @@ pub struct IdentityView {
     pub mac: String,
     /// 0 is untagged.
     pub vlan: u16,
-    /// Addresses and prefixes; `any-v4` and `any-v6` for a whole family.
+    /// Addresses and prefixes; `any-v4` and `any-v6` for a whole family. With `dhcp` or `first-come`
+    /// those among them that are learned.
     pub addresses: Vec<String>,
     pub dhcp_server: bool,
     pub router: bool,
     pub vrrp: bool,
+}
+
+/// An address that a port has learned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LearnedView {
+    pub mac: String,
+    pub vlan: u16,
+    pub address: String,
+    /// `dhcp`, `first-come`, `lease-file` or `restored`.
+    pub origin: String,
+    pub since: Option<Timestamp>,
+    /// Absent where there is no end.
+    pub expires: Option<Timestamp>,
 }
 
 /// Frames of a port.
@@ -230,6 +247,9 @@ pub struct NicView {
     pub port: Option<String>,
     pub status: Option<PortState>,
     pub addresses: Vec<String>,
+    /// Addresses that it has learned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,11 +43,34 @@ impl JiffyClock {
         Timestamp(now.saturating_sub(age) / NANOS_PER_MILLI)
     }
 
+    /// The count of ticks now.
+    pub fn now(self) -> u64 {
+        self.initial().saturating_add(nanos(ClockId::CLOCK_MONOTONIC) / self.tick_nanos)
+    }
+
+    /// The count of ticks at a time of day: that of now for what has passed.
+    pub fn jiffies(self, at: Timestamp) -> u64 {
+        let now = nanos(ClockId::CLOCK_REALTIME) / NANOS_PER_MILLI;
+        let ahead = at.0.saturating_sub(now).saturating_mul(NANOS_PER_MILLI);
+        let uptime = nanos(ClockId::CLOCK_MONOTONIC).saturating_add(ahead);
+        self.initial().saturating_add(uptime / self.tick_nanos)
+    }
+
+    /// The time of day at a count of ticks that may lie ahead.
+    pub fn deadline(self, jiffies: u64) -> Timestamp {
+        let uptime = nanos(ClockId::CLOCK_MONOTONIC);
+        let ahead = self.since_boot(jiffies).saturating_sub(uptime) / NANOS_PER_MILLI;
+        Timestamp(self.timestamp(jiffies).0.saturating_add(ahead))
+    }
+
     /// Counting starts five minutes before the 32-bit counter wraps (`INITIAL_JIFFIES` in
     /// `linux/jiffies.h`), and follows the monotonic clock.
     fn since_boot(self, jiffies: u64) -> u64 {
-        let initial = (1_u64 << 32) - 300 * u64::from(self.hz());
-        jiffies.saturating_sub(initial).saturating_mul(self.tick_nanos)
+        jiffies.saturating_sub(self.initial()).saturating_mul(self.tick_nanos)
+    }
+
+    fn initial(self) -> u64 {
+        (1_u64 << 32) - 300 * u64::from(self.hz())
     }
 }
 
@@ -80,5 +103,10 @@ mod tests {
         let now = nanos(ClockId::CLOCK_REALTIME) / NANOS_PER_MILLI;
         assert!(clock.timestamp(u64::MAX).0.abs_diff(now) < 1000);
         assert!(clock.timestamp(0).0 < now);
+        for ahead in [0, 1_000, 3_600_000] {
+            let at = Timestamp(now + ahead);
+            let there_and_back = clock.deadline(clock.jiffies(at));
+            assert!(there_and_back.0.abs_diff(at.0) < 1000, "{ahead}: {there_and_back:?}");
+        }
     }
 }

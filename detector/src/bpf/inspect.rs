@@ -10,7 +10,7 @@ use detector_common::{
     quarantine::Cause,
     settings::Settings,
 };
-use detector_core::model::{Quarantine, QuarantineTarget, Seen};
+use detector_core::model::{Learned, Quarantine, QuarantineTarget, Seen};
 
 use super::{
     BpfError, JiffyClock, PinPaths, Pins,
@@ -61,6 +61,8 @@ pub struct PortView {
     pub counts: Counts,
     /// Claims without a grant of this instance, the latest first.
     pub sightings: Vec<Seen>,
+    /// Addresses that it has learned and that have not expired.
+    pub learned: Vec<Learned>,
 }
 
 /// What a quarantine without a daemon has done.
@@ -160,6 +162,7 @@ impl Inspector {
             shield: shield::alive(&self.paths, slot.ifindex)?,
             counts: self.maps.counts(&slot)?,
             sightings: seen(self.clock, self.maps.sightings(&slot)?),
+            learned: self.maps.learned(&slot, self.clock)?,
             grants: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             slot,

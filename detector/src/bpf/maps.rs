@@ -13,9 +13,10 @@ use detector_common::{
     addr::{Address, Mac, Station},
     claim::ClaimRecord,
     counters::{Budget, PortCounters, Sighting},
+    learned::{Owner, OwnerKey, Place, Transaction},
     maps::{
         self, MAX_GRANTS, MAX_MAC_OWNERS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS,
-        SIGHTINGS_PER_PORT,
+        SIGHTINGS_PER_PORT, TRANSACTIONS_PER_PORT,
     },
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
@@ -42,6 +43,9 @@ pub(super) struct Maps {
     counters: PerCpuArray<MapData, Pod<PortCounters>>,
     mac_owners: BpfHashMap<MapData, Pod<Station>, Pod<MacOwner>>,
     sandbox: BpfHashMap<MapData, u32, Pod<Passage>>,
+    pub(super) owners: BpfHashMap<MapData, Pod<OwnerKey>, Pod<Owner>>,
+    pub(super) learned: Array<MapData, Pod<Place>>,
+    transactions: Array<MapData, Pod<Transaction>>,
 }
 
 /// An entry of `PREFIXES`, with the length of its address prefix.
@@ -95,6 +99,9 @@ impl Maps {
             counters: open(paths, maps::COUNTERS)?,
             mac_owners: open(paths, maps::MAC_OWNERS)?,
             sandbox: open(paths, maps::SANDBOX)?,
+            owners: open(paths, maps::ADDRESS_OWNERS)?,
+            learned: open(paths, maps::LEARNED)?,
+            transactions: open(paths, maps::DHCP_TRANSACTIONS)?,
         })
     }
 
@@ -320,12 +327,19 @@ impl Maps {
         Ok(each_cpu.iter().map(of_cpu).sum())
     }
 
-    /// Forgets what a former port with this id has left: counters, sightings, budget.
+    /// Forgets what a former port with this id has left: counters, sightings, budget, addresses.
     pub(super) fn clear_traces(&mut self, id: u16) -> Result<(), BpfError> {
         for index in sighting_indices(id) {
             self.sightings
                 .set(index, Pod(NO_SIGHTING), 0)
                 .map_err(failed("write", maps::SIGHTINGS))?;
+        }
+        self.clear_learned(id)?;
+        let first = u32::from(id) * TRANSACTIONS_PER_PORT;
+        for index in first..first + TRANSACTIONS_PER_PORT {
+            self.transactions
+                .set(index, Pod(Transaction::default()), 0)
+                .map_err(failed("write", maps::DHCP_TRANSACTIONS))?;
         }
         let index = u32::from(id);
         self.budgets
@@ -373,7 +387,7 @@ fn add(counts: &mut BTreeMap<Reason, u64>, reason: Reason, count: u64) {
 /// Every entry of a map. Another process may change it meanwhile: what is gone by then is left out.
 /// A walk starts anew when the entry that it stands on is removed, so it has a bound; an entry may
 /// come twice.
-fn entries<K, V>(
+pub(super) fn entries<K, V>(
     walk: impl Iterator<Item = Result<(K, V), MapError>>,
     most: u32,
     name: &'static str,
@@ -390,7 +404,7 @@ fn present<T>(result: Result<T, MapError>) -> Result<bool, BpfError> {
 }
 
 /// Removing what is not there is done already.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
@@ -402,6 +416,6 @@ fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-fn failed(verb: &str, name: &str) -> impl FnOnce(MapError) -> BpfError {
+pub(super) fn failed(verb: &str, name: &str) -> impl FnOnce(MapError) -> BpfError {
     BpfError::failed(format!("{verb} the map {name}"))
 }

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod features;
 mod inspect;
+mod learned;
 mod links;
 mod load;
 mod maps;

@@ -102,6 +102,7 @@ mod tests {
     use detector_common::{
         addr::Station,
         counters::{Budget, PortCounters, Sighting},
+        learned::{Owner, OwnerKey, Place, Transaction},
         port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         sandbox::Passage,
@@ -159,6 +160,21 @@ mod tests {
                 maps::MAX_MAC_OWNERS,
             ),
             (maps::SANDBOX, MapType::Hash, 4, size_of::<Passage>(), maps::MAX_PASSAGES),
+            (
+                maps::ADDRESS_OWNERS,
+                MapType::Hash,
+                size_of::<OwnerKey>(),
+                size_of::<Owner>(),
+                maps::MAX_OWNERS,
+            ),
+            (maps::LEARNED, MapType::Array, 4, size_of::<Place>(), ports * maps::LEARNED_PER_PORT),
+            (
+                maps::DHCP_TRANSACTIONS,
+                MapType::Array,
+                4,
+                size_of::<Transaction>(),
+                ports * maps::TRANSACTIONS_PER_PORT,
+            ),
         ];
         assert_eq!(contract.len(), expected.len());
         for (name, kind, key, value, entries) in contract {

@@ -79,6 +79,7 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
             output.field("Why", why)?;
         }
         port::identities(output, &view.identities)?;
+        port::learned(output, &view.learned)?;
         if let Some(counted) = &view.counters {
             port::counters(output, counted)?;
         }

@@ -10,7 +10,8 @@ use crate::{
     api::{
         CallError,
         kernel::{
-            cause_name, counters, identities, isolation, mode_name, role_name, sighting, state,
+            cause_name, counters, identities, isolation, learned, mode_name, role_name, sighting,
+            state,
         },
         view::{Explanation, PortState, PortView, QuarantineView, moment},
     },
@@ -157,6 +158,7 @@ fn port(port: bpf::PortView) -> PortView {
         vm: None,
         identities: identities(&interface),
         counters: Some(counters(port.counts)),
+        learned: port.learned.iter().map(learned).collect(),
         sightings: port.sightings.iter().map(sighting).collect(),
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::{
     Reply, Request,
-    view::{CountersView, IdentityView, PortState, PortView, SightingView},
+    view::{CountersView, IdentityView, LearnedView, PortState, PortView, SightingView},
 };
 
 pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
@@ -110,6 +110,7 @@ pub(super) fn show<W: Write>(
         output.field("VM", format!("{} ({})", vm.name, vm.uuid))?;
     }
     identities(output, &port.identities)?;
+    learned(output, &port.learned)?;
     if let Some(counted) = &port.counters {
         counters(output, counted)?;
     }
@@ -143,6 +144,20 @@ pub(super) fn identities<W: Write>(
             text.push_str(" (virtual router)");
         }
         output.field("Granted", text)?;
+    }
+    Ok(())
+}
+
+/// What it has learned.
+pub(super) fn learned<W: Write>(output: &mut Output<W>, learned: &[LearnedView]) -> Result<()> {
+    for one in learned {
+        let vlan = if one.vlan == 0 { String::new() } else { format!(" VLAN {}", one.vlan) };
+        let until = match one.expires {
+            Some(at) => format!("until {}", at.strftime("%F %T UTC")),
+            None => "without end".to_owned(),
+        };
+        let text = format!("{}{vlan} {} ({}, {until})", one.mac, one.address, one.origin);
+        output.field("Learned", text)?;
     }
     Ok(())
 }

@@ -13,9 +13,9 @@ use super::{
     Format, explain, output::Output, pins::Origin, port, quarantine, status, template, vm,
 };
 use crate::api::view::{
-    CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, MediumView,
-    ModeView, NicView, PortState, PortView, QuarantineView, Remedy, SightingView, SourceView,
-    Status, TemplateView, VmRef, VmView,
+    CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, LearnedView,
+    MediumView, ModeView, NicView, PortState, PortView, QuarantineView, Remedy, SightingView,
+    SourceView, Status, TemplateView, VmRef, VmView,
 };
 
 /// Clears the screen, reorders text, breaks the line.
@@ -71,6 +71,14 @@ fn a_port() -> PortView {
             events_lost: 0,
             events_held: 4,
         }),
+        learned: vec![LearnedView {
+            mac: "52:54:00:00:00:01".into(),
+            vlan: 0,
+            address: "192.0.2.9".into(),
+            origin: "dhcp".into(),
+            since: Some(at(-60)),
+            expires: Some(at(600)),
+        }],
         sightings: vec![SightingView {
             mac: "52:54:00:00:00:02".into(),
             vlan: 0,
@@ -99,6 +107,7 @@ fn a_vm() -> VmView {
             port: Some("vnet0".into()),
             status: Some(PortState::Isolated),
             addresses: vec![],
+            learned: vec!["192.0.2.9".into()],
         }],
         requirements: vec![
             Requirement {
@@ -164,6 +173,7 @@ Why          It is quarantined.
 Since        1 min ago
 VM           web\\u{1b}[2J\\u{202e}1\\n (00000000-0000-0000-0000-000000000007)
 Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
+Learned      52:54:00:00:00:01 192.0.2.9 (dhcp, until 2027-01-15 08:10:00 UTC)
 From guest   75 frames; refused: 70 port-isolated, 5 mac-not-granted
 To guest     3 frames
 Reports      0 lost, 4 held back
@@ -284,6 +294,7 @@ Media
 Port vnet0: isolated
 Why          It is quarantined.
 Granted      52:54:00:00:00:01 192.0.2.7 2001:db8::/64 (router)
+Learned      52:54:00:00:00:01 192.0.2.9 (dhcp, until 2027-01-15 08:10:00 UTC)
 From guest   75 frames; refused: 70 port-isolated, 5 mac-not-granted
 To guest     3 frames
 Reports      0 lost, 4 held back

@@ -70,6 +70,9 @@ fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
         let port = nic.port.as_deref().unwrap_or("no port");
         let state = nic.status.map_or("", |state| state.as_str());
         output.field("NIC", format!("{} {port} {state} {}", nic.mac, nic.addresses.join(" ")))?;
+        if !nic.learned.is_empty() {
+            output.field("Learned", nic.learned.join(" "))?;
+        }
     }
     requirements(output, &vm.requirements)?;
     media(output, &vm.media)

@@ -41,6 +41,9 @@ pub(super) fn check(config: &Config) -> Checked {
             )
         },
     )?;
+    for path in &config.learning.leases {
+        absolute(&["learning", "leases"], path)?;
+    }
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use detector_core::model::{FloodLimits, Policy};
 
 pub use sections::{
-    Admission, Api, Config, Flood, Libvirt, Network, OnRefusal, Paths, PolicyKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
+    Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -72,6 +73,7 @@ impl Config {
             bridges: self.network.bridges.clone(),
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
+            protected: self.network.protected.clone(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone(),

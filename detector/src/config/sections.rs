@@ -1,4 +1,4 @@
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use detector_common::{
     quarantine::QuarantineMode,
@@ -26,6 +26,7 @@ pub struct Config {
     #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
     pub api: Api,
+    pub learning: Learning,
 }
 
 impl Default for Config {
@@ -42,6 +43,7 @@ impl Default for Config {
             sandbox: Sandbox::default(),
             stamp: Stamp::default(),
             api: Api::default(),
+            learning: Learning::default(),
         }
     }
 }
@@ -81,11 +83,18 @@ pub struct Network {
     pub bridges: Vec<String>,
     pub uplinks: Vec<String>,
     pub trusted: Vec<String>,
+    /// Addresses that no port may learn, besides the host's own.
+    pub protected: Vec<IpAddr>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { bridges: vec!["*".to_owned()], uplinks: Vec::new(), trusted: Vec::new() }
+        Self {
+            bridges: vec!["*".to_owned()],
+            uplinks: Vec::new(),
+            trusted: Vec::new(),
+            protected: Vec::new(),
+        }
     }
 }
 
@@ -247,6 +256,26 @@ fn stamp<'de, D: Deserializer<'de>>(from: D) -> Result<Stamp, D::Error> {
 pub struct Api {
     /// A group whose members may use the socket besides root.
     pub group: Option<String>,
+}
+
+/// What ports that learn addresses know at the start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Learning {
+    /// Lease files of DHCP servers on this host; `*` and `?` in the last part of a path stand for any
+    /// characters and any one.
+    pub leases: Vec<PathBuf>,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        let leases = [
+            "/var/lib/libvirt/dnsmasq/*.status",
+            "/var/lib/libvirt/dnsmasq/*.leases",
+            "/var/lib/misc/dnsmasq*.leases",
+        ];
+        Self { leases: leases.map(PathBuf::from).into() }
+    }
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,7 @@ use super::{
     answer,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
+    learning::{self, Learning},
     links,
     loads::{self, Looks},
     media::Media,
@@ -61,6 +62,7 @@ pub struct Brain<E> {
     pub(super) since: Since,
     tampered: Tampers,
     looks: Looks,
+    pub(super) learning: Learning,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -100,6 +102,9 @@ impl<E: Enforcer> Brain<E> {
             unread: BTreeMap::new(),
             loads: loads::at_the_start(&observed, now),
             observed,
+            learned: BTreeMap::new(),
+            leases: Vec::new(),
+            addresses: BTreeSet::new(),
             seen,
             noticed: BTreeMap::new(),
             processes: Processes::default(),
@@ -115,6 +120,7 @@ impl<E: Enforcer> Brain<E> {
             since: Since::default(),
             tampered: Tampers::default(),
             looks: Looks::default(),
+            learning: Learning::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -252,6 +258,12 @@ impl<E: Enforcer> Brain<E> {
                 self.media.forget_unused(&mut self.world);
             }
             Input::Registry(registry) => self.world.registry = registry,
+            Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
+            Input::Addresses(addresses) => {
+                let news = self.world.addresses != addresses;
+                self.world.addresses = addresses;
+                return news;
+            }
             Input::Evidence { file, ticket, evidence } => {
                 self.media.arrived(&mut self.world, file, ticket, evidence);
             }
@@ -259,6 +271,9 @@ impl<E: Enforcer> Brain<E> {
                 self.events += 1;
                 if !seen::take_in(&mut self.world, &event) {
                     return false;
+                }
+                if learning::concerns(&event) {
+                    self.read_learned();
                 }
                 self.claims_wait = true;
                 return self.settled + CLAIM_PAUSE <= self.world.now;
@@ -280,6 +295,7 @@ impl<E: Enforcer> Brain<E> {
             Input::Tick => {
                 let changed = self.look_around();
                 let looked = self.looks.look(&mut self.world, &mut self.enforcer);
+                self.remember();
                 return changed || looked || self.settled + PULSE <= self.world.now;
             }
         }

@@ -1,7 +1,9 @@
 //! The files that administrators edit: templates and the static inventory.
 
 use std::{
+    collections::BTreeSet,
     fs,
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -14,6 +16,8 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use super::input::Input;
 use crate::{
     inventory::{SourceEvent, file},
+    leases::Leases,
+    net::host_addresses,
     registry::Manifests,
 };
 
@@ -75,6 +79,34 @@ pub(super) async fn watch(templates: Templates, path: PathBuf, inputs: mpsc::Sen
             }
         }
     }
+}
+
+/// Tells of every change of leases and of the host's own addresses.
+pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
+    let mut before = (Vec::new(), BTreeSet::new());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let look = leases.clone();
+        let Ok(now) = spawn_blocking(move || (look.read(), addresses())).await else { continue };
+        let changes = [
+            (now.0 != before.0).then(|| Input::Leases(now.0.clone())),
+            (now.1 != before.1).then(|| Input::Addresses(now.1.clone())),
+        ];
+        before = now;
+        for change in changes.into_iter().flatten() {
+            if inputs.send(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The host's own addresses now; blocks.
+pub(super) fn addresses() -> BTreeSet<IpAddr> {
+    host_addresses().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot list the host's own addresses, which ports must not learn");
+        BTreeSet::new()
+    })
 }
 
 /// By what a change of a file shows. The change time cannot be set back.

@@ -19,6 +19,7 @@ use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
     inventory::LibvirtSource,
+    leases::Remembered,
     registry::Gatherer,
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Hands {
     pub(super) runtime: Handle,
     pub(super) libvirt: Option<LibvirtSource>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
+    pub(super) leases: Remembered,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -87,6 +89,10 @@ impl Hands {
                 if let Some(libvirt) = &self.libvirt {
                     libvirt.resync();
                 }
+            }
+            Effect::Remember(leases) => {
+                let leases_file = self.leases.clone();
+                self.runtime.spawn_blocking(move || leases_file.write(&leases));
             }
             Effect::Tell(change) => {
                 findings::log(&change);

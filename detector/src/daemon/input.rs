@@ -1,9 +1,9 @@
 //! What the brain is told, and what it wants done.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use detector_common::event::Event;
-use detector_core::model::{Evidence, ImageFile, Link, Registry, Vm};
+use detector_core::model::{Evidence, ImageFile, KnownLease, Link, Registry, Vm};
 use uuid::Uuid;
 
 use crate::{
@@ -25,6 +25,10 @@ pub enum Input {
     Source(SourceEvent),
     /// The templates have been read.
     Registry(Registry),
+    /// Leases that are known from elsewhere than the kernel, all of them.
+    Leases(Vec<KnownLease>),
+    /// The host's own addresses, all of them.
+    Addresses(BTreeSet<IpAddr>),
     /// A medium has been read, as [`Effect::Gather`] asked.
     Evidence {
         file: ImageFile,
@@ -78,6 +82,8 @@ pub enum Effect {
     AskSources,
     /// Tell people.
     Tell(Change),
+    /// Keep these leases for after a restart of the host.
+    Remember(Vec<KnownLease>),
 }
 
 /// How admissions are answered.

@@ -35,6 +35,7 @@ use crate::{
     bpf::{Events, KernelEnforcer, Options},
     config::{Config, Scan},
     inventory::LibvirtSource,
+    leases::{Leases, Remembered},
     net::LinkEvents,
     processes::{self, ScanOptions},
     registry::Gatherer,
@@ -91,9 +92,15 @@ pub fn run(config: &Config) -> Result<()> {
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
+        leases: Remembered::new(&config.paths.state),
     };
-    let first =
-        vec![Input::Registry(templates.read()), Input::Source(files::inventory(&inventory))];
+    let leases = Leases::new(&config.paths.state, &config.learning.leases);
+    let first = vec![
+        Input::Registry(templates.read()),
+        Input::Leases(leases.read()),
+        Input::Addresses(files::addresses()),
+        Input::Source(files::inventory(&inventory)),
+    ];
     think(brain, inbox, hands, first)?;
 
     let access = Access { uid: nix::unistd::geteuid().as_raw(), group };
@@ -101,6 +108,7 @@ pub fn run(config: &Config) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
+    tokio::spawn(files::watch_leases(leases, inputs.clone()));
     tokio::spawn(files::watch(templates, inventory, inputs.clone()));
     scan(&config.scan, inputs)?;
     notify_ready();

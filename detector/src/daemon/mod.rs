@@ -15,6 +15,7 @@ mod execute;
 mod files;
 mod hands;
 pub mod input;
+mod learning;
 pub mod lifecycle;
 mod links;
 mod loads;

@@ -5,6 +5,7 @@
 //! nobody sees is one that nobody guards. Everything is in the network namespace of the thread that
 //! opens the socket.
 
+mod addresses;
 mod changes;
 mod forwarding;
 mod link;
@@ -17,6 +18,7 @@ mod xdp;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use addresses::host_addresses;
 pub(crate) use changes::{Changed, Changes, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{frames, link_by_index, link_by_name, links};

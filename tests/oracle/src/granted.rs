@@ -21,6 +21,7 @@ pub fn ports() -> Vec<(&'static str, Port)> {
         vlan: 0,
         v4: AddressSet::Only(vec![v4(IP_A, 32)]),
         v6: AddressSet::Only(vec![v6(IP6_A, 128)]),
+        learns: None,
         dhcp_server: false,
         router: false,
         vrrp: false,

@@ -30,6 +30,7 @@ pub(super) const LAB: &[&str] = &[
     "qemu-system-x86",
     "qemu-utils",
     "busybox-static",
+    "dnsmasq-base",
     "nftables",
     "iproute2",
     "util-linux",

@@ -43,9 +43,13 @@ fn never_another(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
 /// The short reach has no opinion of its own.
 fn plain_is_whole(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
     let listed = Listed::default().mac(MAC_B, 5, flags::V4 | flags::V6);
-    for flags in
-        [0, port_a().flags, port_a().flags | flags::MORE_GRANTS, port_a().flags | flags::ISOLATED]
-    {
+    for flags in [
+        0,
+        port_a().flags,
+        port_a().flags | flags::MORE_GRANTS,
+        port_a().flags | flags::ISOLATED,
+        flags::GRANTED | flags::LEARNS,
+    ] {
         let slot = PortSlot { flags, ..port_a() };
         let (mut plain, mut whole) = (Claim::default(), Claim::default());
         if let Some(reason) = vet_plain(Frame::new(frame), tag, &slot, &listed, &mut plain) {

@@ -10,26 +10,28 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     model::{AddressRule, Nic},
-    reconcile::{AddressSet, Identity},
+    reconcile::{AddressSet, Identity, Learning, LearningRule},
 };
 
 /// The highest VLAN id of IEEE 802.1Q; 4095 is reserved.
 const LAST_VLAN: u16 = 4094;
 
-/// The addresses of both families.
-pub(super) type Addresses = (AddressSet<Ipv4Net>, AddressSet<Ipv6Net>);
+/// The addresses of both families, and how they are learned, if they are: then the sets are what they
+/// have to be within.
+pub(super) type Addresses = (AddressSet<Ipv4Net>, AddressSet<Ipv6Net>, Option<LearningRule>);
 
 /// One identity for each VLAN of the NIC, sorted; none when its MAC or its VLANs can be nobody's.
 pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
     if !is_station(nic.mac) {
         return Vec::new();
     }
-    let (v4, v6) = addresses(rule(nic, default), &nic.addresses);
+    let (v4, v6, learns) = addresses(rule(nic, default), &nic.addresses);
     let identity = |vlan| Identity {
         mac: nic.mac,
         vlan,
         v4: v4.clone(),
         v6: v6.clone(),
+        learns: learns.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() }),
         dhcp_server: nic.dhcp_server,
         router: nic.router,
         vrrp: nic.vrrp,
@@ -72,8 +74,13 @@ pub(super) fn rule(nic: &Nic, default: AddressRule) -> AddressRule {
 /// `192.0.2.7/24`. `Exact` grants that one address, `Prefix` the whole prefix around it, here all
 /// of `192.0.2.0/24`. Entries that can be nobody's source are left out ([`refused`] names them).
 pub(super) fn addresses(rule: AddressRule, list: &[IpNet]) -> Addresses {
-    if rule == AddressRule::Any {
-        return (AddressSet::Any, AddressSet::Any);
+    let learns = match rule {
+        AddressRule::Dhcp => Some(LearningRule::Dhcp),
+        AddressRule::FirstCome => Some(LearningRule::FirstCome),
+        AddressRule::Exact | AddressRule::Prefix | AddressRule::Any => None,
+    };
+    if rule == AddressRule::Any || (learns.is_some() && list.is_empty()) {
+        return (AddressSet::Any, AddressSet::Any, learns);
     }
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for entry in list.iter().filter(|entry| is_source(rule, **entry)) {
@@ -82,7 +89,7 @@ pub(super) fn addresses(rule: AddressRule, list: &[IpNet]) -> Addresses {
             (IpNet::V6(net), _) => v6.push(net),
         }
     }
-    (set(v4), set(v6))
+    (set(v4), set(v6), learns)
 }
 
 /// The entries of the NIC that can be nobody's source address, and the VLANs that do not exist.
@@ -105,19 +112,26 @@ pub(super) fn has_refused(nic: &Nic) -> bool {
 
 /// What both grant.
 pub(super) fn intersect(one: &Addresses, other: &Addresses) -> Addresses {
-    (common(&one.0, &other.0), common(&one.1, &other.1))
+    (common(&one.0, &other.0), common(&one.1, &other.1), one.2.max(other.2))
 }
 
 /// The same set written as a NIC would list it.
 pub(super) fn listed(addresses: &Addresses) -> (AddressRule, Vec<IpNet>) {
-    match addresses {
-        (AddressSet::Any, AddressSet::Any) => (AddressRule::Any, Vec::new()),
-        (v4, v6) => {
-            let v4 = nets(v4).into_iter().map(IpNet::V4);
-            let v6 = nets(v6).into_iter().map(IpNet::V6);
-            (AddressRule::Prefix, v4.chain(v6).collect())
-        }
+    let (v4, v6, learns) = addresses;
+    let any = (v4, v6) == (&AddressSet::Any, &AddressSet::Any);
+    let rule = match learns {
+        None if any => AddressRule::Any,
+        None => AddressRule::Prefix,
+        Some(LearningRule::Dhcp) => AddressRule::Dhcp,
+        Some(LearningRule::FirstCome) => AddressRule::FirstCome,
+    };
+    if any {
+        return (rule, Vec::new());
     }
+    let v4 = nets(v4).into_iter().map(IpNet::V4);
+    let list: Vec<_> = v4.chain(nets(v6).into_iter().map(IpNet::V6)).collect();
+    // To a rule that learns, no list is every address.
+    (if list.is_empty() { AddressRule::Exact } else { rule }, list)
 }
 
 /// A set of networks of one family.
@@ -154,6 +168,8 @@ fn rule_name(rule: AddressRule) -> &'static str {
         AddressRule::Exact => "exact",
         AddressRule::Prefix => "prefix",
         AddressRule::Any => "any",
+        AddressRule::Dhcp => "dhcp",
+        AddressRule::FirstCome => "first-come",
     }
 }
 
@@ -161,7 +177,9 @@ fn rule_name(rule: AddressRule) -> &'static str {
 fn scope(rule: AddressRule, entry: IpNet) -> IpNet {
     match rule {
         AddressRule::Exact => entry.addr().into(),
-        AddressRule::Prefix | AddressRule::Any => entry.trunc(),
+        AddressRule::Prefix | AddressRule::Any | AddressRule::Dhcp | AddressRule::FirstCome => {
+            entry.trunc()
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod findings;
 mod identity;
 mod interfaces;
 mod inventory;
+mod learning;
 mod lineage;
 mod ports;
 mod processes;
@@ -168,6 +169,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
     let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let processes = processes::owners(world, &inventory);
+    let protected = learning::protected(&ports, world);
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
@@ -207,6 +209,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             mode: Some(world.policy.mode),
             interfaces,
             in_transit,
+            protected,
             quarantines,
             shields,
         },

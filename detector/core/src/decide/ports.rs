@@ -12,12 +12,12 @@ use detector_common::{
 use super::{
     PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
     inventory::Merged,
-    quarantines,
+    learning, quarantines,
     text::{bounded, quoted},
 };
 use crate::{
     model::{Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
-    reconcile::{Identity, Isolation, Isolator, PortPlan, Sandbox},
+    reconcile::{Identity, Isolation, Isolator, Learning, PortPlan, Sandbox},
 };
 
 /// A VM with the verdict on it.
@@ -232,7 +232,7 @@ impl<'a> Ports<'a> {
                 (plan, why.to_owned())
             }
             VmStatus::Approved => {
-                let identities = self.identities(judged.merged, claims);
+                let identities = self.identities(port, judged.merged, claims);
                 if identities.is_empty() {
                     let why =
                         format!("VM {name} is approved, but this NIC can be granted nothing.");
@@ -252,7 +252,12 @@ impl<'a> Ports<'a> {
     }
 
     /// What the NICs behind the port are granted together, sorted by MAC and VLAN.
-    fn identities(&self, merged: &Merged<'_>, claims: &[(&str, usize, &Nic)]) -> Vec<Identity> {
+    fn identities(
+        &self,
+        port: &Port<'_>,
+        merged: &Merged<'_>,
+        claims: &[(&str, usize, &Nic)],
+    ) -> Vec<Identity> {
         let default = self.world.policy.default_rule;
         let mut identities: Vec<Identity> = claims
             .iter()
@@ -265,15 +270,20 @@ impl<'a> Ports<'a> {
         identities.dedup_by(|twin, kept| {
             let same = (twin.mac, twin.vlan) == (kept.mac, kept.vlan);
             if same {
-                let one = (kept.v4.clone(), kept.v6.clone());
-                let both = identity::intersect(&one, &(twin.v4.clone(), twin.v6.clone()));
-                (kept.v4, kept.v6) = both;
+                let of = |identity: &Identity| {
+                    let rule = identity.learns.as_ref().map(|learning| learning.rule);
+                    (identity.v4.clone(), identity.v6.clone(), rule)
+                };
+                let both = identity::intersect(&of(kept), &of(twin));
+                (kept.v4, kept.v6) = (both.0, both.1);
+                kept.learns = both.2.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() });
                 kept.dhcp_server &= twin.dhcp_server;
                 kept.router &= twin.router;
                 kept.vrrp &= twin.vrrp;
             }
             same
         });
+        learning::complete(&mut identities, port.link, self.world);
         identities
     }
 }

@@ -75,6 +75,10 @@ pub enum FindingKind {
     Flood,
     /// A quarantine is to be in the sandbox, and there is none.
     SandboxMissing,
+    /// A port claims an address that is another's, or protected.
+    AddressConflict,
+    /// A port has learned as many addresses as it may, and claims more.
+    LearnedFull,
 }
 
 impl FindingKind {
@@ -96,6 +100,8 @@ impl FindingKind {
             Self::Tampered => "tampered",
             Self::Flood => "flood",
             Self::SandboxMissing => "sandbox-missing",
+            Self::AddressConflict => "address-conflict",
+            Self::LearnedFull => "learned-full",
         }
     }
 }

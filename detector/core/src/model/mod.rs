@@ -2,6 +2,7 @@
 
 mod evidence;
 mod finding;
+mod learned;
 mod link;
 mod load;
 mod observed;
@@ -15,6 +16,7 @@ mod world;
 
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
 pub use observed::{Observed, ObservedInterface, Passage, Shield};

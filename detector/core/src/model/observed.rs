@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
     addr::Mac,
+    learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey},
     settings::Mode,
 };
@@ -14,6 +15,8 @@ pub struct Observed {
     /// Interfaces with a slot in force, by ifindex.
     pub interfaces: BTreeMap<u32, ObservedInterface>,
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
+    /// Addresses that no port may learn.
+    pub protected: BTreeSet<OwnerKey>,
     /// `None` until settings have been written.
     pub mode: Option<Mode>,
 }

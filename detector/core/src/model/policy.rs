@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use detector_common::{quarantine::QuarantineMode, settings::Mode};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct Policy {
     pub uplinks: Vec<String>,
     /// Interfaces whose frames the host may route into a guarded bridge, as patterns.
     pub trusted: Vec<String>,
+    /// Addresses that no port may learn, besides the host's own: gateways, virtual routers.
+    pub protected: Vec<IpAddr>,
     /// How long a port may belong to no VM before that is a finding.
     pub unknown_port_grace: Duration,
     pub flood: FloodLimits,
@@ -48,4 +50,9 @@ pub enum AddressRule {
     Prefix,
     /// Any address: the MAC alone is checked.
     Any,
+    /// What a trusted DHCP server leases, until the lease ends (RFC 7513), within the listed
+    /// prefixes if there are any.
+    Dhcp,
+    /// Who claims an address first has it (RFC 6620), within the listed prefixes if there are any.
+    FirstCome,
 }

@@ -1,11 +1,14 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Evidence, ImageFile, Link, Load, NicSettings, Observed, Policy, Processes, Registry, Rejected,
-    Timestamp, Vm,
+    Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed, Policy, Processes,
+    Registry, Rejected, Timestamp, Vm,
 };
 
 /// Everything that a decision depends on.
@@ -24,6 +27,12 @@ pub struct World {
     /// proves nothing for this one.
     pub unread: BTreeMap<Uuid, BTreeSet<ImageFile>>,
     pub observed: Observed,
+    /// Addresses that ports have learned, by ifindex.
+    pub learned: BTreeMap<u32, Vec<Learned>>,
+    /// Leases that are known from elsewhere, for ports that are about to learn.
+    pub leases: Vec<KnownLease>,
+    /// The host's own addresses.
+    pub addresses: BTreeSet<IpAddr>,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,
     /// How many frames of each guest port are refused, by ifindex.

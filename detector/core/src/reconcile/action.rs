@@ -1,7 +1,11 @@
-use detector_common::{addr::Mac, settings::Mode};
+use detector_common::{
+    addr::{Address, Mac},
+    learned::OwnerKey,
+    settings::Mode,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Quarantine, QuarantineTarget};
+use crate::model::{Quarantine, QuarantineTarget, Timestamp};
 
 /// One primitive step on the kernel. Plain data, so that it can cross a process boundary, be logged
 /// and be compared; carrying one out twice is the same as once.
@@ -50,6 +54,13 @@ pub enum Action {
         ifindex: u32,
         instance: u32,
         slot: SlotEntry,
+    },
+    /// Make the port the owner of addresses that are known already, as far as they are nobody's.
+    /// Comes before the `WriteSlot` with which it begins to learn.
+    Teach {
+        ifindex: u32,
+        instance: u32,
+        seeds: Vec<SeedEntry>,
     },
     /// Remove entries. Comes after the `WriteSlot` that no longer needs them.
     DropGrants {
@@ -111,6 +122,14 @@ pub enum Action {
         ifindex: u32,
         instance: u32,
     },
+    /// Let no port learn these addresses; a port that has one loses it.
+    Protect {
+        entries: Vec<ProtectedEntry>,
+    },
+    /// Let ports learn these addresses again.
+    Unprotect {
+        entries: Vec<ProtectedEntry>,
+    },
     PutQuarantine(Quarantine),
     LiftQuarantine(QuarantineTarget),
 }
@@ -139,6 +158,44 @@ pub struct GrantEntry {
     pub prefix: Option<u8>,
     /// Bits of [`detector_common::port::flags`].
     pub flags: u32,
+}
+
+/// An address that a port has before it learns one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SeedEntry {
+    pub mac: [u8; 6],
+    pub vlan: u16,
+    /// ifindex of the bridge.
+    pub scope: u32,
+    /// IPv4 is IPv4-mapped.
+    pub address: [u8; 16],
+    /// `None` for no end.
+    pub expires: Option<Timestamp>,
+    /// A code of [`detector_common::learned::Origin`].
+    pub origin: u32,
+}
+
+/// An address that is protected on a bridge and VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProtectedEntry {
+    /// ifindex of the bridge.
+    pub scope: u32,
+    pub vlan: u16,
+    /// IPv4 is IPv4-mapped.
+    pub address: [u8; 16],
+}
+
+impl From<OwnerKey> for ProtectedEntry {
+    fn from(key: OwnerKey) -> Self {
+        Self { scope: key.scope, vlan: key.vlan, address: key.address.bytes() }
+    }
+}
+
+impl From<ProtectedEntry> for OwnerKey {
+    fn from(entry: ProtectedEntry) -> Self {
+        let ProtectedEntry { scope, vlan, address } = entry;
+        Self { address: Address::from_bytes(address), scope, vlan, pad: 0 }
+    }
 }
 
 mod mode_text {

@@ -1,6 +1,6 @@
 //! From identities to what the kernel looks up: one slot, and entries beyond it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::{
     addr::{Address, Mac, Station},
@@ -8,7 +8,9 @@ use detector_common::{
 };
 use ipnet::Ipv6Net;
 
-use super::{AddressSet, GrantEntry, Identity, SlotEntry};
+use super::{AddressSet, GrantEntry, Identity, Learning, LearningRule, Seed, SeedEntry, SlotEntry};
+
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
 /// Bits of a mapped address before the IPv4 address.
 const MAPPED_BITS: u8 = 96;
@@ -31,6 +33,16 @@ pub fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
     if entries.iter().any(|entry| entry.prefix.is_some()) {
         slot.flags |= flags::MORE_PREFIXES;
     }
+    let mut learning = identities.iter().filter_map(|identity| identity.learns.as_ref());
+    if let Some(first) = learning.next() {
+        slot.flags |= flags::LEARNS;
+        slot.v4 = first.scope.to_ne_bytes();
+        // The stricter rule holds for a port on which there are both.
+        let laxer = |learning: &Learning| learning.rule == LearningRule::FirstCome;
+        if laxer(first) && learning.all(laxer) {
+            slot.flags |= flags::FIRST_COME;
+        }
+    }
     slot.flags |= identities.iter().map(virtual_macs).fold(0, |all, one| all | one);
     if let Some(first) = identities.first() {
         slot.mac = first.mac.0;
@@ -47,6 +59,15 @@ fn inline(identity: &Identity) -> Option<SlotEntry> {
         vlan: identity.vlan,
         ..Default::default()
     };
+    if let Some(learning) = &identity.learns {
+        let bounded = identity.v4 != AddressSet::Any || identity.v6 != AddressSet::Any;
+        slot.flags |= flags::LEARNS;
+        if learning.rule == LearningRule::FirstCome {
+            slot.flags |= flags::FIRST_COME;
+        }
+        slot.v4 = learning.scope.to_ne_bytes();
+        return (!bounded).then_some(slot);
+    }
     match &identity.v4 {
         AddressSet::Any => slot.flags |= flags::V4,
         AddressSet::Only(nets) => match nets[..] {
@@ -86,6 +107,13 @@ fn listed(identity: &Identity) -> Vec<GrantEntry> {
         flags,
     };
     let mut entries = vec![entry([0; 16], None, roles(identity))];
+    if identity.learns.is_some() {
+        entries[0].flags |= flags::LEARNS;
+        if identity.v6 != AddressSet::Any {
+            // Link-local addresses are learned wherever the others have to be.
+            entries.push(entry(LINK_LOCAL.octets(), Some(64), 0));
+        }
+    }
     match &identity.v4 {
         AddressSet::Any => entries[0].flags |= flags::V4,
         AddressSet::Only(nets) => entries.extend(nets.iter().map(|net| {
@@ -105,6 +133,28 @@ fn listed(identity: &Identity) -> Vec<GrantEntry> {
         }
     }
     entries
+}
+
+/// What an identity that learns has already.
+pub(super) fn seeds(identity: &Identity) -> Vec<SeedEntry> {
+    let entry = |learning: &Learning, seed: &Seed| SeedEntry {
+        mac: identity.mac.0,
+        vlan: identity.vlan,
+        scope: learning.scope,
+        address: mapped(seed.address).bytes(),
+        expires: seed.expires,
+        origin: seed.origin as u32,
+    };
+    let learning = identity.learns.iter();
+    learning.flat_map(|one| one.seeds.iter().map(move |seed| entry(one, seed))).collect()
+}
+
+/// The address as maps keep it.
+pub(crate) fn mapped(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(address) => Address::mapped(address.octets()),
+        IpAddr::V6(address) => address.into(),
+    }
 }
 
 fn roles(identity: &Identity) -> u32 {

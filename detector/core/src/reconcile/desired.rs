@@ -1,9 +1,16 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use detector_common::{addr::Mac, settings::Mode};
+use detector_common::{
+    addr::Mac,
+    learned::{Origin, OwnerKey},
+    settings::Mode,
+};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::model::{Quarantine, QuarantineTarget};
+use crate::model::{Quarantine, QuarantineTarget, Timestamp};
 
 /// The state that the host should be in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +21,8 @@ pub struct Desired {
     /// Guest ports whose VM is between two hosts, by ifindex: what is granted stays granted, but the
     /// MACs may be here or beyond an uplink, so that neither is defended against the other.
     pub in_transit: BTreeSet<u32>,
+    /// Addresses that no port may learn.
+    pub protected: BTreeSet<OwnerKey>,
     /// Every quarantine, those in force included: one that is missing here is lifted.
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
     /// Guest ports that get a shield, where they take one, by ifindex.
@@ -86,10 +95,37 @@ pub struct Identity {
     pub vlan: u16,
     pub v4: AddressSet<Ipv4Net>,
     pub v6: AddressSet<Ipv6Net>,
+    /// How addresses are learned; `v4` and `v6` are then what they have to be within.
+    pub learns: Option<Learning>,
     pub dhcp_server: bool,
     pub router: bool,
     /// It may speak for virtual routers too, under their MACs and with its own addresses.
     pub vrrp: bool,
+}
+
+/// How an identity learns addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learning {
+    pub rule: LearningRule,
+    /// ifindex of the bridge.
+    pub scope: u32,
+    /// What it has already when it begins.
+    pub seeds: Vec<Seed>,
+}
+
+/// Ordered from the laxer to the stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LearningRule {
+    FirstCome,
+    Dhcp,
+}
+
+/// An address that is known before it is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    pub address: IpAddr,
+    pub origin: Origin,
+    pub expires: Option<Timestamp>,
 }
 
 /// The addresses of one family that an identity may use.

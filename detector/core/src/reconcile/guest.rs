@@ -92,6 +92,12 @@ fn grant(
 ) {
     let instance = held.slot.instance;
     let (slot, wanted) = compile(identities);
+    if slot.flags & flags::LEARNS != 0 && !learns_already(&slot, &held.slot) {
+        let seeds: Vec<_> = identities.iter().flat_map(compile::seeds).collect();
+        if !seeds.is_empty() {
+            steps.grant.push(Action::Teach { ifindex, instance, seeds });
+        }
+    }
     steps.grant.extend(changes(ifindex, &slot, &wanted, held));
 
     // Only a bridge has forwarding entries.
@@ -143,6 +149,12 @@ fn changes(
         actions.push(Action::DropGrants { ifindex, instance, grants: stale });
     }
     actions
+}
+
+/// Whether the port has learned under this plan before. What it knows then it has from the kernel.
+fn learns_already(slot: &SlotEntry, held: &PortSlot) -> bool {
+    let both = flags::GRANTED | flags::LEARNS;
+    held.flags & both == both && (held.mac.0, held.v4) == (slot.mac, slot.v4)
 }
 
 /// What a slot holds of what [`Action::WriteSlot`] sets.

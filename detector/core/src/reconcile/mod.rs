@@ -8,12 +8,16 @@ mod guest;
 #[cfg(test)]
 mod tests;
 
-use detector_common::{port::Role, settings::Mode};
+use std::collections::BTreeSet;
 
-pub use action::{Action, GrantEntry, SlotEntry};
+use detector_common::{learned::OwnerKey, port::Role, settings::Mode};
+
+pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry};
 pub use compile::compile;
+pub(crate) use compile::mapped;
 pub use desired::{
-    AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, PortPlan, Sandbox,
+    AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, Learning, LearningRule,
+    PortPlan, Sandbox, Seed,
 };
 
 use crate::model::{Observed, ObservedInterface};
@@ -28,7 +32,7 @@ use crate::model::{Observed, ObservedInterface};
 ///
 /// 1. **Observe mode**, when that is the way to go: whoever turns enforcing off wants the network
 ///    back before anything else.
-/// 2. **Quarantines, then isolated ports, then muted ones**: what takes something away needs nothing
+/// 2. **Quarantines, then protected addresses, then isolated ports, then muted ones**: what takes something away needs nothing
 ///    from any other step, takes microseconds, and frees MACs for the ports that get them. The
 ///    record comes before the slot, so that a crash in between leaves the port to be isolated.
 /// 3. **Releases**, which make room in maps and slots for what is attached next.
@@ -86,10 +90,20 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut actions: Vec<Action> = Vec::new();
     actions.extend(observe);
     actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
+    let protect = difference(&desired.protected, &observed.protected);
+    let unprotect = difference(&observed.protected, &desired.protected);
+    actions.extend(protect.map(|entries| Action::Protect { entries }));
     actions.extend(steps.into_actions());
+    actions.extend(unprotect.map(|entries| Action::Unprotect { entries }));
     actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
     actions.extend(enforce);
     actions
+}
+
+/// What the one has and the other has not, if there is anything.
+fn difference(one: &BTreeSet<OwnerKey>, other: &BTreeSet<OwnerKey>) -> Option<Vec<ProtectedEntry>> {
+    let entries: Vec<_> = one.difference(other).map(|key| (*key).into()).collect();
+    (!entries.is_empty()).then_some(entries)
 }
 
 /// Steps on interfaces, by the phase in which they are carried out.

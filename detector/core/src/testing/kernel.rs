@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
     addr::{Address, Mac},
+    learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     settings::Mode,
 };
@@ -68,6 +69,18 @@ impl FakeKernel {
                 held.slot.v6_mask = Address::from_bytes(slot.v6_mask);
                 let listed = !held.grants.is_empty();
                 assert!(!held.slot.has(flags::MORE_GRANTS) || listed, "slot before its grants");
+            }
+            Action::Teach { ifindex, instance, seeds } => {
+                let held = self.guest(*ifindex, *instance);
+                assert!(!seeds.is_empty() && !held.slot.has(flags::LEARNS), "taught too late");
+            }
+            Action::Protect { entries } => {
+                self.state.protected.extend(entries.iter().map(|entry| OwnerKey::from(*entry)));
+            }
+            Action::Unprotect { entries } => {
+                for entry in entries {
+                    assert!(self.state.protected.remove(&(*entry).into()), "not protected");
+                }
             }
             Action::PinForwarding { ifindex, mac, vlan } => {
                 let held = self.state.interfaces.get_mut(ifindex).expect("no such port");

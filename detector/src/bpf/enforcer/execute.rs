@@ -2,13 +2,14 @@
 
 use detector_common::{
     addr::{Address, Mac},
+    learned::OwnerKey,
     maps::MAX_PORTS,
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
     settings::Settings,
 };
 use detector_core::{
     model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget, Shield},
-    reconcile::{Action, GrantEntry, SlotEntry},
+    reconcile::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry},
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
@@ -42,6 +43,9 @@ impl KernelEnforcer {
             Action::DropGrants { ifindex, instance, grants } => {
                 self.drop_grants(*ifindex, *instance, grants)
             }
+            Action::Teach { ifindex, instance, seeds } => self.teach(*ifindex, *instance, seeds),
+            Action::Protect { entries } => self.protect(entries),
+            Action::Unprotect { entries } => self.unprotect(entries),
             Action::PinForwarding { ifindex, mac, vlan } => {
                 self.pin_forwarding(*ifindex, *mac, *vlan)
             }
@@ -78,6 +82,7 @@ impl KernelEnforcer {
         shield::detach(&self.pins, ifindex)?;
         self.method.detach(&self.pins, ifindex)?;
         let Some(interface) = interface else { return Ok(()) };
+        self.maps.clear_learned(interface.slot.id)?;
         for key in interface.grants.into_keys() {
             self.maps.drop_grant(key)?;
         }
@@ -297,6 +302,27 @@ impl KernelEnforcer {
             && interface.slot.instance == instance
         {
             interface.defended.remove(&station);
+        }
+        Ok(())
+    }
+
+    fn teach(&mut self, ifindex: u32, instance: u32, seeds: &[SeedEntry]) -> Result<(), BpfError> {
+        let slot = self.instance(ifindex, instance)?.slot;
+        seeds.iter().try_for_each(|seed| self.maps.teach(&slot, seed, self.clock))
+    }
+
+    fn protect(&mut self, entries: &[ProtectedEntry]) -> Result<(), BpfError> {
+        for key in entries.iter().copied().map(OwnerKey::from) {
+            self.maps.protect(key)?;
+            self.mirror.protected.insert(key);
+        }
+        Ok(())
+    }
+
+    fn unprotect(&mut self, entries: &[ProtectedEntry]) -> Result<(), BpfError> {
+        for key in entries.iter().copied().map(OwnerKey::from) {
+            self.maps.disown(key)?;
+            self.mirror.protected.remove(&key);
         }
         Ok(())
     }

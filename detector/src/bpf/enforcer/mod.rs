@@ -17,12 +17,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use detector_common::{
     counters::Sighting,
     maps::programs,
-    port::{PortSlot, Role},
+    port::{PortSlot, Role, flags},
     settings::Settings,
     stamp::Stamp,
 };
 use detector_core::{
-    model::{Observed, Seen},
+    model::{Learned, Observed, Seen},
     reconcile::Action,
 };
 
@@ -170,6 +170,13 @@ impl Enforcer for KernelEnforcer {
 
     fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError> {
         Ok(Self::seen(self)?)
+    }
+
+    fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError> {
+        let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
+        let learns = slots.filter(|slot| slot.has(flags::LEARNS));
+        let learned = learns.map(|slot| Ok((slot.ifindex, self.maps.learned(slot, self.clock)?)));
+        Ok(learned.collect::<Result<_, BpfError>>()?)
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {

@@ -54,6 +54,8 @@ impl KernelEnforcer {
             }
         }
         self.mirror = mirror;
+        let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
+        self.mirror.protected = self.maps.sweep_owners(&living)?;
         self.read_grants()?;
         self.read_forwarding(None)?;
         self.read_passages()?;

@@ -35,9 +35,12 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.port_named(&name).map(|port| Reply::Port(Box::new(port)))
         }
         Request::VmList {} => Ok(Reply::Vms(brain.vm_views())),
-        Request::VmShow { name } => brain
-            .vm_named(&name)
-            .map(|(source, vm)| Reply::Vm(Box::new(brain.vm_view(source, vm, true)))),
+        Request::VmShow { name } => {
+            brain.read_learned();
+            brain
+                .vm_named(&name)
+                .map(|(source, vm)| Reply::Vm(Box::new(brain.vm_view(source, vm, true))))
+        }
         Request::QuarantineList {} => Ok(Reply::Quarantines(brain.quarantine_views())),
         Request::QuarantineShow { target } => brain
             .quarantine_of(&target)

@@ -7,8 +7,10 @@ use detector_core::{
 use crate::{
     api::{
         ApiError, ErrorCode,
-        kernel::{counters, identities, isolation, role_name, sighting, state},
-        view::{CountersView, PortState, PortView, SightingView, VmRef, moment},
+        kernel::{
+            counters, identities, isolation, learned as learned_view, role_name, sighting, state,
+        },
+        view::{CountersView, LearnedView, PortState, PortView, SightingView, VmRef, moment},
     },
     daemon::brain::Brain,
     enforcer::Enforcer,
@@ -78,8 +80,15 @@ impl<E: Enforcer> Brain<E> {
             }),
             identities: observed.map_or_else(Vec::new, identities),
             counters: None,
+            learned: self.learned(ifindex, instance),
             sightings: Vec::new(),
         }
+    }
+
+    /// What the port has learned, as far as it has been read.
+    fn learned(&self, ifindex: u32, instance: u32) -> Vec<LearnedView> {
+        let learned = self.world.learned.get(&ifindex).into_iter().flatten();
+        learned.filter(|one| one.instance == instance).map(learned_view).collect()
     }
 
     fn bridge_of(&self, link: Option<&Link>) -> Option<String> {
@@ -100,6 +109,7 @@ impl<E: Enforcer> Brain<E> {
             Ok(seen) => self.world.seen = seen,
             Err(error) => tracing::warn!(%error, "cannot read what ports have claimed"),
         }
+        self.read_learned();
     }
 
     fn counters(&mut self, ifindex: u32) -> Option<CountersView> {

@@ -1,3 +1,4 @@
+use detector_common::addr::Mac;
 use detector_core::{
     decide::VmStatus,
     model::{Evidence, Medium, MediumSource, Vm},
@@ -40,6 +41,7 @@ impl<E: Enforcer> Brain<E> {
                     port: nic.port.clone(),
                     status: nic.port.as_deref().and_then(|port| self.status_of_port(port)),
                     addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+                    learned: self.learned_by(nic.mac),
                 })
                 .collect(),
             requirements: decision
@@ -51,6 +53,12 @@ impl<E: Enforcer> Brain<E> {
                 Vec::new()
             },
         }
+    }
+
+    /// The addresses that a NIC has learned, as far as they have been read.
+    fn learned_by(&self, mac: Mac) -> Vec<String> {
+        let learned = self.world.learned.values().flatten();
+        learned.filter(|one| one.mac == mac).map(|one| one.address.to_string()).collect()
     }
 
     fn status_of_port(&self, name: &str) -> Option<PortState> {

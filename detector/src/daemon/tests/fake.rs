@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
     addr::{Address, Mac},
+    learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, Role},
 };
 use detector_core::{
-    model::{Observed, ObservedInterface, Passage, Seen, Shield},
+    model::{Learned, Observed, ObservedInterface, Passage, Seen, Shield},
     reconcile::Action,
 };
 
@@ -72,6 +73,9 @@ fn word(action: &Action) -> String {
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
         Action::WriteSlot { ifindex, .. } => format!("slot {ifindex}"),
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
+        Action::Teach { ifindex, .. } => format!("teach {ifindex}"),
+        Action::Protect { .. } => "protect".to_owned(),
+        Action::Unprotect { .. } => "unprotect".to_owned(),
         Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
         Action::DefendMac { ifindex, mac, .. } => format!("defend {ifindex} {mac}"),
@@ -148,6 +152,17 @@ impl Enforcer for FakeKernel {
                     ..interface.slot
                 };
             }
+            Action::Teach { ifindex, .. } => {
+                self.interface(*ifindex)?;
+            }
+            Action::Protect { entries } => {
+                self.state.protected.extend(entries.iter().map(|entry| OwnerKey::from(*entry)));
+            }
+            Action::Unprotect { entries } => {
+                for entry in entries {
+                    self.state.protected.remove(&(*entry).into());
+                }
+            }
             Action::PinForwarding { ifindex, mac, vlan } => {
                 self.interface(*ifindex)?.forwarding.insert((*mac, *vlan));
             }
@@ -190,6 +205,10 @@ impl Enforcer for FakeKernel {
     }
 
     fn seen(&mut self) -> Result<BTreeMap<u32, Vec<Seen>>, EnforceError> {
+        Ok(BTreeMap::new())
+    }
+
+    fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError> {
         Ok(BTreeMap::new())
     }
 

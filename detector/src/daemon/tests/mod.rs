@@ -57,6 +57,7 @@ impl Host {
             bridges: vec!["*".to_owned()],
             uplinks: Vec::new(),
             trusted: Vec::new(),
+            protected: Vec::new(),
             unknown_port_grace: Duration::from_secs(1),
             flood: FloodLimits::DEFAULT,
             quarantine: QuarantineMode::Drop,

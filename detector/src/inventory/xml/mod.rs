@@ -8,7 +8,7 @@ mod media;
 
 use std::fmt;
 
-use detector_core::model::{Nic, PowerState, Vm};
+use detector_core::model::{AddressRule, Nic, PowerState, Vm};
 use ipnet::IpNet;
 use roxmltree::{Document, Node, ParsingOptions};
 use uuid::Uuid;
@@ -95,7 +95,7 @@ fn interface(interface: Node<'_, '_>) -> Result<Nic, XmlError> {
         port: target.map(nic::port).transpose().map_err(refuse)?,
         vlans: trunk(interface).map_err(refuse)?,
         addresses,
-        rule: None,
+        rule: filter_rule(interface),
         dhcp_server: false,
         router: false,
         vrrp: false,
@@ -117,6 +117,18 @@ fn filter_addresses(interface: Node<'_, '_>) -> Result<Vec<IpNet>, String> {
         }
     }
     Ok(addresses)
+}
+
+/// How libvirt's own network filter is told to learn the NIC's addresses, where it lists none
+/// (<https://libvirt.org/formatnwfilter.html>).
+fn filter_rule(interface: Node<'_, '_>) -> Option<AddressRule> {
+    let mut parameters = children(child(interface, "filterref")?, "parameter");
+    let learning = parameters.find(|one| one.attribute("name") == Some("CTRL_IP_LEARNING"))?;
+    match learning.attribute("value")? {
+        "dhcp" => Some(AddressRule::Dhcp),
+        "any" => Some(AddressRule::FirstCome),
+        _ => None,
+    }
 }
 
 /// The VLANs that the guest itself tags. A single VLAN without `trunk` is put on by the switch: to

@@ -191,6 +191,24 @@ fn nics() {
     }
 }
 
+/// Where the filter learns addresses, so do we.
+#[test]
+fn the_filter_says_how_addresses_are_learned() {
+    let cases = [
+        ("<parameter name='CTRL_IP_LEARNING' value='dhcp'/>", Some(AddressRule::Dhcp)),
+        ("<parameter name='CTRL_IP_LEARNING' value='any'/>", Some(AddressRule::FirstCome)),
+        ("<parameter name='CTRL_IP_LEARNING' value='none'/>", None),
+        ("<parameter name='DHCPSERVER' value='192.0.2.1'/>", None),
+    ];
+    for (parameter, rule) in cases {
+        let inner = format!(
+            "<devices><interface><mac address='52:54:00:00:00:01'/>\
+             <filterref filter='x'>{parameter}</filterref></interface></devices>"
+        );
+        assert_eq!(read(&inner).unwrap().nics[0].rule, rule, "{parameter}");
+    }
+}
+
 #[test]
 fn what_cannot_be_understood_refuses_the_vm() {
     let interface = |inner: &str| format!("<devices><interface>{inner}</interface></devices>");

@@ -2,6 +2,7 @@
 
 mod clones;
 mod floods;
+mod learning;
 mod ports;
 mod processes;
 mod sources;

@@ -8,7 +8,7 @@ use detector_common::{
     reason::Reason,
 };
 
-use super::{Facts, Found, finding, floods, pair, vms};
+use super::{Facts, Found, finding, floods, learning, pair, vms};
 use crate::{
     decide::{
         PortStatus,
@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// How long after its last frame a foreign identity stays a finding.
-const FOREIGN_QUIET: Duration = Duration::from_secs(600);
+pub(super) const FOREIGN_QUIET: Duration = Duration::from_secs(600);
 
 /// The most claims of one port that a finding lists.
-const LISTED_CLAIMS: usize = 4;
+pub(super) const LISTED_CLAIMS: usize = 4;
 
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let mut owners = None;
@@ -41,6 +41,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         let speaks = matches!(status, Some(PortStatus::Granted | PortStatus::Kept));
         match facts.world.seen.get(&port.link.ifindex) {
             Some(seen) if speaks && !seen.is_empty() => {
+                learning::report(port, seen, facts, found);
                 let owners = owners.get_or_insert_with(|| owners_of_macs(facts));
                 foreign(port, seen, owners, facts, found);
             }
@@ -127,6 +128,7 @@ fn foreign(
     let mut claims: Vec<&Seen> = seen
         .iter()
         .filter(|seen| seen.instance == port.instance && is_foreign(seen, identities))
+        .filter(|seen| !learning::is_own(seen, port, facts.world))
         .filter(|seen| now < seen.last + FOREIGN_QUIET)
         .collect();
     // Should the map of sightings be read in another order, the finding is the same.
@@ -182,6 +184,7 @@ fn is_foreign(seen: &Seen, granted: &[Identity]) -> bool {
         ) => identity.is_none_or(|identity| !grants(identity, claim.address)),
         Some(Reason::RouterRole) => identity.is_none_or(|identity| !identity.router),
         Some(Reason::DhcpServerRole) => identity.is_none_or(|identity| !identity.dhcp_server),
+        Some(Reason::AddressNotLeased) => identity.is_none_or(|one| one.learns.is_some()),
         Some(Reason::VrrpRole) => identity.is_none_or(|identity| !identity.vrrp),
         Some(Reason::ArpSenderMac | Reason::NdLinkLayer | Reason::DhcpClientMac) => true,
         _ => false,
@@ -207,7 +210,7 @@ pub(super) fn owners_of_macs<'a>(facts: &Facts<'a>) -> BTreeMap<Mac, &'a Vm> {
     vms.flat_map(|vm| vm.nics.iter().map(move |nic| (nic.mac, vm))).collect()
 }
 
-fn describe(seen: &Seen) -> String {
+pub(super) fn describe(seen: &Seen) -> String {
     let claim = &seen.claim;
     let address = match Family::from_code(claim.family) {
         Family::None => String::new(),

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn rules() {
-    use AddressRule::{Any, Exact, Prefix};
+    use AddressRule::{Any, Dhcp, Exact, FirstCome, Prefix};
     /// The NIC's rule, its list, and what is granted of each family.
     type Case = (Option<AddressRule>, &'static [&'static str], &'static str, &'static str);
     let cases: &[Case] = &[
@@ -19,6 +19,11 @@ fn rules() {
         (Some(Exact), &["0.0.0.0/0", "::/0"], "", ""),
         (None, &["2001:db8::1/64", "192.0.2.1/32"], "192.0.2.1/32", "2001:db8::1/128"),
         (Some(Prefix), &["2001:db8::1/64"], "", "2001:db8::/64"),
+        // To a rule that learns, the list is where it may.
+        (Some(Dhcp), &[], "any", "any"),
+        (Some(FirstCome), &[], "any", "any"),
+        (Some(Dhcp), &["192.0.2.7/24"], "192.0.2.0/24", ""),
+        (Some(FirstCome), &["2001:db8::1/64"], "", "2001:db8::/64"),
         // Nobody's: multicast, broadcast, unspecified, and IPv4 by way of IPv6.
         (None, &["224.0.0.1/32", "255.255.255.255/32", "0.0.0.0/32", "::/128"], "", ""),
         (None, &["ff02::1/128", "::ffff:192.0.2.1/128"], "", ""),
@@ -29,6 +34,13 @@ fn rules() {
         let [identity] = &identities(&nic, Any)[..] else { panic!("{list:?}") };
         assert_eq!(text(&identity.v4), *v4, "{rule:?} {list:?}");
         assert_eq!(text(&identity.v6), *v6, "{rule:?} {list:?}");
+        let learns = identity.learns.as_ref().map(|learning| learning.rule);
+        let expect = match rule {
+            Some(Dhcp) => Some(LearningRule::Dhcp),
+            Some(FirstCome) => Some(LearningRule::FirstCome),
+            _ => None,
+        };
+        assert_eq!(learns, expect, "{rule:?} {list:?}");
         assert_eq!(has_refused(&nic), !refused(&nic).is_empty(), "{rule:?} {list:?}");
     }
 }
@@ -61,6 +73,34 @@ fn vlans_and_macs() {
         let nic = Nic { mac, ..nic(None, &[]) };
         assert_eq!(identities(&nic, AddressRule::Any), []);
         assert!(has_refused(&nic));
+    }
+}
+
+/// What two statements leave is what both grant, learned by the stricter rule of the two, and
+/// written as a list it is the same.
+#[test]
+fn the_strictest_of_two_rules() {
+    use AddressRule::{Any, Dhcp, Exact, FirstCome, Prefix};
+    type Statement = (AddressRule, &'static [&'static str]);
+    let cases: &[(Statement, Statement, &str, Option<LearningRule>)] = &[
+        ((Any, &[]), (Dhcp, &[]), "any", Some(LearningRule::Dhcp)),
+        ((FirstCome, &[]), (Dhcp, &[]), "any", Some(LearningRule::Dhcp)),
+        ((FirstCome, &[]), (Any, &[]), "any", Some(LearningRule::FirstCome)),
+        ((Exact, &["192.0.2.7/24"]), (Dhcp, &[]), "192.0.2.7/32", Some(LearningRule::Dhcp)),
+        (
+            (Prefix, &["192.0.2.0/25"]),
+            (FirstCome, &["192.0.2.0/24"]),
+            "192.0.2.0/25",
+            Some(LearningRule::FirstCome),
+        ),
+        ((Prefix, &["10.0.0.0/8"]), (Dhcp, &["192.0.2.0/24"]), "", None),
+        ((Exact, &[]), (Dhcp, &[]), "", None),
+    ];
+    for ((one, list), (other, second), v4, rule) in cases {
+        let of = |rule, list: &[&str]| addresses(rule, &nic(None, list).addresses);
+        let (rule_of_both, written) = listed(&intersect(&of(*one, list), &of(*other, second)));
+        let both = addresses(rule_of_both, &written);
+        assert_eq!((text(&both.0).as_str(), both.2), (*v4, *rule), "{one:?} {other:?}");
     }
 }
 

@@ -5,6 +5,7 @@ mod evidence;
 mod findings;
 mod in_force;
 mod interfaces;
+mod learning;
 mod processes;
 mod purity;
 mod quarantine;

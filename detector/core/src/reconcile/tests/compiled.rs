@@ -4,7 +4,7 @@ use detector_common::{
 };
 
 use crate::{
-    reconcile::{AddressSet, Identity, compile::compile},
+    reconcile::{AddressSet, Identity, Learning, LearningRule, compile::compile},
     testing::Lab,
 };
 
@@ -16,6 +16,7 @@ fn identity(mac: Mac, vlan: u16, v4: Option<&[&str]>, v6: Option<&[&str]>) -> Id
         vlan,
         v4: v4.map_or(AddressSet::Any, |texts| AddressSet::Only(only(texts))),
         v6: v6.map_or(AddressSet::Any, |texts| AddressSet::Only(only6(texts))),
+        learns: None,
         dhcp_server: false,
         router: true,
         vrrp: false,
@@ -50,6 +51,36 @@ fn one_identity_fits_the_slot() {
         assert_eq!(u128::from_be_bytes(slot.v6_mask).count_ones(), *mask6);
         assert_eq!(u128::from_be_bytes(slot.v6) & !u128::from_be_bytes(slot.v6_mask), 0);
     }
+}
+
+/// One that learns anywhere fits the slot too; one that is bound is listed.
+#[test]
+fn learning_is_compiled() {
+    use flags::{FIRST_COME, GRANTED, LEARNS, MORE_GRANTS, MORE_PREFIXES, ROUTER};
+    let learns = |rule, mut identity: Identity| {
+        identity.learns = Some(Learning { rule, scope: 0x0102_0304, seeds: Vec::new() });
+        identity
+    };
+    let (one, two) = (Lab::mac(1), Lab::mac(2));
+    let dhcp = learns(LearningRule::Dhcp, identity(one, 7, None, None));
+    let first = learns(LearningRule::FirstCome, identity(two, 0, None, None));
+    let (slot, entries) = compile(std::slice::from_ref(&dhcp));
+    assert_eq!((slot.flags, entries), (GRANTED | ROUTER | LEARNS, vec![]));
+    assert_eq!(slot.v4, 0x0102_0304_u32.to_ne_bytes());
+    let (slot, _) = compile(std::slice::from_ref(&first));
+    assert_eq!(slot.flags, GRANTED | ROUTER | LEARNS | FIRST_COME);
+
+    let bound =
+        learns(LearningRule::FirstCome, identity(one, 0, Some(&["192.0.2.1/32"]), Some(&[])));
+    let (slot, entries) = compile(&[bound]);
+    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | MORE_PREFIXES | LEARNS | FIRST_COME);
+    let told: Vec<_> = entries.iter().map(|entry| (entry.prefix, entry.flags)).collect();
+    assert_eq!(told, [(None, ROUTER | LEARNS), (None, 0), (Some(64), 0)]);
+
+    // On a port with both the stricter rule holds for both.
+    let (slot, entries) = compile(&[dhcp, first]);
+    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | LEARNS);
+    assert!(entries.iter().all(|entry| entry.flags & LEARNS != 0), "{entries:?}");
 }
 
 #[test]

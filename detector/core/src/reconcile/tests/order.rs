@@ -10,16 +10,17 @@ use crate::{
 fn phase(action: &Action) -> u32 {
     match action {
         Action::SetMode(Mode::Observe) => 1,
-        Action::PutQuarantine(_) => 2,
+        Action::PutQuarantine(_) | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
         Action::Trust { .. } | Action::AttachUplink { .. } => 40,
         Action::AttachBridge { .. } | Action::AttachSandbox { .. } => 41,
         Action::AttachGuard { .. } => 42,
-        Action::PutGrants { .. } | Action::WriteSlot { .. } => 50,
+        Action::PutGrants { .. } | Action::Teach { .. } | Action::WriteSlot { .. } => 50,
         Action::PinForwarding { .. } | Action::DefendMac { .. } => 51,
-        Action::PutShield { .. } | Action::DropShield { .. } => 52,
-        Action::OpenPassage { .. } | Action::ClosePassage { .. } => 52,
+        Action::Unprotect { .. } => 52,
+        Action::PutShield { .. } | Action::DropShield { .. } => 53,
+        Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
         Action::LiftQuarantine(_) => 60,
         Action::SetMode(Mode::Enforce) => 70,
         // They belong to the phase that they follow.

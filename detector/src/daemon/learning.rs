@@ -1,0 +1,120 @@
+//! Addresses that ports have learned: read from the kernel when they are asked for, and kept for
+//! after a restart of the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::{event::Event, learned::Origin, port::flags, reason::Reason};
+use detector_core::model::{KnownLease, Learned, Timestamp, World};
+
+use super::{brain::Brain, input::Effect};
+use crate::enforcer::Enforcer;
+
+/// How often leases are written down, in seconds: the brain ticks once each.
+const WRITE_EVERY: u32 = 5;
+/// Leases of absent NICs that are kept.
+const MOST: usize = 16_384;
+
+#[derive(Debug, Default)]
+pub(super) struct Learning {
+    ticks: u32,
+    /// What lease files say.
+    files: Vec<KnownLease>,
+    /// What is kept for after a restart.
+    kept: Option<Vec<KnownLease>>,
+}
+
+impl Learning {
+    /// Takes in what is known from elsewhere. No decision on what is in force depends on it.
+    pub(super) fn take_leases(&mut self, world: &mut World, leases: Vec<KnownLease>) -> bool {
+        let (files, kept) = leases.into_iter().partition(|lease| lease.from_file);
+        self.files = files;
+        // Later on what is kept is known better here.
+        self.kept.get_or_insert(kept);
+        self.tell(world);
+        false
+    }
+
+    fn tell(&self, world: &mut World) {
+        world.leases = self.files.iter().chain(self.kept.iter().flatten()).cloned().collect();
+    }
+}
+
+/// Whether the claim is about addresses that are learned.
+pub(super) fn concerns(event: &Event) -> bool {
+    matches!(
+        Reason::from_code(event.claim.reason),
+        Some(Reason::AddressNotLeased | Reason::AddressTaken | Reason::LearnedFull)
+    )
+}
+
+impl<E: Enforcer> Brain<E> {
+    /// Reads from the kernel what ports have learned.
+    pub(super) fn read_learned(&mut self) {
+        match self.enforcer.learned() {
+            Ok(learned) => self.world.learned = learned,
+            Err(error) => tracing::warn!(%error, "cannot read what ports have learned"),
+        }
+    }
+
+    /// Has the leases written down, when they are others than before.
+    pub(super) fn remember(&mut self) {
+        self.learning.ticks += 1;
+        if self.learning.ticks < WRITE_EVERY {
+            return;
+        }
+        self.learning.ticks = 0;
+        self.read_learned();
+        let kept = self.learning.kept.take().unwrap_or_default();
+        let leases = leases(&self.world, &kept);
+        let news = !same(&leases, &kept);
+        self.learning.kept = Some(leases.clone());
+        if news {
+            self.learning.tell(&mut self.world);
+            self.emit(Effect::Remember(leases));
+        }
+    }
+}
+
+/// The leases of all ports, and those of NICs that have no port now. What came first is not kept: the
+/// next frame claims it again.
+fn leases(world: &World, before: &[KnownLease]) -> Vec<KnownLease> {
+    let bridge = |one: &Learned| world.links.get(&one.scope).map(|link| link.name.clone());
+    let all = world.learned.values().flatten().filter(|one| one.origin != Origin::FirstCome);
+    let mut leases: BTreeMap<_, KnownLease> = BTreeMap::new();
+    for one in all {
+        let lease = KnownLease {
+            mac: one.mac,
+            vlan: one.vlan,
+            bridge: bridge(one),
+            address: one.address,
+            expires: one.expires,
+            from_file: false,
+        };
+        leases.insert((one.scope, one.mac, one.vlan, one.address), lease);
+    }
+    let learns: BTreeSet<_> = world
+        .observed
+        .interfaces
+        .values()
+        .filter(|held| held.slot.has(flags::LEARNS))
+        .flat_map(|held| held.grants.keys().map(|key| key.mac).chain([held.slot.mac]))
+        .collect();
+    let absent = |lease: &&KnownLease| !learns.contains(&lease.mac) && lease.is_alive(world.now);
+    let absent = before.iter().filter(absent).take(MOST).cloned();
+    leases.into_values().chain(absent).collect()
+}
+
+/// Whether the two say the same: the clock of ticks and that of the day differ by a little each time.
+fn same(one: &[KnownLease], other: &[KnownLease]) -> bool {
+    const SLACK: u64 = 2_000;
+    let close = |one: Option<Timestamp>, other: Option<Timestamp>| match (one, other) {
+        (Some(one), Some(other)) => one.0.abs_diff(other.0) <= SLACK,
+        (one, other) => one == other,
+    };
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| {
+            close(one.expires, other.expires)
+                && KnownLease { expires: None, ..one.clone() }
+                    == KnownLease { expires: None, ..other.clone() }
+        })
+}

@@ -1,0 +1,102 @@
+//! DHCPv6.
+
+use std::net::Ipv6Addr;
+
+use detector_common::samples::{UDP, ethernet, ipv6, udp};
+use detector_tests::dhcp::{ADVERTISE, Client6, RELEASE6, RENEW, REPLY, REQUEST6, SOLICIT};
+
+use super::*;
+
+const CLIENT: Client6 = Client6 { station: A, id: 0x0012_3456 };
+
+/// A datagram under the address, with a number.
+fn frame(address: Ipv6Addr, seq: u8) -> Vec<u8> {
+    let datagram = udp(4242, 4000 + u16::from(seq), &[seq; 8]);
+    let to = [0x33, 0x33, 0, 0, 0, 1];
+    ethernet(to, A.mac, &[], 0x86dd, &ipv6(address.octets(), UDP, 64, &datagram))
+}
+
+/// Whether a frame under the address gets out.
+fn passes6(scene: &Scene, tap: &Tap, address: Ipv6Addr, witness: (&Tap, Station), seq: u8) -> bool {
+    tap.send(&frame(address, seq)).unwrap();
+    let (other, known) = witness;
+    let mark = beat(known, 1_000 + u64::from(seq));
+    other.send(&mark).unwrap();
+    scene.await_outside("the witness", &mark).unwrap();
+    scene.copies_outside(&frame(address, seq)).unwrap() == 1
+}
+
+#[test]
+fn a_real_server_leases_renews_and_is_told_of_the_end() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip("address add 2001:db8::1/64 dev br0 nodad").unwrap();
+    let (local, mac) = (A.link_local(), hex(A.mac));
+    network.ip(&format!("neighbour add {local} lladdr {mac} dev br0")).unwrap();
+    let vms = [learner("a", "tap-a", A, "dhcp", ""), vm("b", "tap-b", B)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    wait::until("the bridge's own address", PATIENCE, || {
+        let text = network.ip("-6 address show dev br0 scope link")?;
+        Ok((text.contains("fe80") && !text.contains("tentative")).then_some(()))
+    })
+    .unwrap();
+    let _server = Server::start(scene.host()).unwrap();
+    let answer = |kind: u8| {
+        wait::until(&format!("a DHCPv6 message {kind}"), PATIENCE, || {
+            let mut answers = a.drain()?.into_iter().filter_map(|frame| CLIENT.parse(&frame));
+            Ok(answers.find(|answer| answer.0 == kind))
+        })
+        .unwrap()
+    };
+    a.send(&CLIENT.says(SOLICIT, None, &[])).unwrap();
+    let (_, server, offered) = answer(ADVERTISE);
+    let offered = offered.unwrap();
+    assert!(!passes6(&scene, &a, offered, (&b, B), 1), "what is only offered");
+    a.send(&CLIENT.says(REQUEST6, Some(&server), &[offered])).unwrap();
+    let (_, _, leased) = answer(REPLY);
+    assert_eq!(leased, Some(offered));
+    assert!(passes6(&scene, &a, offered, (&b, B), 2), "what is leased");
+    let told = learned(&daemon, "tap-a");
+    assert_eq!(
+        (&told[0]["address"], &told[0]["origin"]),
+        (&offered.to_string().into(), &"dhcp".into())
+    );
+    a.send(&CLIENT.says(RENEW, Some(&server), &[offered])).unwrap();
+    answer(REPLY);
+    assert!(passes6(&scene, &a, offered, (&b, B), 3), "renewed");
+    a.send(&CLIENT.says(RELEASE6, Some(&server), &[offered])).unwrap();
+    assert!(!passes6(&scene, &a, offered, (&b, B), 4), "given up");
+}
+
+#[test]
+fn only_the_answer_to_what_was_asked_teaches() {
+    with_server("enforce", |scene, daemon, a, b| {
+        let address: Ipv6Addr = "2001:db8::77".parse().unwrap();
+        let good = CLIENT.is_told(REPLY, SERVER, &[address], 600);
+        serve(scene, a, &good);
+        assert!(!passes6(scene, a, address, (b, B), 1), "unasked");
+        a.send(&CLIENT.says(SOLICIT, None, &[])).unwrap();
+        let other_id = Client6 { id: CLIENT.id + 1, ..CLIENT };
+        let cases = [
+            ("another transaction", other_id.is_told(REPLY, SERVER, &[address], 600)),
+            ("an offer", CLIENT.is_told(ADVERTISE, SERVER, &[address], 600)),
+            ("no time", CLIENT.is_told(REPLY, SERVER, &[address], 0)),
+            ("nobody's", CLIENT.is_told(REPLY, SERVER, &[Ipv6Addr::LOCALHOST], 600)),
+        ];
+        for (seq, (name, frame)) in (10..).zip(cases) {
+            serve(scene, a, &frame);
+            assert!(!passes6(scene, a, address, (b, B), seq), "{name}");
+        }
+        let forged = CLIENT.is_told(REPLY, B, &[address], 600);
+        b.send(&forged).unwrap();
+        assert!(!passes6(scene, a, address, (b, B), 30), "of a guest");
+        assert_eq!(learned(daemon, "tap-a"), [] as [Value; 0]);
+
+        serve(scene, a, &good);
+        assert!(passes6(scene, a, address, (b, B), 31), "at last, by rapid commit");
+        serve(scene, a, &CLIENT.is_told(REPLY, SERVER, &[address], 0));
+        assert!(!passes6(scene, a, address, (b, B), 32), "the server ends it");
+    });
+}
