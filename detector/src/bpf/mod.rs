@@ -21,6 +21,7 @@ mod pod;
 mod schema;
 mod shield;
 mod sys;
+mod traces;
 
 pub use attach::Method;
 pub use clock::JiffyClock;

@@ -2,14 +2,13 @@
 
 use detector_common::{
     addr::{Address, Mac},
-    learned::OwnerKey,
     maps::MAX_PORTS,
-    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     settings::Settings,
 };
 use detector_core::{
     model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget, Shield},
-    reconcile::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry},
+    reconcile::{Action, GrantEntry, SlotEntry},
 };
 
 use super::{KernelEnforcer, programs_of, resync::bare};
@@ -272,57 +271,6 @@ impl KernelEnforcer {
                     self.instance(ifindex, instance)?.prefixes.remove(&prefix);
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn defend_mac(
-        &mut self,
-        ifindex: u32,
-        instance: u32,
-        station: (Mac, u16),
-    ) -> Result<(), BpfError> {
-        self.instance(ifindex, instance)?;
-        self.maps.put_mac_owner(station, MacOwner { ifindex, instance })?;
-        self.instance(ifindex, instance)?.defended.insert(station);
-        Ok(())
-    }
-
-    /// The MAC may be another port's by now.
-    fn yield_mac(
-        &mut self,
-        ifindex: u32,
-        instance: u32,
-        station: (Mac, u16),
-    ) -> Result<(), BpfError> {
-        if self.maps.mac_owner(station)? == Some(MacOwner { ifindex, instance }) {
-            self.maps.drop_mac_owner(station)?;
-        }
-        if let Some(interface) = self.mirror.interfaces.get_mut(&ifindex)
-            && interface.slot.instance == instance
-        {
-            interface.defended.remove(&station);
-        }
-        Ok(())
-    }
-
-    fn teach(&mut self, ifindex: u32, instance: u32, seeds: &[SeedEntry]) -> Result<(), BpfError> {
-        let slot = self.instance(ifindex, instance)?.slot;
-        seeds.iter().try_for_each(|seed| self.maps.teach(&slot, seed, self.clock))
-    }
-
-    fn protect(&mut self, entries: &[ProtectedEntry]) -> Result<(), BpfError> {
-        for key in entries.iter().copied().map(OwnerKey::from) {
-            self.maps.protect(key)?;
-            self.mirror.protected.insert(key);
-        }
-        Ok(())
-    }
-
-    fn unprotect(&mut self, entries: &[ProtectedEntry]) -> Result<(), BpfError> {
-        for key in entries.iter().copied().map(OwnerKey::from) {
-            self.maps.disown(key)?;
-            self.mirror.protected.remove(&key);
         }
         Ok(())
     }

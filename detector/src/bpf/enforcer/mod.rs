@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod owners;
 mod passages;
 mod resync;
 #[cfg(test)]
