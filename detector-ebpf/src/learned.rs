@@ -97,10 +97,21 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
         // SAFETY: a living map value.
         match unsafe { (*owner).holding(slot.instance, station, now) } {
             Holding::Own => {
+                // SAFETY: as above; aligned words.
+                let (came_first, place) =
+                    unsafe { ((*owner).origin == Origin::FirstCome as u32, (*owner).place) };
+                // It may have come first under a rule that holds no more.
+                if came_first && !first_come {
+                    return Reason::AddressNotLeased;
+                }
+                // Of two that two CPUs learn at once for one place, the first has lost it.
+                if !stands_for(place, &key) {
+                    let _ = ADDRESS_OWNERS.remove(&key);
+                    return Reason::LearnedFull;
+                }
                 // SAFETY: as above; one aligned word.
                 unsafe {
-                    let fades = (*owner).origin == Origin::FirstCome as u32;
-                    if fades && (*owner).expires - now < lifetime / 2 {
+                    if came_first && (*owner).expires - now < lifetime / 2 {
                         (*owner).expires = now + lifetime;
                     }
                 }
@@ -165,7 +176,7 @@ pub(crate) fn take(
             continue;
         }
         // SAFETY: a living map value of this port. CPUs may race for it: then one of two addresses is
-        // in no place, and the daemon clears it away.
+        // in no place, and goes when it is asked for, or when the daemon looks around.
         unsafe {
             *place = Place { key: *key, instance: slot.instance, pad: 0 };
         }
@@ -177,6 +188,15 @@ pub(crate) fn take(
         };
     }
     Reason::LearnedFull
+}
+
+/// Whether a place stands for this address.
+#[inline(always)]
+fn stands_for(place: u32, key: &OwnerKey) -> bool {
+    let Some(place) = LEARNED.get(place) else { return false };
+    let ([high, low], [own_high, own_low]) = (key.address.words(), place.key.address.words());
+    (high ^ own_high) | (low ^ own_low) == 0
+        && (key.scope, key.vlan) == (place.key.scope, place.key.vlan)
 }
 
 /// Whether a place stands for no address of this port any more. One whose time is over is cleared

@@ -59,7 +59,11 @@ pub(super) fn alive(paths: &PinPaths, ifindex: u32) -> Result<bool, BpfError> {
 fn is_on(path: &Path, ifindex: u32) -> io::Result<bool> {
     match sys::open_pin(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        link => Ok(sys::xdp_ifindex(link?.as_fd())? == ifindex),
+        link => match sys::xdp_ifindex(link?.as_fd()) {
+            // Somebody has put another object there.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            on => Ok(on? == ifindex),
+        },
     }
 }
 

@@ -223,6 +223,7 @@ impl<E: Enforcer> Brain<E> {
         match self.enforcer.recheck() {
             Ok(Recheck { changed, tampering }) => {
                 let told = !tampering.is_empty();
+                self.executor.observed();
                 self.tampered.note(now, tampering);
                 if changed {
                     self.observe();
@@ -273,7 +274,7 @@ impl<E: Enforcer> Brain<E> {
                     return false;
                 }
                 if learning::concerns(&event) {
-                    self.read_learned();
+                    self.learning.stale = true;
                 }
                 self.claims_wait = true;
                 return self.settled + CLAIM_PAUSE <= self.world.now;
@@ -308,6 +309,9 @@ impl<E: Enforcer> Brain<E> {
         (self.settled, self.claims_wait) = (now, false);
         self.media.retry(now);
         self.expire_provisional();
+        if std::mem::take(&mut self.learning.stale) {
+            self.read_learned();
+        }
         for round in 1..=ROUNDS {
             let Self { world, executor, enforcer, .. } = self;
             let (mut news, mut acted) = (false, false);

@@ -48,6 +48,8 @@ struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum On {
     Host,
+    /// Addresses that no port may learn.
+    Addresses,
     Interface(u32),
     Quarantine(QuarantineTarget),
 }
@@ -218,8 +220,8 @@ fn key_of(action: &Action) -> Key {
         Action::WriteSlot { ifindex, .. } => (On::Interface(*ifindex), "write-slot"),
         Action::DropGrants { ifindex, .. } => (On::Interface(*ifindex), "drop-grants"),
         Action::Teach { ifindex, .. } => (On::Interface(*ifindex), "teach"),
-        Action::Protect { .. } => (On::Host, "protect"),
-        Action::Unprotect { .. } => (On::Host, "unprotect"),
+        Action::Protect { .. } => (On::Addresses, "protect"),
+        Action::Unprotect { .. } => (On::Addresses, "unprotect"),
         Action::PinForwarding { ifindex, .. } => (On::Interface(*ifindex), "pin-forwarding"),
         Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
         Action::DefendMac { ifindex, .. } => (On::Interface(*ifindex), "defend-mac"),

@@ -87,7 +87,14 @@ pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let look = leases.clone();
-        let Ok(now) = spawn_blocking(move || (look.read(), addresses())).await else { continue };
+        let looked = spawn_blocking(move || (look.read(), host_addresses())).await;
+        let Ok((leases, addresses)) = looked else { continue };
+        // What cannot be listed now stays protected.
+        let addresses = addresses.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the host's own addresses, which ports must not learn");
+            before.1.clone()
+        });
+        let now = (leases, addresses);
         let changes = [
             (now.0 != before.0).then(|| Input::Leases(now.0.clone())),
             (now.1 != before.1).then(|| Input::Addresses(now.1.clone())),
@@ -99,14 +106,6 @@ pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
             }
         }
     }
-}
-
-/// The host's own addresses now; blocks.
-pub(super) fn addresses() -> BTreeSet<IpAddr> {
-    host_addresses().unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot list the host's own addresses, which ports must not learn");
-        BTreeSet::new()
-    })
 }
 
 /// By what a change of a file shows. The change time cannot be set back.

@@ -9,14 +9,17 @@ use detector_core::model::{KnownLease, Learned, Timestamp, World};
 use super::{brain::Brain, input::Effect};
 use crate::enforcer::Enforcer;
 
-/// How often leases are written down, in seconds: the brain ticks once each.
-const WRITE_EVERY: u32 = 5;
+/// How many ticks pass before leases are written down again: some five seconds.
+const WRITE_EVERY: u32 = 10;
 /// Leases of absent NICs that are kept.
 const MOST: usize = 16_384;
 
 #[derive(Debug, Default)]
 pub(super) struct Learning {
     ticks: u32,
+    /// A claim has shown that the kernel may know more. It is asked once for all claims that are
+    /// looked at together, since guests choose how many there are.
+    pub(super) stale: bool,
     /// What lease files say.
     files: Vec<KnownLease>,
     /// What is kept for after a restart.

@@ -36,7 +36,7 @@ use crate::{
     config::{Config, Scan},
     inventory::LibvirtSource,
     leases::{Leases, Remembered},
-    net::LinkEvents,
+    net::{LinkEvents, host_addresses},
     processes::{self, ScanOptions},
     registry::Gatherer,
 };
@@ -98,7 +98,7 @@ pub fn run(config: &Config) -> Result<()> {
     let first = vec![
         Input::Registry(templates.read()),
         Input::Leases(leases.read()),
-        Input::Addresses(files::addresses()),
+        Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;

@@ -215,7 +215,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         },
         vms,
         ports: port_decisions,
-        loose: judged.iter().flat_map(|one| unbridged::loose(&one.merged.vm, world)).collect(),
+        loose: unbridged::loose(judged.iter().map(|one| one.merged.vm.as_ref()), world),
         processes,
         findings: Vec::new(),
         wanted,

@@ -126,6 +126,11 @@ impl<'a> Ports<'a> {
                 QuarantineTarget::Vm(_) => "The VM".to_owned(),
             };
             let why = format!("{what} is quarantined: {}", bounded(&held.quarantine.note));
+            let in_sandbox = port.observed.is_some_and(|observed| observed.slot.is_sandboxed());
+            if claims.is_empty() && in_sandbox && held.mode == QuarantineMode::Sandbox {
+                // Whose port it is has been forgotten, and its way to the sandbox stays.
+                return (PortPlan::Keep, why);
+            }
             let by = quarantines::isolator(held.quarantine.cause);
             return (PortPlan::Isolated(self.isolation(by, held.mode, claims)), why);
         }

@@ -1,16 +1,28 @@
 //! Interfaces of VMs on which no guard can be, because they are on no bridge.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::model::{Link, LinkKind, PowerState, Vm, World};
 
-/// The interfaces of a VM that are there and on no bridge at all, by ifindex. One on a bridge that
-/// the configuration leaves out is left out on purpose.
-pub(super) fn loose<'a>(vm: &'a Vm, world: &'a World) -> impl Iterator<Item = u32> + 'a {
-    // One that starts is being put there.
-    let runs = !matches!(vm.power, PowerState::Off | PowerState::Starting);
-    let named = |name: &str| world.links.values().find(|link| link.name == name);
-    let ports = vm.nics.iter().filter(move |_| runs);
-    let ports = ports.filter_map(move |nic| named(nic.port.as_deref()?));
-    ports.filter(|link| !is_macvtap(link) && !is_bridged(link, world)).map(|link| link.ifindex)
+/// The interfaces of these VMs that are there and on no bridge at all, by ifindex. One on a bridge
+/// that the configuration leaves out is left out on purpose.
+pub(super) fn loose<'a>(vms: impl Iterator<Item = &'a Vm>, world: &World) -> BTreeSet<u32> {
+    let alone = world.links.values().filter(|link| !is_macvtap(link) && !is_bridged(link, world));
+    let alone: BTreeMap<&str, u32> = alone.map(|link| (link.name.as_str(), link.ifindex)).collect();
+    // The interface of a VM that starts is being put where it belongs.
+    let running = vms.filter(|vm| !matches!(vm.power, PowerState::Off | PowerState::Starting));
+    let ports = running.flat_map(|vm| &vm.nics).filter_map(|nic| nic.port.as_deref());
+    ports.filter_map(|port| alone.get(port).copied()).collect()
+}
+
+/// Those of them that are this VM's.
+pub(super) fn of_vm<'a>(
+    loose: &'a BTreeSet<u32>,
+    vm: &'a Vm,
+    world: &'a World,
+) -> impl Iterator<Item = &'a Link> {
+    let is_its = |link: &&Link| vm.nics.iter().any(|nic| nic.port.as_deref() == Some(&link.name));
+    loose.iter().filter_map(|ifindex| world.links.get(ifindex)).filter(is_its)
 }
 
 /// One has a guard without a bridge; of the other its source says that it has none.

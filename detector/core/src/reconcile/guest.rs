@@ -19,7 +19,16 @@ pub(super) fn converge(
     held: &ObservedInterface,
     steps: &mut Steps,
 ) {
+    let instance = held.slot.instance;
+    let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
+    let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
     let (phase, (slot, wanted)) = match plan {
+        // Whatever is kept, the guest may speak from the other host.
+        PortPlan::Keep if in_transit => {
+            steps.unpin.extend(held.forwarding.iter().map(unpin));
+            steps.unpin.extend(held.defended.iter().map(give_way));
+            return;
+        }
         PortPlan::Keep => return,
         PortPlan::Granted(identities) => {
             return grant(ifindex, identities, in_transit, held, steps);
@@ -27,11 +36,8 @@ pub(super) fn converge(
         PortPlan::Pending => (&mut steps.mute, (SlotEntry::default(), Vec::new())),
         PortPlan::Isolated(isolation) => (&mut steps.isolate, isolated(isolation)),
     };
-    let instance = held.slot.instance;
     phase.extend(changes(ifindex, &slot, &wanted, held));
-    let unpin = |(mac, vlan): &_| Action::UnpinForwarding { ifindex, mac: *mac, vlan: *vlan };
     phase.extend(held.forwarding.iter().map(unpin));
-    let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
     phase.extend(held.defended.iter().map(give_way));
 }
 

@@ -32,17 +32,18 @@ use crate::model::{Observed, ObservedInterface};
 ///
 /// 1. **Observe mode**, when that is the way to go: whoever turns enforcing off wants the network
 ///    back before anything else.
-/// 2. **Quarantines, then protected addresses, then isolated ports, then muted ones**: what takes something away needs nothing
-///    from any other step, takes microseconds, and frees MACs for the ports that get them. The
-///    record comes before the slot, so that a crash in between leaves the port to be isolated.
+/// 2. **Quarantines, then addresses that no port may learn (those that go first, which makes room),
+///    then isolated ports, then muted ones**: what takes something away needs nothing from any other
+///    step, takes microseconds, and frees MACs for the ports that get them. The record comes before
+///    the slot, so that a crash in between leaves the port to be isolated.
 /// 3. **Releases**, which make room in maps and slots for what is attached next.
 /// 4. **Attachments**: sources that are vetted (trusted interfaces, uplinks) before the gates that
 ///    ask for the vetting, so that the host's own traffic is not cut; then the guards, which leave
 ///    their ports mute.
-/// 5. **Grants**: of each port the entries, then the slot that makes them count, then the removal of
-///    what it no longer needs. After all of them what defends the MACs, forwarding entries and
-///    entries of owners, those that go before those that come, since a MAC may move from one port
-///    to another.
+/// 5. **Grants**: of each port what it is taught and the entries, then the slot that makes them
+///    count, then the removal of what it no longer needs. After all of them what defends the MACs,
+///    forwarding entries and entries of owners, those that go before those that come, since a MAC
+///    may move from one port to another.
 /// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
 ///    the host work, and without a passage everything is dropped.
 /// 7. **Lifted quarantines**, so that a crash before leaves the record.
@@ -92,9 +93,10 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
     let protect = difference(&desired.protected, &observed.protected);
     let unprotect = difference(&observed.protected, &desired.protected);
+    // Those that go make room for those that come.
+    actions.extend(unprotect.map(|entries| Action::Unprotect { entries }));
     actions.extend(protect.map(|entries| Action::Protect { entries }));
     actions.extend(steps.into_actions());
-    actions.extend(unprotect.map(|entries| Action::Unprotect { entries }));
     actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
     actions.extend(enforce);
     actions

@@ -77,24 +77,25 @@ impl KernelEnforcer {
         self.maps.clear_slot(ifindex)?;
         let interface = self.mirror.interfaces.remove(&ifindex);
         self.links.drop(ifindex);
+        // What it was granted goes before what may fail on the interface itself.
+        if let Some(interface) = interface {
+            self.maps.clear_learned(interface.slot.id)?;
+            for key in interface.grants.into_keys() {
+                self.maps.drop_grant(key)?;
+            }
+            for prefix in interface.prefixes.into_keys() {
+                self.maps.drop_prefix(prefix)?;
+            }
+            for station in interface.defended {
+                self.yield_mac(ifindex, interface.slot.instance, station)?;
+            }
+            for (mac, vlan) in interface.forwarding {
+                self.unpin_forwarding(ifindex, mac, vlan)?;
+            }
+        }
         self.close_passage(ifindex)?;
         shield::detach(&self.pins, ifindex)?;
-        self.method.detach(&self.pins, ifindex)?;
-        let Some(interface) = interface else { return Ok(()) };
-        self.maps.clear_learned(interface.slot.id)?;
-        for key in interface.grants.into_keys() {
-            self.maps.drop_grant(key)?;
-        }
-        for prefix in interface.prefixes.into_keys() {
-            self.maps.drop_prefix(prefix)?;
-        }
-        for (mac, vlan) in interface.forwarding {
-            self.unpin_forwarding(ifindex, mac, vlan)?;
-        }
-        for station in interface.defended {
-            self.yield_mac(ifindex, interface.slot.instance, station)?;
-        }
-        Ok(())
+        self.method.detach(&self.pins, ifindex)
     }
 
     /// Gives an interface a slot, then attaches the programs of its role. One that has them already
@@ -242,8 +243,11 @@ impl KernelEnforcer {
         }
         let put = self.maps.put_grants(&keys, &values);
         if put.is_err() {
-            // Some may have been put: what is in the map, and not in the mirror, must be found again.
-            self.resync()?;
+            // Nobody knows which of them have been put.
+            for key in keys {
+                self.maps.drop_grant(key)?;
+                self.instance(ifindex, instance)?.grants.remove(&key);
+            }
         } else {
             let put = keys.into_iter().zip(values);
             let held = &mut self.instance(ifindex, instance)?.grants;

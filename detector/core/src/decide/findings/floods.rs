@@ -9,7 +9,7 @@ use crate::{
     model::{FindingKind, Load, Severity, Shield},
 };
 
-/// One finding, whatever the port sends and however fast.
+/// One finding on the rate, whatever the port sends. Under whose identity it sends is another.
 pub(super) fn report(port: &Port<'_>, facts: &Facts<'_>, found: &mut Found) {
     let Some((load, since)) = flood(port, facts) else { return };
     let name = quoted(&port.link.name);

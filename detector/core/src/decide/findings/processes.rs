@@ -7,11 +7,11 @@ use crate::{
     decide::{
         ProcessOwner, VmStatus,
         text::{bounded, explain, moment, quoted},
-        unbridged::loose,
+        unbridged::of_vm,
     },
     model::{
         Attachment, AttachmentKind, FindingKind, PowerState, Recognised, Severity, Subject, Vm,
-        VmProcess, World,
+        VmProcess,
     },
 };
 
@@ -155,7 +155,7 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
             continue;
         }
         let mut ways: BTreeSet<Attachment> = vm.attachments.iter().cloned().collect();
-        ways.extend(unbridged(vm, world, found));
+        ways.extend(unbridged(vm, facts, found));
         let listed: BTreeSet<_> = ways.iter().map(|way| way.kind).collect();
         for process in processes.get(&vm.uuid).into_iter().flatten() {
             // The inventory says it better where it says it at all.
@@ -184,14 +184,15 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
 }
 
 /// Its interfaces that are on no bridge, once they have had the time to be put on one.
-fn unbridged(vm: &Vm, world: &World, found: &mut Found) -> Vec<Attachment> {
+fn unbridged(vm: &Vm, facts: &Facts<'_>, found: &mut Found) -> Vec<Attachment> {
+    let world = facts.world;
     let mut ways = Vec::new();
-    for ifindex in loose(vm, world) {
-        let noticed = world.noticed.get(&(ifindex, 0)).copied().unwrap_or(world.now);
+    for link in of_vm(&facts.decision.loose, vm, world) {
+        let noticed = world.noticed.get(&(link.ifindex, 0)).copied().unwrap_or(world.now);
         let due = noticed + world.policy.unknown_port_grace;
         if world.now < due {
             found.wake_at(due);
-        } else if let Some(link) = world.links.get(&ifindex) {
+        } else {
             let what = format!("interface {} is on no bridge", link.name);
             ways.push(Attachment { kind: AttachmentKind::Unbridged, what });
         }

@@ -10,7 +10,7 @@ use crate::{
 fn phase(action: &Action) -> u32 {
     match action {
         Action::SetMode(Mode::Observe) => 1,
-        Action::PutQuarantine(_) | Action::Protect { .. } => 2,
+        Action::PutQuarantine(_) | Action::Unprotect { .. } | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
         Action::Trust { .. } | Action::AttachUplink { .. } => 40,
@@ -18,7 +18,6 @@ fn phase(action: &Action) -> u32 {
         Action::AttachGuard { .. } => 42,
         Action::PutGrants { .. } | Action::Teach { .. } | Action::WriteSlot { .. } => 50,
         Action::PinForwarding { .. } | Action::DefendMac { .. } => 51,
-        Action::Unprotect { .. } => 52,
         Action::PutShield { .. } | Action::DropShield { .. } => 53,
         Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
         Action::LiftQuarantine(_) => 60,

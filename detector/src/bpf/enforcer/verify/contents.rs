@@ -51,6 +51,23 @@ impl KernelEnforcer {
         Ok(())
     }
 
+    /// Addresses that no port may learn; what ports have learned is the kernel programs' to write.
+    /// Owners that nothing stands for are cleared away.
+    pub(super) fn verify_protected(&mut self) -> Result<(), BpfError> {
+        let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
+        let found = self.maps.sweep_owners(&living)?;
+        let missing: Vec<_> = self.mirror.protected.difference(&found).copied().collect();
+        let foreign: Vec<_> = found.difference(&self.mirror.protected).copied().collect();
+        let count = missing.len() + foreign.len();
+        missing.into_iter().try_for_each(|key| self.maps.protect(key))?;
+        foreign.into_iter().try_for_each(|key| self.maps.disown(key))?;
+        if count > 0 {
+            let found = format!("{count} protected addresses were added or removed");
+            self.watch.found(None, Tampered::Grants, found, Ok(()));
+        }
+        Ok(())
+    }
+
     pub(super) fn verify_grants(&mut self) -> Result<(), BpfError> {
         let held = || self.mirror.interfaces.values();
         let wanted = held().flat_map(|held| held.grants.clone()).collect();

@@ -97,10 +97,10 @@ impl KernelEnforcer {
     pub fn look_around(&mut self) -> Result<Recheck, BpfError> {
         let mut changed = self.absorb_changes()?;
         changed |= self.verify()?;
-        changed |= self.recheck_aside()?;
         if Instant::now() >= self.watch.thorough_at {
             changed |= self.verify_thoroughly()?;
         }
+        changed |= self.recheck_aside()?;
         let mut tampering = std::mem::take(&mut self.watch.untold);
         // One that turns out to have gone has not been tampered with.
         tampering.retain(|one| {
@@ -133,6 +133,7 @@ impl KernelEnforcer {
         let start = Instant::now();
         self.verify_grants()?;
         self.verify_mac_owners()?;
+        self.verify_protected()?;
         self.verify_quarantines()?;
         let changed = self.verify_forwarding()?;
         self.verify_xdp()?;
