@@ -177,7 +177,7 @@ fn answered(reply: &Transaction, id: u16, now: u64, hz: u32) -> Option<u32> {
 }
 
 /// Whether a frame on its way to a port comes from where a DHCP server may be: the host itself, an
-/// uplink, or a port with that role. In observe mode any other's comes by too.
+/// uplink, an interface that is trusted, or a port with that role. In observe mode any other's comes by too.
 #[inline(always)]
 fn is_from_server(skb: &Skb) -> bool {
     let source = skb.ingress_ifindex();
@@ -186,7 +186,9 @@ fn is_from_server(skb: &Skb) -> bool {
     }
     let Some(slot) = lookup::port(source) else { return false };
     match slot.role() {
-        Role::Uplink => true,
+        Role::Uplink | Role::Trusted => true,
+        // What comes in by a port on a device of its own comes from beyond the host.
+        Role::GuestOnDevice => source == skb.ifindex(),
         Role::Guest if slot.has(flags::DHCP_SERVER) => true,
         Role::Guest if slot.has(flags::MORE_GRANTS) => {
             let Some(header) = skb.frame().window::<14>(0) else { return false };
@@ -199,12 +201,7 @@ fn is_from_server(skb: &Skb) -> bool {
             };
             MapGrants.grant(&key).is_some_and(|grant| grant.flags & flags::DHCP_SERVER != 0)
         }
-        Role::Guest
-        | Role::GuestOnDevice
-        | Role::Vacant
-        | Role::Bridge
-        | Role::Sandbox
-        | Role::Trusted => false,
+        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
     }
 }
 

@@ -137,7 +137,8 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
 }
 
 /// Makes a station of the port the owner of an address, if there is place for it. A server's word
-/// takes it from another port, never from the network itself.
+/// takes it from whoever came first; never from the network itself, and never from the holder of a
+/// lease that lasts: who asks a server chooses as whom it asks.
 #[inline(never)]
 pub(crate) fn take(
     slot: &PortSlot,
@@ -149,8 +150,8 @@ pub(crate) fn take(
     let station = Station::from_word(owner.station);
     if let Some(known) = ADDRESS_OWNERS.get_ptr_mut(key) {
         // SAFETY: a living map value.
-        let (holding, protected) =
-            unsafe { ((*known).holding(slot.instance, station, now), (*known).is_protected()) };
+        let (holding, origin) =
+            unsafe { ((*known).holding(slot.instance, station, now), (*known).origin) };
         match holding {
             Holding::Own => {
                 // SAFETY: as above; aligned words.
@@ -160,7 +161,9 @@ pub(crate) fn take(
                 }
                 return Reason::Granted;
             }
-            Holding::Other if protected || !served => return Reason::AddressTaken,
+            Holding::Other if !served || origin != Origin::FirstCome as u32 => {
+                return Reason::AddressTaken;
+            }
             Holding::Other | Holding::Over => {
                 let _ = ADDRESS_OWNERS.remove(key);
             }

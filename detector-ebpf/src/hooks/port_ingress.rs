@@ -99,7 +99,9 @@ pub(crate) fn finish(skb: &Skb) -> Step {
         }
     }
     let reason = skb.forget(reason);
-    let asks = slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
+    // Not under somebody else's identity: the answer would be believed to be this port's.
+    let own = reason.passes() || reason as u8 == Reason::AddressNotLeased as u8;
+    let asks = own && slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
     let outcome = if reason.passes() && !slot.is_sandboxed() {
         stamp::set(skb);
         Outcome::Next

@@ -11,7 +11,7 @@ pub(crate) fn drops(ifindex: u32) -> bool {
     let Some(settings) = lookup::settings() else { return false };
     let Some(slot) = lookup::port(ifindex) else { return false };
     let carried_out = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
-    let isolated = slot.has(flags::ISOLATED) && carried_out;
+    let isolated = slot.has(flags::ISOLATED) && !slot.is_sandboxed() && carried_out;
     if isolated {
         counters::from(slot, Reason::PortIsolated as u8);
     }

@@ -152,6 +152,10 @@ impl Executor {
             .map(|(on, failures)| {
                 let (subject, what) = match on {
                     On::Host => (Subject::Host, "the host's settings".to_owned()),
+                    On::Addresses => (
+                        Subject::Place("addresses".to_owned()),
+                        "addresses that no port may learn".to_owned(),
+                    ),
                     On::Interface(ifindex) => {
                         let subject = Subject::Port { ifindex, instance: 0 };
                         (subject, format!("interface {ifindex}"))

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
