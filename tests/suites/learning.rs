@@ -231,6 +231,37 @@ fn leases_end() {
     });
 }
 
+/// A client chooses as whom it asks, so a server can be made to give one guest's address to another.
+#[test]
+fn a_lease_that_lasts_is_nobody_elses() {
+    let scene = Scene::new().unwrap();
+    let witness = Station::number(12);
+    let vms = [
+        learner("a", "tap-a", A, "dhcp", ""),
+        learner("b", "tap-b", B, "dhcp", ""),
+        vm("c", "tap-c", witness),
+    ];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let [a, b, c] =
+        ["tap-a", "tap-b", "tap-c"].map(|port| scene.plug_granted(&daemon, port).unwrap());
+    let lease = |tap: &Tap, id: u32, client| {
+        let ask = Message { requested: Some(LEASED), ..Message::new(REQUEST, id, client) };
+        tap.send(&ask.from_client()).unwrap();
+        serve(&scene, tap, &Message::ack(id, client, LEASED, 600).from_server(SERVER));
+    };
+    lease(&a, 1, A.mac);
+    assert!(passes(&scene, &a, at(A, LEASED), (&c, witness), 1), "leased");
+    lease(&b, 2, B.mac);
+    assert!(!passes(&scene, &b, at(B, LEASED), (&c, witness), 2), "leased once more");
+    assert!(passes(&scene, &a, at(A, LEASED), (&c, witness), 3), "still its own");
+    assert_eq!(addresses(&daemon, "tap-b"), [] as [String; 0]);
+
+    let release = Message { current: LEASED, ..Message::new(RELEASE, 3, A.mac) };
+    a.send(&release.from_client()).unwrap();
+    lease(&b, 4, B.mac);
+    assert!(passes(&scene, &b, at(B, LEASED), (&c, witness), 4), "given up, and leased anew");
+}
+
 /// A guest that plays the server is dropped where that is enforced, and believed nowhere.
 #[test]
 fn a_guest_is_no_server() {

@@ -110,3 +110,23 @@ fn what_is_configured_is_protected() {
     assert!(finding.to_string().contains("the network itself"), "{finding}");
     assert!(passes(&scene, &a, A, (&b, B), 2));
 }
+
+/// What came first is granted by the rule, and goes with it.
+#[test]
+fn a_stricter_rule_takes_it_back() {
+    let scene = Scene::new().unwrap();
+    let inventory = |rule: &str| learner("a", "tap-a", A, rule, "") + &vm("b", "tap-b", B);
+    let daemon = scene.daemon("enforce", &[inventory("first-come")]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    let claimed = at(A, Ipv4Addr::new(192, 0, 2, 50));
+    assert!(passes(&scene, &a, claimed, (&b, B), 1), "while the rule is first-come");
+    daemon.write_inventory(&inventory("dhcp")).unwrap();
+    let mut seq = 1;
+    wait::until("the rule to hold", PATIENCE, || {
+        seq += 1;
+        Ok((!passes(&scene, &a, claimed, (&b, B), seq)).then_some(()))
+    })
+    .unwrap();
+    assert!(count(&daemon, "tap-a", "address-not-leased") > 0);
+}
