@@ -12,11 +12,12 @@ const WIDTH: u32 = 860;
 const OURS: RGBColor = RGBColor(0x1b, 0x7f, 0x5c);
 const OTHERS: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
 
-/// Draws every row that compares with the unfiltered path.
+/// Draws what each filter adds to a path.
 pub(crate) fn draw(report: &Report, path: &Path) -> Result<()> {
     const SUFFIX: &str = " / unfiltered";
     let bars: Vec<_> = report
         .medians()
+        .filter(|(name, _)| name.starts_with("tap to"))
         .filter_map(|(name, ratio)| Some((name.strip_suffix(SUFFIX)?, ratio)))
         .collect();
     let highest = bars.iter().map(|(_, ratio)| *ratio).fold(1.0, f64::max);
