@@ -173,10 +173,11 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let wanted = wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
-    let between_hosts = |vm: &Uuid| {
-        let merged = inventory.iter().find(|merged| merged.vm.uuid == *vm);
-        merged.is_some_and(|merged| merged.vm.power == PowerState::InTransit)
-    };
+    let between_hosts: BTreeSet<Uuid> = inventory
+        .iter()
+        .filter(|merged| merged.vm.power == PowerState::InTransit)
+        .map(|merged| merged.vm.uuid)
+        .collect();
     let mut in_transit = BTreeSet::new();
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
@@ -191,7 +192,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             Class::Guest => match planned.next() {
                 Some(port) => {
                     let (plan, decision) = port.take();
-                    if decision.vm.as_ref().is_some_and(between_hosts) {
+                    if decision.vm.is_some_and(|vm| between_hosts.contains(&vm)) {
                         in_transit.insert(link.ifindex);
                     }
                     port_decisions.insert(link.ifindex, decision);
