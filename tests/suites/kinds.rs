@@ -182,8 +182,7 @@ fn a_macvtap_is_guarded_the_other_way_round() {
 fn several_bridges() {
     let scene = Scene::new().unwrap();
     let network = scene.host().network();
-    network.ip("link add br1 type bridge stp_state 0 forward_delay 0 mcast_snooping 0").unwrap();
-    network.ip("link set br1 up").unwrap();
+    link::bridge(network, "br1").unwrap();
     let mut settings = detector_tests::daemon::Settings {
         inventory: [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat(),
         ..Default::default()
@@ -253,9 +252,7 @@ fn vlan_devices_lead_out_where_they_are_configured() {
         eprintln!("skipped: this kernel has no VLAN devices: {error}");
         return;
     }
-    let bridge = "link add br7 type bridge stp_state 0 forward_delay 0 mcast_snooping 0";
-    network.ip(bridge).unwrap();
-    network.ip("link set br7 up").unwrap();
+    link::bridge(network, "br7").unwrap();
     network.ip("link set up0 nomaster").unwrap();
     network.ip("link set up0.7 up").unwrap();
     link::enslave(network, "up0.7", "br7").unwrap();
