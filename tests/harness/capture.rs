@@ -1,7 +1,7 @@
 //! Everything that arrives at one interface, recorded from the start.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub struct Capture {
     interface: String,
     frames: Arc<Mutex<Vec<Frame>>>,
     socket: Arc<PacketSocket>,
+    /// Frames that came faster than they were recorded: the kernel tells of each only once.
+    lost: AtomicU64,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -45,7 +47,8 @@ impl Capture {
             let (socket, frames, stop) = (socket.clone(), frames.clone(), stop.clone());
             move || record(&socket, &frames, &stop)
         });
-        Ok(Self { interface: interface.to_owned(), frames, socket, stop, thread: Some(thread) })
+        let (interface, lost) = (interface.to_owned(), AtomicU64::new(0));
+        Ok(Self { interface, frames, socket, lost, stop, thread: Some(thread) })
     }
 
     /// All frames up to now. An error when the recording has a gap, since then nothing can be said
@@ -54,7 +57,8 @@ impl Capture {
         if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
             bail!("the recording of {} ended", self.interface);
         }
-        match self.socket.lost()? {
+        let new = u64::from(self.socket.lost()?);
+        match self.lost.fetch_add(new, Ordering::Relaxed) + new {
             0 => Ok(self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             lost => bail!("the recording of {} lost {lost} frames itself", self.interface),
         }

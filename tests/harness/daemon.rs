@@ -139,7 +139,7 @@ impl<'a> Daemon<'a> {
     /// says when it does not start.
     pub fn refusal(&self, wrapper: &[&str], words: &[&str]) -> Result<String> {
         let mut command = Command::new("timeout");
-        command.arg("20").args(wrapper).arg(&self.binary);
+        command.arg("60").args(wrapper).arg(&self.binary);
         command.arg("--config").arg(self.config()).args(words).arg("run");
         let output = self.host.output(&mut command)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

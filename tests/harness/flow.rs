@@ -3,9 +3,33 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use anyhow::{Context, Result};
 use detector_guest::{Beat, MARKERS, Mac, Phase};
 
-use crate::capture::Frame;
+use crate::capture::{Capture, Frame};
+use crate::scene::PATIENCE;
+use crate::wait;
+
+/// Waits until every beat with a number in `from..=to` has arrived at the capture. Beats may overtake
+/// each other on a busy machine, so that the last one may be there before others.
+///
+/// # Errors
+///
+/// Names those that are missing.
+pub fn await_whole(capture: &Capture, mac: Mac, from: u64, to: u64) -> Result<()> {
+    let mut missing = Vec::new();
+    wait::until("every beat", PATIENCE, || {
+        missing = Flow::of(&capture.frames()?, mac).missing(from, to);
+        Ok(missing.is_empty().then_some(()))
+    })
+    .with_context(|| {
+        let some = &missing[..missing.len().min(SAID)];
+        format!("{} of the beats {from}..={to} are missing, among them {some:?}", missing.len())
+    })
+}
+
+/// How many of the beats that are missing are named.
+const SAID: usize = 40;
 
 /// The frames of one source MAC, in the order of arrival.
 pub struct Flow {
@@ -49,6 +73,11 @@ impl Flow {
         self.beats().map(|(_, beat)| beat.seq).max()
     }
 
+    /// The lowest number among the beats that arrived.
+    pub fn first_seq(&self) -> Option<u64> {
+        self.beats().map(|(_, beat)| beat.seq).min()
+    }
+
     /// What the first marker says that agrees with what arrived, or else the last one; `None` until
     /// then. A marker does not count a frame that the guest's kernel sent at that very moment, so
     /// that one alone may disagree without any loss.
@@ -71,6 +100,12 @@ impl Flow {
         let arrived: BTreeSet<_> =
             self.beats().map(|(_, b)| b.seq).filter(|seq| (from..=to).contains(seq)).collect();
         Stream { sent: (to + 1).saturating_sub(from), arrived: arrived.len() as u64 }
+    }
+
+    /// The beats with a number in `from..=to` that have not arrived.
+    fn missing(&self, from: u64, to: u64) -> Vec<u64> {
+        let arrived: BTreeSet<_> = self.beats().map(|(_, beat)| beat.seq).collect();
+        (from..=to).filter(|seq| !arrived.contains(seq)).collect()
     }
 
     /// The numbers missing between two beats that arrived, where most are.

@@ -22,6 +22,7 @@ pub mod link;
 pub mod needs;
 pub mod netns;
 pub mod open_vswitch;
+pub mod order;
 pub mod packet;
 pub mod pins;
 pub mod program;

@@ -9,6 +9,8 @@ use crate::netns::NetNs;
 pub fn bridge(namespace: &NetNs, name: &str) -> Result<()> {
     namespace
         .ip(&format!("link add {name} address 02:b0:00:00:00:01 type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
+    // An address of its own would announce itself into taps that are to hear nothing.
+    namespace.ip(&format!("link set {name} addrgenmode none"))?;
     namespace.ip(&format!("link set {name} up"))?;
     Ok(())
 }

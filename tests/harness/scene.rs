@@ -10,16 +10,18 @@ use detector_guest::{Beat, Mac, Phase};
 
 use crate::capture::{Capture, Frame};
 use crate::daemon::{Daemon, Settings};
+use crate::flow::await_whole;
 use crate::frames::Station;
 use crate::guest::hex;
 use crate::host::Host;
 use crate::netns::NetNs;
+use crate::order::stay_in_order;
 use crate::packet::PacketSocket;
 use crate::tap::{Header, Tap};
 use crate::{link, wait};
 
 /// How long anything that does happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for a frame to arrive anywhere, were it on its way.
 pub const SILENCE: Duration = Duration::from_millis(200);
 /// The host's address on the bridge.
@@ -95,9 +97,27 @@ impl Scene {
         self.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, frame)).map(drop)
     }
 
+    /// Waits for exactly this frame outside; returns what arrived before it, but for the first
+    /// `seen`.
+    pub fn outside_until(&self, what: &str, seen: usize, last: &[u8]) -> Result<Vec<Frame>> {
+        wait::until(&format!("{what} outside"), PATIENCE, || {
+            let mut frames = self.outside()?.split_off(seen);
+            let end = frames.iter().position(|frame| same(&frame.bytes, last));
+            Ok(end.map(|end| {
+                frames.truncate(end);
+                frames
+            }))
+        })
+    }
+
     /// How many copies of the frame have arrived outside.
     pub fn copies_outside(&self, frame: &[u8]) -> Result<usize> {
         Ok(self.outside()?.iter().filter(|f| same(&f.bytes, frame)).count())
+    }
+
+    /// Waits until every frame of the stream with a number in `from..=to` has arrived outside.
+    pub fn await_stream(&self, mac: Mac, from: u64, to: u64) -> Result<()> {
+        await_whole(&self.outside, mac, from, to)
     }
 
     /// The network namespace beyond the uplink.
@@ -187,6 +207,7 @@ pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            stay_in_order();
             let mut seq = 0;
             while !stop.load(Ordering::Relaxed) {
                 for (tap, station) in taps {

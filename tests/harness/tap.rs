@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::netns::NetNs;
+use crate::scene::same;
 use crate::wait;
 
 /// A tap, which goes with this value.
@@ -114,6 +115,21 @@ impl Tap {
             frames.push(frame);
         }
         Ok(frames)
+    }
+
+    /// Waits for exactly this frame; returns those that came before it.
+    pub fn until(&self, what: &str, patience: Duration, last: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut before = Vec::new();
+        wait::until(&format!("{what} at {}", self.name), patience, || {
+            while let Some(frame) = self.receive()? {
+                if same(&frame, last) {
+                    return Ok(Some(()));
+                }
+                before.push(frame);
+            }
+            Ok(None)
+        })?;
+        Ok(before)
     }
 
     /// Waits for a frame that meets the condition; others are thrown away.

@@ -11,11 +11,10 @@ use detector::api::{Reply, Request};
 use detector_common::samples::{BROADCAST, IP_A, IP_B, MAC_A, MAC_B, ethernet, ipv4, udp};
 use detector_tests::capture::Frame;
 use detector_tests::daemon::Daemon;
+use detector_tests::order::stay_in_order;
 use detector_tests::scene::{PATIENCE, Scene};
 use detector_tests::tap::Tap;
 use detector_tests::wait;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 #[path = "attack/form.rs"]
 mod form;
@@ -88,10 +87,7 @@ impl<'a> Stage<'a> {
         for name in ["tap-a", "tap-b", "tap-r"] {
             taps.insert(name, scene.plug_granted(daemon, name)?);
         }
-        // On one processor frames do not overtake each other.
-        let mut one = CpuSet::new();
-        one.set(0)?;
-        sched_setaffinity(Pid::from_raw(0), &one)?;
+        stay_in_order();
         Ok(Self { scene, client: daemon.client()?, taps, marks: 0 })
     }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use detector_tests::daemon::Daemon;
 use detector_tests::frames::{self, BROADCAST, Station};
+use detector_tests::order::in_order;
 use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, vm};
 use detector_tests::tap::{Header, Tap};
 use detector_tests::{link, wait};
@@ -134,7 +135,7 @@ fn each_frame_meets_its_verdict_and_its_reason() {
     let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let mut failures = Vec::new();
-    for (name, frame, dropped) in cases() {
+    for (number, (name, frame, dropped)) in (100..).zip(cases()) {
         let counted = || {
             let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
             let count = match dropped {
@@ -146,19 +147,18 @@ fn each_frame_meets_its_verdict_and_its_reason() {
         let before = counted();
         // By its source, since a tag is gone from what a packet socket shows.
         let source = frame[6..12].to_vec();
-        let arrivals = || {
-            let frames = scene.outside().unwrap();
-            frames.iter().filter(|f| f.bytes.get(6..12) == Some(&source)).count()
-        };
-        let outside = arrivals();
-        a.send(&frame).unwrap();
-        let told = wait::until(name, PATIENCE / 2, || Ok((counted() > before).then_some(())));
+        let (seen, mark) = (scene.outside().unwrap().len(), beat(A, number));
+        in_order(|| {
+            a.send(&frame).unwrap();
+            a.send(&mark).unwrap();
+        });
+        let told = wait::until(name, PATIENCE / 10, || Ok((counted() > before).then_some(())));
         if told.is_err() {
             let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
             failures.push(format!("{name}: not counted as {dropped:?}: {}", port["counters"]));
         }
-        wait::pause(SILENCE / 10);
-        let arrived = arrivals() > outside;
+        let outside = scene.outside_until("the mark", seen, &mark).unwrap();
+        let arrived = outside.iter().any(|f| f.bytes.get(6..12) == Some(&source));
         if arrived != dropped.is_none() {
             failures.push(format!("{name}: arrived: {arrived}, expected {}", dropped.is_none()));
         }
@@ -179,9 +179,11 @@ fn headers_beyond_the_linear_part_are_judged_all_the_same() {
     let long = |frame: Vec<u8>| [frame, vec![0; 5000]].concat();
     for linear in [14, 20, 34, 5000] {
         let (own, stolen) = (u64::from(linear), u64::from(linear) + 1_000_000);
-        a.send_split(&long(beat(Station { ip: FOREIGN_IP, ..A }, stolen)), linear).unwrap();
-        a.send_split(&long(beat(OTHER, stolen)), linear).unwrap();
-        a.send_split(&long(beat(A, own)), linear).unwrap();
+        in_order(|| {
+            a.send_split(&long(beat(Station { ip: FOREIGN_IP, ..A }, stolen)), linear).unwrap();
+            a.send_split(&long(beat(OTHER, stolen)), linear).unwrap();
+            a.send_split(&long(beat(A, own)), linear).unwrap();
+        });
         scene.await_outside("its own", &beat(A, own)).unwrap();
         for not_granted in [Station { ip: FOREIGN_IP, ..A }, OTHER] {
             assert_eq!(scene.copies_outside(&beat(not_granted, stolen)).unwrap(), 0, "{linear}");
@@ -248,9 +250,11 @@ fn a_clone_of_another_vms_mac_is_a_finding_that_names_the_victim() {
     let daemon = scene.daemon("enforce", &vms).unwrap();
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let b = scene.plug_granted(&daemon, "tap-b").unwrap();
-    for seq in 0..10 {
-        b.send(&beat(A, seq)).unwrap();
-    }
+    in_order(|| {
+        (0..10).for_each(|seq| b.send(&beat(A, seq)).unwrap());
+        b.send(&beat(OTHER, 10)).unwrap();
+    });
+    scene.await_outside("the thief under its own name", &beat(OTHER, 10)).unwrap();
     let finding = daemon.await_finding("foreign-identity", "tap-b", PATIENCE).unwrap();
     assert!(finding["title"].as_str().unwrap().contains("victim"), "{finding}");
     assert_eq!(scene.copies_outside(&beat(A, 9)).unwrap(), 0);

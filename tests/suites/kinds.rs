@@ -8,6 +8,7 @@ use std::process::Command;
 use detector_tests::capture::Capture;
 use detector_tests::frames::Station;
 use detector_tests::netns::NetNs;
+use detector_tests::order::in_order;
 use detector_tests::packet::{Direction, PacketSocket};
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, vm};
 use detector_tests::tap::Tap;
@@ -23,10 +24,10 @@ const STOLEN: [Station; 2] = [Station { mac: B.mac, ip: A.ip }, Station { mac: A
 
 /// Sends each stolen identity and then the own one, and asserts that only the own one arrives.
 fn assert_only_own(scene: &Scene, seq: u64, send: impl Fn(&[u8])) {
-    for stolen in STOLEN {
-        send(&beat(stolen, seq));
-    }
-    send(&beat(A, seq));
+    in_order(|| {
+        STOLEN.iter().for_each(|stolen| send(&beat(*stolen, seq)));
+        send(&beat(A, seq));
+    });
     scene.await_outside("the granted identity", &beat(A, seq)).unwrap();
     for stolen in STOLEN {
         assert_eq!(scene.copies_outside(&beat(stolen, seq)).unwrap(), 0, "{stolen:?}");
@@ -146,8 +147,10 @@ fn a_macvtap_is_guarded_the_other_way_round() {
         let port = daemon.await_port("macvtap0", "granted", PATIENCE).unwrap();
         assert_eq!(port["role"], "guest", "{mode}");
         let send = |frame: &[u8]| it.tap.send(frame).unwrap_or_default();
-        STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 2)));
-        send(&beat(A, 2));
+        in_order(|| {
+            STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 2)));
+            send(&beat(A, 2));
+        });
         let what = "the granted identity";
         it.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, &beat(A, 2))).unwrap();
         STOLEN.iter().for_each(|stolen| assert_eq!(arrived(&beat(*stolen, 2)), 0, "{mode}"));
@@ -157,8 +160,10 @@ fn a_macvtap_is_guarded_the_other_way_round() {
         // What is in force outlives the daemon, and the next one knows it again.
         let instance = port["instance"].clone();
         daemon.kill().unwrap();
-        STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 3)));
-        send(&beat(A, 3));
+        in_order(|| {
+            STOLEN.iter().for_each(|stolen| send(&beat(*stolen, 3)));
+            send(&beat(A, 3));
+        });
         it.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, &beat(A, 3))).unwrap();
         STOLEN.iter().for_each(|stolen| assert_eq!(arrived(&beat(*stolen, 3)), 0, "{mode}"));
         daemon.run().unwrap();
@@ -266,10 +271,10 @@ fn vlan_devices_lead_out_where_they_are_configured() {
     let tap = scene.plug("tap-a").unwrap();
     link::enslave(network, "tap-a", "br7").unwrap();
     daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
-    for stolen in STOLEN {
-        tap.send(&beat(stolen, 1)).unwrap();
-    }
-    tap.send(&beat(A, 1)).unwrap();
+    in_order(|| {
+        STOLEN.iter().for_each(|stolen| tap.send(&beat(*stolen, 1)).unwrap());
+        tap.send(&beat(A, 1)).unwrap();
+    });
     let tagged = |station: Station| {
         let frame = beat(station, 1);
         let mut tagged = frame[..12].to_vec();

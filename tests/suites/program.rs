@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
@@ -82,11 +83,13 @@ fn a_guard_without_a_slot_complains_once_a_second() {
             let id = bpf::program_id(port.guard.as_fd())?;
             let lines = Arc::new(Mutex::new(Vec::new()));
             let mut logger = EbpfLogger::init_from_id_with_logger(id, Lines(lines.clone()))?;
+            let start = Instant::now();
             run_on(NO_SLOT, &port)?;
             logger.flush();
             let lines = lines.lock().unwrap();
-            // The test may run across the border of a second.
-            ensure!((1..=2).contains(&lines.len()), "{} lines", lines.len());
+            // The test may run across the borders of seconds.
+            let most = 2 + start.elapsed().as_secs() as usize;
+            ensure!((1..=most).contains(&lines.len()), "{} lines", lines.len());
             ensure!(lines[0].contains("interface 7"), "{}", lines[0]);
             Ok(())
         })

@@ -18,10 +18,12 @@ fn frame(address: Ipv6Addr, seq: u8) -> Vec<u8> {
 
 /// Whether a frame under the address gets out.
 fn passes6(scene: &Scene, tap: &Tap, address: Ipv6Addr, witness: (&Tap, Station), seq: u8) -> bool {
-    tap.send(&frame(address, seq)).unwrap();
     let (other, known) = witness;
     let mark = beat(known, 1_000 + u64::from(seq));
-    other.send(&mark).unwrap();
+    in_order(|| {
+        tap.send(&frame(address, seq)).unwrap();
+        other.send(&mark).unwrap();
+    });
     scene.await_outside("the witness", &mark).unwrap();
     scene.copies_outside(&frame(address, seq)).unwrap() == 1
 }
@@ -31,6 +33,7 @@ fn a_real_server_leases_renews_and_is_told_of_the_end() {
     let scene = Scene::new().unwrap();
     let network = scene.host().network();
     network.ip("address add 2001:db8::1/64 dev br0 nodad").unwrap();
+    network.ip("address add fe80::1/64 dev br0 nodad").unwrap();
     let (local, mac) = (A.link_local(), hex(A.mac));
     network.ip(&format!("neighbour add {local} lladdr {mac} dev br0")).unwrap();
     let vms = [learner("a", "tap-a", A, "dhcp", ""), vm("b", "tap-b", B)];
