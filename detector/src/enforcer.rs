@@ -1,6 +1,6 @@
 //! The one narrow, serialisable interface to what needs privileges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::reason::Reason;
 use detector_core::{
@@ -24,6 +24,9 @@ pub trait Enforcer {
     /// changed.
     fn recheck(&mut self) -> Result<Recheck, EnforceError>;
 
+    /// The same for what these signs are about, at once.
+    fn recheck_for(&mut self, signs: &BTreeSet<Sign>) -> Result<Recheck, EnforceError>;
+
     /// Reads everything anew.
     fn resync(&mut self) -> Result<(), EnforceError>;
 
@@ -38,6 +41,17 @@ pub trait Enforcer {
 
     /// How many frames of an interface have been refused so far; `None` when it has no slot.
     fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError>;
+}
+
+/// A sign that somebody may have touched what is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Sign {
+    /// A queueing discipline or a filter has come or gone.
+    Programs,
+    /// A name below the pin directory has.
+    Pins,
+    /// A static forwarding entry has.
+    Forwarding,
 }
 
 /// What looking around has shown.

@@ -73,11 +73,6 @@ impl Flow {
         self.beats().map(|(_, beat)| beat.seq).max()
     }
 
-    /// The lowest number among the beats that arrived.
-    pub fn first_seq(&self) -> Option<u64> {
-        self.beats().map(|(_, beat)| beat.seq).min()
-    }
-
     /// What the first marker says that agrees with what arrived, or else the last one; `None` until
     /// then. A marker does not count a frame that the guest's kernel sent at that very moment, so
     /// that one alone may disagree without any loss.

@@ -12,10 +12,12 @@ use detector_tests::daemon::Daemon;
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
 use detector_tests::guest::hex;
-use detector_tests::scene::{PATIENCE, Scene, beat, stream, vm};
+use detector_tests::order::in_order;
+use detector_tests::scene::{PATIENCE, Scene, beat, same, stream, vm};
 use detector_tests::{bpf, wait};
 
 const A: Station = Station::number(10);
+const B: Station = Station::number(11);
 const DENIED: Station = Station::number(20);
 const STRAY: Station = Station::number(99);
 /// So long the daemon may take at most, on a machine that has nothing else to do.
@@ -149,7 +151,8 @@ fn what_is_tampered_with_is_put_back_and_told() {
             noticed = start.elapsed();
             more(50);
         });
-        println!("  told after {noticed:?}{}", if noticed > WITHIN { ": late" } else { "" });
+        let late = if noticed > WITHIN { ": late" } else { "" };
+        println!("  put back and told after {noticed:?}{late}");
         scene.await_stream(A.mac, sent - 10, sent - 1).unwrap();
         let frames = scene.outside().unwrap();
         assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "{name}: of the denied VM");
@@ -171,6 +174,53 @@ fn what_is_tampered_with_is_put_back_and_told() {
         })
         .unwrap();
     }
+}
+
+/// Rules of somebody else take the stamp away, or put it on: either way nothing gets further than it
+/// should, and the counters say why.
+#[test]
+fn rules_that_touch_the_stamp_let_nothing_through() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), vm("b", "tap-b", B)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    let tool = |words: &str| {
+        let mut nft = scene.host().network().command("nft");
+        assert!(nft.arg(words).status().unwrap().success(), "nft {words}");
+    };
+    let mark = |value: &str| {
+        tool("add table bridge mine");
+        tool("add chain bridge mine marks { type filter hook forward priority 0; }");
+        tool(&format!("add rule bridge mine marks meta mark set {value}"));
+    };
+    mark("0");
+    a.send(&beat(A, 1)).unwrap();
+    for port in ["up0", "tap-b"] {
+        wait::until("the gate to miss the stamp", PATIENCE, || {
+            let shown = daemon.ask(&["port", "show", port])?.json;
+            Ok((shown["counters"]["to"]["unvetted"].as_u64() > Some(0)).then_some(()))
+        })
+        .unwrap();
+    }
+    tool("flush ruleset");
+    in_order(|| a.send(&beat(A, 2))).unwrap();
+    scene.await_outside("without the rule", &beat(A, 2)).unwrap();
+    assert_eq!(scene.copies_outside(&beat(A, 1)).unwrap(), 0, "without the stamp");
+    let before = b.until("without the rule", PATIENCE, &beat(A, 2)).unwrap();
+    assert!(!before.iter().any(|frame| same(frame, &beat(A, 1))), "without the stamp");
+
+    // Nobody guards the tap, and its frames look vetted.
+    mark("0x40000000");
+    daemon.kill().unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    in_order(|| {
+        stray.send(&beat(STRAY, 3)).unwrap();
+        a.send(&beat(A, 4)).unwrap();
+    });
+    scene.await_outside("what is really vetted", &beat(A, 4)).unwrap();
+    let before = b.until("what is really vetted", PATIENCE, &beat(A, 4)).unwrap();
+    assert!(!before.iter().any(|frame| same(frame, &beat(STRAY, 3))), "a forged stamp");
+    assert_eq!(scene.copies_outside(&beat(STRAY, 3)).unwrap(), 0, "a forged stamp");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod pins;
 mod pod;
 mod schema;
 mod shield;
+mod signs;
 mod sys;
 mod traces;
 
@@ -31,3 +32,4 @@ pub use events::{Batch, Events};
 pub use features::{Features, probe};
 pub use inspect::{Applied, Inspector, PortView, Snapshot};
 pub use pins::{Hook, PinPaths, Pins, holder};
+pub use signs::Signs;

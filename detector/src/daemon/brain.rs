@@ -31,7 +31,7 @@ use super::{
 };
 use crate::processes::Scanned;
 use crate::{
-    enforcer::{Enforcer, Recheck},
+    enforcer::{EnforceError, Enforcer, Recheck},
     findings::Tracker,
 };
 
@@ -86,7 +86,7 @@ impl<E: Enforcer> Brain<E> {
         rules: AdmissionRules,
         sources: Vec<Expected>,
         mut enforcer: E,
-    ) -> Result<Self, crate::enforcer::EnforceError> {
+    ) -> Result<Self, EnforceError> {
         let observed = enforcer.observe()?;
         let seen = enforcer.seen()?;
         let world = World {
@@ -216,11 +216,11 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Looks whether what is in force is still in force. True when there is something to decide on
-    /// or to tell.
-    fn look_around(&mut self) -> bool {
+    /// It has been looked whether what is in force is still in force. True when there is something to
+    /// decide on or to tell.
+    fn looked_around(&mut self, rechecked: Result<Recheck, EnforceError>) -> bool {
         let now = self.world.now;
-        match self.enforcer.recheck() {
+        match rechecked {
             Ok(Recheck { changed, tampering }) => {
                 let told = !tampering.is_empty();
                 self.executor.observed();
@@ -293,8 +293,13 @@ impl<E: Enforcer> Brain<E> {
                 return false;
             }
             Input::Processes(scanned) => self.scanned(scanned),
+            Input::Signs(signs) => {
+                let rechecked = self.enforcer.recheck_for(&signs);
+                return self.looked_around(rechecked);
+            }
             Input::Tick => {
-                let changed = self.look_around();
+                let rechecked = self.enforcer.recheck();
+                let changed = self.looked_around(rechecked);
                 let looked = self.looks.look(&mut self.world, &mut self.enforcer);
                 self.remember();
                 return changed || looked || self.settled + PULSE <= self.world.now;

@@ -1,6 +1,6 @@
 //! The loop: takes in what happens, lets the brain take its turn, hands its wishes on.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use detector_core::model::Timestamp;
 use tokio::{
@@ -10,15 +10,21 @@ use tokio::{
 
 use super::{brain::Brain, hands::Hands, input::Input};
 use crate::{
-    bpf::Events,
-    enforcer::Enforcer,
+    bpf::{BpfError, Events, Signs},
+    enforcer::{Enforcer, Sign},
     net::{LinkEvent, LinkEvents},
 };
 
 /// Inputs of one turn at most, so that a flood is decided on in portions.
 const BATCH: usize = 1024;
-/// How often the brain looks whether what is in force still is.
+/// How often the brain looks whether what is in force still is, at all of it.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
+/// How often it looks at programs and pins, since nothing tells when a link is taken off. Looking takes at
+/// most a part of the time, whether signs or the clock make it look.
+const GLANCE: Duration = Duration::from_millis(100);
+const LOOKING_SHARE: u32 = 10;
+/// Signs that follow each other closely are one.
+const SIGNS_PAUSE: Duration = Duration::from_millis(5);
 /// A wake-up that is due already and changes nothing must not spin.
 const BREATH: Duration = Duration::from_millis(5);
 /// How long to wait before subscribing again when the kernel refuses.
@@ -29,6 +35,7 @@ const RESUBSCRIBE: Duration = Duration::from_secs(1);
 pub(super) struct Ears {
     pub(super) links: LinkEvents,
     pub(super) events: Events,
+    pub(super) signs: Signs,
     pub(super) inputs: mpsc::Receiver<Input>,
 }
 
@@ -36,9 +43,12 @@ pub(super) struct Ears {
 pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut hands: Hands) {
     let mut look_around = Instant::now() + LOOK_AROUND;
     let mut deaf_until: Option<Instant> = None;
+    // When it may look again at what signs are about, and when it glances without any.
+    let (mut rested, mut glance) = (Instant::now(), Instant::now() + GLANCE);
     loop {
         let mut batch = Vec::new();
-        let wake = wake_at(&brain).map_or(look_around, |at| at.min(look_around));
+        let look = look_around.min(glance);
+        let wake = wake_at(&brain).map_or(look, |at| at.min(look));
         tokio::select! {
             biased;
             link = next_link(&mut ears.links, deaf_until) => match link {
@@ -53,6 +63,13 @@ pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut ha
                         Err(error) => tracing::warn!(%error, "interfaces: cannot subscribe"),
                     }
                     deaf_until = Some(Instant::now() + RESUBSCRIBE);
+                }
+            },
+            signs = next_signs(&mut ears.signs, rested) => match signs {
+                Ok(signs) => batch.push(Input::Signs(signs)),
+                Err(error) => {
+                    tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
+                    rested = Instant::now() + RESUBSCRIBE;
                 }
             },
             events = ears.events.next() => match events {
@@ -74,13 +91,24 @@ pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut ha
             batch.push(input);
         }
         drain_links(&mut ears.links, &mut batch).await;
-        if Instant::now() >= look_around {
+        let start = Instant::now();
+        if start >= look_around {
             batch.push(Input::Tick);
-            look_around = Instant::now() + LOOK_AROUND;
+            look_around = start + LOOK_AROUND;
+        } else if start >= glance {
+            batch.push(Input::Signs(BTreeSet::from([Sign::Programs])));
         }
+        let looks = batch.iter().any(|input| matches!(input, Input::Signs(_)));
         let now = now();
         for effect in brain.turn(now, batch) {
             hands.carry_out(now, effect);
+        }
+        if looks {
+            // A whole look sees to its own share.
+            let end = Instant::now();
+            let rest = (end - start) * LOOKING_SHARE;
+            rested = end + rest.max(SIGNS_PAUSE);
+            glance = end + rest.max(GLANCE);
         }
     }
 }
@@ -99,6 +127,11 @@ async fn next_link(
         sleep_until(until).await;
     }
     links.next().await
+}
+
+async fn next_signs(signs: &mut Signs, rested: Instant) -> Result<BTreeSet<Sign>, BpfError> {
+    sleep_until(rested).await;
+    signs.next().await
 }
 
 /// Takes what has been told of interfaces meanwhile, so that they come first in this turn.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     api::{ApiError, Reply, Request},
     config::OnRefusal,
+    enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
     net::LinkEvent,
@@ -51,6 +52,8 @@ pub enum Input {
     HungUp(CallId),
     /// The host's processes have been looked through.
     Processes(Scanned),
+    /// Somebody may have touched what is in force.
+    Signs(BTreeSet<Sign>),
     /// Time has passed.
     Tick,
 }

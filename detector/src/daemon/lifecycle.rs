@@ -167,8 +167,9 @@ fn think(
                 let mut links = LinkEvents::subscribe()?;
                 let all = links.next().await?;
                 let events: Events = brain.enforcer_mut().events()?;
+                let signs = brain.enforcer_mut().signs()?;
                 tokio::spawn(brain.enforcer_mut().follow_logs()?);
-                anyhow::Ok((Ears { links, events, inputs }, all))
+                anyhow::Ok((Ears { links, events, signs, inputs }, all))
             };
             let ears = match ears.await {
                 Ok((ears, all)) => {

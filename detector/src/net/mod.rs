@@ -12,6 +12,7 @@ mod link;
 mod links;
 mod netlink;
 mod passage;
+mod signs;
 mod tc;
 mod xdp;
 
@@ -25,6 +26,7 @@ pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub(crate) use netlink::{DATAGRAM_BYTES, messages};
 pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
+pub(crate) use signs::NetSigns;
 pub(crate) use tc::{Direction, Filter, Tc};
 pub(crate) use xdp::{Xdp, XdpPrograms};
 

@@ -11,7 +11,10 @@ pub(super) mod testing;
 mod tests;
 mod verify;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -30,11 +33,11 @@ use detector_core::{
 use verify::Watch;
 
 use super::{
-    BpfError, Events, Hook, JiffyClock, Method, Pins, links::Links, load::Programs, maps::Maps,
-    probe,
+    BpfError, Events, Hook, JiffyClock, Method, Pins, Signs, links::Links, load::Programs,
+    maps::Maps, probe,
 };
 use crate::{
-    enforcer::{Counts, EnforceError, Enforcer, Recheck},
+    enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign},
     net::{Forwarding, LinkChanges, Passages},
 };
 
@@ -121,6 +124,11 @@ impl KernelEnforcer {
         Events::open(&self.pins)
     }
 
+    /// Signs that somebody may have touched what is in force. Needs a Tokio runtime.
+    pub fn signs(&self) -> Result<Signs, BpfError> {
+        Signs::open(self.pins.paths())
+    }
+
     /// Hands what the kernel programs log on to this process's own log, for as long as it is polled.
     /// Needs a Tokio runtime; can be had once.
     pub fn follow_logs(
@@ -163,6 +171,10 @@ impl Enforcer for KernelEnforcer {
 
     fn recheck(&mut self) -> Result<Recheck, EnforceError> {
         Ok(Self::look_around(self)?)
+    }
+
+    fn recheck_for(&mut self, signs: &BTreeSet<Sign>) -> Result<Recheck, EnforceError> {
+        Ok(Self::look_for(self, signs)?)
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {

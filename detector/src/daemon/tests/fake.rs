@@ -12,7 +12,7 @@ use detector_core::{
     reconcile::Action,
 };
 
-use crate::enforcer::{Counts, EnforceError, Enforcer, Recheck};
+use crate::enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign};
 
 #[derive(Debug, Default)]
 pub(super) struct FakeKernel {
@@ -194,6 +194,10 @@ impl Enforcer for FakeKernel {
             }
         }
         Ok(())
+    }
+
+    fn recheck_for(&mut self, _: &BTreeSet<Sign>) -> Result<Recheck, EnforceError> {
+        self.recheck()
     }
 
     fn recheck(&mut self) -> Result<Recheck, EnforceError> {

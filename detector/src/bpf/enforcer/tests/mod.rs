@@ -5,7 +5,7 @@ mod shield;
 mod slots;
 mod tamper;
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use aya::maps::{Array, MapData};
 use detector_common::{

@@ -3,11 +3,12 @@
 use std::{os::fd::AsFd, time::Instant};
 
 use detector_common::{maps::programs, port::PortSlot};
+use detector_core::reconcile::ProtectedEntry;
 
 use super::*;
 use crate::{
     bpf::{Pins, load::Programs, maps::Maps, sys},
-    enforcer::{Recheck, Tampered, Tampering},
+    enforcer::{Recheck, Sign, Tampered, Tampering},
     net::{Forwarding, ForwardingEntry},
 };
 
@@ -55,6 +56,7 @@ impl Victim {
                 Action::WriteSlot { ifindex: port, instance: INSTANCE, slot: granted() },
                 Action::PinForwarding { ifindex: port, mac: Mac(MAC), vlan: 0 },
                 Action::DefendMac { ifindex: port, instance: INSTANCE, mac: Mac(MAC), vlan: 0 },
+                Action::Protect { entries: vec![PROTECTED] },
             ],
         );
         assert_eq!(look(&mut enforcer), Recheck::default());
@@ -86,6 +88,7 @@ impl Victim {
     }
 }
 
+const PROTECTED: ProtectedEntry = ProtectedEntry { scope: 1, vlan: 0, address: [0x20; 16] };
 const QUARANTINED: QuarantineTarget = QuarantineTarget::Mac(Mac(OTHER_MAC));
 
 /// Looks at everything.
@@ -126,6 +129,65 @@ fn what_others_change_is_noticed_and_put_back() {
             }
         }
     }
+}
+
+/// Without the whole look, which comes later.
+#[test]
+fn a_sign_has_looked_at_what_it_is_about() {
+    let mut victim = Victim::new(Method::Tcx);
+    victim.enforcer.watch.thorough_at = Instant::now() + Duration::from_secs(600);
+    let fdb = format!("fdb del {} dev tap0 master", Mac(MAC));
+    type Crime<'a> = &'a dyn Fn(&Victim);
+    let crimes: [(Sign, Crime<'_>, Tampered); 3] = [
+        (
+            Sign::Programs,
+            &|victim| sys::detach(victim.link(Hook::Ingress).as_fd()).unwrap(),
+            Tampered::Program,
+        ),
+        (
+            Sign::Pins,
+            &|victim| fs::remove_file(victim.paths().link(victim.port, Hook::Egress)).unwrap(),
+            Tampered::Pin,
+        ),
+        (Sign::Forwarding, &|_| drop(run("bridge", &fdb)), Tampered::Forwarding),
+    ];
+    for (sign, crime, expected) in crimes {
+        crime(&victim);
+        let signs = BTreeSet::from([sign]);
+        let found = victim.enforcer.look_for(&signs).unwrap().tampering;
+        assert_eq!((found.len(), found[0].what, &found[0].left), (1, expected, &None), "{sign:?}");
+        assert_eq!(victim.enforcer.look_for(&signs).unwrap(), Recheck::default(), "{sign:?}");
+    }
+}
+
+#[test]
+fn whoever_touches_pins_filters_or_entries_gives_a_sign() {
+    let mut victim = Victim::new(Method::Clsact);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut signs = victim.enforcer.signs().unwrap();
+        // So that the pins are watched.
+        let quiet = Duration::from_millis(50);
+        assert!(tokio::time::timeout(quiet, signs.next()).await.is_err(), "nothing yet");
+        let pin = |victim: &Victim| victim.paths().map(maps::GRANTS);
+        for again in [false, true] {
+            fs::remove_file(pin(&victim)).unwrap();
+            assert_eq!(signs.next().await.unwrap(), BTreeSet::from([Sign::Pins]), "{again}");
+            look(&mut victim.enforcer);
+            assert_eq!(signs.next().await.unwrap(), BTreeSet::from([Sign::Pins]), "it is back");
+            if !again {
+                fs::remove_dir_all(victim.root.path()).unwrap();
+                look(&mut victim.enforcer);
+                while tokio::time::timeout(quiet, signs.next()).await.is_ok() {}
+            }
+        }
+        run("tc", "qdisc del dev tap0 clsact");
+        assert!(signs.next().await.unwrap().contains(&Sign::Programs));
+        look(&mut victim.enforcer);
+        while tokio::time::timeout(quiet, signs.next()).await.is_ok() {}
+        run("bridge", &format!("fdb del {} dev tap0 master", Mac(MAC)));
+        assert_eq!(signs.next().await.unwrap(), BTreeSet::from([Sign::Forwarding]));
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@ use self::pins::PinnedMap;
 use super::{Hook, KernelEnforcer};
 use crate::{
     bpf::{BpfError, PinPaths},
-    enforcer::{Recheck, Tampered, Tampering},
+    enforcer::{Recheck, Sign, Tampered, Tampering},
     net::XdpPrograms,
 };
 
@@ -101,6 +101,22 @@ impl KernelEnforcer {
             changed |= self.verify_thoroughly()?;
         }
         changed |= self.recheck_aside()?;
+        Ok(self.told(changed))
+    }
+
+    /// Looks at what the signs are about.
+    pub fn look_for(&mut self, signs: &BTreeSet<Sign>) -> Result<Recheck, BpfError> {
+        let mut changed = self.absorb_changes()?;
+        if signs.contains(&Sign::Programs) || signs.contains(&Sign::Pins) {
+            changed |= self.verify()?;
+        }
+        if signs.contains(&Sign::Forwarding) {
+            changed |= self.verify_forwarding()?;
+        }
+        Ok(self.told(changed))
+    }
+
+    fn told(&mut self, changed: bool) -> Recheck {
         let mut tampering = std::mem::take(&mut self.watch.untold);
         // One that turns out to have gone has not been tampered with.
         tampering.retain(|one| {
@@ -109,7 +125,7 @@ impl KernelEnforcer {
                 held.is_some_and(|held| held.slot.instance == instance)
             })
         });
-        Ok(Recheck { changed, tampering })
+        Recheck { changed, tampering }
     }
 
     /// Everything at once.

@@ -91,6 +91,21 @@ pub(super) const CASES: &[Case] = &[
         &[Tampered::Quarantines],
     ),
     (
+        "a protected address removed",
+        |victim| victim.maps().disown(PROTECTED.into()).unwrap(),
+        false,
+        &[Tampered::Grants],
+    ),
+    (
+        "a protected address added",
+        |victim| {
+            let more = ProtectedEntry { vlan: 7, ..PROTECTED };
+            victim.maps().protect(more.into()).unwrap();
+        },
+        false,
+        &[Tampered::Grants],
+    ),
+    (
         "a MAC's owner removed",
         |victim| victim.maps().drop_mac_owner((Mac(MAC), 0)).unwrap(),
         true,
