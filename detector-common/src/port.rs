@@ -104,7 +104,8 @@ pub struct PortSlot {
     pub flags: u32,
     /// The inline MAC.
     pub mac: Mac,
-    /// The inline VLAN id, 0 for untagged.
+    /// The inline VLAN id, 0 for untagged. Of an uplink: the VLAN that its bridge takes untagged frames
+    /// for, 0 for none.
     pub vlan: u16,
     /// The inline IPv4 prefix. With [`flags::LEARNS`] there is none, and [`PortSlot::scope`] is here.
     pub v4: [u8; 4],

@@ -51,6 +51,15 @@ pub(crate) fn is_owned(station: Station) -> bool {
     owned(station) || station.vlan() != 0 && owned(station.on_vlan(0))
 }
 
+/// The same where the frame came in by an uplink that it is an untagged one of: the bridge takes it for
+/// one of the uplink's own VLAN.
+#[inline(always)]
+pub(crate) fn is_owned_natively(station: Station, uplink: u32) -> bool {
+    let native = if station.vlan() == 0 { port(uplink).map_or(0, |slot| slot.vlan) } else { 0 };
+    // SAFETY: only whether there is an entry is looked at.
+    native != 0 && unsafe { MAC_OWNERS.get(station.on_vlan(native)) }.is_some()
+}
+
 #[inline(always)]
 pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)

@@ -10,6 +10,7 @@ use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::needs::{Need, lacks};
 use detector_tests::netns::NetNs;
+use detector_tests::order::in_order;
 use detector_tests::packet::PacketSocket;
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, hears, same, vm};
 use detector_tests::{link, wait};
@@ -164,6 +165,83 @@ fn a_bridge_that_minds_vlans_keeps_them_and_the_macs_on_them() {
     assert_eq!(scene.copies_outside(&beat(B, 3)).unwrap(), 0);
     let port = daemon.ask(&["port", "show", "tap-b"]).unwrap().json;
     assert_eq!(port["counters"]["from"]["vlan-not-granted"], 2, "{port:#}");
+}
+
+/// A MAC that is granted on a VLAN only is nobody's outside on that VLAN, also where the bridge puts it
+/// on that VLAN itself.
+#[test]
+fn a_clone_without_a_tag_is_noticed_on_the_vlan_that_it_gets() {
+    if lacks(&[Need::VlanFiltering]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip("link set br0 type bridge vlan_filtering 1").unwrap();
+    let trunk =
+        |name: &str, port: &str, station| vm(name, port, station) + &format!("vlans = [{VLAN}]\n");
+    let vms = [trunk("victim", "tap-a", A), trunk("b", "tap-b", B)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    for port in ["tap-a", "tap-b"] {
+        network.bridge(&format!("vlan add dev {port} vid {VLAN}")).unwrap();
+    }
+    let beyond = scene.beyond().unwrap();
+    let counted = || {
+        let uplink = daemon.ask(&["port", "show", "up0"]).unwrap().json;
+        uplink["counters"]["from"]["mac-of-local-guest"].as_u64().unwrap_or(0)
+    };
+    let outer = Station::number(50);
+    let gets_in = |frame: &[u8], follows: &[u8]| {
+        in_order(|| {
+            beyond.send(frame).unwrap();
+            beyond.send(follows).unwrap();
+        });
+        let arrived =
+            |f: &[u8], wanted: &[u8]| f[..12] == wanted[..12] && f.ends_with(&wanted[14..]);
+        let mut seen = false;
+        wait::until("what follows", PATIENCE, || {
+            let frames = b.drain()?;
+            seen |= frames.iter().any(|f| arrived(f, frame));
+            Ok(frames.iter().any(|f| arrived(f, follows)).then_some(()))
+        })
+        .unwrap();
+        seen
+    };
+    // The uplink's untagged frames are of another VLAN, and there the MAC is somebody else's.
+    let tagged = |seq| frames::tagged(&beat(outer, seq), VLAN);
+    network.bridge(&format!("vlan add dev up0 vid {VLAN}")).unwrap();
+    assert!(!gets_in(&frames::tagged(&beat(A, 1), VLAN), &tagged(1)), "with its tag");
+    assert_eq!(counted(), 1);
+    beyond.send(&beat(A, 2)).unwrap();
+    assert!(gets_in(&tagged(2), &tagged(3)), "of another VLAN");
+    assert_eq!(counted(), 1, "the MAC is free on another VLAN");
+
+    // They are taken for the guests' VLAN.
+    network.bridge(&format!("vlan add dev up0 vid {VLAN} pvid untagged")).unwrap();
+    let mut seq = 10;
+    wait::until("the clone to be kept out", PATIENCE, || {
+        seq += 2;
+        Ok((!gets_in(&beat(A, seq), &beat(outer, seq + 1))).then_some(()))
+    })
+    .unwrap();
+    assert!(counted() > 1);
+    daemon.await_finding("mac-clone", "victim", PATIENCE).unwrap();
+    assert!(gets_in(&beat(outer, 1_000), &beat(outer, 1_001)), "others come in");
+
+    // And are not any more.
+    network.bridge("vlan add dev up0 vid 1 pvid untagged").unwrap();
+    wait::until("the MAC to be free without a tag", PATIENCE, || {
+        let before = counted();
+        in_order(|| {
+            beyond.send(&beat(A, 2_000)).unwrap();
+            beyond.send(&tagged(seq)).unwrap();
+        });
+        seq += 1;
+        b.await_frame("what follows", PATIENCE, |f| f[6..12] == outer.mac)?;
+        Ok((counted() == before).then_some(()))
+    })
+    .unwrap();
 }
 
 /// Where the bridge believes the station to be on the VLAN.

@@ -51,7 +51,12 @@ pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
     let mut claim = Claim::default();
     let reason = match claim.read_station(skb.frame(), skb.tag()) {
         Err(reason) => reason,
-        Ok(()) if lookup::is_owned(claim.station) => Reason::MacOfLocalGuest,
+        Ok(())
+            if lookup::is_owned(claim.station)
+                || lookup::is_owned_natively(claim.station, skb.ifindex()) =>
+        {
+            Reason::MacOfLocalGuest
+        }
         Ok(()) => Reason::FromUplink,
     };
     if !reason.passes() && matches!(refuse(skb, &claim, reason), Outcome::Drop) {

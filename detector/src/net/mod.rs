@@ -14,6 +14,7 @@ mod netlink;
 mod passage;
 mod signs;
 mod tc;
+mod vlans;
 mod xdp;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use netlink::{DATAGRAM_BYTES, messages};
 pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
 pub(crate) use signs::NetSigns;
 pub(crate) use tc::{Direction, Filter, Tc};
+pub(crate) use vlans::native_vlan;
 pub(crate) use xdp::{Xdp, XdpPrograms};
 
 /// Why a question to rtnetlink was not answered.

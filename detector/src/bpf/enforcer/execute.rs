@@ -28,7 +28,10 @@ impl KernelEnforcer {
             Action::AttachGuard { ifindex, name } => {
                 self.take_on(*ifindex, name, guest_role(*ifindex)?)
             }
-            Action::AttachUplink { ifindex, name } => self.take_on(*ifindex, name, Role::Uplink),
+            Action::AttachUplink { ifindex, name } => {
+                self.take_on(*ifindex, name, Role::Uplink)?;
+                self.renew_native_vlans()
+            }
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
             Action::AttachSandbox { ifindex, name } => self.take_on(*ifindex, name, Role::Sandbox),
             Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),

@@ -1,10 +1,14 @@
 //! Who has a MAC beyond the host, and who an address.
 
-use detector_common::{addr::Mac, learned::OwnerKey, port::MacOwner};
+use detector_common::{
+    addr::Mac,
+    learned::OwnerKey,
+    port::{MacOwner, PortSlot, Role},
+};
 use detector_core::reconcile::{ProtectedEntry, SeedEntry};
 
 use super::KernelEnforcer;
-use crate::bpf::BpfError;
+use crate::{bpf::BpfError, net::native_vlan};
 
 impl KernelEnforcer {
     pub(super) fn defend_mac(
@@ -33,6 +37,25 @@ impl KernelEnforcer {
             && interface.slot.instance == instance
         {
             interface.defended.remove(&station);
+        }
+        Ok(())
+    }
+
+    /// Notes in the slot of each uplink what untagged frames from it are taken for: who has a MAC on that
+    /// VLAN only is defended against them too. What cannot be read stays as it was.
+    pub(super) fn renew_native_vlans(&mut self) -> Result<(), BpfError> {
+        let slots = self.mirror.interfaces.values().map(|held| held.slot);
+        let uplinks: Vec<_> = slots.filter(|slot| slot.role() == Role::Uplink).collect();
+        for slot in uplinks {
+            match native_vlan(slot.ifindex) {
+                Ok(vlan) if vlan != slot.vlan => {
+                    let slot = PortSlot { vlan, ..slot };
+                    self.maps.write_slot(slot)?;
+                    self.instance(slot.ifindex, slot.instance)?.slot = slot;
+                }
+                Ok(_) => (),
+                Err(error) => tracing::warn!(%error, "uplinks: a VLAN cannot be read"),
+            }
         }
         Ok(())
     }

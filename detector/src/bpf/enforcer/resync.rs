@@ -105,6 +105,13 @@ impl KernelEnforcer {
         let changed: BTreeSet<u32> =
             changed.into_iter().filter(|i| self.mirror.interfaces.contains_key(i)).collect();
         self.renew_forwarding(&changed)?;
+        let leads_out = |ifindex: &u32| {
+            let held = self.mirror.interfaces.get(ifindex);
+            held.is_some_and(|held| matches!(held.slot.role(), Role::Uplink | Role::Bridge))
+        };
+        if changed.iter().any(leads_out) {
+            self.renew_native_vlans()?;
+        }
         Ok(any || !changed.is_empty())
     }
 

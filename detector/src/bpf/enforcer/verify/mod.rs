@@ -148,6 +148,7 @@ impl KernelEnforcer {
     fn verify_thoroughly(&mut self) -> Result<bool, BpfError> {
         let start = Instant::now();
         self.verify_grants()?;
+        self.renew_native_vlans()?;
         self.verify_mac_owners()?;
         self.verify_protected()?;
         self.verify_quarantines()?;
