@@ -242,6 +242,20 @@ impl<'a> Daemon<'a> {
         })
     }
 
+    /// What it says that somebody has tampered with, or that it could not carry out. What it does itself
+    /// is neither; it has had the time to look when this returns.
+    pub fn complaints(&self) -> Result<Vec<Value>> {
+        /// Longer than between two whole looks.
+        const LOOKS: Duration = Duration::from_millis(1_200);
+        wait::pause(LOOKS);
+        let mut findings = self.findings()?;
+        findings.retain(|line| {
+            let kind = &line["finding"]["kind"];
+            kind == "tampered" || kind == "enforcement-failed"
+        });
+        Ok(findings)
+    }
+
     /// Waits until the port's status is this one.
     pub fn await_port(&self, port: &str, status: &str, patience: Duration) -> Result<Value> {
         let what = format!("{port} to be {status}");

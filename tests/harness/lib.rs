@@ -29,4 +29,5 @@ pub mod program;
 pub mod run;
 pub mod scene;
 pub mod tap;
+pub mod vhost;
 pub mod wait;

@@ -22,6 +22,8 @@ const VLAN: u16 = 10;
 
 #[path = "links/open_vswitch.rs"]
 mod open_vswitch;
+#[path = "links/vhost.rs"]
+mod vhost;
 
 /// A socket in a namespace, at an address of its own.
 fn socket(namespace: &NetNs, address: Ipv4Addr) -> UdpSocket {

@@ -73,6 +73,8 @@ fn a_guests_mac_does_not_come_in_from_outside() {
         Ok(gets_in(&beyond, &b, &beat(A, 10)).then_some(()))
     })
     .unwrap();
+    // It was given up, and not found astray.
+    assert_eq!(daemon.complaints().unwrap(), [] as [serde_json::Value; 0]);
 }
 
 #[test]
