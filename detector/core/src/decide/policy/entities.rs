@@ -46,7 +46,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         ("mediaLocal", Some(yes(facts.media_local))),
         ("mediaRead", known(&facts.media_read, |read| yes(*read))),
         ("bootsFromNetwork", Some(yes(facts.boots_from_network))),
-        ("attachments", Some(texts(facts.attachments.iter().copied()))),
+        ("attachments", Some(texts(facts.attachments.iter().map(|kind| kind.as_str())))),
         ("nics", Some(RestrictedExpression::new_set(nics.iter().map(entity)))),
     ];
     vm.extend(facts.declared.as_deref().map(|id| ("declaredTemplate", Some(text(id)))));

@@ -7,7 +7,7 @@ use detector_common::quarantine::QuarantineMode;
 use crate::{
     decide::{lineage, requirements::Case},
     model::{
-        AddressRule, EvidenceLevel, Link, LinkKind, MediumRole, PowerState, TemplateStatus, World,
+        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState, TemplateStatus, World,
     },
 };
 
@@ -35,7 +35,7 @@ pub struct Facts {
     pub media_local: bool,
     pub media_read: Fact<bool>,
     pub boots_from_network: bool,
-    pub attachments: BTreeSet<&'static str>,
+    pub attachments: BTreeSet<AttachmentKind>,
     pub nics: Vec<NicFacts>,
 }
 
@@ -144,7 +144,7 @@ impl Facts {
             media_local: gaps.remote.is_none(),
             media_read: if read { Fact::Known(true) } else { Fact::Unknown },
             boots_from_network: gaps.network.is_some(),
-            attachments: vm.attachments.iter().map(|one| one.kind.as_str()).collect(),
+            attachments: vm.attachments.iter().map(|one| one.kind).collect(),
             nics: vm.nics.iter().map(|nic| NicFacts::of(nic, world, links)).collect(),
         }
     }
