@@ -18,8 +18,11 @@ pub(super) struct Case<'a> {
     pub(super) now: Timestamp,
 }
 
+/// Says what was found of a requirement.
+type Say = fn(&Case<'_>) -> Requirement;
+
 /// The requirements of the built-in policy, by the @id of their rules.
-const KNOWN: [(&str, fn(&Case<'_>) -> Requirement); 8] = [
+const KNOWN: [(&str, Say); 8] = [
     ("media-listed", media_listed),
     ("no-network-boot", no_network_boot),
     ("media-local", media_local),

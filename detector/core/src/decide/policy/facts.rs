@@ -7,7 +7,8 @@ use detector_common::quarantine::QuarantineMode;
 use crate::{
     decide::{lineage, requirements::Case},
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState, TemplateStatus, World,
+        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState,
+        TemplateStatus, World,
     },
 };
 
