@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{AuthorizationError, Authorizer, Decision};
+use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities};
 use detector_common::quarantine::QuarantineMode;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,15 @@ impl Verdict {
     }
 }
 
+/// What all questions about a VM have in common.
+struct Asked<'a> {
+    facts: &'a Facts,
+    /// With what is not known as unknowns.
+    all: Entities,
+    /// Without it.
+    known: Entities,
+}
+
 /// The answer to one question.
 struct Answer {
     /// Of each rule about the action, by its id. A `permit` is met where it applies.
@@ -96,6 +105,11 @@ impl Rules {
     }
 
     fn ask_all(&self, facts: &Facts, records: &[Record]) -> Result<Verdict, Unaskable> {
+        let asked = Asked {
+            facts,
+            all: entities(records, Unknowns::Kept)?,
+            known: entities(records, Unknowns::LeftOut)?,
+        };
         // A NIC that is on no network has nothing to join. Where none is on one, which it will be is not
         // known; also a VM without a NIC is judged.
         let on_one = facts.nics.iter().filter(|nic| nic.network.is_some());
@@ -109,7 +123,7 @@ impl Rules {
         let mut verdict = self.blank(Outcome::Met);
         let mut permits = BTreeSet::new();
         for nic in &nics {
-            let answer = self.ask("join", facts, *nic, records)?;
+            let answer = self.ask("join", &asked, *nic)?;
             for rule in &mut verdict.rules {
                 rule.outcome = strictest(rule.outcome, answer.of(&rule.id));
             }
@@ -132,7 +146,7 @@ impl Rules {
             }
         };
         if status == VmStatus::Denied {
-            self.respond(facts, records, &nics, &mut verdict)?;
+            self.respond(&asked, &nics, &mut verdict)?;
         }
         Ok(verdict)
     }
@@ -159,8 +173,7 @@ impl Rules {
     /// Asks what becomes of a VM that may not join. In doubt it is the stricter response.
     fn respond(
         &self,
-        facts: &Facts,
-        records: &[Record],
+        asked: &Asked<'_>,
         nics: &[Option<&NicFacts>],
         verdict: &mut Verdict,
     ) -> Result<(), Unaskable> {
@@ -169,7 +182,7 @@ impl Rules {
             if !self.list.iter().any(|rule| rule.action == action) {
                 return Ok(Vec::new());
             }
-            let answers = nics.iter().map(|nic| self.ask(action, facts, *nic, records));
+            let answers = nics.iter().map(|nic| self.ask(action, asked, *nic));
             let answers = answers.collect::<Result<Vec<_>, _>>()?;
             for answer in &answers {
                 let errors = answer.errors.iter();
@@ -207,14 +220,12 @@ impl Rules {
     fn ask(
         &self,
         action: &str,
-        facts: &Facts,
+        asked: &Asked<'_>,
         nic: Option<&NicFacts>,
-        records: &[Record],
     ) -> Result<Answer, Unaskable> {
         let authorizer = Authorizer::new();
-        let all = entities(records, Unknowns::Kept)?;
-        let question = request(facts, nic, action, Unknowns::Kept)?;
-        let answer = authorizer.is_authorized_partial(&question, &self.set, &all);
+        let question = request(asked.facts, nic, action, Unknowns::Kept)?;
+        let answer = authorizer.is_authorized_partial(&question, &self.set, &asked.all);
         let applies: BTreeSet<_> =
             answer.definitely_satisfied().map(|rule| rule.id().to_string()).collect();
         let may_apply: BTreeSet<_> =
@@ -224,9 +235,8 @@ impl Rules {
         let mut errors: BTreeMap<_, _> = errored.collect();
 
         // The same without what is not known: it is never better than what is absent.
-        let known = entities(records, Unknowns::LeftOut)?;
-        let question = request(facts, nic, action, Unknowns::LeftOut)?;
-        let without = authorizer.is_authorized(&question, &self.set, &known);
+        let question = request(asked.facts, nic, action, Unknowns::LeftOut)?;
+        let without = authorizer.is_authorized(&question, &self.set, &asked.known);
         let failed = without.diagnostics().errors();
         errors.extend(failed.map(|AuthorizationError::PolicyEvaluationError(error)| {
             (error.policy_id().to_string(), error.inner().to_string())
