@@ -47,8 +47,15 @@ fn place(path: &Path, fault: &Fault) -> String {
 
 /// Reads a policy from a file; blocks.
 pub fn read(path: &Path) -> Result<Rules, PolicyError> {
+    parse(path, text(path)?)
+}
+
+fn text(path: &Path) -> Result<String, PolicyError> {
     let unreadable = |why| PolicyError::Unreadable { path: path.to_owned(), why };
-    let text = read_text(path, MAX_BYTES).map_err(unreadable)?;
+    read_text(path, MAX_BYTES).map_err(unreadable)
+}
+
+fn parse(path: &Path, text: String) -> Result<Rules, PolicyError> {
     match Rules::parse(&text) {
         Ok(rules) => Ok(rules),
         Err(faults) => Err(PolicyError::Invalid { path: path.to_owned(), text, faults }),
@@ -61,38 +68,43 @@ pub fn read(path: &Path) -> Result<Rules, PolicyError> {
 pub struct PolicyFile {
     path: PathBuf,
     last: Option<Arc<Rules>>,
+    /// The last word of it that is not used.
+    refused: Option<Refused>,
 }
 
 impl PolicyFile {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), last: None }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
+        Self { path: path.to_owned(), last: None, refused: None }
     }
 
     /// Reads it now; blocks.
     pub fn reload(&mut self, now: Timestamp) -> Rulebook {
-        let refused = match read(&self.path) {
-            Ok(rules) => {
-                // What has been evaluated of the same text is remembered with it.
-                let same = self.last.as_ref().is_some_and(|last| last.text() == rules.text());
-                if !same {
+        // What has been evaluated of the same text is remembered with it.
+        let known = |text: &String| self.last.as_ref().is_some_and(|last| last.text() == text);
+        let why = match text(&self.path) {
+            Ok(text) if known(&text) => None,
+            Ok(text) => match parse(&self.path, text) {
+                Ok(rules) => {
                     self.last = Some(Arc::new(rules));
+                    None
                 }
-                None
-            }
+                Err(error) => Some(error.all()),
+            },
             Err(PolicyError::Unreadable { why: ReadError::Absent, .. }) if self.last.is_none() => {
                 None
             }
             Err(error) => Some(error.all()),
         };
         let path = self.path.display().to_string();
+        let before = self.refused.take();
+        self.refused = why.map(|why| {
+            let since = before.filter(|before| before.why == why).map_or(now, |one| one.since);
+            Refused { path: path.clone(), why, since }
+        });
         Rulebook {
-            origin: self.last.as_ref().map(|_| path.clone()),
+            origin: self.last.as_ref().map(|_| path),
             rules: self.last.clone().unwrap_or_else(Rules::built_in),
-            refused: refused.map(|why| Refused { path, why, since: now }),
+            refused: self.refused.clone(),
         }
     }
 }
@@ -129,6 +141,7 @@ mod tests {
                 None => drop(std::fs::remove_file(&path)),
             }
             let book = file.reload(Timestamp(7));
+            assert_eq!(file.reload(Timestamp(8)).refused, book.refused, "step {number}");
             assert_eq!(book.origin.is_some(), *own, "step {number}");
             assert_eq!(book.rules.list().len(), *rules, "step {number}");
             match (refused, book.refused) {

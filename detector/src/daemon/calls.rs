@@ -88,6 +88,9 @@ async fn hand_in(
             let described = spawn_blocking(move || describe(&xml)).await;
             let (vm, links) = described.unwrap_or_else(|error| (Err(error.to_string()), vec![]));
             let registry = fresh.templates.fresh().await;
+            if let Some(rules) = fresh.policy.fresh().await {
+                let _ = inputs.send(Input::Rules(rules)).await;
+            }
             Input::Admit(Box::new(Admit { id, source, name, vm, links, registry }))
         }
         Request::PolicyDiff { text } => {

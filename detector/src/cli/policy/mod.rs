@@ -1,7 +1,7 @@
 //! `detector policy`.
 
 mod args;
-mod diff;
+pub(super) mod diff;
 mod faults;
 mod test;
 
@@ -157,7 +157,7 @@ fn show<W: Write>(output: &mut Output<W>, policy: &PolicyView) -> Result<()> {
     output.table(&["RULE", "ACTION", "EFFECT", "ASKS"], rows.collect())
 }
 
-fn explain<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
+pub(super) fn explain<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
     if output.is_json() {
         #[derive(Serialize)]
         struct Explained<'a> {
