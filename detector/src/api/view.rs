@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
 //! they reach a terminal.
 
+mod policy;
 mod port;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
@@ -99,6 +101,9 @@ pub struct VmView {
     /// Every requirement, met or not; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
+    /// The rules of the policy that decided; empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// What it can boot from; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumView>,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::policy::PolicyCommand;
+
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
 
@@ -97,6 +99,12 @@ Exits with 3 when findings are open.")]
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
+    },
+    /// The rules by which VMs may join networks
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]

@@ -49,6 +49,9 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
             output.field("VM", format!("{} ({})", vm.name, vm.uuid))?;
         }
         output.field("Template", vm.template.as_deref().unwrap_or("none"))?;
+        if !vm.rules.is_empty() {
+            output.field("Decided by", vm.rules.join(", "))?;
+        }
     }
     for held in &explanation.quarantines {
         let mut text = format!(

@@ -10,12 +10,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Format, explain, output::Output, pins::Origin, port, quarantine, status, template, vm,
+    Done, Format, explain, output::Output, pins::Origin, policy, port, quarantine, status,
+    template, vm,
 };
 use crate::api::view::{
     CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, LearnedView,
-    MediumView, ModeView, NicView, PortState, PortView, QuarantineView, Remedy, SightingView,
-    SourceView, Status, TemplateView, VmRef, VmView,
+    MediumView, ModeView, NicView, PolicyChange, PolicyDiffView, PortState, PortView,
+    QuarantineView, Remedy, SightingView, SourceView, Status, TemplateView, VmRef, VmView,
 };
 
 /// Clears the screen, reorders text, breaks the line.
@@ -113,16 +114,19 @@ fn a_vm() -> VmView {
             Requirement {
                 id: "media-listed".into(),
                 outcome: Outcome::Met,
+                sentence: String::new(),
                 finding: "The VM lists its media.".into(),
                 remedy: String::new(),
             },
             Requirement {
                 id: "template-registered".into(),
                 outcome: Outcome::Failed,
+                sentence: String::new(),
                 finding: format!("{HOSTILE} descends from nothing known."),
                 remedy: "Rebuild it.".into(),
             },
         ],
+        rules: vec!["template-registered".into()],
         media: vec![MediumView {
             role: MediumRole::Disk,
             source: "/images/a".into(),
@@ -275,12 +279,66 @@ high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
 }
 
 #[test]
+fn policies() {
+    let diff = PolicyDiffView {
+        vms: 7,
+        changes: vec![PolicyChange {
+            vm: VmRef { uuid: uuid(), name: HOSTILE.into() },
+            power: PowerState::Running,
+            from: VmStatus::Approved,
+            to: VmStatus::Denied,
+            effect: "is quarantined".into(),
+            rules: vec!["no-web".into()],
+            why: vec![format!("no-web: {HOSTILE} is a web.")],
+        }],
+    };
+    let table = "\
+VM                       FROM      TO      BY RULE  EFFECT
+web\\u{1b}[2J\\u{202e}1\\n  approved  denied  no-web   is quarantined
+
+web\\u{1b}[2J\\u{202e}1\\n
+  no-web: web\\u{1b}[2J\\u{202e}1\\n is a web.
+
+1 of 7 VMs. Nothing has been done.
+";
+    check("diff", table, |output| {
+        let done = policy::diff::print(output, &diff)?;
+        assert_eq!(done, Done::Report);
+        Ok(())
+    });
+    let table = "The verdict on none of 7 VMs would be another one.\n";
+    check("no diff", table, |output| {
+        let done =
+            policy::diff::print(output, &PolicyDiffView { changes: vec![], ..diff.clone() })?;
+        assert_eq!(done, Done::Fine);
+        Ok(())
+    });
+    let table = "\
+VM           web\\u{1b}[2J\\u{202e}1\\n
+Status       quarantined
+Decided by   template-registered
+
+media-listed met
+  found The VM lists its media.
+
+template-registered FAILED
+  asks  A VM descends from a template.
+  found web\\u{1b}[2J\\u{202e}1\\n descends from nothing known.
+  do    Rebuild it.
+";
+    let mut vm = a_vm();
+    vm.requirements[1].sentence = "A VM descends from a template.".into();
+    check("explain", table, |output| policy::explain(output, &vm));
+}
+
+#[test]
 fn an_explanation_fits_on_a_screen() {
     let table = "\
 VM           web\\u{1b}[2J\\u{202e}1\\n
 Status       quarantined since 2027-01-15 05:58:20 UTC (2 h ago)
 Why          It descends from nothing known.
 Template     none
+Decided by   template-registered
 Quarantine   vm web\\u{1b}[2J\\u{202e}1\\n, by operator, since 2027-01-12 08:00:00 UTC (3 d ago): seen \\u{202e}twice
 
 Requirements

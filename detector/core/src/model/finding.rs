@@ -79,6 +79,10 @@ pub enum FindingKind {
     AddressConflict,
     /// A port has learned as many addresses as it may, and claims more.
     LearnedFull,
+    /// The policy file is not used; the policy before it stays in force.
+    PolicyInvalid,
+    /// A rule of the policy cannot be evaluated for a VM, which is denied.
+    PolicyError,
 }
 
 impl FindingKind {
@@ -102,6 +106,8 @@ impl FindingKind {
             Self::SandboxMissing => "sandbox-missing",
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
+            Self::PolicyInvalid => "policy-invalid",
+            Self::PolicyError => "policy-error",
         }
     }
 }

@@ -76,6 +76,7 @@ impl Lab {
                 quarantine: QuarantineMode::Drop,
                 sandbox: None,
             },
+            rules: Default::default(),
             registry: Registry {
                 templates: vec![
                     template(

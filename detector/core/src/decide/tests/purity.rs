@@ -1,12 +1,17 @@
 //! Invariant 12: the same world leads to the same decision, and the order in which it was told does
 //! not matter.
 
+use std::sync::Arc;
+
 use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
-    decide::{Decision, decide, decide_and_act},
+    decide::{
+        Decision, decide, decide_and_act,
+        policy::{DEFAULT, Rules},
+    },
     model::Template,
-    testing::{Lab, STALE, UNKNOWN},
+    testing::{Lab, MINUTE, STALE, UNKNOWN},
 };
 
 fn busy() -> Lab {
@@ -68,4 +73,25 @@ fn acting_comes_before_telling() {
         assert_eq!(handed, Some(format!("{bare:?}")));
         assert_eq!(after.findings.is_empty(), !stands);
     }
+}
+
+/// The policy is asked when what it is asked of has changed, and when time makes a difference.
+#[test]
+fn what_has_not_changed_is_not_evaluated_again() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 20);
+    let rules = Arc::new(Rules::parse(DEFAULT).unwrap());
+    lab.world.rules.rules = rules.clone();
+    lab.settle();
+    assert_eq!(rules.evaluations(), 20);
+    lab.sees(1, Lab::mac(2), Some([192, 0, 2, 2]), Reason::MacNotGranted);
+    lab.pass(MINUTE);
+    lab.decide();
+    assert_eq!(rules.evaluations(), 20);
+    lab.base(3, STALE);
+    lab.decide();
+    assert_eq!(rules.evaluations(), 21);
+    lab.pass(60 * MINUTE);
+    let decision = lab.decide();
+    assert_eq!(rules.evaluations(), 21 + 19, "their template has expired");
+    assert_eq!(decision.vms[&Lab::uuid(1)].rules, ["template-unexpired"]);
 }
