@@ -3,9 +3,7 @@
 use std::{fs, io::IsTerminal, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use detector_core::model::{
-    Chain, Digest, Evidence, ImageFile, Registry, Template, TemplateStatus,
-};
+use detector_core::model::{Chain, Digest, Evidence, ImageFile, Registry, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -15,7 +13,10 @@ use super::{
     output::{Output, Text, Tone},
     template::status,
 };
-use crate::registry::{self, Gatherer, Manifests};
+use crate::{
+    api::view::standing,
+    registry::{self, Gatherer, Manifests},
+};
 
 /// How often the progress bar moves.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -88,6 +89,7 @@ fn print(output: &mut Output, verified: &Verified) -> Result<()> {
 }
 
 fn matches(registry: &Registry, digest: Digest) -> Vec<Match> {
+    let now = now();
     let images = registry
         .templates
         .iter()
@@ -95,22 +97,16 @@ fn matches(registry: &Registry, digest: Digest) -> Vec<Match> {
     images
         .filter(|(_, image)| image.sha256 == digest)
         .map(|(template, image)| Match {
-            template: template.id.clone(),
+            template: template.name(),
             role: image.role.as_str().to_owned(),
-            status: standing(template).to_owned(),
+            status: standing(template, now).to_owned(),
         })
         .collect()
 }
 
-fn standing(template: &Template) -> &'static str {
+fn now() -> Timestamp {
     let now = jiff::Timestamp::now().as_millisecond();
-    let expired = template.expires.is_some_and(|at| i64::try_from(at.0).is_ok_and(|at| at <= now));
-    match template.status {
-        TemplateStatus::Revoked => "revoked",
-        _ if expired => "expired",
-        TemplateStatus::Approved => "approved",
-        TemplateStatus::Deprecated => "deprecated",
-    }
+    Timestamp(u64::try_from(now).unwrap_or(0))
 }
 
 /// Reads the image as the daemon does. The cache is not shared with it: here the point is to read.

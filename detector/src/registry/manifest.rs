@@ -4,16 +4,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{
-    Digest, Image, MediumRole, Registry, Rejected, Template, TemplateStatus, Timestamp,
-};
-use serde::Deserialize;
-use toml::Spanned;
+use detector_core::model::{Registry, Rejected, Template};
 
-use crate::config::text::{Place, one_line, read_text};
+pub(super) use parse::parse;
+
+use crate::config::text::{Place, read_text};
+
+mod parse;
 
 /// A manifest is a page of text; what is larger is not one.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// More manifests than this are a mistake, and each is read again at every reload.
 const MAX_FILES: usize = 4096;
@@ -92,21 +92,24 @@ impl Manifests {
         incomplete
     }
 
-    /// Of several manifests with one id the first in the order of file names holds.
+    /// Of several manifests with one id and version the first in the order of file names holds.
     fn without_duplicates(&self, rejected: &mut Vec<Rejected>) -> Vec<Template> {
-        let mut holders: BTreeMap<&str, &Path> = BTreeMap::new();
+        let mut holders: BTreeMap<(&str, Option<&str>), &Path> = BTreeMap::new();
         let mut templates = Vec::new();
         for (path, template) in &self.last {
-            match holders.get(template.id.as_str()) {
+            let key = (template.id.as_str(), template.version.as_deref());
+            match holders.get(&key) {
                 None => {
-                    holders.insert(&template.id, path);
+                    holders.insert(key, path);
                     templates.push(template.clone());
                 }
                 Some(holder) => rejected.push(Rejected {
                     place: Place::of(path, "", None).to_string(),
                     why: format!(
-                        "the id {:?} is taken by {holder:?}; expected an id of its own",
-                        template.id
+                        "the id {:?}, version {:?}, is taken by {holder:?}; expected an id or \
+                         version of its own",
+                        template.id,
+                        template.version.as_deref().unwrap_or("none")
                     ),
                 }),
             }
@@ -132,57 +135,6 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestKeys {
-    id: Spanned<String>,
-    version: Option<Spanned<String>>,
-    os: Option<Spanned<String>>,
-    status: TemplateStatus,
-    expires: Option<Spanned<Expiry>>,
-    #[serde(default)]
-    image: Vec<Spanned<toml::Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expiry {
-    Datetime(toml::value::Datetime),
-    Text(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImageKeys {
-    role: ImageRole,
-    sha256: Digest,
-}
-
-/// What a template can have an image for: everything but the network.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ImageRole {
-    Disk,
-    Cdrom,
-    Floppy,
-    Kernel,
-    Initrd,
-    Firmware,
-}
-
-impl From<ImageRole> for MediumRole {
-    fn from(role: ImageRole) -> Self {
-        match role {
-            ImageRole::Disk => Self::Disk,
-            ImageRole::Cdrom => Self::Cdrom,
-            ImageRole::Floppy => Self::Floppy,
-            ImageRole::Kernel => Self::Kernel,
-            ImageRole::Initrd => Self::Initrd,
-            ImageRole::Firmware => Self::Firmware,
-        }
-    }
-}
-
 /// Reads one manifest. Images that are refused are added to `rejected`, the rest of it holds.
 fn parse_file(path: &Path, rejected: &mut Vec<Rejected>) -> Result<Template, Rejected> {
     let text = read_text(path, MAX_BYTES).map_err(|why| Rejected {
@@ -190,79 +142,6 @@ fn parse_file(path: &Path, rejected: &mut Vec<Rejected>) -> Result<Template, Rej
         why: why.to_string(),
     })?;
     parse(path, &text, rejected)
-}
-
-fn parse(path: &Path, text: &str, rejected: &mut Vec<Rejected>) -> Result<Template, Rejected> {
-    let refuse =
-        |span, why: String| Rejected { place: Place::of(path, text, span).to_string(), why };
-    let keys: ManifestKeys =
-        toml::from_str(text).map_err(|error| refuse(error.span(), one_line(error.message())))?;
-    if !is_id(keys.id.get_ref()) {
-        return Err(refuse(
-            Some(keys.id.span()),
-            format!(
-                "{:?} is no template id; expected 1 to 128 letters, digits and . _ + : @ / -",
-                keys.id.get_ref()
-            ),
-        ));
-    }
-    for label in [&keys.version, &keys.os].into_iter().flatten() {
-        let shown = label.get_ref();
-        if shown.len() > 256 || shown.chars().any(char::is_control) {
-            let why = "expected at most 256 bytes on one line".to_owned();
-            return Err(refuse(Some(label.span()), why));
-        }
-    }
-    let expires = match &keys.expires {
-        None => None,
-        Some(expiry) => {
-            Some(moment(expiry.get_ref()).map_err(|why| refuse(Some(expiry.span()), why))?)
-        }
-    };
-    let mut images = Vec::new();
-    for entry in keys.image {
-        let span = entry.span();
-        match entry.into_inner().try_into::<ImageKeys>() {
-            Ok(ImageKeys { role, sha256 }) => images.push(Image { role: role.into(), sha256 }),
-            Err(error) => {
-                rejected.push(refuse(Some(span), format!("image: {}", one_line(error.message()))));
-            }
-        }
-    }
-    if images.is_empty() {
-        let why = "no image in it is usable, so that it approves nothing; \
-                   expected [[image]] entries with role and sha256";
-        return Err(refuse(None, why.to_owned()));
-    }
-    Ok(Template {
-        id: keys.id.into_inner(),
-        version: keys.version.map(Spanned::into_inner),
-        os: keys.os.map(Spanned::into_inner),
-        status: keys.status,
-        expires,
-        images,
-    })
-}
-
-fn is_id(id: &str) -> bool {
-    let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"._+:@/-".contains(&byte);
-    (1..=128).contains(&id.len()) && id.bytes().all(usable)
-}
-
-fn moment(expiry: &Expiry) -> Result<Timestamp, String> {
-    let text = match expiry {
-        Expiry::Datetime(datetime) => datetime.to_string(),
-        Expiry::Text(text) => text.clone(),
-    };
-    let moment = text.parse::<jiff::Timestamp>().ok();
-    moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).map(Timestamp).ok_or_else(
-        || {
-            format!(
-                "{text:?} is no moment; expected RFC 3339 with an offset, \
-                 such as 2027-06-30T00:00:00Z"
-            )
-        },
-    )
 }
 
 #[cfg(test)]

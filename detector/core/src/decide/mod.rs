@@ -10,6 +10,7 @@
 //! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
 //!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
 
+mod approval;
 mod contests;
 mod findings;
 mod identity;
@@ -78,6 +79,9 @@ pub struct VmDecision {
     pub status: VmStatus,
     /// The template that it descends from, where one is proven or declared.
     pub template: Option<String>,
+    /// The version of it, where the template is registered and has one.
+    #[serde(default)]
+    pub template_version: Option<String>,
     /// Every requirement, met or not, in the order of the policy.
     pub requirements: Vec<Requirement>,
 }
@@ -242,11 +246,14 @@ fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
         requirements::verdict(&requirements)
     };
     let template = match lineage.standing {
-        Standing::Proven(template) => Some(template.id.clone()),
-        Standing::Declared(id, _) => Some(id.to_owned()),
+        Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
+            Some(template.id.clone())
+        }
+        Standing::Declared(id, None) => Some(id.to_owned()),
         Standing::Open | Standing::None => None,
     };
-    VmDecision { status, template, requirements }
+    let template_version = lineage.template().and_then(|template| template.version.clone());
+    VmDecision { status, template, template_version, requirements }
 }
 
 /// The media to read: those on which a verdict on a VM that runs still hangs.

@@ -2,10 +2,11 @@
 
 use super::{
     Outcome, Requirement, VmStatus,
+    approval::{Approval, approval},
     lineage::{Lineage, Standing},
     text::{bounded, quoted, quoted_path},
 };
-use crate::model::{EvidenceLevel, Policy, Registry, Template, TemplateStatus, Timestamp, Vm};
+use crate::model::{EvidenceLevel, Policy, Registry, Template, Timestamp, Vm};
 
 /// What the requirements look at.
 pub(super) struct Case<'a> {
@@ -157,17 +158,9 @@ fn evidence_sufficient(case: &Case<'_>) -> Requirement {
 fn template_approved(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-approved";
     let Some(template) = case.lineage.template() else { return no_template(ID) };
-    let name = quoted(&template.id);
-    match template.status {
-        TemplateStatus::Approved => met(ID, format!("Template {name} is approved.")),
-        TemplateStatus::Deprecated => {
-            met(ID, format!("Template {name} is deprecated and still admitted."))
-        }
-        TemplateStatus::Revoked => failed(
-            ID,
-            format!("Template {name} is revoked."),
-            "Rebuild the VM from an approved template.",
-        ),
+    match approval(template) {
+        Approval::Admits(finding) => met(ID, finding),
+        Approval::Refuses { finding, remedy } => failed(ID, finding, &remedy),
     }
 }
 

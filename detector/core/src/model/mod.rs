@@ -26,7 +26,9 @@ pub use process::{
     VmProcess,
 };
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
-pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
+pub use template::{
+    FirmwareKind, Image, ImageFormat, Registry, Rejected, SecurityProfile, Template, TemplateStatus,
+};
 pub use time::Timestamp;
 pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
 pub use world::{Health, Seen, Source, Unsettled, World};

@@ -49,15 +49,9 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn new(mode: Mode) -> Self {
         let template = |id: &str, status, expires, images: &[(MediumRole, Digest)]| Template {
-            id: id.to_owned(),
-            version: None,
-            os: None,
-            status,
             expires,
-            images: images
-                .iter()
-                .map(|(role, sha256)| Image { role: *role, sha256: *sha256 })
-                .collect(),
+            images: images.iter().map(|(role, sha256)| Image::new(*role, *sha256)).collect(),
+            ..Template::new(id, status)
         };
         let now = Timestamp(1_800_000_000_000);
         let disk = |digest| (MediumRole::Disk, digest);

@@ -259,12 +259,8 @@ fn off(mut vm: Vm) -> Vm {
 
 fn registry() -> Registry {
     let template = Template {
-        id: "debian".to_owned(),
-        version: None,
-        os: None,
-        status: TemplateStatus::Approved,
-        expires: None,
-        images: vec![Image { role: MediumRole::Disk, sha256: APPROVED }],
+        images: vec![Image::new(MediumRole::Disk, APPROVED)],
+        ..Template::new("debian", TemplateStatus::Approved)
     };
     Registry { templates: vec![template], ..Registry::default() }
 }

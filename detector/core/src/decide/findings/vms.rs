@@ -78,11 +78,13 @@ fn conflicts(judged: &Judged<'_>, lineage: &Lineage<'_>, now: Timestamp, found: 
     let mut evidence = judged.merged.conflicts.clone();
     if let Standing::Proven(template) = lineage.standing {
         evidence.extend(lineage.rivals.iter().map(|rival| {
-            let both = format!("{} and {}", quoted(&template.id), quoted(&rival.id));
+            let both = format!("{} and {}", quoted(&template.name()), quoted(&rival.name()));
             pair("templates of the same media", format!("{both}: the first, stricter one counts"))
         }));
-        if let Some(declared) = vm.declared_template.as_deref().filter(|id| *id != template.id) {
-            let (said, proven) = (quoted(declared), quoted(&template.id));
+        if let Some(declared) =
+            vm.declared_template.as_deref().filter(|name| !template.is_named(name))
+        {
+            let (said, proven) = (quoted(declared), quoted(&template.name()));
             evidence.push(pair("declared template", format!("{said}, but {proven} is proven")));
         }
     }
@@ -111,8 +113,9 @@ fn template(
     }
     if template.status == TemplateStatus::Deprecated && decision.status == VmStatus::Approved {
         let name = quoted(&vm.name);
-        let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.id));
-        let evidence = vec![pair("uuid", vm.uuid), pair("template", &template.id)];
+        let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.name()));
+        let mut evidence = vec![pair("uuid", vm.uuid), pair("template", template.name())];
+        evidence.extend(template.reason.iter().map(|reason| pair("reason", reason)));
         let kind = FindingKind::DeprecatedTemplate;
         found.add(about(vm, kind, Severity::Low, title, evidence, world.now));
     }
