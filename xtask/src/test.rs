@@ -25,6 +25,7 @@ const SUITES: &[&str] = &[
     "migration",
     "story",
     "learning",
+    "registry",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.

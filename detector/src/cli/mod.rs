@@ -1,8 +1,8 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `template verify` of an image that no
-//! template in force matches).
+//! findings, `explain` of something that is not granted, `template verify` of an image that differs or
+//! that no template in force matches).
 
 mod args;
 mod ask;
@@ -20,7 +20,6 @@ mod quarantine;
 mod run;
 mod status;
 mod template;
-mod verify;
 mod vm;
 
 use std::process::ExitCode;

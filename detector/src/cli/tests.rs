@@ -225,6 +225,8 @@ debian  -        Debian 12  expired  2027-01-15T08:00:00Z  0       1
             reason: None,
             since: None,
             expires: Some(at(0)),
+            serial: None,
+            signed_by: None,
             images: vec![],
             profile: Default::default(),
             vms: vec![HOSTILE.into()],
@@ -237,6 +239,7 @@ Version      2026.11
 OS           -
 Status       revoked since 2027-01-15 07:00:00 UTC (1 h ago)
 Reason       CVE\\u{1b} 7
+Signed by    RWx
 Image        disk, qcow2, sha256 00ff, /images/a
 Profile      devices disk interface, secure_boot true
 VMs          none
@@ -261,6 +264,8 @@ VMs          none
             reason: Some("CVE\u{1b} 7".into()),
             since: Some(at(-3600)),
             expires: None,
+            serial: Some(2),
+            signed_by: Some("RWx".into()),
             images: vec![image],
             profile,
             vms: vec![],

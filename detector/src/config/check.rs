@@ -3,6 +3,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
 
 use super::{Config, Flood, Scan};
+use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -65,6 +66,17 @@ pub(super) fn check(config: &Config) -> Checked {
         !config.admission.timeout.is_zero() && config.admission.timeout <= MAX_ADMISSION,
         &["admission", "timeout"],
         || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
+    )?;
+    let registry = &config.registry;
+    Trust::new(&registry.trusted_keys, registry.require_signature)
+        .map_err(|message| Complaint { key: &["registry", "trusted_keys"], message })?;
+    ensure(
+        !registry.require_signature || !registry.trusted_keys.is_empty(),
+        &["registry", "require_signature"],
+        || {
+            "nobody's signature counts; expected registry.trusted_keys with at least one key"
+                .to_owned()
+        },
     )?;
     scan(&config.scan)?;
     flood(&config.flood)?;

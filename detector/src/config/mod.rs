@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use detector_core::model::{FloodLimits, Policy};
 
+use crate::registry::{Manifests, Trust};
+
 pub use sections::{
     Admission, Api, Config, Flood, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
-    Sandbox, Scan,
+    RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -62,6 +64,18 @@ impl Config {
                 message: format!("{}: {message}", key.join(".")),
             }),
         }
+    }
+
+    /// The templates' manifests, taken by the signatures that are configured. The serials of signed ones
+    /// are kept where `keep` is set. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a key; a configuration that has been parsed has none such.
+    pub fn manifests(&self, keep: bool) -> Result<Manifests, String> {
+        let trust = Trust::new(&self.registry.trusted_keys, self.registry.require_signature)?;
+        let state = keep.then_some(self.paths.state.as_path());
+        Ok(Manifests::new(&self.paths.templates).trusting(trust, state))
     }
 
     /// What the administrator has configured about verdicts.

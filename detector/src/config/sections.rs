@@ -27,6 +27,7 @@ pub struct Config {
     pub stamp: Stamp,
     pub api: Api,
     pub learning: Learning,
+    pub registry: RegistryKeys,
 }
 
 impl Default for Config {
@@ -44,6 +45,7 @@ impl Default for Config {
             stamp: Stamp::default(),
             api: Api::default(),
             learning: Learning::default(),
+            registry: RegistryKeys::default(),
         }
     }
 }
@@ -256,6 +258,15 @@ fn stamp<'de, D: Deserializer<'de>>(from: D) -> Result<Stamp, D::Error> {
 pub struct Api {
     /// A group whose members may use the socket besides root.
     pub group: Option<String>,
+}
+
+/// The section `registry`: whose manifests are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryKeys {
+    /// Public keys of minisign.
+    pub trusted_keys: Vec<String>,
+    pub require_signature: bool,
 }
 
 /// What ports that learn addresses know at the start.

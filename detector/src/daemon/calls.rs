@@ -87,8 +87,13 @@ async fn hand_in(
         }
         request => {
             // Whoever has just corrected a manifest need not wait for it to be noticed.
-            if matches!(request, Request::QuarantineRelease { .. } | Request::Explain { .. })
-                && let Some(registry) = templates.fresh().await
+            if matches!(
+                request,
+                Request::QuarantineRelease { .. }
+                    | Request::Explain { .. }
+                    | Request::TemplateList {}
+                    | Request::TemplateShow { .. }
+            ) && let Some(registry) = templates.fresh().await
             {
                 let _ = inputs.send(Input::Registry(registry)).await;
             }

@@ -4,10 +4,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{Registry, Rejected, Template};
+use detector_core::model::{Digest, Registry, Rejected, Template};
+use sha2::{Digest as _, Sha256};
 
-pub(super) use parse::parse;
+pub(crate) use parse::parse;
 
+use super::{serials::Serials, signature::Trust};
 use crate::config::text::{Place, read_text};
 
 mod parse;
@@ -27,11 +29,30 @@ const MAX_FILES: usize = 4096;
 pub struct Manifests {
     dir: PathBuf,
     last: BTreeMap<PathBuf, Template>,
+    trust: Trust,
+    /// Where signatures are required, and there is a state directory.
+    serials: Option<Serials>,
+}
+
+/// A manifest that has been read.
+struct Read {
+    template: Template,
+    /// Of the whole text.
+    sha256: Digest,
 }
 
 impl Manifests {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), last: BTreeMap::new() }
+        let last = BTreeMap::new();
+        Self { dir: dir.to_owned(), last, trust: Trust::default(), serials: None }
+    }
+
+    /// Takes manifests by the signatures on them. Where those are required and `state` names the state
+    /// directory, an older manifest does not come back. Blocks.
+    pub fn trusting(mut self, trust: Trust, state: Option<&Path>) -> Self {
+        self.serials = state.filter(|_| trust.is_required()).map(Serials::open);
+        self.trust = trust;
+        self
     }
 
     /// Reads every `*.toml` of the directory, in the order of their names; blocks.
@@ -58,6 +79,11 @@ impl Manifests {
         Registry { templates, rejected, lost, incomplete }
     }
 
+    /// What the files last said, in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Template)> {
+        self.last.iter().map(|(path, template)| (path.as_path(), template))
+    }
+
     /// Returns the first thing that was refused without anything in its place.
     fn read(&mut self, files: Vec<PathBuf>, rejected: &mut Vec<Rejected>) -> Option<String> {
         let mut before = std::mem::take(&mut self.last);
@@ -70,26 +96,55 @@ impl Manifests {
             });
             incomplete = rejected.last().map(told);
         }
+        let mut read = Vec::new();
         for path in files.into_iter().take(MAX_FILES) {
             let known = rejected.len();
-            let mut kept = false;
-            let template = parse_file(&path, rejected).or_else(|mut refusal| {
+            let outcome = self.parse_file(&path, rejected);
+            if outcome.is_ok() {
+                incomplete = incomplete.or_else(|| rejected.get(known).map(told));
+            }
+            read.push((path, outcome));
+        }
+        // All are known before one is judged: the latest manifest may be in the last file.
+        if let Some(serials) = &mut self.serials {
+            let taken = read.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
+            taken.for_each(|read| serials.note(&read.template, read.sha256));
+        }
+        for (path, outcome) in read {
+            let serials = self.serials.as_ref();
+            let outcome = outcome.and_then(|Read { template, sha256 }| {
+                let latest = serials.map_or(Ok(()), |serials| serials.check(&template, sha256));
+                let place = || Place::of(&path, "", None).to_string();
+                latest.map(|()| template).map_err(|why| Rejected { place: place(), why })
+            });
+            let template = outcome.or_else(|mut refusal| {
                 let last = before.remove(&path);
-                kept = last.is_some();
-                if kept {
+                let last = last.filter(|last| serials.is_none_or(|known| known.is_latest(last)));
+                if last.is_some() {
                     refusal.why.push_str(". What the file said before stays in force");
+                } else {
+                    incomplete = incomplete.take().or_else(|| Some(told(&refusal)));
                 }
                 rejected.push(refusal);
                 last.ok_or(())
             });
-            if !kept {
-                incomplete = incomplete.or_else(|| rejected.get(known).map(told));
-            }
             if let Ok(template) = template {
                 self.last.insert(path, template);
             }
         }
+        if let Some(Err(unsaved)) = self.serials.as_mut().map(Serials::save) {
+            rejected.push(unsaved);
+        }
         incomplete
+    }
+
+    /// Reads one manifest. Images that are refused are added to `rejected`, the rest of it holds.
+    fn parse_file(&self, path: &Path, rejected: &mut Vec<Rejected>) -> Result<Read, Rejected> {
+        let refuse = |why| Rejected { place: Place::of(path, "", None).to_string(), why };
+        let text = read_text(path, MAX_BYTES).map_err(|why| refuse(why.to_string()))?;
+        let signed_by = self.trust.signer(path, &text).map_err(refuse)?;
+        let template = Template { signed_by, ..parse(path, &text, rejected)? };
+        Ok(Read { template, sha256: Digest(Sha256::digest(text.as_bytes()).into()) })
     }
 
     /// Of several manifests with one id and version the first in the order of file names holds.
@@ -133,15 +188,6 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Reads one manifest. Images that are refused are added to `rejected`, the rest of it holds.
-fn parse_file(path: &Path, rejected: &mut Vec<Rejected>) -> Result<Template, Rejected> {
-    let text = read_text(path, MAX_BYTES).map_err(|why| Rejected {
-        place: Place::of(path, "", None).to_string(),
-        why: why.to_string(),
-    })?;
-    parse(path, &text, rejected)
 }
 
 #[cfg(test)]

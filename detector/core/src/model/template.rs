@@ -45,6 +45,12 @@ pub struct Template {
     pub images: Vec<Image>,
     #[serde(default)]
     pub profile: SecurityProfile,
+    /// Grows with every change of the manifest.
+    #[serde(default)]
+    pub serial: Option<u64>,
+    /// The trusted key by which the manifest is signed.
+    #[serde(default)]
+    pub signed_by: Option<String>,
 }
 
 impl Template {
@@ -60,6 +66,8 @@ impl Template {
             expires: None,
             images: Vec::new(),
             profile: SecurityProfile::default(),
+            serial: None,
+            signed_by: None,
         }
     }
 

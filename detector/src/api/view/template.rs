@@ -20,6 +20,12 @@ pub struct TemplateView {
     #[serde(default)]
     pub since: Option<Timestamp>,
     pub expires: Option<Timestamp>,
+    /// Grows with every change of its manifest.
+    #[serde(default)]
+    pub serial: Option<u64>,
+    /// The trusted key by which its manifest is signed.
+    #[serde(default)]
+    pub signed_by: Option<String>,
     pub images: Vec<ImageView>,
     /// What its VMs have to be like; what is absent is left to the policy.
     #[serde(default)]
@@ -51,6 +57,8 @@ impl TemplateView {
             reason: template.reason.clone(),
             since: template.since.map(moment),
             expires: template.expires.map(moment),
+            serial: template.serial,
+            signed_by: template.signed_by.clone(),
             images: template.images.iter().map(ImageView::from).collect(),
             profile: template.profile.clone(),
             vms,

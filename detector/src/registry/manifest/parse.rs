@@ -21,6 +21,7 @@ struct ManifestKeys {
     reason: Option<Spanned<String>>,
     since: Option<Spanned<Moment>>,
     expires: Option<Spanned<Moment>>,
+    serial: Option<u64>,
     profile: Option<Spanned<SecurityProfile>>,
     #[serde(default)]
     image: Vec<Spanned<toml::Value>>,
@@ -133,6 +134,8 @@ pub(crate) fn parse(
         expires,
         images,
         profile: keys.profile.map(Spanned::into_inner).unwrap_or_default(),
+        serial: keys.serial,
+        signed_by: None,
     })
 }
 

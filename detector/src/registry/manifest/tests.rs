@@ -34,6 +34,7 @@ fn a_whole_manifest() {
         reason = "a newer one is out"
         since = 2026-11-01T00:00:00Z
         expires = "2027-06-30T00:00:00Z"
+        serial = 7
         [profile]
         firmware = "efi"
         secure_boot = true
@@ -79,6 +80,8 @@ fn a_whole_manifest() {
                 devices: Some(["disk", "interface"].map(str::to_owned).into()),
                 ..SecurityProfile::default()
             },
+            serial: Some(7),
+            signed_by: None,
         }
     );
 }
