@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use detector_tests::daemon::{Answer, Daemon};
+use detector_tests::daemon::{Answer, Daemon, LAB_TEMPLATE, Settings};
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
 use detector_tests::tap::Tap;
@@ -109,4 +109,77 @@ fn revoking_acts_on_vms_that_run() {
     daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
     assert_cut_off(&scene, &a, A, 2);
     daemon.await_finding("rogue-vm", "CVE-2026-1", PATIENCE).unwrap();
+}
+
+#[test]
+fn a_grace_period_is_for_those_that_run() {
+    let scene = Scene::new().unwrap();
+    let vms = [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat();
+    let more = "revoked_grace = \"1h\"\n".to_owned();
+    let settings = Settings { inventory: vms, more, ..Settings::default() };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+
+    run(&daemon, &["template", "revoke", "lab", "--reason", "CVE-2026-1"], 0);
+    let finding = daemon.await_finding("revoked-template", "CVE-2026-1", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("deadline"), "{finding}");
+    daemon.await_port("tap-a", "kept", PATIENCE).unwrap();
+    a.send(&beat(A, 1)).unwrap();
+    scene.await_outside("one within its grace", &beat(A, 1)).unwrap();
+    // Who comes now does not come in.
+    let b = scene.plug("tap-b").unwrap();
+    daemon.await_port("tap-b", "isolated", PATIENCE).unwrap();
+    assert_cut_off(&scene, &b, B, 2);
+
+    // Nothing but time passes at the end of it.
+    let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(3600 - 2);
+    let text = LAB_TEMPLATE.replace("approved", "revoked");
+    daemon.write_template("lab.toml", &format!("since = {since}\n{text}")).unwrap();
+    daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
+    assert_cut_off(&scene, &a, A, 3);
+}
+
+#[test]
+fn only_a_signed_manifest_revokes_and_nothing_older_undoes_it() {
+    let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let sign = |text: &str| {
+        let signed = minisign::sign(Some(&key.pk), &key.sk, text.as_bytes(), None, None).unwrap();
+        signed.into_string()
+    };
+    let scene = Scene::new().unwrap();
+    let first = format!("serial = 1\n{LAB_TEMPLATE}");
+    let trusted = key.pk.to_base64();
+    let settings = Settings {
+        inventory: vm("a", "tap-a", A),
+        templates: vec![
+            ("lab.toml".to_owned(), first.clone()),
+            ("lab.toml.minisig".to_owned(), sign(&first)),
+        ],
+        more: format!("[registry]\ntrusted_keys = [{trusted:?}]\nrequire_signature = true\n"),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let shown = run(&daemon, &["template", "show", "lab"], 0).json;
+    assert_eq!(shown["signed_by"], trusted, "{shown}");
+
+    // The command changes the manifest, and nothing is in force before it is signed.
+    let revoked = run(&daemon, &["template", "revoke", "lab", "--reason", "CVE-2026-1"], 0).json;
+    assert_eq!(revoked["in_force"], "approved", "{revoked}");
+    daemon.await_finding("entry-rejected", "not of what it says", PATIENCE).unwrap();
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+    run(&daemon, &["template", "verify"], 3);
+    let second = fs::read_to_string(revoked["file"].as_str().unwrap()).unwrap();
+    daemon.write_template("lab.toml.minisig", &sign(&second)).unwrap();
+    daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
+    assert_cut_off(&scene, &a, A, 1);
+
+    // What was signed once is still signed, and does not come back.
+    daemon.write_template("lab.toml.minisig", &sign(&first)).unwrap();
+    daemon.write_template("lab.toml", &first).unwrap();
+    daemon.await_finding("entry-rejected", "serial 1 is lower than 2", PATIENCE).unwrap();
+    let shown = run(&daemon, &["template", "show", "lab"], 0).json;
+    assert_eq!(shown["status"], "revoked", "{shown}");
+    let refused = run(&daemon, &["quarantine", "release", "vm", "a"], 1);
+    assert!(refused.complaint.contains("revoked"), "{refused:?}");
 }

@@ -20,6 +20,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_SOCKET_PATH: usize = 107;
 
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_REVOKED_GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const MIN_SCAN: Duration = Duration::from_millis(100);
 const MAX_SCAN: Duration = Duration::from_secs(60 * 60);
 const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
@@ -62,6 +63,9 @@ pub(super) fn check(config: &Config) -> Checked {
         &["policy", "unknown_port_grace"],
         || "expected at most one day (\"1day\")".to_owned(),
     )?;
+    ensure(config.policy.revoked_grace <= MAX_REVOKED_GRACE, &["policy", "revoked_grace"], || {
+        "expected at most 30 days (\"30days\")".to_owned()
+    })?;
     ensure(
         !config.admission.timeout.is_zero() && config.admission.timeout <= MAX_ADMISSION,
         &["admission", "timeout"],

@@ -91,6 +91,8 @@ impl Config {
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone(),
+            revoked: self.policy.revoked,
+            revoked_grace: self.policy.revoked_grace,
             flood: FloodLimits {
                 above: self.flood.above,
                 after: self.flood.after,

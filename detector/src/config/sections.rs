@@ -5,7 +5,7 @@ use detector_common::{
     settings::Mode,
     stamp::{Carrier, Stamp},
 };
-use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits};
+use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits, Revoked};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The configuration of a host.
@@ -125,6 +125,11 @@ pub struct PolicyKeys {
     /// The mode of quarantines.
     #[serde(with = "QuarantineText")]
     pub quarantine: QuarantineMode,
+    /// What a revocation does to VMs in force.
+    pub revoked: Revoked,
+    /// At most 30 days.
+    #[serde(deserialize_with = "duration")]
+    pub revoked_grace: Duration,
 }
 
 impl Default for PolicyKeys {
@@ -134,6 +139,8 @@ impl Default for PolicyKeys {
             default_rule: AddressRule::Any,
             unknown_port_grace: Duration::from_secs(1),
             quarantine: QuarantineMode::Drop,
+            revoked: Revoked::Quarantine,
+            revoked_grace: Duration::ZERO,
         }
     }
 }

@@ -49,7 +49,7 @@ use self::{
 use crate::{
     model::{
         Finding, ImageFile, MediumSource, PowerState, ProcessId, Quarantine, QuarantineTarget,
-        Timestamp, Vm, World,
+        Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -236,7 +236,9 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
 
 fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
     let (policy, registry) = (&world.policy, &world.registry);
-    let case = Case { vm, lineage, policy, registry, now: world.now };
+    let revoked = |template: &Template| template.status == TemplateStatus::Revoked;
+    let in_force = lineage.template().is_some_and(revoked) && approval::is_in_force(vm, world);
+    let case = Case { vm, lineage, policy, registry, now: world.now, in_force };
     let requirements = requirements::check(&case);
     let status = if world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm.uuid)) {
         VmStatus::Quarantined

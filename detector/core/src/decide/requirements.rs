@@ -15,6 +15,8 @@ pub(super) struct Case<'a> {
     pub(super) policy: &'a Policy,
     pub(super) registry: &'a Registry,
     pub(super) now: Timestamp,
+    /// Whether a grant of the VM is in force; asked for revoked templates only.
+    pub(super) in_force: bool,
 }
 
 /// Every requirement, in the order in which people read them.
@@ -158,8 +160,9 @@ fn evidence_sufficient(case: &Case<'_>) -> Requirement {
 fn template_approved(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-approved";
     let Some(template) = case.lineage.template() else { return no_template(ID) };
-    match approval(template) {
+    match approval(template, case.policy, case.now, case.in_force) {
         Approval::Admits(finding) => met(ID, finding),
+        Approval::Keeps { finding, remedy } => unknown(ID, finding, &remedy),
         Approval::Refuses { finding, remedy } => failed(ID, finding, &remedy),
     }
 }

@@ -79,6 +79,8 @@ pub enum FindingKind {
     AddressConflict,
     /// A port has learned as many addresses as it may, and claims more.
     LearnedFull,
+    /// A VM of a revoked template that keeps what is in force, for now or by the policy.
+    RevokedTemplate,
 }
 
 impl FindingKind {
@@ -102,6 +104,7 @@ impl FindingKind {
             Self::SandboxMissing => "sandbox-missing",
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
+            Self::RevokedTemplate => "revoked-template",
         }
     }
 }

@@ -20,7 +20,7 @@ pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
-pub use policy::{AddressRule, EvidenceLevel, Policy};
+pub use policy::{AddressRule, EvidenceLevel, Policy, Revoked};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,
     VmProcess,

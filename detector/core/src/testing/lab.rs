@@ -15,8 +15,8 @@ use crate::{
     model::{
         AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
         Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
-        Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp,
-        Unsettled, Vm, World,
+        Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source, Template, TemplateStatus,
+        Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -69,6 +69,8 @@ impl Lab {
                 flood: FloodLimits::DEFAULT,
                 quarantine: QuarantineMode::Drop,
                 sandbox: None,
+                revoked: Revoked::Quarantine,
+                revoked_grace: Duration::ZERO,
             },
             registry: Registry {
                 templates: vec![

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
     AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
-    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
-    TemplateStatus, Timestamp, Vm,
+    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Revoked,
+    Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -62,6 +62,8 @@ impl Host {
             flood: FloodLimits::DEFAULT,
             quarantine: QuarantineMode::Drop,
             sandbox: None,
+            revoked: Revoked::Quarantine,
+            revoked_grace: Duration::ZERO,
         };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),

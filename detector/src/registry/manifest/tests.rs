@@ -87,6 +87,14 @@ fn a_whole_manifest() {
 }
 
 #[test]
+fn the_example_is_a_manifest() {
+    let text = include_str!("../../../../packaging/template.toml");
+    let mut rejected = Vec::new();
+    let template = parse(Path::new("template.toml"), text, &mut rejected).unwrap();
+    assert_eq!((rejected, template.status), (vec![], TemplateStatus::Draft));
+}
+
+#[test]
 fn errors_name_the_place_and_what_was_expected() {
     let good = manifest("a");
     let cases: &[(String, &str, &str)] = &[

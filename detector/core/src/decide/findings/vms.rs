@@ -7,13 +7,15 @@ use detector_common::addr::Mac;
 use super::{Facts, Found, finding, pair};
 use crate::{
     decide::{
-        Outcome, VmDecision, VmStatus, identity,
+        Outcome, VmDecision, VmStatus,
+        approval::{self, End},
+        identity,
         lineage::{Lineage, Standing},
         ports::Judged,
-        text::{explain, quoted},
+        text::{explain, moment, quoted},
     },
     model::{
-        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject,
+        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject, Template,
         TemplateStatus, Timestamp, Vm, World,
     },
 };
@@ -111,6 +113,9 @@ fn template(
     if let Some(expires) = template.expires.filter(|at| *at > world.now) {
         found.wake_at(expires);
     }
+    if template.status == TemplateStatus::Revoked && decision.status == VmStatus::Pending {
+        revoked(vm, template, world, found);
+    }
     if template.status == TemplateStatus::Deprecated && decision.status == VmStatus::Approved {
         let name = quoted(&vm.name);
         let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.name()));
@@ -119,6 +124,30 @@ fn template(
         let kind = FindingKind::DeprecatedTemplate;
         found.add(about(vm, kind, Severity::Low, title, evidence, world.now));
     }
+}
+
+/// A VM that is not cut off although its template is revoked.
+fn revoked(vm: &Vm, template: &Template, world: &World, found: &mut Found) {
+    let mut evidence = vec![pair("uuid", vm.uuid), pair("template", template.name())];
+    evidence.extend(template.reason.iter().map(|reason| pair("reason", reason)));
+    evidence.extend(template.since.map(|since| pair("revoked", moment(since))));
+    let until = match approval::end(template, &world.policy) {
+        End::At(end) if end > world.now => {
+            found.wake_at(end);
+            evidence.push(pair("deadline", moment(end)));
+            format!("until {}", moment(end))
+        }
+        End::Never => "as the policy says".to_owned(),
+        // It is pending for another reason.
+        End::At(_) | End::Now => return,
+    };
+    let title = format!(
+        "VM {} descends from the revoked {}; what is in force stays {until}.",
+        quoted(&vm.name),
+        quoted(&template.name())
+    );
+    let since = template.since.unwrap_or(world.now).min(world.now);
+    found.add(about(vm, FindingKind::RevokedTemplate, Severity::High, title, evidence, since));
 }
 
 fn entries(vm: &Vm, now: Timestamp, found: &mut Found) {
