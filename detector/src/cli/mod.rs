@@ -37,6 +37,7 @@ enum Done {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    completions::answer();
     let Cli { global, command } = Cli::parse_from(hook::arguments(std::env::args_os()));
     let done = match command {
         Command::Run(args) => run::run(&global, &args),

@@ -1,6 +1,11 @@
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::{
+    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
+
+use crate::cli::completions::templates;
 
 #[derive(Debug, Subcommand)]
 pub enum TemplateCommand {
@@ -14,7 +19,7 @@ Examples:
   detector template show debian-12@2026.11")]
     Show {
         /// ID, or ID@VERSION where it has several versions (ID@ for the one without)
-        #[arg(value_name = "TEMPLATE")]
+        #[arg(value_name = "TEMPLATE", add = ArgValueCompleter::new(names))]
         id: String,
     },
     /// Register images as a template: hash them and write a manifest
@@ -25,11 +30,12 @@ Examples:
   detector template add debian-12 --version 2026.12 --disk new.qcow2 --dry-run > debian-12.toml
 
 It is a draft, which admits nobody, until it is approved.")]
-    Add(TemplateAdd),
+    Add(Box<TemplateAdd>),
     /// Approve a template: its VMs are admitted
     #[command(after_help = "Examples:\n  detector template approve debian-12@2026.11")]
     Approve {
         /// ID, or ID@VERSION where it has several versions
+        #[arg(add = ArgValueCompleter::new(names))]
         template: String,
         /// Why, for whoever reads it later
         #[arg(long)]
@@ -41,6 +47,7 @@ Examples:
   detector template deprecate debian-12@2026.10 --reason 'superseded by 2026.11'")]
     Deprecate {
         /// ID, or ID@VERSION where it has several versions
+        #[arg(add = ArgValueCompleter::new(names))]
         template: String,
         /// Why, for whoever reads it later
         #[arg(long)]
@@ -55,6 +62,7 @@ Examples:
 What becomes of VMs that run: policy.revoked and policy.revoked_grace of the configuration.")]
     Revoke {
         /// ID, or ID@VERSION where it has several versions
+        #[arg(add = ArgValueCompleter::new(names))]
         template: String,
         /// Why, for whoever reads it later
         #[arg(long)]
@@ -71,6 +79,7 @@ Examples:
 Exits with 3 when an image differs, is missing or cannot be read, or when no template in force matches.")]
     Verify {
         /// Template (ID or ID@VERSION), or an image file or an overlay of one
+        #[arg(add = ArgValueCompleter::new(names_and_files))]
         what: Option<PathBuf>,
         /// How the hypervisor reads the image: qcow2 or raw
         #[arg(long, requires = "what")]
@@ -121,4 +130,17 @@ pub struct TemplateAdd {
     /// Print the manifest in place of writing it
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Names of templates, for the shell to complete.
+fn names(start: &OsStr) -> Vec<CompletionCandidate> {
+    let start = start.to_string_lossy();
+    let names = templates().into_iter().filter(|(name, _)| name.starts_with(&*start));
+    names.map(|(name, status)| CompletionCandidate::new(name).help(Some(status.into()))).collect()
+}
+
+fn names_and_files(start: &OsStr) -> Vec<CompletionCandidate> {
+    let mut all = names(start);
+    all.extend(PathCompleter::any().complete(start));
+    all
 }

@@ -103,7 +103,7 @@ fn view(template: &detector_core::model::Template) -> TemplateView {
 /// What the daemon makes of a template; `None` when it does not answer.
 fn ask_daemon(global: &Global, name: &str) -> Result<Option<TemplateView>> {
     match try_ask(global, Request::TemplateShow { id: name.to_owned() })? {
-        Ok(Reply::Template(template)) => Ok(Some(template)),
+        Ok(Reply::Template(template)) => Ok(Some(*template)),
         Ok(other) => unexpected(&other),
         Err(error) if is_away(&error) => Ok(None),
         Err(error) => Err(error.into()),
