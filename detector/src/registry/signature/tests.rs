@@ -200,6 +200,22 @@ fn an_older_manifest_does_not_come_back() {
 }
 
 #[test]
+fn what_was_said_before_does_not_outlive_a_later_serial() {
+    let place = Place::new();
+    place.sign("a.toml", &text("approved", 1));
+    let mut manifests = place.manifests(true);
+    assert_eq!(outcome(&manifests.reload()).0, Some(TemplateStatus::Approved));
+    place.sign("b.toml", &text("revoked", 2));
+    // Also where the older one turns unreadable at the same time.
+    for spoil in [false, true] {
+        if spoil {
+            place.write("a.toml", "half a manif");
+        }
+        assert_eq!(outcome(&manifests.reload()).0, Some(TemplateStatus::Revoked), "{spoil}");
+    }
+}
+
+#[test]
 fn the_latest_counts_also_where_all_are_new() {
     let place = Place::new();
     place.sign("a.toml", &text("approved", 1));
