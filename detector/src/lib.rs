@@ -13,5 +13,6 @@ pub mod findings;
 pub mod inventory;
 mod leases;
 pub mod net;
+pub mod policy;
 pub mod processes;
 pub mod registry;

@@ -291,6 +291,7 @@ impl<'a> Daemon<'a> {
              socket = {:?}\n\
              templates = {:?}\n\
              inventory = {:?}\n\
+             policy = {:?}\n\
              [network]\n\
              bridges = {:?}\n\
              uplinks = {:?}\n\
@@ -305,6 +306,7 @@ impl<'a> Daemon<'a> {
             place("detector.sock"),
             place("templates.d"),
             place("inventory.toml"),
+            place("policy.cedar"),
             settings.bridges,
             settings.uplinks,
             settings.protected,

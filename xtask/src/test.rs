@@ -18,6 +18,7 @@ const SUITES: &[&str] = &[
     "isolation",
     "restart",
     "bad_input",
+    "policy",
     "processes",
     "kinds",
     "tamper",

@@ -7,6 +7,8 @@ use super::schema::{ApiError, ErrorCode, Request, VERSION};
 
 /// The longest line in bytes that an `admit` request may have: it carries domain XML.
 pub const LONGEST_ADMIT: usize = 8 << 20;
+/// The longest line in bytes that a `policy-diff` request may have: it carries a policy.
+pub const LONGEST_POLICY: usize = 1 << 20;
 /// The longest line in bytes of any other request.
 pub const LONGEST: usize = 64 << 10;
 /// The longest reply in bytes that a client reads.
@@ -36,8 +38,13 @@ pub fn parse(line: &str) -> Result<Request, ApiError> {
     }
     let request = envelope.request.ok_or_else(|| bad("no \"request\"".to_owned()))?;
     let request = serde_json::from_str(request.get()).map_err(|error| bad(error.to_string()))?;
-    if line.len() > LONGEST && !matches!(request, Request::Admit { .. }) {
-        return Err(too_long(LONGEST));
+    let limit = match request {
+        Request::Admit { .. } => LONGEST_ADMIT,
+        Request::PolicyDiff { .. } => LONGEST_POLICY,
+        _ => LONGEST,
+    };
+    if line.len() > limit {
+        return Err(too_long(limit));
     }
     Ok(request)
 }

@@ -4,8 +4,8 @@ use detector_core::model::QuarantineTarget;
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, PortView, ProcessView, QuarantineChange,
-    QuarantineView, Status, TemplateView, VmView,
+    AdmissionView, Explanation, FindingView, PolicyDiffView, PolicyView, PortView, ProcessView,
+    QuarantineChange, QuarantineView, Status, TemplateView, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -57,6 +57,12 @@ pub enum Request {
     /// Why a VM, a port or a MAC is treated as it is.
     Explain {
         subject: String,
+    },
+    /// The policy in force.
+    PolicyShow {},
+    /// What another policy, given as its text, would change for the VMs of now. Nothing is done.
+    PolicyDiff {
+        text: String,
     },
     /// libvirt is about to start a VM; only root and the daemon's own user may ask.
     Admit {
@@ -111,6 +117,8 @@ pub enum Reply {
     Process(Box<ProcessView>),
     Explanation(Box<Explanation>),
     Admission(AdmissionView),
+    Policy(Box<PolicyView>),
+    PolicyDiff(PolicyDiffView),
 }
 
 /// Why a request was refused or failed.

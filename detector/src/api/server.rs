@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::{
-    line::{self, LONGEST, LONGEST_ADMIT},
+    line::{self, LONGEST_ADMIT, LONGEST_POLICY},
     peer::{Access, Peer, Right},
     schema::{ApiError, ErrorCode, Reply, ReplyLine, Request},
 };
@@ -90,7 +90,7 @@ async fn greet(
 type Lines = Framed<UnixStream, LinesCodec>;
 
 async fn converse(stream: UnixStream, peer: &Peer, right: Right, calls: &mpsc::Sender<Call>) {
-    let limit = if right == Right::Admit { LONGEST_ADMIT } else { LONGEST };
+    let limit = if right == Right::Admit { LONGEST_ADMIT } else { LONGEST_POLICY };
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(limit));
     loop {
         let request = match timeout(IDLE, lines.next()).await {

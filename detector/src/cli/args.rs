@@ -8,6 +8,7 @@ use clap_complete::Shell;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod template;
+use super::policy::PolicyCommand;
 
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
@@ -101,6 +102,12 @@ Exits with 3 when findings are open.")]
     Template {
         #[command(subcommand)]
         command: TemplateCommand,
+    },
+    /// The rules by which VMs may join networks
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]

@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
 //! findings, `explain` of something that is not granted, `template verify` of an image that differs or
-//! that no template in force matches).
+//! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
 mod args;
 mod ask;
@@ -14,6 +14,7 @@ mod hook;
 mod man;
 mod output;
 mod pins;
+mod policy;
 mod port;
 mod process;
 mod quarantine;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Vm { command } => vm::run(&global, &command),
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
+        Command::Policy { command } => policy::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
         Command::Explain { subject } => explain::run(&global, &subject),

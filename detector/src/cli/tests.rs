@@ -115,16 +115,19 @@ fn a_vm() -> VmView {
             Requirement {
                 id: "media-listed".into(),
                 outcome: Outcome::Met,
+                sentence: String::new(),
                 finding: "The VM lists its media.".into(),
                 remedy: String::new(),
             },
             Requirement {
                 id: "template-registered".into(),
                 outcome: Outcome::Failed,
+                sentence: String::new(),
                 finding: format!("{HOSTILE} descends from nothing known."),
                 remedy: "Rebuild it.".into(),
             },
         ],
+        rules: vec!["template-registered".into()],
         media: vec![MediumView {
             role: MediumRole::Disk,
             source: "/images/a".into(),

@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config) -> Checked {
     absolute(&["paths", "socket"], &paths.socket)?;
     absolute(&["paths", "templates"], &paths.templates)?;
     absolute(&["paths", "inventory"], &paths.inventory)?;
+    absolute(&["paths", "policy"], &paths.policy)?;
     ensure(
         paths.socket.as_os_str().as_bytes().len() <= MAX_SOCKET_PATH,
         &["paths", "socket"],

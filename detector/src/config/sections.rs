@@ -63,6 +63,8 @@ pub struct Paths {
     pub templates: PathBuf,
     /// The static inventory; there is none when the file is absent.
     pub inventory: PathBuf,
+    /// The policy; the built-in one when the file is absent.
+    pub policy: PathBuf,
 }
 
 impl Default for Paths {
@@ -73,6 +75,7 @@ impl Default for Paths {
             socket: "/run/detector/detector.sock".into(),
             templates: "/etc/detector/templates.d".into(),
             inventory: "/etc/detector/inventory.toml".into(),
+            policy: "/etc/detector/policy.cedar".into(),
         }
     }
 }

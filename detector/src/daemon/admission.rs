@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use detector_common::{quarantine::QuarantineMode, settings::Mode};
+use detector_common::settings::Mode;
 use detector_core::{
-    decide::{PortStatus, VmStatus},
+    decide::{PortStatus, Requirement, VmStatus},
     model::{Evidence, Health, MediumSource, PowerState, Timestamp, Vm},
 };
 use uuid::Uuid;
@@ -290,20 +290,20 @@ impl<E: Enforcer> Brain<E> {
     fn denied(&self, uuid: Uuid) -> AdmissionView {
         let observing = self.world.policy.mode == Mode::Observe;
         let refuse = self.admissions.rules.denied == OnRefusal::Refuse && !observing;
+        let decision = self.decision.vms.get(&uuid);
+        let responses = decision.map(|decision| decision.responses.clone()).unwrap_or_default();
         let effect = match (observing, refuse) {
             (true, _) => "would be quarantined (mode is observe)",
             (false, true) => "may not start",
-            (false, false) if self.world.policy.quarantine == QuarantineMode::Sandbox => {
+            (false, false) if !responses.isolate => "starts mute: the policy does not isolate it",
+            (false, false) if responses.sandbox => {
                 "starts quarantined: it speaks with the sandbox only"
             }
             (false, false) => "starts quarantined: it neither sends nor receives",
         };
-        let decision = self.decision.vms.get(&uuid);
-        let why: Vec<_> = decision
-            .into_iter()
-            .flat_map(|decision| open(&decision.requirements))
-            .map(|requirement| requirement.finding.as_str())
-            .collect();
+        // What each rule asks, in its own words, and what was found instead.
+        let requirements = decision.into_iter().flat_map(|decision| open(&decision.requirements));
+        let why: Vec<_> = requirements.map(said).collect();
         let name = self.name_of_vm(uuid);
         let outcome = AdmissionOutcome::Denied;
         answer_start(&name, Some(uuid), !refuse, outcome, effect, &why.join(" "))
@@ -323,6 +323,15 @@ impl<E: Enforcer> Brain<E> {
 
     fn name_of_vm(&self, uuid: Uuid) -> String {
         self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone())
+    }
+}
+
+fn said(requirement: &Requirement) -> String {
+    let Requirement { id, sentence, finding, .. } = requirement;
+    if sentence.is_empty() || finding.contains(sentence.as_str()) {
+        format!("[{id}] {finding}")
+    } else {
+        format!("[{id}] {sentence} {finding}")
     }
 }
 

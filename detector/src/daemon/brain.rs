@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::settings::Mode;
 use detector_core::{
-    decide::{Decision, decide_and_act},
+    decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
         Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Source,
         Subject, Timestamp, Unsettled, World,
@@ -92,6 +92,7 @@ impl<E: Enforcer> Brain<E> {
         let world = World {
             now,
             policy,
+            rules: Rulebook::default(),
             registry: Registry::default(),
             sources: sources
                 .iter()
@@ -259,6 +260,7 @@ impl<E: Enforcer> Brain<E> {
                 self.media.forget_unused(&mut self.world);
             }
             Input::Registry(registry) => self.world.registry = registry,
+            Input::Rules(rules) => self.world.rules = rules,
             Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
             Input::Addresses(addresses) => {
                 let news = self.world.addresses != addresses;
@@ -281,6 +283,13 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Request { id, uid, request } => {
                 answer::request(self, id, uid, request);
+                return false;
+            }
+            Input::PolicyDiff { id, rules } => {
+                // As a request, it sees what came before it.
+                self.settle();
+                let reply = Ok(crate::api::Reply::PolicyDiff(self.policy_diff(rules)));
+                self.emit(Effect::Reply { id, reply, last: true });
                 return false;
             }
             Input::Incoming(uuid) => {

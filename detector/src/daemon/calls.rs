@@ -1,16 +1,21 @@
 //! From requests to inputs: what a request needs to be read afresh is read here, off the loop.
 
-use detector_core::model::{PowerState, Vm};
+use std::sync::Arc;
+
+use detector_core::{
+    decide::policy::Rules,
+    model::{PowerState, Vm},
+};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
-    files::Templates,
+    files::Fresh,
     hands::Callers,
     input::{Admit, CallId, Input},
 };
 use crate::{
     api::{
-        Reply, Request,
+        ApiError, ErrorCode, Reply, Request,
         server::Call,
         view::{AdmissionOutcome, AdmissionView},
     },
@@ -22,7 +27,7 @@ use crate::{
 pub(super) async fn take(
     mut calls: mpsc::Receiver<Call>,
     callers: Callers,
-    templates: Templates,
+    fresh: Fresh,
     libvirt: String,
     inputs: mpsc::Sender<Input>,
 ) {
@@ -31,14 +36,14 @@ pub(super) async fn take(
         id += 1;
         let hanging = call.replies.clone();
         callers.add(id, call.replies);
-        let (inputs, callers, templates) = (inputs.clone(), callers.clone(), templates.clone());
+        let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
         let source = libvirt.clone();
         let uid = call.peer.uid;
         tokio::spawn(async move {
             let watch = matches!(call.request, Request::QuarantineWatch {});
-            let given = hand_in(id, uid, call.request, source, &templates, &inputs).await;
+            let given = hand_in(id, uid, call.request, source, &fresh, &inputs).await;
             if let Given::Answer(answer) = &given {
-                let _ = hanging.send(Ok(Reply::Admission(answer.clone()))).await;
+                let _ = hanging.send(answer.clone()).await;
             }
             if !matches!(given, Given::ToTheBrain) {
                 callers.remove(id);
@@ -53,7 +58,7 @@ pub(super) async fn take(
 
 enum Given {
     ToTheBrain,
-    Answer(AdmissionView),
+    Answer(Result<Reply, ApiError>),
     /// The brain has stopped.
     Nowhere,
 }
@@ -63,7 +68,7 @@ async fn hand_in(
     uid: u32,
     request: Request,
     source: String,
-    templates: &Templates,
+    fresh: &Fresh,
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
     let input = match request {
@@ -73,29 +78,45 @@ async fn hand_in(
             {
                 let _ = inputs.send(Input::Incoming(vm.uuid)).await;
             }
-            return Given::Answer(AdmissionView {
+            return Given::Answer(Ok(Reply::Admission(AdmissionView {
                 start: true,
                 outcome: AdmissionOutcome::Undecided,
                 message: String::new(),
-            });
+            })));
         }
         Request::Admit { name, xml, .. } => {
             let described = spawn_blocking(move || describe(&xml)).await;
             let (vm, links) = described.unwrap_or_else(|error| (Err(error.to_string()), vec![]));
-            let registry = templates.fresh().await;
+            let registry = fresh.templates.fresh().await;
             Input::Admit(Box::new(Admit { id, source, name, vm, links, registry }))
         }
+        Request::PolicyDiff { text } => {
+            // Reading it takes a while, which is none of the brain's time.
+            match spawn_blocking(move || Rules::parse(&text)).await {
+                Ok(Ok(rules)) => Input::PolicyDiff { id, rules: Arc::new(rules) },
+                Ok(Err(faults)) => {
+                    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+                    let message = format!("this is no policy:\n{}", faults.join("\n"));
+                    return Given::Answer(Err(ApiError::new(ErrorCode::BadRequest, message)));
+                }
+                Err(_) => return Given::Nowhere,
+            }
+        }
         request => {
-            // Whoever has just corrected a manifest need not wait for it to be noticed.
+            // Whoever has just corrected a manifest or the policy need not wait for it to be noticed.
             if matches!(
                 request,
                 Request::QuarantineRelease { .. }
                     | Request::Explain { .. }
                     | Request::TemplateList {}
                     | Request::TemplateShow { .. }
-            ) && let Some(registry) = templates.fresh().await
-            {
-                let _ = inputs.send(Input::Registry(registry)).await;
+            ) {
+                if let Some(registry) = fresh.templates.fresh().await {
+                    let _ = inputs.send(Input::Registry(registry)).await;
+                }
+                if let Some(rules) = fresh.policy.fresh().await {
+                    let _ = inputs.send(Input::Rules(rules)).await;
+                }
             }
             Input::Request { id, uid, request }
         }

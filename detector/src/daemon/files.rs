@@ -1,4 +1,4 @@
-//! The files that administrators edit: templates and the static inventory.
+//! The files that administrators edit: templates, the policy and the static inventory.
 
 use std::{
     collections::BTreeSet,
@@ -9,14 +9,15 @@ use std::{
     time::Duration,
 };
 
-use detector_core::model::Registry;
+use detector_core::{decide::policy::Rulebook, model::Registry};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::input::Input;
+use super::{cycle::now, input::Input};
 use crate::{
     inventory::{SourceEvent, file},
     leases::Leases,
     net::host_addresses,
+    policy::PolicyFile,
     registry::Manifests,
 };
 
@@ -47,31 +48,71 @@ impl Templates {
     }
 }
 
+/// The policy, read by whoever needs it fresh.
+#[derive(Clone, Debug)]
+pub(super) struct PolicySource {
+    file: Arc<Mutex<PolicyFile>>,
+    path: PathBuf,
+}
+
+impl PolicySource {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { file: Arc::new(Mutex::new(PolicyFile::new(path))), path: path.to_owned() }
+    }
+
+    /// Reads it now; blocks.
+    pub(super) fn read(&self) -> Rulebook {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).reload(now())
+    }
+
+    /// Reads it now; `None` where that breaks.
+    pub(super) async fn fresh(&self) -> Option<Rulebook> {
+        let policy = self.clone();
+        spawn_blocking(move || policy.read()).await.ok()
+    }
+}
+
+/// What is read afresh for a request.
+#[derive(Clone, Debug)]
+pub(super) struct Fresh {
+    pub(super) templates: Templates,
+    pub(super) policy: PolicySource,
+}
+
 /// What the static inventory says now; blocks.
 pub(super) fn inventory(path: &Path) -> SourceEvent {
     SourceEvent { source: path.display().to_string(), update: file::read(path) }
 }
 
 /// Tells of every change of the files.
-pub(super) async fn watch(templates: Templates, path: PathBuf, inputs: mpsc::Sender<Input>) {
+pub(super) async fn watch(
+    templates: Templates,
+    policy: PolicySource,
+    path: PathBuf,
+    inputs: mpsc::Sender<Input>,
+) {
     // Read once more after the start: what changed in between is not missed.
     let mut seen_templates = None;
     let mut seen_inventory = None;
+    let mut seen_policy = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let (look, file) = (templates.clone(), path.clone());
-        let before = (seen_templates.clone(), seen_inventory);
+        let (look, file, policy) = (templates.clone(), path.clone(), policy.clone());
+        let before = (seen_templates.clone(), seen_inventory, seen_policy);
         let looked = spawn_blocking(move || {
-            let marks = (directory_marks(&look.directory), mark(&file));
+            let marks = (directory_marks(&look.directory), mark(&file), mark(&policy.path));
             let registry = (before.0.as_ref() != Some(&marks.0)).then(|| look.read());
             let inventory = (before.1.as_ref() != Some(&marks.1)).then(|| inventory(&file));
-            (marks, registry, inventory)
+            let rules = (before.2.as_ref() != Some(&marks.2)).then(|| policy.read());
+            (marks, registry, inventory, rules)
         });
-        let Ok((marks, registry, inventory)) = looked.await else { continue };
+        let Ok((marks, registry, inventory, rules)) = looked.await else { continue };
         seen_templates = Some(marks.0);
         seen_inventory = Some(marks.1);
-        let changes = registry.map(Input::Registry).into_iter().chain(inventory.map(Input::Source));
-        for change in changes {
+        seen_policy = Some(marks.2);
+        let changes =
+            [registry.map(Input::Registry), rules.map(Input::Rules), inventory.map(Input::Source)];
+        for change in changes.into_iter().flatten() {
             if inputs.send(change).await.is_err() {
                 return;
             }

@@ -1,9 +1,12 @@
 //! What the brain is told, and what it wants done.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use detector_common::event::Event;
-use detector_core::model::{Evidence, ImageFile, KnownLease, Link, Registry, Vm};
+use detector_core::{
+    decide::policy::{Rulebook, Rules},
+    model::{Evidence, ImageFile, KnownLease, Link, Registry, Vm},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -25,6 +28,13 @@ pub enum Input {
     Source(SourceEvent),
     /// The templates have been read.
     Registry(Registry),
+    /// The policy has been read.
+    Rules(Rulebook),
+    /// An operator asks what another policy would change.
+    PolicyDiff {
+        id: CallId,
+        rules: Arc<Rules>,
+    },
     /// Leases that are known from elsewhere than the kernel, all of them.
     Leases(Vec<KnownLease>),
     /// The host's own addresses, all of them.

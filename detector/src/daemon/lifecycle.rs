@@ -25,7 +25,7 @@ use super::{
     brain::Brain,
     calls,
     cycle::{self, Ears, now},
-    files::{self, Templates},
+    files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
     sources::Expected,
@@ -82,6 +82,7 @@ pub fn run(config: &Config) -> Result<()> {
     let listener = socket::bind(&config.paths.socket, group)?;
     let manifests = config.manifests(true).map_err(|why| anyhow!(why))?;
     let templates = Templates::new(manifests, &config.paths.templates);
+    let policy = PolicySource::new(&config.paths.policy);
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let _enter = runtime.enter();
@@ -98,6 +99,7 @@ pub fn run(config: &Config) -> Result<()> {
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let first = vec![
         Input::Registry(templates.read()),
+        Input::Rules(policy.read()),
         Input::Leases(leases.read()),
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
         Input::Source(files::inventory(&inventory)),
@@ -108,9 +110,10 @@ pub fn run(config: &Config) -> Result<()> {
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
-    tokio::spawn(calls::take(calls, callers, templates.clone(), uri.clone(), inputs.clone()));
+    let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
+    tokio::spawn(calls::take(calls, callers, fresh, uri.clone(), inputs.clone()));
     tokio::spawn(files::watch_leases(leases, inputs.clone()));
-    tokio::spawn(files::watch(templates, inventory, inputs.clone()));
+    tokio::spawn(files::watch(templates, policy, inventory, inputs.clone()));
     scan(&config.scan, inputs)?;
     notify_ready();
     tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");

@@ -18,6 +18,7 @@ mod interfaces;
 mod inventory;
 mod learning;
 mod lineage;
+pub mod policy;
 mod ports;
 mod processes;
 mod quarantines;
@@ -43,13 +44,14 @@ use self::{
     interfaces::Class,
     inventory::Merged,
     lineage::{Images, Lineage, Standing},
+    policy::{Facts as PolicyFacts, Responses},
     ports::{Judged, Ports},
     requirements::Case,
 };
 use crate::{
     model::{
-        Finding, ImageFile, MediumSource, PowerState, ProcessId, Quarantine, QuarantineTarget,
-        Template, TemplateStatus, Timestamp, Vm, World,
+        Finding, ImageFile, Link, MediumSource, PowerState, ProcessId, Quarantine,
+        QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -84,6 +86,13 @@ pub struct VmDecision {
     pub template_version: Option<String>,
     /// Every requirement, met or not, in the order of the policy.
     pub requirements: Vec<Requirement>,
+    /// The rules that decided: those that permit it, those that forbid it, or those that cannot be
+    /// answered yet.
+    pub rules: Vec<String>,
+    /// What becomes of it where it fails a requirement.
+    pub responses: Responses,
+    /// Rules that could not be evaluated, and why.
+    pub errors: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +116,9 @@ pub struct Requirement {
     /// Stable name of the rule.
     pub id: String,
     pub outcome: Outcome,
+    /// What the rule asks, in its own words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sentence: String,
     /// What was found, in a sentence for people.
     pub finding: String,
     /// What would meet the requirement; empty when it is met, or follows once others are.
@@ -158,15 +170,21 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let images = Images::new(&world.registry, world.now);
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
+    let links = policy::links_by_name(world);
     let decisions: Vec<_> = inventory
         .iter()
         .zip(&lineages)
-        .map(|(merged, lineage)| judge(&merged.vm, lineage, world))
+        .map(|(merged, lineage)| judge(&merged.vm, lineage, world, &links))
         .collect();
+    world.rules.rules.forget_others(|uuid| is_listed(&inventory, uuid));
     let judged: Vec<_> = inventory
         .iter()
         .zip(&decisions)
-        .map(|(merged, decision)| Judged { merged, status: decision.status })
+        .map(|(merged, decision)| Judged {
+            merged,
+            status: decision.status,
+            responses: decision.responses.clone(),
+        })
         .collect();
 
     let classes = interfaces::classify(&world.links, &world.policy);
@@ -234,18 +252,25 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     decision
 }
 
-fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
+fn judge(
+    vm: &Vm,
+    lineage: &Lineage<'_>,
+    world: &World,
+    links: &BTreeMap<&str, &Link>,
+) -> VmDecision {
     let (policy, registry) = (&world.policy, &world.registry);
     let revoked = |template: &Template| template.status == TemplateStatus::Revoked;
     let in_force = lineage.template().is_some_and(revoked) && approval::is_in_force(vm, world);
     let case = Case { vm, lineage, policy, registry, now: world.now, in_force };
-    let requirements = requirements::check(&case);
+    let rules = &world.rules.rules;
+    let verdict = rules.judge(PolicyFacts::of(&case, world, links));
+    let requirements = requirements::describe(&case, rules, &verdict);
     let status = if world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm.uuid)) {
         VmStatus::Quarantined
     } else if vm.power == PowerState::Off {
         VmStatus::Off
     } else {
-        requirements::verdict(&requirements)
+        verdict.status()
     };
     let template = match lineage.standing {
         Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
@@ -255,7 +280,20 @@ fn judge(vm: &Vm, lineage: &Lineage<'_>, world: &World) -> VmDecision {
         Standing::Open | Standing::None => None,
     };
     let template_version = lineage.template().and_then(|template| template.version.clone());
-    VmDecision { status, template, template_version, requirements }
+    VmDecision {
+        status,
+        template,
+        template_version,
+        requirements,
+        rules: verdict.decided_by.clone(),
+        responses: verdict.responses.clone(),
+        errors: verdict.errors.clone(),
+    }
+}
+
+/// The VMs of the inventory are in the order of their UUIDs.
+fn is_listed(inventory: &[Merged<'_>], uuid: Uuid) -> bool {
+    inventory.binary_search_by_key(&uuid, |merged| merged.vm.uuid).is_ok()
 }
 
 /// The media to read: those on which a verdict on a VM that runs still hangs.
@@ -287,12 +325,13 @@ fn quarantines(
     let mut quarantines = world.observed.quarantines.clone();
     if world.policy.mode == Mode::Enforce {
         let denied = inventory.iter().zip(decisions);
-        for (merged, decision) in denied.filter(|(_, one)| one.status == VmStatus::Denied) {
+        let is_denied = |one: &VmDecision| one.status == VmStatus::Denied && one.responses.isolate;
+        for (merged, decision) in denied.filter(|(_, one)| is_denied(one)) {
             let target = QuarantineTarget::Vm(merged.vm.uuid);
             let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
             let note = failed.map_or("", |one| &one.finding);
             let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
-                .in_mode(world.policy.quarantine);
+                .in_mode(decision.responses.mode());
             quarantines.insert(target, quarantine);
         }
     }

@@ -12,7 +12,9 @@ use detector_common::{
 use super::{
     PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
     inventory::Merged,
-    learning, quarantines,
+    learning,
+    policy::Responses,
+    quarantines,
     text::{bounded, quoted},
 };
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
 pub(super) struct Judged<'a> {
     pub(super) merged: &'a Merged<'a>,
     pub(super) status: VmStatus,
+    pub(super) responses: Responses,
 }
 
 /// A guest port and what is in store for it.
@@ -210,8 +213,16 @@ impl<'a> Ports<'a> {
         });
         match judged.status {
             VmStatus::Off => (PortPlan::Pending, format!("VM {name} does not run.")),
+            VmStatus::Denied if !judged.responses.isolate => {
+                let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
+                let why = format!(
+                    "VM {name} fails a requirement, and the policy does not isolate it: what is in \
+                     force stays, nothing new is granted."
+                );
+                (plan, why)
+            }
             VmStatus::Denied | VmStatus::Quarantined => {
-                let mode = self.world.policy.quarantine;
+                let mode = judged.responses.mode();
                 let isolation = self.isolation(Isolator::Verdict, mode, claims);
                 (PortPlan::Isolated(isolation), format!("VM {name} fails a requirement."))
             }

@@ -1,9 +1,11 @@
-//! What the policy asks of a VM: one function for each requirement.
+//! What is said of each requirement to people. The policy decides which are met; of those that the
+//! built-in policy has, one function each knows what was found.
 
 use super::{
-    Outcome, Requirement, VmStatus,
+    Outcome, Requirement,
     approval::{Approval, approval},
     lineage::{Lineage, Standing},
+    policy::{NO_PERMIT, Rule, Rules, Verdict},
     text::{bounded, quoted, quoted_path},
 };
 use crate::model::{EvidenceLevel, Policy, Registry, Template, Timestamp, Vm};
@@ -19,35 +21,78 @@ pub(super) struct Case<'a> {
     pub(super) in_force: bool,
 }
 
-/// Every requirement, in the order in which people read them.
-const ALL: [fn(&Case<'_>) -> Requirement; 8] = [
-    media_listed,
-    no_network_boot,
-    media_local,
-    media_readable,
-    template_registered,
-    evidence_sufficient,
-    template_approved,
-    template_unexpired,
+/// Says what was found of a requirement.
+type Say = fn(&Case<'_>) -> Requirement;
+
+/// The requirements of the built-in policy, by the @id of their rules.
+const KNOWN: [(&str, Say); 8] = [
+    ("media-listed", media_listed),
+    ("no-network-boot", no_network_boot),
+    ("media-local", media_local),
+    ("media-readable", media_readable),
+    ("template-registered", template_registered),
+    ("evidence-sufficient", evidence_sufficient),
+    ("template-approved", template_approved),
+    ("template-unexpired", template_unexpired),
 ];
 
-/// Looks at every requirement, also behind one that fails, so that one reading shows all there is
-/// to mend.
-pub(super) fn check(case: &Case<'_>) -> Vec<Requirement> {
-    ALL.iter().map(|requirement| requirement(case)).collect()
+/// Every requirement with what was found, also behind one that fails, so that one reading shows all
+/// there is to mend. In the order of the policy.
+pub(super) fn describe(case: &Case<'_>, rules: &Rules, verdict: &Verdict) -> Vec<Requirement> {
+    let mut all: Vec<_> = verdict
+        .rules
+        .iter()
+        .map(|of| {
+            let rule = rules.rule(&of.id);
+            let known = KNOWN.iter().find(|(id, _)| *id == of.id).map(|(_, say)| say(case));
+            let sentence = rule.map_or("", |rule| &rule.sentence);
+            let said = match (verdict.errors.get(&of.id), known) {
+                (Some(error), _) => erroneous(&of.id, error),
+                // A rule of the same name that asks for something else has its own words.
+                (None, Some(known)) if known.outcome == of.outcome => known,
+                _ => in_its_words(&of.id, of.outcome, rule),
+            };
+            Requirement { sentence: sentence.to_owned(), ..said }
+        })
+        .collect();
+    if verdict.permitted != Outcome::Met {
+        let mut errors = verdict.errors.iter();
+        let said = match errors.find(|(id, _)| all.iter().all(|one| one.id != **id)) {
+            Some((id, error)) => Requirement { id: NO_PERMIT.to_owned(), ..erroneous(id, error) },
+            None => requirement(
+                NO_PERMIT,
+                verdict.permitted,
+                match verdict.permitted {
+                    Outcome::Failed => "No rule of the policy permits the VM to join.",
+                    _ => "Whether a rule of the policy permits the VM to join is not known yet.",
+                },
+                "Look which rules permit what (`detector policy show`).",
+            ),
+        };
+        all.push(said);
+    }
+    all
 }
 
-/// The verdict that follows. A failure outweighs what cannot be said yet: no further evidence
-/// could mend it.
-pub(super) fn verdict(requirements: &[Requirement]) -> VmStatus {
-    let any = |outcome| requirements.iter().any(|requirement| requirement.outcome == outcome);
-    if any(Outcome::Failed) {
-        VmStatus::Denied
-    } else if any(Outcome::Unknown) {
-        VmStatus::Pending
-    } else {
-        VmStatus::Approved
-    }
+/// What the rule itself says.
+fn in_its_words(id: &str, outcome: Outcome, rule: Option<&Rule>) -> Requirement {
+    let sentence = rule.map_or("", |rule| rule.sentence.as_str());
+    let finding = match outcome {
+        Outcome::Met => format!("Met: {sentence}"),
+        Outcome::Failed => format!("Not met: {sentence}"),
+        Outcome::Unknown => format!("Not known yet: {sentence}"),
+    };
+    let finding = if finding.ends_with('.') { finding } else { finding + "." };
+    let remedy = match rule {
+        Some(rule) if outcome != Outcome::Met => rule.remedy.as_str(),
+        _ => "",
+    };
+    requirement(id, outcome, finding, remedy)
+}
+
+fn erroneous(id: &str, error: &str) -> Requirement {
+    let finding = format!("The rule {id} cannot be evaluated, which denies: {}.", bounded(error));
+    failed(id, finding, "Correct the rule (`detector policy check`).")
 }
 
 fn media_listed(case: &Case<'_>) -> Requirement {
@@ -250,5 +295,11 @@ fn requirement(
     finding: impl Into<String>,
     remedy: &str,
 ) -> Requirement {
-    Requirement { id: id.to_owned(), outcome, finding: finding.into(), remedy: remedy.to_owned() }
+    Requirement {
+        id: id.to_owned(),
+        outcome,
+        sentence: String::new(),
+        finding: finding.into(),
+        remedy: remedy.to_owned(),
+    }
 }

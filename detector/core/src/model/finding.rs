@@ -81,6 +81,10 @@ pub enum FindingKind {
     LearnedFull,
     /// A VM of a revoked template that keeps what is in force, for now or by the policy.
     RevokedTemplate,
+    /// The policy file is not used; the policy before it stays in force.
+    PolicyInvalid,
+    /// A rule of the policy cannot be evaluated for a VM, which is denied.
+    PolicyError,
 }
 
 impl FindingKind {
@@ -105,6 +109,8 @@ impl FindingKind {
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
             Self::RevokedTemplate => "revoked-template",
+            Self::PolicyInvalid => "policy-invalid",
+            Self::PolicyError => "policy-error",
         }
     }
 }

@@ -10,12 +10,15 @@ use super::{
     Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed, Policy, Processes,
     Registry, Rejected, Timestamp, Vm,
 };
+use crate::decide::policy::Rulebook;
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct World {
     pub now: Timestamp,
     pub policy: Policy,
+    /// The rules by which VMs may join networks.
+    pub rules: Rulebook,
     pub registry: Registry,
     /// Inventory sources by name (`qemu:///system`, `/etc/detector/inventory.toml`).
     pub sources: BTreeMap<String, Source>,

@@ -72,6 +72,7 @@ impl Lab {
                 revoked: Revoked::Quarantine,
                 revoked_grace: Duration::ZERO,
             },
+            rules: Default::default(),
             registry: Registry {
                 templates: vec![
                     template(

@@ -3,6 +3,7 @@
 mod explain;
 mod finding;
 mod name;
+mod policy;
 mod port;
 mod process;
 pub(super) mod quarantine;
@@ -66,8 +67,11 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::Explain { subject } => {
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
         }
+        Request::PolicyShow {} => Ok(Reply::Policy(Box::new(brain.policy_view()))),
         // The admission task hands these in with what it has read for them.
-        Request::Admit { .. } => Err(ApiError::new(ErrorCode::BadRequest, "not for the brain")),
+        Request::Admit { .. } | Request::PolicyDiff { .. } => {
+            Err(ApiError::new(ErrorCode::BadRequest, "not for the brain"))
+        }
     };
     brain.emit(Effect::Reply { id, reply, last });
 }

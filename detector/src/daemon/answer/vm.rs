@@ -48,6 +48,9 @@ impl<E: Enforcer> Brain<E> {
             requirements: decision
                 .filter(|_| full)
                 .map_or_else(Vec::new, |decision| decision.requirements.clone()),
+            rules: decision
+                .filter(|_| full)
+                .map_or_else(Vec::new, |decision| decision.rules.clone()),
             media: if full {
                 vm.media.iter().map(|medium| self.medium_view(medium)).collect()
             } else {

@@ -3,6 +3,7 @@
 mod admission;
 mod fake;
 mod loads;
+mod policy;
 mod ports;
 mod quarantine;
 mod trouble;

@@ -22,8 +22,35 @@ pub(super) fn report(world: &World, found: &mut Found) {
         lost(found, "templates", why, world.now);
     }
     rejections(found, &world.registry.rejected, world.now);
+    policy(world, found);
     sandbox(world, found);
 }
+
+/// A policy file that is not used.
+fn policy(world: &World, found: &mut Found) {
+    let Some(refused) = &world.rules.refused else { return };
+    let in_force = match &world.rules.origin {
+        Some(_) => "what it said before stays in force",
+        None => "the built-in policy is in force",
+    };
+    let first = refused.why.first().map_or("", String::as_str);
+    let more = match refused.why.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let evidence = refused.why.iter().take(MOST_FAULTS).map(|why| pair("fault", why));
+    found.add(finding(
+        (FindingKind::PolicyInvalid, Subject::Place(refused.path.clone())),
+        Severity::High,
+        format!("The policy is not used, {in_force}: {}{more}.", bounded(first)),
+        evidence.collect(),
+        Some(format!("detector policy check {}", refused.path)),
+        refused.since,
+    ));
+}
+
+/// How many faults of a policy are repeated: the first ones explain the others.
+const MOST_FAULTS: usize = 10;
 
 /// Quarantines that ask for a sandbox where there is none.
 fn sandbox(world: &World, found: &mut Found) {

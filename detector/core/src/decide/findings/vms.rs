@@ -34,6 +34,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
             continue;
         }
         rogue(vm, decision, facts.world, found);
+        errors(vm, decision, facts.world.now, found);
         no_evidence(vm, lineage, decision, facts.world.now, found);
         conflicts(judged, lineage, facts.world.now, found);
         template(vm, lineage, decision, facts.world, found);
@@ -41,7 +42,8 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
 }
 
 fn rogue(vm: &Vm, decision: &VmDecision, world: &World, found: &mut Found) {
-    if !matches!(decision.status, VmStatus::Denied | VmStatus::Quarantined) {
+    let told = decision.responses.find;
+    if !told || !matches!(decision.status, VmStatus::Denied | VmStatus::Quarantined) {
         return;
     }
     let failed = decision.requirements.iter().filter(|one| one.outcome == Outcome::Failed);
@@ -50,10 +52,25 @@ fn rogue(vm: &Vm, decision: &VmDecision, world: &World, found: &mut Found) {
         return;
     }
     evidence.insert(0, pair("uuid", vm.uuid));
+    evidence.push(pair("decided by", decision.rules.join(", ")));
     let record = world.observed.quarantines.get(&QuarantineTarget::Vm(vm.uuid));
     let title = format!("VM {} does not meet the policy.", quoted(&vm.name));
     let since = record.map_or(world.now, |record| record.since);
     found.add(about(vm, FindingKind::RogueVm, Severity::High, title, evidence, since));
+}
+
+/// Rules that cannot be evaluated deny, and somebody has to correct them.
+fn errors(vm: &Vm, decision: &VmDecision, now: Timestamp, found: &mut Found) {
+    if decision.errors.is_empty() {
+        return;
+    }
+    let mut evidence = vec![pair("uuid", vm.uuid)];
+    evidence.extend(decision.errors.iter().map(|(id, why)| pair(id, why)));
+    let title = format!(
+        "A rule of the policy cannot be evaluated for VM {}, which denies.",
+        quoted(&vm.name)
+    );
+    found.add(about(vm, FindingKind::PolicyError, Severity::High, title, evidence, now));
 }
 
 fn no_evidence(

@@ -291,6 +291,10 @@ fn verdicts() {
         assert_eq!(missing, *unmet, "{name}");
         assert_eq!(decision.ports[&Lab::port(1)].status, *port, "{name}");
         for requirement in &vm.requirements {
+            // The built-in policy and what is said of it agree, or the rule would use its own words.
+            let own = ["Met:", "Not met:", "Not known yet:"];
+            assert!(!own.iter().any(|begin| requirement.finding.starts_with(begin)), "{name}");
+            assert!(!requirement.sentence.is_empty(), "{name}");
             let superfluous = requirement.outcome == Outcome::Met && !requirement.remedy.is_empty();
             assert!(!superfluous && requirement.finding.ends_with('.'), "{name}: {requirement:?}");
         }

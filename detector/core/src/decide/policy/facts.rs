@@ -1,0 +1,178 @@
+//! What a policy is told of a VM.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::quarantine::QuarantineMode;
+
+use crate::{
+    decide::{
+        approval::{Approval, approval},
+        lineage,
+        requirements::Case,
+    },
+    model::{
+        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState,
+        TemplateStatus, World,
+    },
+};
+
+/// Something that is known, or may still become known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<T> {
+    Known(T),
+    Unknown,
+}
+
+/// Everything that a verdict on a VM depends on: the same facts, the same verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub uuid: uuid::Uuid,
+    pub name: String,
+    pub power: PowerState,
+    pub host: HostFacts,
+    pub standing: Fact<Standing>,
+    pub registered: Fact<bool>,
+    /// Unknown where there is none to judge by.
+    pub template: Fact<TemplateFacts>,
+    pub declared: Option<String>,
+    pub media: usize,
+    pub media_roles: BTreeSet<MediumRole>,
+    pub media_local: bool,
+    pub media_read: Fact<bool>,
+    pub boots_from_network: bool,
+    pub attachments: BTreeSet<AttachmentKind>,
+    pub nics: Vec<NicFacts>,
+}
+
+/// What the configuration of the host says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    pub evidence: EvidenceLevel,
+    pub quarantine: QuarantineMode,
+    pub sandbox: bool,
+}
+
+/// How strong the evidence of a VM's lineage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Digest,
+    Declared,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateFacts {
+    pub id: String,
+    pub version: Option<String>,
+    pub os: Option<String>,
+    /// Unknown while VMs of a revoked template keep what is in force.
+    pub status: Fact<TemplateStatus>,
+    pub expired: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicFacts {
+    pub mac: String,
+    pub vlans: Vec<u16>,
+    pub addresses: Vec<String>,
+    pub rule: Option<AddressRule>,
+    pub dhcp_server: bool,
+    pub router: bool,
+    pub vrrp: bool,
+    pub port: Option<(String, LinkKind)>,
+    /// The bridge that it is on, once it is on one.
+    pub network: Option<String>,
+}
+
+impl HostFacts {
+    pub(in crate::decide) fn of(world: &World) -> Self {
+        let policy = &world.policy;
+        Self {
+            evidence: policy.evidence,
+            quarantine: policy.quarantine,
+            sandbox: policy.sandbox.is_some(),
+        }
+    }
+}
+
+/// The host's interfaces by name.
+pub(in crate::decide) fn links_by_name(world: &World) -> BTreeMap<&str, &Link> {
+    world.links.values().map(|link| (link.name.as_str(), link)).collect()
+}
+
+impl Facts {
+    pub(in crate::decide) fn of(
+        case: &Case<'_>,
+        world: &World,
+        links: &BTreeMap<&str, &Link>,
+    ) -> Self {
+        let Case { vm, lineage, registry, .. } = case;
+        let complete = registry.gap().is_none();
+        let unless_incomplete = |fact| if complete { Fact::Known(fact) } else { Fact::Unknown };
+        let standing = match lineage.standing {
+            lineage::Standing::Proven(_) => Fact::Known(Standing::Digest),
+            lineage::Standing::Declared(..) => Fact::Known(Standing::Declared),
+            lineage::Standing::Open => Fact::Unknown,
+            lineage::Standing::None if complete => Fact::Known(Standing::None),
+            lineage::Standing::None => Fact::Unknown,
+        };
+        let registered = match lineage.standing {
+            lineage::Standing::Proven(_) | lineage::Standing::Declared(_, Some(_)) => {
+                Fact::Known(true)
+            }
+            lineage::Standing::Declared(_, None) | lineage::Standing::None => {
+                unless_incomplete(false)
+            }
+            lineage::Standing::Open => Fact::Unknown,
+        };
+        let template = lineage.template().map_or(Fact::Unknown, |template| {
+            Fact::Known(TemplateFacts {
+                id: template.id.clone(),
+                version: template.version.clone(),
+                os: template.os.clone(),
+                status: match approval(template, case.policy, case.now, case.in_force) {
+                    Approval::Keeps { .. } => Fact::Unknown,
+                    Approval::Admits(_) | Approval::Refuses { .. } => Fact::Known(template.status),
+                },
+                expired: template.expires.is_some_and(|at| at <= case.now),
+            })
+        });
+        let gaps = &lineage.gaps;
+        let read = gaps.unreadable.is_none() && gaps.pending.is_none();
+        Self {
+            uuid: vm.uuid,
+            name: vm.name.clone(),
+            power: vm.power,
+            host: HostFacts::of(world),
+            standing,
+            registered,
+            template,
+            declared: vm.declared_template.clone(),
+            media: vm.media.len(),
+            media_roles: vm.media.iter().map(|medium| medium.role).collect(),
+            media_local: gaps.remote.is_none(),
+            media_read: if read { Fact::Known(true) } else { Fact::Unknown },
+            boots_from_network: gaps.network.is_some(),
+            attachments: vm.attachments.iter().map(|one| one.kind).collect(),
+            nics: vm.nics.iter().map(|nic| NicFacts::of(nic, world, links)).collect(),
+        }
+    }
+}
+
+impl NicFacts {
+    fn of(nic: &crate::model::Nic, world: &World, links: &BTreeMap<&str, &Link>) -> Self {
+        let link = nic.port.as_deref().and_then(|port| links.get(port));
+        let bridge = link.and_then(|link| world.links.get(&link.master?));
+        Self {
+            mac: nic.mac.to_string(),
+            vlans: nic.vlans.clone(),
+            addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+            rule: nic.rule,
+            dhcp_server: nic.dhcp_server,
+            router: nic.router,
+            vrrp: nic.vrrp,
+            port: link.map(|link| (link.name.clone(), link.kind)),
+            network: bridge.map(|bridge| bridge.name.clone()),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+use std::sync::Arc;
+
+use detector_common::settings::Mode;
+use detector_core::decide::{Outcome, VmDecision, VmStatus, decide, policy::Rules};
+
+use super::open;
+use crate::{
+    api::view::{PolicyChange, PolicyDiffView, PolicyView, VmRef, moment},
+    daemon::brain::Brain,
+    enforcer::Enforcer,
+};
+
+impl<E: Enforcer> Brain<E> {
+    pub(super) fn policy_view(&self) -> PolicyView {
+        let book = &self.world.rules;
+        let refused = book.refused.as_ref();
+        PolicyView {
+            origin: book.origin.clone(),
+            rules: book.rules.list().to_vec(),
+            text: book.rules.text().to_owned(),
+            refused: refused.map_or_else(Vec::new, |refused| refused.why.clone()),
+            refused_since: refused.map(|refused| moment(refused.since)),
+        }
+    }
+
+    /// What these rules would change. They judge the same world and nothing else: a copy of it, of which
+    /// nothing is carried out.
+    pub(in crate::daemon) fn policy_diff(&self, rules: Arc<Rules>) -> PolicyDiffView {
+        let mut world = self.world.clone();
+        world.rules.rules = rules;
+        let other = decide(&world);
+        let mut changes: Vec<_> = other
+            .vms
+            .iter()
+            .filter_map(|(uuid, to)| {
+                let from = self.decision.vms.get(uuid)?;
+                let (_, vm) = self.vm(*uuid)?;
+                differs(from, to).then(|| PolicyChange {
+                    vm: VmRef { uuid: *uuid, name: vm.name.clone() },
+                    power: vm.power,
+                    from: verdict(from),
+                    to: verdict(to),
+                    effect: effect(from, to, world.policy.mode).to_owned(),
+                    rules: to.rules.clone(),
+                    why: why(to),
+                })
+            })
+            .collect();
+        changes.sort_by(|a, b| (&a.vm.name, a.vm.uuid).cmp(&(&b.vm.name, b.vm.uuid)));
+        PolicyDiffView { vms: other.vms.len(), changes }
+    }
+}
+
+/// What the rules say of it, whether it runs or is quarantined, or not.
+fn verdict(decision: &VmDecision) -> VmStatus {
+    let any = |outcome| decision.requirements.iter().any(|one| one.outcome == outcome);
+    if any(Outcome::Failed) {
+        VmStatus::Denied
+    } else if any(Outcome::Unknown) {
+        VmStatus::Pending
+    } else {
+        VmStatus::Approved
+    }
+}
+
+fn differs(from: &VmDecision, to: &VmDecision) -> bool {
+    let what = |one: &VmDecision| {
+        let responses = &one.responses;
+        (one.status, verdict(one), responses.find, responses.isolate, responses.sandbox)
+    };
+    what(from) != what(to)
+}
+
+/// What would follow for its ports.
+fn effect(from: &VmDecision, to: &VmDecision, mode: Mode) -> &'static str {
+    match (to.status, verdict(to)) {
+        (VmStatus::Off, _) => "nothing until it starts",
+        (VmStatus::Quarantined, VmStatus::Approved) => "stays quarantined until it is released",
+        (VmStatus::Quarantined, _) => "stays quarantined",
+        (VmStatus::Approved, _) => "is granted its identities",
+        (VmStatus::Pending, _) if from.status == VmStatus::Approved => "keeps what is in force",
+        (VmStatus::Pending, _) => "stays as it is until there is a verdict",
+        (VmStatus::Denied, _) if !to.responses.isolate => {
+            "keeps what is in force, and is granted nothing new"
+        }
+        (VmStatus::Denied, _) if mode == Mode::Observe => "would be quarantined (mode is observe)",
+        (VmStatus::Denied, _) if to.responses.sandbox => {
+            "is quarantined: speaks with the sandbox only"
+        }
+        (VmStatus::Denied, _) => "is quarantined: neither sends nor receives",
+    }
+}
+
+fn why(decision: &VmDecision) -> Vec<String> {
+    let open = open(&decision.requirements).into_iter();
+    open.map(|one| format!("{}: {}", one.id, one.finding)).collect()
+}

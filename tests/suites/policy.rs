@@ -1,0 +1,143 @@
+//! The policy of a running daemon: what takes its place, and what does not.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use detector_core::decide::policy::DEFAULT;
+use detector_tests::artefacts;
+use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::frames::Station;
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
+use detector_tests::{tap::Tap, wait};
+
+const A: Station = Station::number(10);
+const B: Station = Station::number(11);
+
+const NO_B: &str = r#"
+@id("no-b")
+@sentence("A VM is not called b.")
+@remedy("Call it something else.")
+forbid (principal, action == Action::"join", resource == Network::"br0")
+unless { principal has name && principal.name != "b" };
+"#;
+
+fn assert_speaks(scene: &Scene, tap: &Tap, station: Station, seq: u64) {
+    tap.send(&beat(station, seq)).unwrap();
+    scene.await_outside("what the guest sends", &beat(station, seq)).unwrap();
+}
+
+fn put(scene: &Scene, text: &str) {
+    let new = scene.host().path("policy.new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, scene.host().path("policy.cedar")).unwrap();
+}
+
+/// What a person does: try the policy, see what it would do, put it in place, and see who it was.
+#[test]
+fn a_policy_is_tried_before_anything_is_done() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), vm("b", "tap-b", B)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+
+    let new = scene.host().path("new.cedar");
+    let new = new.to_str().unwrap();
+    std::fs::write(new, DEFAULT).unwrap();
+    let same = daemon.ask(&["policy", "diff", new]).unwrap();
+    assert_eq!((same.code, same.json["changes"].as_array().unwrap().len()), (0, 0));
+
+    std::fs::write(new, format!("{NO_B}{DEFAULT}")).unwrap();
+    let diff = daemon.ask(&["policy", "diff", new]).unwrap();
+    assert_eq!((diff.code, &diff.json["vms"]), (3, &2.into()), "{diff:?}");
+    let changes = diff.json["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!((&changes[0]["vm"]["name"], &changes[0]["to"]), (&"b".into(), &"denied".into()));
+    assert_eq!(changes[0]["rules"], serde_json::json!(["no-b"]));
+    assert_speaks(&scene, &b, B, 1);
+
+    put(&scene, &format!("{NO_B}{DEFAULT}"));
+    daemon.await_port("tap-b", "isolated", PATIENCE).unwrap();
+    b.send(&beat(B, 2)).unwrap();
+    assert_speaks(&scene, &a, A, 2);
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(B, 2)).unwrap(), 0, "what is denied is not heard");
+
+    let explained = daemon.ask(&["policy", "explain", "b"]).unwrap();
+    assert_eq!((explained.code, &explained.json["rules"]), (3, &serde_json::json!(["no-b"])));
+    let said = daemon.show(&["explain", "b"]).unwrap();
+    assert!(
+        said.contains("A VM is not called b.") && said.contains("Call it something else."),
+        "{said}"
+    );
+    let finding = daemon.await_finding("rogue-vm", "no-b", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("decided by"), "{finding}");
+    let shown = daemon.ask(&["policy", "show"]).unwrap();
+    assert!(shown.json["origin"].as_str().unwrap().ends_with("policy.cedar"), "{shown:?}");
+}
+
+/// Also over a restart, where there is no policy before it but the built-in one.
+#[test]
+fn a_policy_that_cannot_be_used_changes_nothing() {
+    let scene = Scene::new().unwrap();
+    let mut daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let broken = DEFAULT.replace("principal has mediaLocal && ", "");
+    let line =
+        broken.lines().position(|line| line.contains("|| principal.mediaLocal")).unwrap() + 1;
+    let place = format!("policy.cedar:{line}:");
+    put(&scene, &broken);
+    let finding = daemon.await_finding("policy-invalid", &place, PATIENCE).unwrap();
+    assert!(finding.to_string().contains("the built-in policy is in force"), "{finding}");
+    let path = scene.host().path("policy.cedar");
+    let check = daemon.ask(&["policy", "check", path.to_str().unwrap()]).unwrap();
+    assert_eq!((check.code, &check.json["faults"][0]["line"]), (1, &line.into()));
+    let diff = daemon.ask(&["policy", "diff", path.to_str().unwrap()]).unwrap();
+    assert_eq!(diff.code, 1);
+    assert!(diff.complaint.contains(&place), "{diff:?}");
+    assert_speaks(&scene, &a, A, 1);
+
+    daemon.kill().unwrap();
+    daemon.run().unwrap();
+    let shown = daemon.ask(&["policy", "show"]).unwrap();
+    assert!(shown.json["origin"].is_null(), "{shown:?}");
+    assert!(shown.json["refused"][0].as_str().unwrap().contains(&place), "{shown:?}");
+    assert_speaks(&scene, &a, A, 2);
+    daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
+}
+
+/// libvirt hands the hook's standard error to whoever has typed `virsh start`.
+#[test]
+fn whoever_starts_a_refused_vm_reads_the_rules_sentence() {
+    let scene = Scene::new().unwrap();
+    let more = "[admission]\ndenied = \"refuse\"\n".to_owned();
+    let settings = Settings { evidence: "digest", more, ..Settings::default() };
+    put(&scene, &format!("{NO_B}{DEFAULT}").replace("resource == Network::\"br0\"", "resource"));
+    let _daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let image = scene.host().path("rogue.img");
+    std::fs::write(&image, [7; 4096]).unwrap();
+    let xml = format!(
+        "<domain type='kvm'><name>b</name><uuid>00000000-0000-4000-8000-000000000007</uuid>\
+         <os><type>hvm</type><boot dev='hd'/></os><devices><disk type='file' device='disk'>\
+         <driver type='raw'/><source file='{}'/><target dev='vda'/></disk></devices></domain>",
+        image.display()
+    );
+    let mut hook = Command::new(artefacts::detector().unwrap());
+    hook.arg("--config").arg(scene.host().path("detector.toml"));
+    hook.args(["hook", "qemu", "b", "start", "begin", "-"]);
+    hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = scene.host().spawn(&mut hook).unwrap();
+    child.stdin.take().unwrap().write_all(xml.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in [
+        "the VM b may not start",
+        "[no-b] Not met: A VM is not called b.",
+        "[template-registered] A VM descends from a registered template.",
+        "detector explain b",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+}
