@@ -18,7 +18,7 @@ use crate::{artefacts, wait};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A template that VMs of the static inventory name. Nothing boots from its image.
-const LAB_TEMPLATE: &str = r#"id = "lab"
+pub const LAB_TEMPLATE: &str = r#"id = "lab"
 status = "approved"
 [[image]]
 role = "disk"

@@ -26,6 +26,7 @@ const SUITES: &[&str] = &[
     "migration",
     "story",
     "learning",
+    "registry",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.

@@ -111,7 +111,7 @@ pub enum Reply {
     /// The quarantine has been lifted.
     Released(QuarantineTarget),
     Templates(Vec<TemplateView>),
-    Template(TemplateView),
+    Template(Box<TemplateView>),
     Findings(Vec<FindingView>),
     Processes(Vec<ProcessView>),
     Process(Box<ProcessView>),

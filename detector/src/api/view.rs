@@ -5,6 +5,7 @@
 
 mod policy;
 mod port;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
+pub use template::{ImageView, TemplateView, standing};
 
 /// The daemon at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +99,9 @@ pub struct VmView {
     pub status: VmStatus,
     pub since: Option<Timestamp>,
     pub template: Option<String>,
+    /// The version of it, where it is registered and has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_version: Option<String>,
     pub nics: Vec<NicView>,
     /// Every requirement, met or not; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +112,17 @@ pub struct VmView {
     /// What it can boot from; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumView>,
+}
+
+impl VmView {
+    /// The template that it descends from, by `ID` or `ID@VERSION`.
+    pub fn template_name(&self) -> Option<String> {
+        let id = self.template.as_ref()?;
+        Some(match &self.template_version {
+            None => id.clone(),
+            Some(version) => format!("{id}@{version}"),
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,25 +210,6 @@ pub struct QuarantineChange {
     /// True when it was imposed, false when it was lifted.
     pub imposed: bool,
     pub quarantine: QuarantineView,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TemplateView {
-    pub id: String,
-    pub version: Option<String>,
-    pub os: Option<String>,
-    /// `approved`, `deprecated`, `revoked`, or `expired`.
-    pub status: String,
-    pub expires: Option<Timestamp>,
-    pub images: Vec<ImageView>,
-    /// VMs that descend from it.
-    pub vms: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageView {
-    pub role: MediumRole,
-    pub sha256: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

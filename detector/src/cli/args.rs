@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(super) use template::{TemplateAdd, TemplateCommand};
+
+mod template;
 use super::policy::PolicyCommand;
 
 /// Where `--help` puts the options of every command.
@@ -259,32 +262,6 @@ pub enum TargetKind {
     Port,
     Mac,
     Vm,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TemplateCommand {
-    /// List the templates
-    #[command(after_help = "Examples:\n  detector template list")]
-    List,
-    /// Show one with its images and the VMs that descend from it
-    #[command(after_help = "Examples:\n  detector template show debian-12")]
-    Show {
-        /// Id of the template
-        id: String,
-    },
-    /// Digest an image and say which template it matches; needs no daemon
-    #[command(after_help = "\
-Examples:
-  detector template verify /var/lib/libvirt/images/web1.qcow2
-
-Exits with 3 when no template in force matches.")]
-    Verify {
-        /// Image file, or an overlay of one
-        path: PathBuf,
-        /// How the hypervisor reads it: qcow2 or raw
-        #[arg(long)]
-        format: Option<String>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -48,7 +48,7 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
         if explanation.kind != "vm" {
             output.field("VM", format!("{} ({})", vm.name, vm.uuid))?;
         }
-        output.field("Template", vm.template.as_deref().unwrap_or("none"))?;
+        output.field("Template", vm.template_name().unwrap_or_else(|| "none".to_owned()))?;
         if !vm.rules.is_empty() {
             output.field("Decided by", vm.rules.join(", "))?;
         }

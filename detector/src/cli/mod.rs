@@ -1,8 +1,8 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `template verify` of an image that no
-//! template in force matches, `policy diff` with a VM that would be judged otherwise).
+//! findings, `explain` of something that is not granted, `template verify` of an image that differs or
+//! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
 mod args;
 mod ask;
@@ -21,7 +21,6 @@ mod quarantine;
 mod run;
 mod status;
 mod template;
-mod verify;
 mod vm;
 
 use std::process::ExitCode;
@@ -39,6 +38,7 @@ enum Done {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    completions::answer();
     let Cli { global, command } = Cli::parse_from(hook::arguments(std::env::args_os()));
     let done = match command {
         Command::Run(args) => run::run(&global, &args),

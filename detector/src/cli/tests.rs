@@ -3,7 +3,8 @@
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
     model::{
-        EvidenceLevel, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject,
+        EvidenceLevel, FindingKind, ImageFormat, MediumRole, PowerState, QuarantineTarget,
+        SecurityProfile, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -14,8 +15,8 @@ use super::{
     template, vm,
 };
 use crate::api::view::{
-    CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, LearnedView,
-    MediumView, ModeView, NicView, PolicyChange, PolicyDiffView, PortState, PortView,
+    CountersView, EvidenceView, Explanation, FindingView, FramesView, IdentityView, ImageView,
+    LearnedView, MediumView, ModeView, NicView, PolicyChange, PolicyDiffView, PortState, PortView,
     QuarantineView, Remedy, SightingView, SourceView, Status, TemplateView, VmRef, VmView,
 };
 
@@ -103,6 +104,7 @@ fn a_vm() -> VmView {
         status: VmStatus::Quarantined,
         since: Some(at(-7300)),
         template: None,
+        template_version: None,
         nics: vec![NicView {
             mac: "52:54:00:00:00:01".into(),
             port: Some("vnet0".into()),
@@ -224,11 +226,55 @@ debian  -        Debian 12  expired  2027-01-15T08:00:00Z  0       1
             version: None,
             os: Some("Debian 12".into()),
             status: "expired".into(),
+            reason: None,
+            since: None,
             expires: Some(at(0)),
+            serial: None,
+            signed_by: None,
             images: vec![],
+            profile: Default::default(),
             vms: vec![HOSTILE.into()],
         };
         template::list(output, &[template])
+    });
+    let table = "\
+Template     debian
+Version      2026.11
+OS           -
+Status       revoked since 2027-01-15 07:00:00 UTC (1 h ago)
+Reason       CVE\\u{1b} 7
+Signed by    RWx
+Image        disk, qcow2, sha256 00ff, /images/a
+Profile      devices disk interface, secure_boot true
+VMs          none
+";
+    check("template show", table, |output| {
+        let image = ImageView {
+            role: MediumRole::Disk,
+            sha256: "00ff".into(),
+            format: Some(ImageFormat::Qcow2),
+            path: Some("/images/a".into()),
+        };
+        let profile = SecurityProfile {
+            secure_boot: Some(true),
+            devices: Some(["disk", "interface"].map(str::to_owned).into()),
+            ..SecurityProfile::default()
+        };
+        let template = TemplateView {
+            id: "debian".into(),
+            version: Some("2026.11".into()),
+            os: None,
+            status: "revoked".into(),
+            reason: Some("CVE\u{1b} 7".into()),
+            since: Some(at(-3600)),
+            expires: None,
+            serial: Some(2),
+            signed_by: Some("RWx".into()),
+            images: vec![image],
+            profile,
+            vms: vec![],
+        };
+        template::show(output, &template)
     });
 }
 

@@ -46,7 +46,7 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
                 vm.name.as_str().into(),
                 status(vm.status),
                 power(vm).into(),
-                vm.template.as_deref().unwrap_or("-").into(),
+                vm.template_name().unwrap_or_else(|| "-".to_owned()).into(),
                 ports.join(" ").into(),
                 vm.since.map(|at| output.ago(at)).unwrap_or_default().into(),
                 vm.uuid.to_string().into(),
@@ -65,7 +65,7 @@ fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
     output.field("Source", vm.source.as_str())?;
     output.field("Power", power(vm))?;
     output.field("Status", status(vm.status))?;
-    output.field("Template", vm.template.as_deref().unwrap_or("none"))?;
+    output.field("Template", vm.template_name().unwrap_or_else(|| "none".to_owned()))?;
     for nic in &vm.nics {
         let port = nic.port.as_deref().unwrap_or("no port");
         let state = nic.status.map_or("", |state| state.as_str());

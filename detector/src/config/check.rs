@@ -3,6 +3,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
 
 use super::{Config, Flood, Scan};
+use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
 pub(super) struct Complaint {
@@ -19,6 +20,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_SOCKET_PATH: usize = 107;
 
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_REVOKED_GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const MIN_SCAN: Duration = Duration::from_millis(100);
 const MAX_SCAN: Duration = Duration::from_secs(60 * 60);
 const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
@@ -62,10 +64,24 @@ pub(super) fn check(config: &Config) -> Checked {
         &["policy", "unknown_port_grace"],
         || "expected at most one day (\"1day\")".to_owned(),
     )?;
+    ensure(config.policy.revoked_grace <= MAX_REVOKED_GRACE, &["policy", "revoked_grace"], || {
+        "expected at most 30 days (\"30days\")".to_owned()
+    })?;
     ensure(
         !config.admission.timeout.is_zero() && config.admission.timeout <= MAX_ADMISSION,
         &["admission", "timeout"],
         || "expected more than zero and at most ten minutes (\"10m\")".to_owned(),
+    )?;
+    let registry = &config.registry;
+    Trust::new(&registry.trusted_keys, registry.require_signature)
+        .map_err(|message| Complaint { key: &["registry", "trusted_keys"], message })?;
+    ensure(
+        !registry.require_signature || !registry.trusted_keys.is_empty(),
+        &["registry", "require_signature"],
+        || {
+            "nobody's signature counts; expected registry.trusted_keys with at least one key"
+                .to_owned()
+        },
     )?;
     scan(&config.scan)?;
     flood(&config.flood)?;

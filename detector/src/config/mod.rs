@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 
 use detector_core::model::{FloodLimits, Policy};
 
+use crate::registry::{Manifests, Trust};
+
 pub use sections::{
     Admission, Api, Config, Flood, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
-    Sandbox, Scan,
+    RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -64,6 +66,18 @@ impl Config {
         }
     }
 
+    /// The templates' manifests, taken by the signatures that are configured. The serials of signed ones
+    /// are kept where `keep` is set. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a key; a configuration that has been parsed has none such.
+    pub fn manifests(&self, keep: bool) -> Result<Manifests, String> {
+        let trust = Trust::new(&self.registry.trusted_keys, self.registry.require_signature)?;
+        let state = keep.then_some(self.paths.state.as_path());
+        Ok(Manifests::new(&self.paths.templates).trusting(trust, state))
+    }
+
     /// What the administrator has configured about verdicts.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -77,6 +91,8 @@ impl Config {
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone(),
+            revoked: self.policy.revoked,
+            revoked_grace: self.policy.revoked_grace,
             flood: FloodLimits {
                 above: self.flood.above,
                 after: self.flood.after,

@@ -5,7 +5,7 @@ use detector_common::{
     settings::Mode,
     stamp::{Carrier, Stamp},
 };
-use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits};
+use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits, Revoked};
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// The configuration of a host.
@@ -27,6 +27,7 @@ pub struct Config {
     pub stamp: Stamp,
     pub api: Api,
     pub learning: Learning,
+    pub registry: RegistryKeys,
 }
 
 impl Default for Config {
@@ -44,6 +45,7 @@ impl Default for Config {
             stamp: Stamp::default(),
             api: Api::default(),
             learning: Learning::default(),
+            registry: RegistryKeys::default(),
         }
     }
 }
@@ -126,6 +128,11 @@ pub struct PolicyKeys {
     /// The mode of quarantines.
     #[serde(with = "QuarantineText")]
     pub quarantine: QuarantineMode,
+    /// What a revocation does to VMs in force.
+    pub revoked: Revoked,
+    /// At most 30 days.
+    #[serde(deserialize_with = "duration")]
+    pub revoked_grace: Duration,
 }
 
 impl Default for PolicyKeys {
@@ -135,6 +142,8 @@ impl Default for PolicyKeys {
             default_rule: AddressRule::Any,
             unknown_port_grace: Duration::from_secs(1),
             quarantine: QuarantineMode::Drop,
+            revoked: Revoked::Quarantine,
+            revoked_grace: Duration::ZERO,
         }
     }
 }
@@ -259,6 +268,15 @@ fn stamp<'de, D: Deserializer<'de>>(from: D) -> Result<Stamp, D::Error> {
 pub struct Api {
     /// A group whose members may use the socket besides root.
     pub group: Option<String>,
+}
+
+/// The section `registry`: whose manifests are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryKeys {
+    /// Public keys of minisign.
+    pub trusted_keys: Vec<String>,
+    pub require_signature: bool,
 }
 
 /// What ports that learn addresses know at the start.

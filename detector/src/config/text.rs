@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read},
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -62,12 +62,13 @@ impl From<io::Error> for ReadError {
 
 /// Reads a regular file (symbolic links are followed) of at most `limit` bytes as UTF-8.
 pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
-    // O_NONBLOCK: a FIFO in the place of the file must not stop the daemon.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
+    // Opening a FIFO blocks and opening a device can have effects, so that the kind of the file is
+    // asked of a descriptor that only names it, and the same file is opened through that.
+    let named = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(path)?;
+    if !named.metadata()?.is_file() {
         return Err(ReadError::Irregular);
     }
+    let file = File::open(format!("/proc/self/fd/{}", named.as_raw_fd()))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

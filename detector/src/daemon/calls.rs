@@ -107,7 +107,13 @@ async fn hand_in(
         }
         request => {
             // Whoever has just corrected a manifest or the policy need not wait for it to be noticed.
-            if matches!(request, Request::QuarantineRelease { .. } | Request::Explain { .. }) {
+            if matches!(
+                request,
+                Request::QuarantineRelease { .. }
+                    | Request::Explain { .. }
+                    | Request::TemplateList {}
+                    | Request::TemplateShow { .. }
+            ) {
                 if let Some(registry) = fresh.templates.fresh().await {
                     let _ = inputs.send(Input::Registry(registry)).await;
                 }

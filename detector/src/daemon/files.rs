@@ -32,9 +32,8 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    pub(super) fn new(directory: &Path) -> Self {
-        let manifests = Arc::new(Mutex::new(Manifests::new(directory)));
-        Self { manifests, directory: directory.to_owned() }
+    pub(super) fn new(manifests: Manifests, directory: &Path) -> Self {
+        Self { manifests: Arc::new(Mutex::new(manifests)), directory: directory.to_owned() }
     }
 
     /// Reads them now; blocks.

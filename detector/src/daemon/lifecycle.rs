@@ -80,7 +80,8 @@ pub fn run(config: &Config) -> Result<()> {
     let brain = Brain::new(now(), config.policy(), rules, expected, enforcer)?;
 
     let listener = socket::bind(&config.paths.socket, group)?;
-    let templates = Templates::new(&config.paths.templates);
+    let manifests = config.manifests(true).map_err(|why| anyhow!(why))?;
+    let templates = Templates::new(manifests, &config.paths.templates);
     let policy = PolicySource::new(&config.paths.policy);
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);

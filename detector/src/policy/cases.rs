@@ -258,7 +258,7 @@ impl Template {
             id: self.id.clone(),
             version: self.version.clone(),
             os: self.os.clone(),
-            status: self.status,
+            status: Fact::Known(self.status),
             expired: self.expired,
         }
     }

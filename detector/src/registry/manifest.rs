@@ -4,16 +4,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{
-    Digest, Image, MediumRole, Registry, Rejected, Template, TemplateStatus, Timestamp,
-};
-use serde::Deserialize;
-use toml::Spanned;
+use detector_core::model::{Digest, Registry, Rejected, Template};
+use sha2::{Digest as _, Sha256};
 
-use crate::config::text::{Place, one_line, read_text};
+pub(crate) use parse::parse;
+
+use super::{serials::Serials, signature::Trust};
+use crate::config::text::{Place, read_text};
+
+mod parse;
 
 /// A manifest is a page of text; what is larger is not one.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// More manifests than this are a mistake, and each is read again at every reload.
 const MAX_FILES: usize = 4096;
@@ -27,11 +29,30 @@ const MAX_FILES: usize = 4096;
 pub struct Manifests {
     dir: PathBuf,
     last: BTreeMap<PathBuf, Template>,
+    trust: Trust,
+    /// Where signatures are required, and there is a state directory.
+    serials: Option<Serials>,
+}
+
+/// A manifest that has been read.
+struct Read {
+    template: Template,
+    /// Of the whole text.
+    sha256: Digest,
 }
 
 impl Manifests {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), last: BTreeMap::new() }
+        let last = BTreeMap::new();
+        Self { dir: dir.to_owned(), last, trust: Trust::default(), serials: None }
+    }
+
+    /// Takes manifests by the signatures on them. Where those are required and `state` names the state
+    /// directory, an older manifest does not come back. Blocks.
+    pub fn trusting(mut self, trust: Trust, state: Option<&Path>) -> Self {
+        self.serials = state.filter(|_| trust.is_required()).map(Serials::open);
+        self.trust = trust;
+        self
     }
 
     /// Reads every `*.toml` of the directory, in the order of their names; blocks.
@@ -58,6 +79,11 @@ impl Manifests {
         Registry { templates, rejected, lost, incomplete }
     }
 
+    /// What the files last said, in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Template)> {
+        self.last.iter().map(|(path, template)| (path.as_path(), template))
+    }
+
     /// Returns the first thing that was refused without anything in its place.
     fn read(&mut self, files: Vec<PathBuf>, rejected: &mut Vec<Rejected>) -> Option<String> {
         let mut before = std::mem::take(&mut self.last);
@@ -70,43 +96,75 @@ impl Manifests {
             });
             incomplete = rejected.last().map(told);
         }
+        let mut read = Vec::new();
         for path in files.into_iter().take(MAX_FILES) {
             let known = rejected.len();
-            let mut kept = false;
-            let template = parse_file(&path, rejected).or_else(|mut refusal| {
+            let outcome = self.parse_file(&path, rejected);
+            if outcome.is_ok() {
+                incomplete = incomplete.or_else(|| rejected.get(known).map(told));
+            }
+            read.push((path, outcome));
+        }
+        // All are known before one is judged: the latest manifest may be in the last file.
+        if let Some(serials) = &mut self.serials {
+            let taken = read.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
+            taken.for_each(|read| serials.note(&read.template, read.sha256));
+        }
+        for (path, outcome) in read {
+            let serials = self.serials.as_ref();
+            let outcome = outcome.and_then(|Read { template, sha256 }| {
+                let latest = serials.map_or(Ok(()), |serials| serials.check(&template, sha256));
+                let place = || Place::of(&path, "", None).to_string();
+                latest.map(|()| template).map_err(|why| Rejected { place: place(), why })
+            });
+            let template = outcome.or_else(|mut refusal| {
                 let last = before.remove(&path);
-                kept = last.is_some();
-                if kept {
+                let last = last.filter(|last| serials.is_none_or(|known| known.is_latest(last)));
+                if last.is_some() {
                     refusal.why.push_str(". What the file said before stays in force");
+                } else {
+                    incomplete = incomplete.take().or_else(|| Some(told(&refusal)));
                 }
                 rejected.push(refusal);
                 last.ok_or(())
             });
-            if !kept {
-                incomplete = incomplete.or_else(|| rejected.get(known).map(told));
-            }
             if let Ok(template) = template {
                 self.last.insert(path, template);
             }
         }
+        if let Some(Err(unsaved)) = self.serials.as_mut().map(Serials::save) {
+            rejected.push(unsaved);
+        }
         incomplete
     }
 
-    /// Of several manifests with one id the first in the order of file names holds.
+    /// Reads one manifest. Images that are refused are added to `rejected`, the rest of it holds.
+    fn parse_file(&self, path: &Path, rejected: &mut Vec<Rejected>) -> Result<Read, Rejected> {
+        let refuse = |why| Rejected { place: Place::of(path, "", None).to_string(), why };
+        let text = read_text(path, MAX_BYTES).map_err(|why| refuse(why.to_string()))?;
+        let signed_by = self.trust.signer(path, &text).map_err(refuse)?;
+        let template = Template { signed_by, ..parse(path, &text, rejected)? };
+        Ok(Read { template, sha256: Digest(Sha256::digest(text.as_bytes()).into()) })
+    }
+
+    /// Of several manifests with one id and version the first in the order of file names holds.
     fn without_duplicates(&self, rejected: &mut Vec<Rejected>) -> Vec<Template> {
-        let mut holders: BTreeMap<&str, &Path> = BTreeMap::new();
+        let mut holders: BTreeMap<(&str, Option<&str>), &Path> = BTreeMap::new();
         let mut templates = Vec::new();
         for (path, template) in &self.last {
-            match holders.get(template.id.as_str()) {
+            let key = (template.id.as_str(), template.version.as_deref());
+            match holders.get(&key) {
                 None => {
-                    holders.insert(&template.id, path);
+                    holders.insert(key, path);
                     templates.push(template.clone());
                 }
                 Some(holder) => rejected.push(Rejected {
                     place: Place::of(path, "", None).to_string(),
                     why: format!(
-                        "the id {:?} is taken by {holder:?}; expected an id of its own",
-                        template.id
+                        "the id {:?}, version {:?}, is taken by {holder:?}; expected an id or \
+                         version of its own",
+                        template.id,
+                        template.version.as_deref().unwrap_or("none")
                     ),
                 }),
             }
@@ -130,139 +188,6 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestKeys {
-    id: Spanned<String>,
-    version: Option<Spanned<String>>,
-    os: Option<Spanned<String>>,
-    status: TemplateStatus,
-    expires: Option<Spanned<Expiry>>,
-    #[serde(default)]
-    image: Vec<Spanned<toml::Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expiry {
-    Datetime(toml::value::Datetime),
-    Text(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ImageKeys {
-    role: ImageRole,
-    sha256: Digest,
-}
-
-/// What a template can have an image for: everything but the network.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ImageRole {
-    Disk,
-    Cdrom,
-    Floppy,
-    Kernel,
-    Initrd,
-    Firmware,
-}
-
-impl From<ImageRole> for MediumRole {
-    fn from(role: ImageRole) -> Self {
-        match role {
-            ImageRole::Disk => Self::Disk,
-            ImageRole::Cdrom => Self::Cdrom,
-            ImageRole::Floppy => Self::Floppy,
-            ImageRole::Kernel => Self::Kernel,
-            ImageRole::Initrd => Self::Initrd,
-            ImageRole::Firmware => Self::Firmware,
-        }
-    }
-}
-
-/// Reads one manifest. Images that are refused are added to `rejected`, the rest of it holds.
-fn parse_file(path: &Path, rejected: &mut Vec<Rejected>) -> Result<Template, Rejected> {
-    let text = read_text(path, MAX_BYTES).map_err(|why| Rejected {
-        place: Place::of(path, "", None).to_string(),
-        why: why.to_string(),
-    })?;
-    parse(path, &text, rejected)
-}
-
-fn parse(path: &Path, text: &str, rejected: &mut Vec<Rejected>) -> Result<Template, Rejected> {
-    let refuse =
-        |span, why: String| Rejected { place: Place::of(path, text, span).to_string(), why };
-    let keys: ManifestKeys =
-        toml::from_str(text).map_err(|error| refuse(error.span(), one_line(error.message())))?;
-    if !is_id(keys.id.get_ref()) {
-        return Err(refuse(
-            Some(keys.id.span()),
-            format!(
-                "{:?} is no template id; expected 1 to 128 letters, digits and . _ + : @ / -",
-                keys.id.get_ref()
-            ),
-        ));
-    }
-    for label in [&keys.version, &keys.os].into_iter().flatten() {
-        let shown = label.get_ref();
-        if shown.len() > 256 || shown.chars().any(char::is_control) {
-            let why = "expected at most 256 bytes on one line".to_owned();
-            return Err(refuse(Some(label.span()), why));
-        }
-    }
-    let expires = match &keys.expires {
-        None => None,
-        Some(expiry) => {
-            Some(moment(expiry.get_ref()).map_err(|why| refuse(Some(expiry.span()), why))?)
-        }
-    };
-    let mut images = Vec::new();
-    for entry in keys.image {
-        let span = entry.span();
-        match entry.into_inner().try_into::<ImageKeys>() {
-            Ok(ImageKeys { role, sha256 }) => images.push(Image { role: role.into(), sha256 }),
-            Err(error) => {
-                rejected.push(refuse(Some(span), format!("image: {}", one_line(error.message()))));
-            }
-        }
-    }
-    if images.is_empty() {
-        let why = "no image in it is usable, so that it approves nothing; \
-                   expected [[image]] entries with role and sha256";
-        return Err(refuse(None, why.to_owned()));
-    }
-    Ok(Template {
-        id: keys.id.into_inner(),
-        version: keys.version.map(Spanned::into_inner),
-        os: keys.os.map(Spanned::into_inner),
-        status: keys.status,
-        expires,
-        images,
-    })
-}
-
-fn is_id(id: &str) -> bool {
-    let usable = |byte: u8| byte.is_ascii_alphanumeric() || b"._+:@/-".contains(&byte);
-    (1..=128).contains(&id.len()) && id.bytes().all(usable)
-}
-
-fn moment(expiry: &Expiry) -> Result<Timestamp, String> {
-    let text = match expiry {
-        Expiry::Datetime(datetime) => datetime.to_string(),
-        Expiry::Text(text) => text.clone(),
-    };
-    let moment = text.parse::<jiff::Timestamp>().ok();
-    moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).map(Timestamp).ok_or_else(
-        || {
-            format!(
-                "{text:?} is no moment; expected RFC 3339 with an offset, \
-                 such as 2027-06-30T00:00:00Z"
-            )
-        },
-    )
 }
 
 #[cfg(test)]

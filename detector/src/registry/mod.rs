@@ -7,13 +7,18 @@
 mod cache;
 mod chain;
 mod digest;
+pub mod edit;
 mod evidence;
 mod manifest;
 mod open;
 mod qcow2;
+mod serials;
+mod signature;
 
 pub use chain::{ChainError, Format, MAX_LAYERS, base};
 pub use evidence::Gatherer;
 pub use manifest::Manifests;
+pub(crate) use manifest::parse;
 pub use open::OpenError;
 pub use qcow2::{Backing, Header, HeaderError};
+pub use signature::Trust;

@@ -28,9 +28,10 @@ impl<'a> Images<'a> {
         Self { registry, now, index }
     }
 
-    /// The template that a source names. Of several with one id, the strictest.
-    pub(super) fn named(&self, id: &str) -> Option<&'a Template> {
-        let namesakes = self.registry.templates.iter().filter(|template| template.id == id);
+    /// The template that a source names. Of several versions, where it does not say which, the
+    /// strictest.
+    pub(super) fn named(&self, name: &str) -> Option<&'a Template> {
+        let namesakes = self.registry.templates.iter().filter(|template| template.is_named(name));
         namesakes.min_by_key(|template| self.order(template))
     }
 
@@ -52,6 +53,9 @@ impl<'a> Images<'a> {
     fn leniency(&self, template: &Template) -> u8 {
         let expired = template.expires.is_some_and(|at| at <= self.now);
         match (template.status, expired) {
+            // A draft says nothing about images that another template has: whoever prepares a new
+            // version takes nothing away from the old one.
+            (TemplateStatus::Draft, _) => 4,
             (TemplateStatus::Revoked, _) => 0,
             (_, true) => 1,
             (TemplateStatus::Deprecated, _) => 2,
@@ -191,7 +195,9 @@ impl Gaps<'_> {
             Some(template) => {
                 let rank = images.leniency(template);
                 let mut rivals = candidates;
-                rivals.retain(|rival| images.leniency(rival) != rank);
+                rivals.retain(|rival| {
+                    rival.status != TemplateStatus::Draft && images.leniency(rival) != rank
+                });
                 (Standing::Proven(template), rivals)
             }
         }

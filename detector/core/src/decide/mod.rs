@@ -10,6 +10,7 @@
 //! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
 //!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
 
+mod approval;
 mod contests;
 mod findings;
 mod identity;
@@ -50,7 +51,7 @@ use self::{
 use crate::{
     model::{
         Finding, ImageFile, Link, MediumSource, PowerState, ProcessId, Quarantine,
-        QuarantineTarget, Timestamp, Vm, World,
+        QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -80,6 +81,9 @@ pub struct VmDecision {
     pub status: VmStatus,
     /// The template that it descends from, where one is proven or declared.
     pub template: Option<String>,
+    /// The version of it, where the template is registered and has one.
+    #[serde(default)]
+    pub template_version: Option<String>,
     /// Every requirement, met or not, in the order of the policy.
     pub requirements: Vec<Requirement>,
     /// The rules that decided: those that permit it, those that forbid it, or those that cannot be
@@ -255,7 +259,9 @@ fn judge(
     links: &BTreeMap<&str, &Link>,
 ) -> VmDecision {
     let (policy, registry) = (&world.policy, &world.registry);
-    let case = Case { vm, lineage, policy, registry, now: world.now };
+    let revoked = |template: &Template| template.status == TemplateStatus::Revoked;
+    let in_force = lineage.template().is_some_and(revoked) && approval::is_in_force(vm, world);
+    let case = Case { vm, lineage, policy, registry, now: world.now, in_force };
     let rules = &world.rules.rules;
     let verdict = rules.judge(PolicyFacts::of(&case, world, links));
     let requirements = requirements::describe(&case, rules, &verdict);
@@ -267,13 +273,17 @@ fn judge(
         verdict.status()
     };
     let template = match lineage.standing {
-        Standing::Proven(template) => Some(template.id.clone()),
-        Standing::Declared(id, _) => Some(id.to_owned()),
+        Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
+            Some(template.id.clone())
+        }
+        Standing::Declared(id, None) => Some(id.to_owned()),
         Standing::Open | Standing::None => None,
     };
+    let template_version = lineage.template().and_then(|template| template.version.clone());
     VmDecision {
         status,
         template,
+        template_version,
         requirements,
         rules: verdict.decided_by.clone(),
         responses: verdict.responses.clone(),

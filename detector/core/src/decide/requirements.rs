@@ -3,11 +3,12 @@
 
 use super::{
     Outcome, Requirement,
+    approval::{Approval, approval},
     lineage::{Lineage, Standing},
     policy::{NO_PERMIT, Rule, Rules, Verdict},
     text::{bounded, quoted, quoted_path},
 };
-use crate::model::{EvidenceLevel, Policy, Registry, Template, TemplateStatus, Timestamp, Vm};
+use crate::model::{EvidenceLevel, Policy, Registry, Template, Timestamp, Vm};
 
 /// What the requirements look at.
 pub(super) struct Case<'a> {
@@ -16,6 +17,8 @@ pub(super) struct Case<'a> {
     pub(super) policy: &'a Policy,
     pub(super) registry: &'a Registry,
     pub(super) now: Timestamp,
+    /// Whether a grant of the VM is in force; asked for revoked templates only.
+    pub(super) in_force: bool,
 }
 
 /// Says what was found of a requirement.
@@ -202,17 +205,10 @@ fn evidence_sufficient(case: &Case<'_>) -> Requirement {
 fn template_approved(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-approved";
     let Some(template) = case.lineage.template() else { return no_template(ID) };
-    let name = quoted(&template.id);
-    match template.status {
-        TemplateStatus::Approved => met(ID, format!("Template {name} is approved.")),
-        TemplateStatus::Deprecated => {
-            met(ID, format!("Template {name} is deprecated and still admitted."))
-        }
-        TemplateStatus::Revoked => failed(
-            ID,
-            format!("Template {name} is revoked."),
-            "Rebuild the VM from an approved template.",
-        ),
+    match approval(template, case.policy, case.now, case.in_force) {
+        Approval::Admits(finding) => met(ID, finding),
+        Approval::Keeps { finding, remedy } => unknown(ID, finding, &remedy),
+        Approval::Refuses { finding, remedy } => failed(ID, finding, &remedy),
     }
 }
 

@@ -79,6 +79,8 @@ pub enum FindingKind {
     AddressConflict,
     /// A port has learned as many addresses as it may, and claims more.
     LearnedFull,
+    /// A VM of a revoked template that keeps what is in force, for now or by the policy.
+    RevokedTemplate,
     /// The policy file is not used; the policy before it stays in force.
     PolicyInvalid,
     /// A rule of the policy cannot be evaluated for a VM, which is denied.
@@ -106,6 +108,7 @@ impl FindingKind {
             Self::SandboxMissing => "sandbox-missing",
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
+            Self::RevokedTemplate => "revoked-template",
             Self::PolicyInvalid => "policy-invalid",
             Self::PolicyError => "policy-error",
         }

@@ -20,13 +20,15 @@ pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
-pub use policy::{AddressRule, EvidenceLevel, Policy};
+pub use policy::{AddressRule, EvidenceLevel, Policy, Revoked};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,
     VmProcess,
 };
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
-pub use template::{Image, Registry, Rejected, Template, TemplateStatus};
+pub use template::{
+    FirmwareKind, Image, ImageFormat, Registry, Rejected, SecurityProfile, Template, TemplateStatus,
+};
 pub use time::Timestamp;
 pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
 pub use world::{Health, Seen, Source, Unsettled, World};

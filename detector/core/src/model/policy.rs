@@ -29,6 +29,20 @@ pub struct Policy {
     pub quarantine: QuarantineMode,
     /// The bridge of the sandbox, by name; there is no sandbox without.
     pub sandbox: Option<String>,
+    /// What becomes of VMs in force whose template is revoked.
+    pub revoked: Revoked,
+    /// How long they keep what is in force, from the revocation on.
+    pub revoked_grace: Duration,
+}
+
+/// What a revocation does to VMs whose grants are in force. Nobody new is admitted in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revoked {
+    /// They are denied, once the grace period is over.
+    Quarantine,
+    /// They keep what is in force, with a finding.
+    Finding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -15,8 +15,8 @@ use crate::{
     model::{
         AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
         Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
-        Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp,
-        Unsettled, Vm, World,
+        Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source, Template, TemplateStatus,
+        Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -49,15 +49,9 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn new(mode: Mode) -> Self {
         let template = |id: &str, status, expires, images: &[(MediumRole, Digest)]| Template {
-            id: id.to_owned(),
-            version: None,
-            os: None,
-            status,
             expires,
-            images: images
-                .iter()
-                .map(|(role, sha256)| Image { role: *role, sha256: *sha256 })
-                .collect(),
+            images: images.iter().map(|(role, sha256)| Image::new(*role, *sha256)).collect(),
+            ..Template::new(id, status)
         };
         let now = Timestamp(1_800_000_000_000);
         let disk = |digest| (MediumRole::Disk, digest);
@@ -75,6 +69,8 @@ impl Lab {
                 flood: FloodLimits::DEFAULT,
                 quarantine: QuarantineMode::Drop,
                 sandbox: None,
+                revoked: Revoked::Quarantine,
+                revoked_grace: Duration::ZERO,
             },
             rules: Default::default(),
             registry: Registry {

@@ -56,7 +56,9 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             Ok(Reply::Quarantines(brain.quarantine_views()))
         }
         Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
-        Request::TemplateShow { id } => brain.template_named(&id).map(Reply::Template),
+        Request::TemplateShow { id } => {
+            brain.template_named(&id).map(|template| Reply::Template(Box::new(template)))
+        }
         Request::FindingList {} => Ok(Reply::Findings(brain.finding_views())),
         Request::ProcessList {} => Ok(Reply::Processes(brain.process_views())),
         Request::ProcessShow { pid } => {

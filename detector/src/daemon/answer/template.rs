@@ -1,10 +1,7 @@
-use detector_core::model::{Template, TemplateStatus};
+use detector_core::model::Template;
 
 use crate::{
-    api::{
-        ApiError, ErrorCode,
-        view::{ImageView, TemplateView, moment},
-    },
+    api::{ApiError, ErrorCode, view::TemplateView},
     daemon::brain::Brain,
     enforcer::Enforcer,
 };
@@ -14,12 +11,26 @@ impl<E: Enforcer> Brain<E> {
         self.world.registry.templates.iter().map(|template| self.template_view(template)).collect()
     }
 
-    pub(super) fn template_named(&self, id: &str) -> Result<TemplateView, ApiError> {
-        let found = self.world.registry.templates.iter().find(|template| template.id == id);
-        found.map(|template| self.template_view(template)).ok_or_else(|| {
-            let message = format!("no template {id:?}; detector template list shows all");
-            ApiError::new(ErrorCode::NotFound, message)
-        })
+    /// The template of that name: `ID` where it has one version, `ID@VERSION`, or `ID@` for the one
+    /// without a version.
+    pub(super) fn template_named(&self, name: &str) -> Result<TemplateView, ApiError> {
+        let templates = self.world.registry.templates.iter();
+        let found: Vec<_> = templates.filter(|template| template.is_named(name)).collect();
+        match found[..] {
+            [] => {
+                let message = format!("no template {name:?}; detector template list shows all");
+                Err(ApiError::new(ErrorCode::NotFound, message))
+            }
+            [one] => Ok(self.template_view(one)),
+            _ => {
+                let names: Vec<_> = found.iter().map(|template| template.exact_name()).collect();
+                let message = format!(
+                    "template {name:?} has several versions; say which: {}",
+                    names.join(", ")
+                );
+                Err(ApiError::new(ErrorCode::Ambiguous, message))
+            }
+        }
     }
 
     fn template_view(&self, template: &Template) -> TemplateView {
@@ -27,29 +38,13 @@ impl<E: Enforcer> Brain<E> {
             .decision
             .vms
             .iter()
-            .filter(|(_, decision)| decision.template.as_deref() == Some(template.id.as_str()))
+            .filter(|(_, decision)| {
+                decision.template.as_deref() == Some(template.id.as_str())
+                    && decision.template_version == template.version
+            })
             .map(|(uuid, _)| self.vm(*uuid).map_or(uuid.to_string(), |(_, vm)| vm.name.clone()))
             .collect();
         vms.sort();
-        let expired = template.expires.is_some_and(|at| at <= self.world.now);
-        let status = match template.status {
-            TemplateStatus::Revoked => "revoked",
-            _ if expired => "expired",
-            TemplateStatus::Approved => "approved",
-            TemplateStatus::Deprecated => "deprecated",
-        };
-        TemplateView {
-            id: template.id.clone(),
-            version: template.version.clone(),
-            os: template.os.clone(),
-            status: status.to_owned(),
-            expires: template.expires.map(moment),
-            images: template
-                .images
-                .iter()
-                .map(|image| ImageView { role: image.role, sha256: image.sha256.to_string() })
-                .collect(),
-            vms,
-        }
+        TemplateView::of(template, vms, self.world.now)
     }
 }

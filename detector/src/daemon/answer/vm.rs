@@ -33,6 +33,7 @@ impl<E: Enforcer> Brain<E> {
             status: decision.map_or(VmStatus::Pending, |decision| decision.status),
             since: self.since.vm(vm.uuid).map(moment),
             template: decision.and_then(|decision| decision.template.clone()),
+            template_version: decision.and_then(|decision| decision.template_version.clone()),
             nics: vm
                 .nics
                 .iter()

@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
     AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
-    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
-    TemplateStatus, Timestamp, Vm,
+    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Revoked,
+    Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,8 @@ impl Host {
             flood: FloodLimits::DEFAULT,
             quarantine: QuarantineMode::Drop,
             sandbox: None,
+            revoked: Revoked::Quarantine,
+            revoked_grace: Duration::ZERO,
         };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),
@@ -260,12 +262,8 @@ fn off(mut vm: Vm) -> Vm {
 
 fn registry() -> Registry {
     let template = Template {
-        id: "debian".to_owned(),
-        version: None,
-        os: None,
-        status: TemplateStatus::Approved,
-        expires: None,
-        images: vec![Image { role: MediumRole::Disk, sha256: APPROVED }],
+        images: vec![Image::new(MediumRole::Disk, APPROVED)],
+        ..Template::new("debian", TemplateStatus::Approved)
     };
     Registry { templates: vec![template], ..Registry::default() }
 }

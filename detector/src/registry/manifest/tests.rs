@@ -1,4 +1,13 @@
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
+};
+
+use detector_core::model::{
+    FirmwareKind, Image, ImageFormat, MediumRole, SecurityProfile, TemplateStatus, Timestamp,
+};
+use nix::sys::stat::Mode;
 
 use super::*;
 
@@ -22,9 +31,19 @@ fn a_whole_manifest() {
         version = "2026.11"
         os = "Debian 12"
         status = "deprecated"
+        reason = "a newer one is out"
+        since = 2026-11-01T00:00:00Z
         expires = "2027-06-30T00:00:00Z"
+        serial = 7
+        [profile]
+        firmware = "efi"
+        secure_boot = true
+        host_devices = false
+        devices = ["disk", "interface"]
         [[image]]
         role = "disk"
+        format = "qcow2"
+        path = "/images/debian.qcow2"
         sha256 = "{SHA}"
         [[image]]
         role = "firmware"
@@ -43,13 +62,36 @@ fn a_whole_manifest() {
             version: Some("2026.11".to_owned()),
             os: Some("Debian 12".to_owned()),
             status: TemplateStatus::Deprecated,
+            reason: Some("a newer one is out".to_owned()),
+            since: Some(Timestamp(1_793_491_200_000)),
             expires: Some(Timestamp(1_814_313_600_000)),
             images: vec![
-                Image { role: MediumRole::Disk, sha256 },
-                Image { role: MediumRole::Firmware, sha256 },
+                Image {
+                    format: Some(ImageFormat::Qcow2),
+                    path: Some("/images/debian.qcow2".into()),
+                    ..Image::new(MediumRole::Disk, sha256)
+                },
+                Image::new(MediumRole::Firmware, sha256),
             ],
+            profile: SecurityProfile {
+                firmware: Some(FirmwareKind::Efi),
+                secure_boot: Some(true),
+                host_devices: Some(false),
+                devices: Some(["disk", "interface"].map(str::to_owned).into()),
+                ..SecurityProfile::default()
+            },
+            serial: Some(7),
+            signed_by: None,
         }
     );
+}
+
+#[test]
+fn the_example_is_a_manifest() {
+    let text = include_str!("../../../../packaging/template.toml");
+    let mut rejected = Vec::new();
+    let template = parse(Path::new("template.toml"), text, &mut rejected).unwrap();
+    assert_eq!((rejected, template.status), (vec![], TemplateStatus::Draft));
 }
 
 #[test]
@@ -67,6 +109,12 @@ fn errors_name_the_place_and_what_was_expected() {
         (format!("expires = 1960-01-01T00:00:00Z\n{good}"), "t.toml:1:11", "RFC 3339"),
         (format!("owner = 1\n{good}"), "t.toml:1:1", "unknown field `owner`"),
         ("id = \"a\"\nstatus = \"approved\"".to_owned(), "t.toml", "approves nothing"),
+        (format!("reason = \"{}\"\n{good}", "x".repeat(1025)), "t.toml:1:10", "1024 bytes"),
+        (format!("since = \"now\"\n{good}"), "t.toml:1:9", "RFC 3339"),
+        (format!("{good}[profile]\nfirmware = \"openfirmware\""), "t.toml:7:12", "`bios`"),
+        (format!("{good}[profile]\ntpm = \"2.0\""), "t.toml:7:7", "expected a boolean"),
+        (format!("{good}[profile]\nhostdevs = true"), "t.toml:7:1", "expected one of `firmware`"),
+        (format!("{good}[profile]\ndevices = [\"a b\"]"), "t.toml:", "no kind of device"),
     ];
     for (text, place, expected) in cases {
         let error = parse(Path::new("t.toml"), text, &mut Vec::new()).unwrap_err();
@@ -85,6 +133,8 @@ fn a_bad_image_is_refused_by_itself() {
         ("role = \"network\"\nsha256 = \"0\"", "expected one of `disk`"),
         ("role = \"disk\"", "missing field `sha256`"),
         ("a = 1\nrole = \"disk\"", "unknown field `a`"),
+        (&format!("role = \"disk\"\nsha256 = \"{SHA}\"\nformat = \"vmdk\""), "`raw` or `qcow2`"),
+        (&format!("role = \"disk\"\nsha256 = \"{SHA}\"\npath = \"a\""), "begins with /"),
     ];
     for (image, expected) in cases {
         let text = format!("{}[[image]]\n{image}\n", manifest("a"));
@@ -112,6 +162,12 @@ fn the_rest_holds_when_one_file_is_bad() {
     fs::write(path("linked"), manifest("i")).unwrap();
     symlink("linked", path("i.toml")).unwrap();
     symlink("/nowhere", path("j.toml")).unwrap();
+    symlink("k.toml", path("k.toml")).unwrap();
+    nix::unistd::mkfifo(&path("l.toml"), Mode::S_IRWXU).unwrap();
+    symlink("/dev/zero", path("m.toml")).unwrap();
+    let _socket = UnixListener::bind(path("n.toml")).unwrap();
+    File::create(path("o.toml")).unwrap().set_len(2 << 30).unwrap();
+    fs::write(path("p.toml"), b"id = \"p\"\0").unwrap();
     let registry = Manifests::new(dir.path()).reload();
     let mut found = ids(&registry);
     found.sort_unstable();
@@ -126,12 +182,50 @@ fn the_rest_holds_when_one_file_is_bad() {
         ("f.toml", "not a regular file"),
         ("g.toml", "larger than"),
         ("j.toml", "no such file"),
+        ("k.toml", "symbolic links"),
+        ("l.toml", "not a regular file"),
+        ("m.toml", "not a regular file"),
+        ("n.toml", "not a regular file"),
+        ("o.toml", "larger than"),
+        ("p.toml:1:9", ""),
         ("c.toml", "is taken by"),
     ];
     assert_eq!(whys.len(), expected.len(), "{whys:?}");
     for ((name, why), (file, expect)) in whys.iter().zip(expected) {
         assert!(*name == file && why.contains(expect), "{name}: {why}");
     }
+}
+
+#[test]
+fn an_id_has_versions_each_with_a_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, more: &str| {
+        fs::write(dir.path().join(name), format!("{more}\n{}", manifest("a"))).unwrap();
+    };
+    write("1.toml", "version = \"1\"");
+    write("2.toml", "version = \"2\"");
+    write("3.toml", "");
+    write("again.toml", "version = \"2\"");
+    let registry = Manifests::new(dir.path()).reload();
+    let names: Vec<_> = registry.templates.iter().map(Template::name).collect();
+    assert_eq!(names, ["a@1", "a@2", "a"]);
+    let why = &registry.rejected[0].why;
+    assert!(why.contains("version \"2\"") && why.contains("2.toml"), "{why}");
+    let named = |name| registry.templates.iter().filter(|t| t.is_named(name)).count();
+    assert_eq!(["a", "a@2", "a@", "a@3", "b"].map(named), [3, 1, 1, 0, 0]);
+}
+
+#[test]
+fn ten_thousand_files_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..10_000 {
+        fs::write(dir.path().join(format!("{n:05}.toml")), manifest(&format!("t{n}"))).unwrap();
+    }
+    let registry = Manifests::new(dir.path()).reload();
+    assert_eq!(registry.templates.len(), MAX_FILES);
+    assert_eq!(registry.rejected.len(), 1);
+    assert!(registry.rejected[0].why.contains("5904 manifests are left out"));
+    assert!(registry.gap().is_some(), "one of those may be what a VM needs");
 }
 
 #[test]

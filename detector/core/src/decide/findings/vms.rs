@@ -7,13 +7,15 @@ use detector_common::addr::Mac;
 use super::{Facts, Found, finding, pair};
 use crate::{
     decide::{
-        Outcome, VmDecision, VmStatus, identity,
+        Outcome, VmDecision, VmStatus,
+        approval::{self, End},
+        identity,
         lineage::{Lineage, Standing},
         ports::Judged,
-        text::{explain, quoted},
+        text::{explain, moment, quoted},
     },
     model::{
-        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject,
+        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject, Template,
         TemplateStatus, Timestamp, Vm, World,
     },
 };
@@ -95,11 +97,13 @@ fn conflicts(judged: &Judged<'_>, lineage: &Lineage<'_>, now: Timestamp, found: 
     let mut evidence = judged.merged.conflicts.clone();
     if let Standing::Proven(template) = lineage.standing {
         evidence.extend(lineage.rivals.iter().map(|rival| {
-            let both = format!("{} and {}", quoted(&template.id), quoted(&rival.id));
+            let both = format!("{} and {}", quoted(&template.name()), quoted(&rival.name()));
             pair("templates of the same media", format!("{both}: the first, stricter one counts"))
         }));
-        if let Some(declared) = vm.declared_template.as_deref().filter(|id| *id != template.id) {
-            let (said, proven) = (quoted(declared), quoted(&template.id));
+        if let Some(declared) =
+            vm.declared_template.as_deref().filter(|name| !template.is_named(name))
+        {
+            let (said, proven) = (quoted(declared), quoted(&template.name()));
             evidence.push(pair("declared template", format!("{said}, but {proven} is proven")));
         }
     }
@@ -126,13 +130,41 @@ fn template(
     if let Some(expires) = template.expires.filter(|at| *at > world.now) {
         found.wake_at(expires);
     }
+    if template.status == TemplateStatus::Revoked && decision.status == VmStatus::Pending {
+        revoked(vm, template, world, found);
+    }
     if template.status == TemplateStatus::Deprecated && decision.status == VmStatus::Approved {
         let name = quoted(&vm.name);
-        let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.id));
-        let evidence = vec![pair("uuid", vm.uuid), pair("template", &template.id)];
+        let title = format!("VM {name} descends from the deprecated {}.", quoted(&template.name()));
+        let mut evidence = vec![pair("uuid", vm.uuid), pair("template", template.name())];
+        evidence.extend(template.reason.iter().map(|reason| pair("reason", reason)));
         let kind = FindingKind::DeprecatedTemplate;
         found.add(about(vm, kind, Severity::Low, title, evidence, world.now));
     }
+}
+
+/// A VM that is not cut off although its template is revoked.
+fn revoked(vm: &Vm, template: &Template, world: &World, found: &mut Found) {
+    let mut evidence = vec![pair("uuid", vm.uuid), pair("template", template.name())];
+    evidence.extend(template.reason.iter().map(|reason| pair("reason", reason)));
+    evidence.extend(template.since.map(|since| pair("revoked", moment(since))));
+    let until = match approval::end(template, &world.policy) {
+        End::At(end) if end > world.now => {
+            found.wake_at(end);
+            evidence.push(pair("deadline", moment(end)));
+            format!("until {}", moment(end))
+        }
+        End::Never => "as the policy says".to_owned(),
+        // It is pending for another reason.
+        End::At(_) | End::Now => return,
+    };
+    let title = format!(
+        "VM {} descends from the revoked {}; what is in force stays {until}.",
+        quoted(&vm.name),
+        quoted(&template.name())
+    );
+    let since = template.since.unwrap_or(world.now).min(world.now);
+    found.add(about(vm, FindingKind::RevokedTemplate, Severity::High, title, evidence, since));
 }
 
 fn entries(vm: &Vm, now: Timestamp, found: &mut Found) {

@@ -8,7 +8,7 @@ use cedar_policy::{
 use detector_common::quarantine::QuarantineMode;
 
 use super::{Fact, Facts, NicFacts, facts};
-use crate::model::{AddressRule, EvidenceLevel, LinkKind, PowerState, TemplateStatus};
+use crate::model::{AddressRule, EvidenceLevel, LinkKind, PowerState};
 
 /// An entity with its attributes. One without a value is not known yet.
 pub(super) struct Record {
@@ -66,14 +66,9 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         Fact::Known(of) => {
             let uid = uid("Template", &of.id)?;
             lineage_attributes.push(("template", Some(entity(&uid))));
-            let status = match of.status {
-                TemplateStatus::Approved => "approved",
-                TemplateStatus::Deprecated => "deprecated",
-                TemplateStatus::Revoked => "revoked",
-            };
             let mut attributes = vec![
                 ("id", Some(text(&of.id))),
-                ("status", Some(text(status))),
+                ("status", known(&of.status, |status| text(status.as_str()))),
                 ("expired", Some(yes(of.expired))),
             ];
             attributes.extend(of.version.as_deref().map(|it| ("version", Some(text(it)))));

@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use detector_common::quarantine::QuarantineMode;
 
 use crate::{
-    decide::{lineage, requirements::Case},
+    decide::{
+        approval::{Approval, approval},
+        lineage,
+        requirements::Case,
+    },
     model::{
         AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState,
         TemplateStatus, World,
@@ -61,7 +65,8 @@ pub struct TemplateFacts {
     pub id: String,
     pub version: Option<String>,
     pub os: Option<String>,
-    pub status: TemplateStatus,
+    /// Unknown while VMs of a revoked template keep what is in force.
+    pub status: Fact<TemplateStatus>,
     pub expired: bool,
 }
 
@@ -125,7 +130,10 @@ impl Facts {
                 id: template.id.clone(),
                 version: template.version.clone(),
                 os: template.os.clone(),
-                status: template.status,
+                status: match approval(template, case.policy, case.now, case.in_force) {
+                    Approval::Keeps { .. } => Fact::Unknown,
+                    Approval::Admits(_) | Approval::Refuses { .. } => Fact::Known(template.status),
+                },
                 expired: template.expires.is_some_and(|at| at <= case.now),
             })
         });

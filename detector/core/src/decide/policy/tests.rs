@@ -27,7 +27,7 @@ fn good() -> Facts {
             id: "debian-12".to_owned(),
             version: None,
             os: Some("debian".to_owned()),
-            status: TemplateStatus::Approved,
+            status: Fact::Known(TemplateStatus::Approved),
             expired: false,
         }),
         declared: None,

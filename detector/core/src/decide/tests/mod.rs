@@ -9,6 +9,7 @@ mod learning;
 mod processes;
 mod purity;
 mod quarantine;
+mod revocation;
 mod sandbox;
 mod shields;
 mod transit;

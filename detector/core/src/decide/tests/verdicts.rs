@@ -143,6 +143,37 @@ const CASES: &[Case] = &{
             &["template-approved"],
         ),
         (
+            "a draft",
+            |lab| lab.template("debian-12").status = TemplateStatus::Draft,
+            Denied,
+            Isolated,
+            &["template-approved"],
+        ),
+        (
+            "a draft of what is approved as well",
+            |lab| {
+                let mut draft = lab.template("debian-12").clone();
+                draft.version = Some("next".to_owned());
+                draft.status = TemplateStatus::Draft;
+                lab.world.registry.templates.insert(0, draft);
+            },
+            Approved,
+            Granted,
+            &[],
+        ),
+        (
+            "a version that is approved, of a template with one that is revoked",
+            |lab| {
+                let mut old = lab.template("debian-10").clone();
+                old.id = "debian-12".to_owned();
+                old.version = Some("old".to_owned());
+                lab.world.registry.templates.push(old);
+            },
+            Approved,
+            Granted,
+            &[],
+        ),
+        (
             "an expired template",
             |lab| lab.base(1, EXPIRED),
             Denied,
