@@ -15,6 +15,8 @@ use detector_tests::tap::Tap;
 use detector_tests::wait;
 use serde_json::Value;
 
+#[path = "learning/adopted.rs"]
+mod adopted;
 #[path = "learning/first_come.rs"]
 mod first_come;
 #[path = "learning/kept.rs"]

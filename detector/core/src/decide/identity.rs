@@ -31,7 +31,7 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
         vlan,
         v4: v4.clone(),
         v6: v6.clone(),
-        learns: learns.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() }),
+        learns: learns.map(Learning::new),
         dhcp_server: nic.dhcp_server,
         router: nic.router,
         vrrp: nic.vrrp,

@@ -58,7 +58,7 @@ fn one_identity_fits_the_slot() {
 fn learning_is_compiled() {
     use flags::{FIRST_COME, GRANTED, LEARNS, MORE_GRANTS, MORE_PREFIXES, ROUTER};
     let learns = |rule, mut identity: Identity| {
-        identity.learns = Some(Learning { rule, scope: 0x0102_0304, seeds: Vec::new() });
+        identity.learns = Some(Learning { scope: 0x0102_0304, ..Learning::new(rule) });
         identity
     };
     let (one, two) = (Lab::mac(1), Lab::mac(2));
