@@ -17,6 +17,8 @@ use serde_json::Value;
 
 #[path = "learning/adopted.rs"]
 mod adopted;
+#[path = "learning/arrivals.rs"]
+mod arrivals;
 #[path = "learning/first_come.rs"]
 mod first_come;
 #[path = "learning/kept.rs"]

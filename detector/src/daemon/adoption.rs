@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use detector_core::model::{Neighbour, PowerState};
+use detector_core::model::{Neighbour, PowerState, Vm};
 
 use super::{brain::Brain, input::Effect};
 use crate::enforcer::Enforcer;
@@ -48,6 +48,14 @@ impl<E: Enforcer> Brain<E> {
             .map(|(ifindex, held)| (*ifindex, held.slot.instance))
             .collect();
         self.emit(Effect::KeepAdopted(ports));
+    }
+
+    /// Takes what is said of a VM that is starting for what it is.
+    pub(super) fn note_arrival(&mut self, vm: &mut Vm) {
+        let now = self.world.now;
+        if self.admissions.arrival(vm, now) {
+            self.world.adoption.arrivals.insert(vm.uuid, now);
+        }
     }
 
     /// Keeps track of VMs that come from another host.

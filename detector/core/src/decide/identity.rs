@@ -163,7 +163,7 @@ fn is_station(mac: Mac) -> bool {
     !mac.is_group() && mac != Mac::ZERO && !Station::new(mac, 0).is_virtual_router()
 }
 
-fn rule_name(rule: AddressRule) -> &'static str {
+pub(super) fn rule_name(rule: AddressRule) -> &'static str {
     match rule {
         AddressRule::Exact => "exact",
         AddressRule::Prefix => "prefix",
