@@ -41,7 +41,9 @@ fn seeds(lab: &mut Lab) -> Vec<(u8, String)> {
 
 #[test]
 fn the_neighbours_of_adopted_ports_are_believed() {
-    let cases: [(&str, fn(&mut Lab), &[(u8, &str)]); 9] = [
+    /// A name, what is different, and what is taught to whom.
+    type Case = (&'static str, fn(&mut Lab), &'static [(u8, &'static str)]);
+    let cases: [Case; 9] = [
         ("its own", |_| {}, &[(1, "192.0.2.1")]),
         ("not wanted", |lab| lab.world.policy.adoption.neighbours = false, &[]),
         ("of a later port", |lab| lab.world.adoption.ports = [Lab::port(2)].into(), &[]),
