@@ -35,6 +35,12 @@ pub enum Origin {
     LeaseFile = 3,
     /// It was leased before the host or the schema changed.
     Restored = 4,
+    /// The host's neighbour table had it when its VM was taken on.
+    Neighbour = 5,
+    /// The guest spoke under it in observe mode, and had done so before its VM was taken on.
+    Observed = 6,
+    /// The guest spoke under it when it came from another host.
+    Migrated = 7,
 }
 
 impl Origin {
@@ -44,8 +50,21 @@ impl Origin {
             2 => Self::FirstCome,
             3 => Self::LeaseFile,
             4 => Self::Restored,
+            5 => Self::Neighbour,
+            6 => Self::Observed,
+            7 => Self::Migrated,
             _ => Self::Protected,
         }
+    }
+
+    /// Whether the origin of this code is a server's word.
+    pub const fn is_lease(code: u32) -> bool {
+        matches!(code, 1 | 3 | 4)
+    }
+
+    /// Whether the origin of this code is the guest's own word, which gives way to a server's.
+    pub const fn is_claim(code: u32) -> bool {
+        matches!(code, 2 | 5..=7)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +74,9 @@ impl Origin {
             Self::FirstCome => "first-come",
             Self::LeaseFile => "lease-file",
             Self::Restored => "restored",
+            Self::Neighbour => "neighbour",
+            Self::Observed => "observed",
+            Self::Migrated => "migrated",
         }
     }
 }
@@ -65,7 +87,7 @@ impl Origin {
 pub struct OwnerKey {
     /// IPv4 is IPv4-mapped.
     pub address: Address,
-    /// ifindex of the bridge.
+    /// ifindex of the bridge, or of the device that macvtaps are on.
     pub scope: u32,
     /// VLAN id, 0 for untagged.
     pub vlan: u16,
@@ -263,6 +285,17 @@ mod tests {
         assert_eq!(expiry(0, 1000, 250), 1000);
         assert_eq!(expiry(u32::MAX, 1000, 250), NEVER);
         assert_eq!(expiry(u32::MAX - 1, u64::MAX - 5, 1000), u64::MAX);
+    }
+
+    #[test]
+    fn an_origin_is_a_servers_word_or_the_guests() {
+        for code in 0..16 {
+            let origin = Origin::from_code(code);
+            assert!(origin as u32 == code || origin == Origin::Protected, "{code}");
+            let (lease, claim) = (Origin::is_lease(code), Origin::is_claim(code));
+            assert_eq!(lease || claim, origin != Origin::Protected, "{origin:?}");
+            assert!(!(lease && claim), "{origin:?}");
+        }
     }
 
     #[test]

@@ -88,6 +88,10 @@ pub mod flags {
     pub const EXACT_V4: u32 = 1 << 18;
     /// The same with [`V6`] and `v6`.
     pub const EXACT_V6: u32 = 1 << 19;
+    /// With a time for which addresses are lent ([`PortSlot::lends`](super::PortSlot::lends)): the guest
+    /// has come from another host. Without, it was there before its port was guarded, and addresses are
+    /// lent in observe mode only.
+    pub const ARRIVED: u32 = 1 << 20;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces
@@ -112,7 +116,8 @@ pub struct PortSlot {
     /// The inline VLAN id, 0 for untagged. Of an uplink: the VLAN that its bridge takes untagged frames
     /// for, 0 for none.
     pub vlan: u16,
-    /// The inline IPv4 prefix. With [`flags::LEARNS`] there is none, and [`PortSlot::scope`] is here.
+    /// The inline IPv4 prefix. With [`flags::LEARNS`] there is none, and [`PortSlot::scope`] and
+    /// [`PortSlot::lends`] are here.
     pub v4: [u8; 4],
     pub v4_mask: [u8; 4],
     pub v6: Address,
@@ -166,9 +171,15 @@ impl PortSlot {
         Role::from_code(self.role)
     }
 
-    /// The bridge among whose ports the addresses that a port learns are nobody else's.
+    /// The bridge, or the device of a macvtap, on which the addresses that a port learns are nobody else's.
     pub const fn scope(&self) -> u32 {
         u32::from_ne_bytes(self.v4)
+    }
+
+    /// For how many seconds a port that learns from DHCP servers is lent an address that is nobody's,
+    /// when it speaks under it; 0 for not at all.
+    pub const fn lends(&self) -> u32 {
+        u32::from_ne_bytes(self.v4_mask)
     }
 }
 

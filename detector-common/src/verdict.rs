@@ -207,10 +207,15 @@ const fn unless_learned(refused: Reason) -> Reason {
 
 /// The last word on a claim of which [`vet`] or [`vet_plain`] says [`Reason::AddressNotLeased`]: each
 /// address that it asserts, but for the link-local one formed from the MAC, has to be the port's own
-/// by what `ask` says. An address that is refused becomes the claim's source, to be told of.
+/// by what `ask` says. An address that is refused becomes the claim's source, to be told of. What routers
+/// share they have by turns, so that under a virtual router's MAC there is nothing to learn.
 #[inline(always)]
 pub fn settle(claim: &mut Claim, ask: impl Fn(Station, Address) -> Reason) -> Reason {
     let station = claim.station;
+    let asserts = !matches!(claim.family, Family::None) || claim.target != Address::UNSPECIFIED;
+    if asserts && station.is_virtual_router() {
+        return Reason::AddressNotLeased;
+    }
     let own = station.link_local();
     if !matches!(claim.family, Family::None) && claim.source != own {
         let reason = ask(station, claim.source);

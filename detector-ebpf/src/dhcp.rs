@@ -19,7 +19,7 @@ use detector_common::{
 };
 
 use crate::{
-    learned::{forget, now, take},
+    learned::{forget, kept, now, take},
     lookup::{self, MapGrants},
     skb::Skb,
 };
@@ -54,6 +54,22 @@ pub extern "C" fn learn_request(skb: *mut __sk_buff) -> i32 {
         } else if exchange.is(Act::GivesUp) {
             give_up(slot, exchange, now);
         }
+    }
+    0
+}
+
+/// Whether the frame of the claim that is kept asks a server to prolong the lease of the address that it
+/// comes from. Whoever has come from another host, or was there before, has no other way to show that it
+/// has one.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn renews(skb: *mut __sk_buff) -> i32 {
+    let skb = Skb::new(skb);
+    if let Some(exchange) = read(&skb)
+        && let Some((claim, _)) = kept()
+    {
+        let address = lease::renewed(exchange);
+        return i32::from(address != 0 && address == claim.source.v4_word());
     }
     0
 }

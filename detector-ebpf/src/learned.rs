@@ -98,12 +98,12 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
         match unsafe { (*owner).holding(slot.instance, station, now) } {
             Holding::Own => {
                 // SAFETY: as above; aligned words.
-                let (came_first, place) =
-                    unsafe { ((*owner).origin == Origin::FirstCome as u32, (*owner).place) };
+                let (origin, place) = unsafe { ((*owner).origin, (*owner).place) };
                 // It may have come first under a rule that holds no more.
-                if came_first && !first_come {
+                if origin == Origin::FirstCome as u32 && !first_come {
                     return Reason::AddressNotLeased;
                 }
+                let extends = first_come && Origin::is_claim(origin);
                 // Of two that two CPUs learn at once for one place, the first has lost it.
                 if !stands_for(place, &key) {
                     let _ = ADDRESS_OWNERS.remove(&key);
@@ -111,7 +111,7 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
                 }
                 // SAFETY: as above; one aligned word.
                 unsafe {
-                    if came_first && (*owner).expires - now < lifetime / 2 {
+                    if extends && (*owner).expires - now < lifetime / 2 {
                         (*owner).expires = now + lifetime;
                     }
                 }
@@ -121,23 +121,33 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
             Holding::Over => {}
         }
     }
-    if !first_come || !is_learnable(address) {
+    let (origin, lasts) = if first_come {
+        (Origin::FirstCome as u32, lifetime)
+    } else {
+        let origin = match slot.has(flags::ARRIVED) {
+            true => Origin::Migrated as u32,
+            false => Origin::Observed as u32,
+        };
+        let lends = slot.has(flags::ARRIVED) || !settings.enforces();
+        (origin, if lends { u64::from(slot.lends()) * u64::from(settings.hz) } else { 0 })
+    };
+    if lasts == 0 || !is_learnable(address) {
         return Reason::AddressNotLeased;
     }
     let owner = Owner {
-        expires: now + lifetime,
+        expires: now + lasts,
         since: now,
         station: station.word(),
         ifindex: slot.ifindex,
         instance: slot.instance,
         place: 0,
-        origin: Origin::FirstCome as u32,
+        origin,
     };
     take(slot, &key, owner, now, false)
 }
 
 /// Makes a station of the port the owner of an address, if there is place for it. A server's word
-/// takes it from whoever came first; never from the network itself, and never from the holder of a
+/// takes it from whoever only claims it; never from the network itself, and never from the holder of a
 /// lease that lasts: who asks a server chooses as whom it asks.
 #[inline(never)]
 pub(crate) fn take(
@@ -161,7 +171,7 @@ pub(crate) fn take(
                 }
                 return Reason::Granted;
             }
-            Holding::Other if !served || origin != Origin::FirstCome as u32 => {
+            Holding::Other if !served || !Origin::is_claim(origin) => {
                 return Reason::AddressTaken;
             }
             Holding::Other | Holding::Over => {

@@ -63,6 +63,10 @@ fn port_ingress(ctx: TcContext) -> i32 {
     if code == FINISH {
         code = finish_whole(skb);
     }
+    if code == RENEW {
+        let renews = dhcp::renews(skb);
+        code = finish_renewal(skb, renews);
+    }
     if code == NOTE {
         dhcp::learn_request(skb);
         code = action(Outcome::Next);
@@ -94,6 +98,7 @@ fn redirect(to: Option<u32>) -> i32 {
 const WHOLE: i32 = 0x100;
 const FINISH: i32 = 0x101;
 const NOTE: i32 = 0x102;
+const RENEW: i32 = 0x103;
 
 /// What [`port_ingress`] has not passed at a glance. By itself, so that [`port_ingress`] keeps to few
 /// registers.
@@ -117,12 +122,20 @@ pub extern "C" fn finish_whole(skb: *mut __sk_buff) -> i32 {
     code(hooks::port_ingress::finish(&Skb::new(skb)))
 }
 
+/// What follows where [`finish_whole`] has asked whether a lease is renewed.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn finish_renewal(skb: *mut __sk_buff, renews: i32) -> i32 {
+    code(hooks::port_ingress::finish_renewal(&Skb::new(skb), renews != 0))
+}
+
 #[inline(always)]
 fn code(step: Step) -> i32 {
     match step {
         Step::Done(outcome) => action(outcome),
         Step::Note => NOTE,
         Step::Finish => FINISH,
+        Step::Renew => RENEW,
     }
 }
 

@@ -1,13 +1,20 @@
 //! Leases that are known from elsewhere than the kernel: from the files of dnsmasq and libvirt, and
-//! from before a restart of the host.
+//! from before a restart of the host. And which ports there were before any lease could be seen.
 
+mod adopted;
 mod files;
 mod remembered;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
 use detector_core::model::KnownLease;
 
+pub(crate) use adopted::Adopted;
 pub(crate) use remembered::Remembered;
 
 /// Where leases are known from.
@@ -34,4 +41,14 @@ impl Leases {
         leases.dedup();
         leases
     }
+}
+
+/// Puts a file of the state directory in the place of the one of before, in one step.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)
 }

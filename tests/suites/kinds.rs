@@ -106,8 +106,17 @@ fn macvtap(scene: &Scene, name: &str, mode: &str, mac: [u8; 6]) -> Option<Macvta
     let (near, there) = (format!("low-{mode}"), "far0");
     let far = NetNs::new().unwrap();
     link::cable((network, &near), (&far, there)).unwrap();
+    let tap = macvtap_on(scene, &near, name, mode, mac)?;
+    let beyond = PacketSocket::open(&far, there).unwrap();
+    let outside = Capture::start(&far, there).unwrap();
+    Some(Macvtap { tap, beyond, outside, _far: far })
+}
+
+/// A macvtap on a device that there is.
+fn macvtap_on(scene: &Scene, device: &str, name: &str, mode: &str, mac: [u8; 6]) -> Option<Tap> {
+    let network = scene.host().network();
     let mac = detector_tests::guest::hex(mac);
-    let add = format!("link add link {near} name {name} address {mac} type macvtap mode {mode}");
+    let add = format!("link add link {device} name {name} address {mac} type macvtap mode {mode}");
     if let Err(error) = network.ip(&add) {
         eprintln!("skipped: this kernel makes no macvtap: {error}");
         return None;
@@ -119,10 +128,7 @@ fn macvtap(scene: &Scene, name: &str, mode: &str, mac: [u8; 6]) -> Option<Macvta
     let (major, minor) = numbers.trim().split_once(':').unwrap();
     let device = nix::sys::stat::makedev(major.parse().unwrap(), minor.parse().unwrap());
     let path = scene.host().path(name);
-    let tap = Tap::of_macvtap(network, name, &path, device).unwrap();
-    let beyond = PacketSocket::open(&far, there).unwrap();
-    let outside = Capture::start(&far, there).unwrap();
-    Some(Macvtap { tap, beyond, outside, _far: far })
+    Some(Tap::of_macvtap(network, name, &path, device).unwrap())
 }
 
 /// What a guest sends leaves a macvtap, and what it is sent comes in by it.
@@ -189,6 +195,35 @@ fn a_macvtap_is_guarded_the_other_way_round() {
         .unwrap();
         assert_eq!(daemon.complaints().unwrap(), [] as [serde_json::Value; 0], "{mode}");
     }
+}
+
+/// Guests on one device are on one network: an address is one guest's only.
+#[test]
+fn macvtaps_of_one_device_share_its_addresses() {
+    let scene = Scene::new().unwrap();
+    let learner = |name: &str, port: &str, station: Station| {
+        vm(name, port, station).replace("addresses", "rule = \"first-come\"\n#")
+    };
+    let inventory = [learner("a", "macvtap0", A), learner("b", "macvtap1", B)];
+    let daemon = scene.daemon("enforce", &inventory).unwrap();
+    let Some(it) = macvtap(&scene, "macvtap0", "bridge", A.mac) else { return };
+    let Some(b) = macvtap_on(&scene, "low-bridge", "macvtap1", "bridge", B.mac) else { return };
+    for port in ["macvtap0", "macvtap1"] {
+        daemon.await_port(port, "granted", PATIENCE).unwrap();
+    }
+    let arrives = |what: &str, frame: &[u8]| {
+        it.outside.await_frame(what, PATIENCE, |f| same(&f.bytes, frame)).unwrap();
+    };
+    let taken = Station { mac: B.mac, ip: A.ip };
+    it.tap.send(&beat(A, 1)).unwrap();
+    arrives("the first under the address", &beat(A, 1));
+    b.send(&beat(taken, 2)).unwrap_or_default();
+    b.send(&beat(B, 2)).unwrap();
+    arrives("the other one's own", &beat(B, 2));
+    let stolen = |f: &&detector_tests::capture::Frame| same(&f.bytes, &beat(taken, 2));
+    assert_eq!(it.outside.frames().unwrap().iter().filter(stolen).count(), 0);
+    let finding = daemon.await_finding("address-conflict", "macvtap1", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("macvtap0"), "{finding}");
 }
 
 /// Ports of several bridges are guarded alike, and one bridge's guest is nobody on another.

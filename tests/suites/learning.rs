@@ -16,6 +16,10 @@ use detector_tests::tap::Tap;
 use detector_tests::wait;
 use serde_json::Value;
 
+#[path = "learning/adopted.rs"]
+mod adopted;
+#[path = "learning/arrivals.rs"]
+mod arrivals;
 #[path = "learning/first_come.rs"]
 mod first_come;
 #[path = "learning/kept.rs"]

@@ -131,9 +131,12 @@ impl Street {
 impl<'a> Home<'a> {
     fn new(street: &Street, host: &'a Host, number: u8) -> Self {
         let manifest = street.image.manifest("base").unwrap();
+        // The second host lets it have what a server leases only, and there is none.
+        let nic = format!("[[nic]]\nmac = \"{}\"\nrule = \"dhcp\"\n", hex(street.guest.mac));
         let settings = Settings {
             evidence: "digest",
             libvirt: true,
+            inventory: if number == 2 { nic } else { String::new() },
             templates: vec![("base.toml".to_owned(), manifest)],
             ..Settings::default()
         };
@@ -142,6 +145,17 @@ impl<'a> Home<'a> {
         daemon.run().unwrap();
         let inside = Capture::start(host.network(), "br0").unwrap();
         Self { host, daemon, libvirt, inside, address: Ipv4Addr::new(192, 0, 2, number) }
+    }
+
+    /// The one address that the guest has learned here, and how it came by it.
+    fn lent(&self, street: &Street) -> (String, String) {
+        let vm = self.daemon.ask(&["vm", "show", &street.guest.name]).unwrap().json;
+        let port = vm["nics"][0]["port"].as_str().unwrap();
+        let told = self.daemon.ask(&["port", "show", port]).unwrap().json;
+        let [only] = told["learned"].as_array().unwrap().as_slice() else { panic!("{told}") };
+        let text = |key: &str| only[key].as_str().unwrap().to_owned();
+        assert!(only["expires"].is_string(), "{told}");
+        (text("address"), text("origin"))
     }
 
     /// What the bridge knows of the guest's MAC.
@@ -193,6 +207,8 @@ fn moves(options: &[&str]) {
     let last = street.await_beats(300);
     assert!(!to.mistakes_the_guest(), "the guest's own frames, before it arrived");
     street.assert_nothing_lost(&homes, last);
+    // It has brought no lease along, and goes on under its address nonetheless.
+    assert_eq!(to.lent(&street), (street.guest.ip.to_string(), "migrated".to_owned()));
     // QEMU announces five times; each has to reach the host that the guest has left.
     let (mut sent, mut heard) = (0, 0);
     let told = wait::until("the announcements", PATIENCE, || {

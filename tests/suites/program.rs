@@ -23,7 +23,7 @@ use detector_common::samples::{
 use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_oracle::granted::Compiled;
-use detector_oracle::{self as oracle, Arrival, dice::Dice, frames, granted};
+use detector_oracle::{self as oracle, Arrival, dice::Dice, frames, granted, learned};
 use detector_tests::bpf::{self, SkBuff};
 use detector_tests::needs;
 use detector_tests::netns::NetNs;
@@ -225,6 +225,8 @@ struct Port {
     id: u16,
     rules: oracle::Port,
     compiled: Compiled,
+    /// What the host takes the port to have learned.
+    held: learned::Held,
     counts: [u64; 64],
     reasons: [bool; 64],
     granted: u64,
@@ -257,6 +259,7 @@ impl Port {
             guard,
             rules: oracle::Port::Pending,
             compiled: Compiled::new(&oracle::Port::Pending),
+            held: learned::Held::new(maps::LEARNED_PER_PORT as usize),
             counts: [0; 64],
             reasons: [false; 64],
             granted: 0,
@@ -274,14 +277,25 @@ impl Port {
         let key = |entry: &GrantEntry| GrantEntry { flags: 0, ..*entry };
         gone.retain(|entry| !grants.iter().any(|kept| key(kept) == key(entry)));
         self.enforcer.execute(&Action::PutGrants { ifindex, instance, grants })?;
+        self.lease()?;
         self.enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
         self.enforcer.execute(&Action::DropGrants { ifindex, instance, grants: gone })?;
         self.counts = self.counters()?;
         Ok(())
     }
 
+    /// Leases what is leased to a port that learns; a frame may have released it.
+    fn lease(&mut self) -> Result<()> {
+        if self.compiled.slot.flags & flags::LEARNS != 0 {
+            let (ifindex, instance, seeds) = (LO, self.instance, learned::seeds());
+            self.enforcer.execute(&Action::Teach { ifindex, instance, seeds })?;
+        }
+        Ok(())
+    }
+
     /// Asks the kernel, the host and the written-out rules about a frame.
     fn check(&mut self, name: &str, frame: &[u8]) -> Result<()> {
+        self.lease()?;
         let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(LO), frame, 1) {
             Ok(action) => action != SHOT,
             // The kernel runs no program on less than the header of the protocol that is named.
@@ -302,10 +316,15 @@ impl Port {
         };
 
         let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
-        let host = self.compiled.verdict(&arrival);
+        let host = self.compiled.verdict(&arrival, &mut self.held);
         ensure!(kernel == host, "{name}: the kernel says {kernel:?}, the host {host:?}");
         let broken = oracle::broken(&arrival, &self.rules);
-        let agrees = if passed { broken.is_empty() } else { broken.contains(&kernel) };
+        let agrees = match kernel {
+            // The rules know no number of places.
+            Reason::LearnedFull => broken.is_empty(),
+            _ if passed => broken.is_empty(),
+            _ => broken.contains(&kernel),
+        };
         ensure!(agrees, "{name}: the kernel says {kernel:?}, the rules {broken:?}");
         ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
         self.reasons[kernel as usize] = true;

@@ -13,7 +13,7 @@ mod tests;
 use crate::{addr::Address, claim::Family, frame::Copied};
 
 pub use locate::{locate, may_be_dhcp};
-pub use v4::read as read_v4;
+pub use v4::{read as read_v4, renewed};
 pub use v6::read as read_v6;
 
 /// Addresses of one message that are read; a power of two. Clients ask for one or two.

@@ -89,6 +89,34 @@ fn what_a_client_says() {
     }
 }
 
+/// Only the request of a client that has the address and names no server (RFC 2131, section 4.3.2).
+#[test]
+fn what_prolongs_a_lease() {
+    let own = u32::from_ne_bytes(IP_A);
+    let with = |option: u8| [&kind(3)[..], &[option, 4], &IP_A].concat();
+    let cases = [
+        ("a renewal", message(1, IP_A, ANY, &kind(3)), own),
+        ("with a time", message(1, IP_A, ANY, &with(51)), own),
+        ("without an address", message(1, ANY, ANY, &kind(3)), 0),
+        (
+            "what was offered",
+            message(1, ANY, ANY, &[with(50), vec![54, 4, 1, 2, 3, 4]].concat()),
+            0,
+        ),
+        ("to a server", message(1, IP_A, ANY, &with(54)), 0),
+        ("for another address", message(1, IP_A, ANY, &with(50)), 0),
+        ("a release", message(1, IP_A, ANY, &kind(7)), 0),
+        ("a decline", message(1, IP_A, ANY, &kind(4)), 0),
+        ("an inform", message(1, IP_A, ANY, &kind(8)), 0),
+        ("a discover", message(1, IP_A, ANY, &kind(1)), 0),
+        ("an answer", message(2, IP_A, ANY, &kind(3)), 0),
+        ("not to its end", message(1, IP_A, ANY, &[&kind(3)[..], &[12]].concat()), 0),
+    ];
+    for (name, message, expect) in cases {
+        assert_eq!(renewed(&of(&from_client(&message), 0)), expect, "{name}");
+    }
+}
+
 #[test]
 fn what_a_server_says() {
     let ack = |options: &[u8]| message(2, ANY, IP_A, options);

@@ -90,6 +90,18 @@ pub fn read(frame: Copied<'_>, found: &mut Exchange) {
     found.act = act as u32;
 }
 
+/// The address of which a client prolongs its lease, speaking under it (RFC 2131, section 4.3.2: RENEWING and
+/// REBINDING). Such a message names it in `ciaddr` only, and no server. 0 for any other message.
+#[inline(always)]
+pub const fn renewed(said: &Exchange) -> u32 {
+    let named = bit(REQUESTED_ADDRESS) | bit(SERVER_ID);
+    if said.is(Act::Asks) && said.kind == REQUEST && said.options & named == 0 {
+        said.wanted
+    } else {
+        0
+    }
+}
+
 /// Reads the options, in the message's own field and in those that it overflows into. False when they
 /// do not end as they should, or one that matters comes twice.
 #[inline(always)]

@@ -460,6 +460,33 @@ fn learned_addresses() {
     assert_eq!(settled(&slot, &exact, &tcp4(MAC_A, IP_B), &[]), (Ipv4Source, vec![]));
 }
 
+/// What routers share is nobody's to learn, whatever there is to be had.
+#[test]
+fn nothing_is_learned_under_a_virtual_routers_mac() {
+    let virtual_mac = [0, 0, 0x5e, 0, 1, 7];
+    let slot = PortSlot {
+        flags: flags::GRANTED | flags::LEARNS | flags::VRRP | flags::VIRTUAL_MACS,
+        ..port_a()
+    };
+    let cases = [
+        ("a datagram", tcp4(virtual_mac, IP_A), AddressNotLeased),
+        (
+            "a probe",
+            ethernet(BROADCAST, virtual_mac, &[], 0x0806, &arp(1, virtual_mac, ANY)),
+            Granted,
+        ),
+    ];
+    for (name, frame, expect) in cases {
+        let mut claim = Claim::default();
+        let tag = MetaTag::default();
+        let mut reason = vet(Frame::new(&frame), tag, &slot, &Listed::default(), &mut claim);
+        if reason == AddressNotLeased {
+            reason = settle(&mut claim, |_, _| panic!("{name}: asked"));
+        }
+        assert_eq!(reason, expect, "{name}");
+    }
+}
+
 /// The last word where some addresses are another's, and the addresses that were asked for.
 fn settled(
     slot: &PortSlot,

@@ -1,7 +1,7 @@
 //! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
 
 use detector_common::{
-    claim::ClaimRecord,
+    claim::{ClaimRecord, Family},
     parse::{Claim, ethertype},
     port::{PortSlot, flags},
     reason::Reason,
@@ -54,6 +54,9 @@ pub(crate) enum Step {
     /// [`finish`] says the last word, on the claim and the verdict that are kept. The stack has no
     /// room for both.
     Finish,
+    /// It comes from an address that is not leased, and a DHCP client speaks: [`finish_renewal`] says the last
+    /// word.
+    Renew,
     /// It goes on, and is what a DHCP client says: see [`crate::dhcp::learn_request`].
     Note,
 }
@@ -108,6 +111,13 @@ pub(crate) fn finish(skb: &Skb) -> Step {
         }
     }
     let reason = skb.forget(reason);
+    if reason as u8 == Reason::AddressNotLeased as u8
+        && slot.has(flags::LEARNS)
+        && claim.roles & flags::DHCP_CLIENT != 0
+        && matches!(claim.family, Family::V4)
+    {
+        return Step::Renew;
+    }
     // Not under somebody else's identity: the answer would be believed to be this port's.
     let own = reason.passes() || reason as u8 == Reason::AddressNotLeased as u8;
     let asks = own && slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
@@ -120,8 +130,28 @@ pub(crate) fn finish(skb: &Skb) -> Step {
         refuse(skb, slot, settings, &claim.record(reason))
     };
     match outcome {
-        // A renewal that observe mode lets go on will be answered too.
+        // What observe mode lets go on will be answered too.
         Outcome::Next if asks => Step::Note,
+        outcome => Step::Done(outcome),
+    }
+}
+
+/// What becomes of what a DHCP client says from an address that is not leased: the server judges a request
+/// to prolong the lease, and nothing else goes on.
+#[inline(always)]
+pub(crate) fn finish_renewal(skb: &Skb, renews: bool) -> Step {
+    let (Some(settings), Some(slot), Some((claim, _))) =
+        (lookup::settings(), lookup::port(skb.ifindex()), learned::kept())
+    else {
+        return Step::Done(Outcome::Drop);
+    };
+    if renews {
+        stamp::set(skb);
+        return Step::Note;
+    }
+    match refuse(skb, slot, settings, &claim.record(Reason::AddressNotLeased)) {
+        // What observe mode lets go on will be answered too.
+        Outcome::Next => Step::Note,
         outcome => Step::Done(outcome),
     }
 }

@@ -24,6 +24,8 @@ const MAX_REVOKED_GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const MIN_SCAN: Duration = Duration::from_millis(100);
 const MAX_SCAN: Duration = Duration::from_secs(60 * 60);
 const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
+const MIN_ADOPTED: Duration = Duration::from_secs(60);
+const MAX_ADOPTED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
 
 /// Checks what the types do not say.
@@ -47,6 +49,11 @@ pub(super) fn check(config: &Config) -> Checked {
     for path in &config.learning.leases {
         absolute(&["learning", "leases"], path)?;
     }
+    ensure(
+        (MIN_ADOPTED..=MAX_ADOPTED).contains(&config.learning.adopt_for),
+        &["learning", "adopt_for"],
+        || "expected \"1m\" to \"7days\"; to adopt nothing, set adopt = []".to_owned(),
+    )?;
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;

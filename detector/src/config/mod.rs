@@ -88,6 +88,7 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             protected: self.network.protected.clone(),
+            adoption: self.learning.adoption(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone(),

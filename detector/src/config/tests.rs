@@ -1,7 +1,7 @@
 use std::{fs, os::unix::ffi::OsStrExt, time::Duration};
 
 use detector_common::{settings::Mode, stamp::Stamp};
-use detector_core::model::{AddressRule, EvidenceLevel};
+use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel};
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 37, "a key is missing from the example");
+    assert_eq!(keys.count(), 39, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -31,6 +31,27 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     expect.api.group = Some("detector".to_owned());
     expect.sandbox.bridge = Some("sbx0".to_owned());
     assert_eq!(parse(&active), Ok(expect));
+}
+
+#[test]
+fn what_is_adopted_is_what_is_listed() {
+    let adopted =
+        |text: &str| parse(&format!("[learning]\n{text}")).map(|one| one.policy().adoption);
+    assert_eq!(adopted(""), Ok(AdoptionRules::DEFAULT));
+    let none = AdoptionRules {
+        neighbours: false,
+        observed: false,
+        migrated: false,
+        ..AdoptionRules::DEFAULT
+    };
+    assert_eq!(adopted("adopt = []"), Ok(none));
+    let lasts = Duration::from_secs(60);
+    let one = AdoptionRules { migrated: true, lasts, ..none };
+    assert_eq!(adopted("adopt = [\"migrated\"]\nadopt_for = \"1m\""), Ok(one));
+    for wrong in ["adopt_for = \"59s\"", "adopt_for = \"8days\"", "adopt = [\"all\"]"] {
+        let error = adopted(wrong).unwrap_err();
+        assert!(error.contains("adopt") || error.contains("all"), "{error}");
+    }
 }
 
 #[test]

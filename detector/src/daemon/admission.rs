@@ -72,14 +72,22 @@ impl Admissions {
     }
 
     /// Takes what is said of a VM that is starting for what it is: one that arrives runs elsewhere
-    /// until it runs here, and libvirt has no word for that before its process is ready.
-    pub(super) fn arrival(&mut self, vm: &mut Vm, now: Timestamp) {
-        let Some(since) = self.incoming.get(&vm.uuid) else { return };
+    /// until it runs here, and libvirt has no word for that before its process is ready. Whether it is on
+    /// its way, or has just arrived.
+    pub(super) fn arrival(&mut self, vm: &mut Vm, now: Timestamp) -> bool {
+        let Some(since) = self.incoming.get(&vm.uuid) else { return false };
         match vm.power {
-            PowerState::Starting if now < *since + INCOMING => vm.power = PowerState::InTransit,
+            PowerState::Starting if now < *since + INCOMING => {
+                vm.power = PowerState::InTransit;
+                true
+            }
+            PowerState::InTransit => true,
             // The domain of that name, before it is taken over.
-            PowerState::Off | PowerState::InTransit => {}
-            _ => drop(self.incoming.remove(&vm.uuid)),
+            PowerState::Off => false,
+            power => {
+                self.incoming.remove(&vm.uuid);
+                power != PowerState::Starting
+            }
         }
     }
 
@@ -155,7 +163,7 @@ impl<E: Enforcer> Brain<E> {
             }
         };
         vm.power = PowerState::Starting;
-        self.admissions.arrival(&mut vm, now);
+        self.note_arrival(&mut vm);
         let source = source_mut(&mut self.world.sources, &name, now);
         let before = source.vms.get(&vm.uuid).cloned();
         if source.health == Health::Healthy {

@@ -105,6 +105,7 @@ impl<E: Enforcer> Brain<E> {
             observed,
             learned: BTreeMap::new(),
             leases: Vec::new(),
+            adoption: Default::default(),
             addresses: BTreeSet::new(),
             seen,
             noticed: BTreeMap::new(),
@@ -139,6 +140,7 @@ impl<E: Enforcer> Brain<E> {
             self.take_in(input);
         }
         self.settle();
+        self.keep_adopted();
         std::mem::take(&mut self.effects)
     }
 
@@ -262,6 +264,7 @@ impl<E: Enforcer> Brain<E> {
             Input::Registry(registry) => self.world.registry = registry,
             Input::Rules(rules) => self.world.rules = rules,
             Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
+            Input::Adopt(known) => self.adopt(known),
             Input::Addresses(addresses) => {
                 let news = self.world.addresses != addresses;
                 self.world.addresses = addresses;
@@ -323,6 +326,7 @@ impl<E: Enforcer> Brain<E> {
         (self.settled, self.claims_wait) = (now, false);
         self.media.retry(now);
         self.expire_provisional();
+        self.follow_arrivals();
         if std::mem::take(&mut self.learning.stale) {
             self.read_learned();
         }

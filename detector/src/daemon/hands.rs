@@ -19,7 +19,7 @@ use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
     inventory::LibvirtSource,
-    leases::Remembered,
+    leases::{Adopted, Remembered},
     registry::Gatherer,
 };
 
@@ -36,6 +36,7 @@ pub(super) struct Hands {
     pub(super) libvirt: Option<LibvirtSource>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
+    pub(super) adopted: Adopted,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -93,6 +94,10 @@ impl Hands {
             Effect::Remember(leases) => {
                 let leases_file = self.leases.clone();
                 self.runtime.spawn_blocking(move || leases_file.write(&leases));
+            }
+            Effect::KeepAdopted(ports) => {
+                let adopted = self.adopted.clone();
+                self.runtime.spawn_blocking(move || adopted.write(ports));
             }
             Effect::Tell(change) => {
                 findings::log(&change);

@@ -1,6 +1,11 @@
 //! What the brain is told, and what it wants done.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use detector_common::event::Event;
 use detector_core::{
@@ -9,6 +14,7 @@ use detector_core::{
 };
 use uuid::Uuid;
 
+use super::adoption::Known;
 use crate::{
     api::{ApiError, Reply, Request},
     config::OnRefusal,
@@ -38,6 +44,8 @@ pub enum Input {
     },
     /// Leases that are known from elsewhere than the kernel, all of them.
     Leases(Vec<KnownLease>),
+    /// What is known of guests from before the start.
+    Adopt(Known),
     /// The host's own addresses, all of them.
     Addresses(BTreeSet<IpAddr>),
     /// A medium has been read, as [`Effect::Gather`] asked.
@@ -97,6 +105,8 @@ pub enum Effect {
     Tell(Change),
     /// Keep these leases for after a restart of the host.
     Remember(Vec<KnownLease>),
+    /// Keep which ports are adopted: their instances by ifindex.
+    KeepAdopted(BTreeMap<u32, u32>),
 }
 
 /// How admissions are answered.

@@ -78,11 +78,12 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-/// The leases of all ports, and those of NICs that have no port now. What came first is not kept: the
-/// next frame claims it again.
+/// The leases of all ports, and those of NICs that have no port now. What a guest only claims is not
+/// kept: the next frame claims it again, or it is lent no more.
 fn leases(world: &World, before: &[KnownLease]) -> Vec<KnownLease> {
     let bridge = |one: &Learned| world.links.get(&one.scope).map(|link| link.name.clone());
-    let all = world.learned.values().flatten().filter(|one| one.origin != Origin::FirstCome);
+    let all = world.learned.values().flatten();
+    let all = all.filter(|one| Origin::is_lease(one.origin as u32));
     let mut leases: BTreeMap<_, KnownLease> = BTreeMap::new();
     for one in all {
         let lease = KnownLease {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use detector_core::model::Neighbour;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    adoption::Known,
     brain::Brain,
     calls,
     cycle::{self, Ears, now},
@@ -35,8 +37,8 @@ use crate::{
     bpf::{Events, KernelEnforcer, Options},
     config::{Config, Scan},
     inventory::LibvirtSource,
-    leases::{Leases, Remembered},
-    net::{LinkEvents, host_addresses},
+    leases::{Adopted, Leases, Remembered},
+    net::{LinkEvents, host_addresses, neighbours},
     processes::{self, ScanOptions},
     registry::Gatherer,
 };
@@ -95,13 +97,16 @@ pub fn run(config: &Config) -> Result<()> {
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
+        adopted: Adopted::new(&config.paths.state),
     };
+    let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let first = vec![
         Input::Registry(templates.read()),
         Input::Rules(policy.read()),
         Input::Leases(leases.read()),
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
+        Input::Adopt(known),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
@@ -123,6 +128,14 @@ pub fn run(config: &Config) -> Result<()> {
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
+}
+
+/// Whom the host has spoken with. Nothing depends on it but how soon guests are believed.
+fn known_neighbours() -> Vec<Neighbour> {
+    neighbours().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot list the host's neighbours");
+        Vec::new()
+    })
 }
 
 /// Starts to look through the host's processes, unless that is not wanted.

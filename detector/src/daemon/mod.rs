@@ -7,6 +7,7 @@
 //! to be digested or for a client.
 
 mod admission;
+mod adoption;
 mod answer;
 pub mod brain;
 mod calls;

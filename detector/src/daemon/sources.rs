@@ -43,13 +43,13 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: SourceEvent) -> 
     let SourceEvent { source: name, mut update } = event;
     match &mut update {
         Update::Snapshot { vms, .. } => {
-            vms.iter_mut().for_each(|vm| brain.admissions.arrival(vm, now));
+            vms.iter_mut().for_each(|vm| brain.note_arrival(vm));
             brain.admissions.hold_against_listing(&name, vms);
             // It answers again: what the hook said in its place is in the listing now.
             brain.world.sources.remove(&stand_in(&name));
         }
         Update::Changed(vm) => {
-            brain.admissions.arrival(vm, now);
+            brain.note_arrival(vm);
             if !brain.admissions.yields(&name, vm.uuid, Some(vm)) {
                 return Vec::new();
             }

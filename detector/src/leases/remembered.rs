@@ -2,13 +2,13 @@
 //! themselves outlive only the daemon.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use detector_core::model::KnownLease;
+
+use super::replace;
 
 const NAME: &str = "leases.json";
 
@@ -36,18 +36,12 @@ impl Remembered {
 
     /// Keeps these instead.
     pub(crate) fn write(&self, leases: &[KnownLease]) {
-        if let Err(error) = self.replace(leases) {
+        let written = serde_json::to_vec(leases)
+            .map_err(io::Error::from)
+            .and_then(|bytes| replace(&self.path, &bytes));
+        if let Err(error) = written {
             tracing::warn!(path = %self.path.display(), %error, "leases cannot be kept");
         }
-    }
-
-    fn replace(&self, leases: &[KnownLease]) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let mut options = File::options();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(leases)?)?;
-        file.sync_all()?;
-        fs::rename(new, &self.path)
     }
 }
 

@@ -55,6 +55,8 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 /// `linux/if_link.h`; for the other kinds that have such an attribute it is not looked at.
 const IFLA_MACVLAN_MODE: u16 = 1;
+/// The same, of VLAN devices.
+const IFLA_VLAN_ID: u16 = 1;
 const MACVLAN_MODE_PASSTHRU: u32 = 8;
 
 /// A message about an interface.
@@ -78,7 +80,8 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
     let ifindex = message.u32(4)?;
     let flags = message.u32(8)?;
     let mut name: &[u8] = &[];
-    let (mut master, mut mac) = (None, None);
+    let (mut master, mut lower, mut mac) = (None, None, None);
+    let mut lower_is_here = true;
     let mut kind: Option<&[u8]> = None;
     let mut passthrough = false;
     for (attribute, value) in message.attributes(HEADER_BYTES) {
@@ -88,6 +91,8 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
             libc::IFLA_MASTER => {
                 master = value.first_chunk().map(|index| u32::from_ne_bytes(*index));
             }
+            libc::IFLA_LINK => lower = value.first_chunk().map(|index| u32::from_ne_bytes(*index)),
+            libc::IFLA_LINK_NETNSID => lower_is_here = false,
             libc::IFLA_LINKINFO => {
                 let of = |wanted| attributes(value).find(|(k, _)| *k == wanted).map(|(_, v)| v);
                 kind = of(IFLA_INFO_KIND).map(text);
@@ -103,8 +108,26 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
         kind => kind,
     };
     let mac = mac.filter(|mac| *mac != Mac::ZERO);
-    let link = Link { ifindex, name: printable(name), kind, master, mac };
+    // Of other kinds it is something else: the other end of a veth, or a tunnel's way out.
+    let is_on_device = matches!(kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough);
+    let lower = lower.filter(|_| is_on_device && lower_is_here);
+    let link = Link { ifindex, name: printable(name), kind, master, lower, mac };
     Some(Read { link, family, deleted })
+}
+
+/// The VLAN device of a message with the device that it is on and its VLAN.
+pub(super) fn vlan_device(message: Message<'_>) -> Option<(u32, (u32, u16))> {
+    let ifindex = message.u32(4)?;
+    let find = |wanted| message.attributes(HEADER_BYTES).find(|(kind, _)| *kind == wanted);
+    let (_, information) = find(libc::IFLA_LINKINFO)?;
+    let of = |list, wanted| attributes(list).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
+    if text(of(information, IFLA_INFO_KIND)?) != b"vlan" || find(libc::IFLA_LINK_NETNSID).is_some()
+    {
+        return None;
+    }
+    let vlan = of(of(information, IFLA_INFO_DATA)?, IFLA_VLAN_ID)?.first_chunk()?;
+    let lower = find(libc::IFLA_LINK)?.1.first_chunk()?;
+    Some((ifindex, (u32::from_ne_bytes(*lower), u16::from_ne_bytes(*vlan))))
 }
 
 fn classify(kind: Option<&[u8]>, hardware: u16, flags: u32) -> LinkKind {
@@ -190,6 +213,9 @@ mod tests {
         let tap = link_by_name("tap0").unwrap().unwrap();
         assert_eq!((tap.kind, tap.master), (LinkKind::Tap, Some(bridge.ifindex)));
         assert_eq!(link_by_index(tap.ifindex).unwrap(), Some(tap));
+        let lower = |name: &str| link_by_name(name).unwrap().unwrap().lower;
+        assert_eq!(lower("macvtap0"), Some(link_by_name("veth1").unwrap().unwrap().ifindex));
+        assert_eq!(lower("veth0"), None);
         let kinds: Vec<_> = links().unwrap().into_iter().map(|l| (l.name, l.kind)).collect();
         for (name, kind) in [
             ("lo", LinkKind::Loopback),

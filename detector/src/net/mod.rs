@@ -1,4 +1,4 @@
-//! rtnetlink: which interfaces there are, and the forwarding entries of bridge ports.
+//! rtnetlink: which interfaces and neighbours there are, and the forwarding entries of bridge ports.
 //!
 //! Messages are read here attribute by attribute and not by a typed library: such a library drops
 //! the whole message when one attribute is new to it or a name is no UTF-8, and an interface that
@@ -10,6 +10,7 @@ mod changes;
 mod forwarding;
 mod link;
 mod links;
+mod neighbours;
 mod netlink;
 mod passage;
 mod signs;
@@ -25,6 +26,7 @@ pub(crate) use changes::{Changed, Changes, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
 pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
+pub use neighbours::neighbours;
 pub(crate) use netlink::{DATAGRAM_BYTES, messages};
 pub(crate) use passage::{InnerEnd, Passages, inner_end, inner_ends, leads_to};
 pub(crate) use signs::NetSigns;

@@ -94,7 +94,7 @@ fn v4(dice: &mut Dice, own: [u8; 6]) -> Vec<u8> {
         UDP => {
             let (from, to) = (port(dice), port(dice));
             let message = if dice.once_in(2) {
-                lease(dice, own)
+                lease(dice, own, source)
             } else {
                 let length = dice.roll(60);
                 dice.bytes(length)
@@ -134,12 +134,48 @@ fn port(dice: &mut Dice) -> u16 {
     dice.pick(&[68, 67, 68, 67, 546, 547, 53, 4000])
 }
 
-/// A DHCP message, near enough.
-fn lease(dice: &mut Dice, own: [u8; 6]) -> Vec<u8> {
+/// A DHCP message, near enough: often one that prolongs a lease, or differs from it by a little.
+fn lease(dice: &mut Dice, own: [u8; 6], source: [u8; 4]) -> Vec<u8> {
     let mut message = vec![dice.mostly(&[1, 2, 0]), dice.mostly(&[1, 6]), dice.mostly(&[6, 16]), 0];
+    message.resize(12, 0);
+    let other = dice.pick(&V4);
+    message.extend(dice.mostly(&[source, other]));
     message.resize(28, 0);
     message.extend(mac(dice, own));
     message.resize(240, 0);
+    if dice.once_in(4) {
+        return cut(dice, message);
+    }
+    message[236..240].copy_from_slice(&[0x63, 0x82, 0x53, dice.mostly(&[0x63, 0])]);
+    let said = [53, 1, dice.mostly(&[3, 1, 4, 5, 7, 8])];
+    let overload = dice.once_in(6).then(|| dice.pick(&[1, 2, 3]));
+    match overload {
+        Some(fields) => {
+            let field = dice.pick(&[44, 108, 240]);
+            let at = if field == 240 { 243 } else { field };
+            message.extend([52, 1, fields]);
+            message.resize(300, 0);
+            message[at..at + 3].copy_from_slice(&said);
+            message[at + 3] = 255;
+            if field != 240 {
+                message[243] = 255;
+            }
+            message[if field == 44 { 108 } else { 44 }] = dice.mostly(&[255, 0, 9]);
+        }
+        None => message.extend(said),
+    }
+    let more = dice.pick(&[0, 0, 0, 50, 51, 54, 12, 53]);
+    if more != 0 && overload.is_none() {
+        let length = dice.mostly(&[4, 1, 0]);
+        message.extend([more, length as u8]);
+        let value = dice.bytes(length);
+        message.extend(value);
+    }
+    if overload.is_none() && !dice.once_in(6) {
+        message.push(255);
+        let length = message.len() + dice.roll(120);
+        message.resize(length, 0);
+    }
     cut(dice, message)
 }
 

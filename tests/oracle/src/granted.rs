@@ -1,15 +1,19 @@
 //! Identities for ports, and what the product makes of them.
 
 use detector_common::addr::Mac;
+use detector_common::claim::Family;
 use detector_common::frame::Frame;
 use detector_common::parse::{Claim, MetaTag};
 use detector_common::port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags};
 use detector_common::reason::Reason;
 use detector_common::samples::{IP_A, IP_B, IP6_A, MAC_A, MAC_B};
 use detector_common::verdict::{self, Grants};
-use detector_core::reconcile::{AddressSet, GrantEntry, Identity, SlotEntry, compile};
+use detector_core::reconcile::{
+    AddressSet, GrantEntry, Identity, Learning, LearningRule, SlotEntry, compile,
+};
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::learned::{self, Held};
 use crate::{Arrival, Port};
 
 /// Ports of every kind: granted inline and by maps, by each address rule, with and without roles.
@@ -40,6 +44,10 @@ pub fn ports() -> Vec<(&'static str, Port)> {
         v6: AddressSet::Any,
         ..exact.clone()
     };
+    let learning = Learning { scope: learned::SCOPE, ..Learning::new(LearningRule::Dhcp) };
+    let leased =
+        |identity: &Identity| Identity { learns: Some(learning.clone()), ..identity.clone() };
+    let b2 = b.clone();
     let roles = |identity: &Identity| Identity {
         dhcp_server: true,
         router: true,
@@ -71,6 +79,16 @@ pub fn ports() -> Vec<(&'static str, Port)> {
         ("router", Port::Granted(vec![Identity { router: true, ..exact.clone() }])),
         ("virtual router", Port::Granted(vec![Identity { vrrp: true, ..exact.clone() }])),
         ("roles on one VLAN", Port::Granted(vec![several, roles(&on(5, &exact)), b])),
+        ("leased", Port::Granted(vec![leased(&any)])),
+        (
+            "leased, within bounds",
+            Port::Granted(vec![Identity {
+                v4: AddressSet::Only(vec![v4(IP_A, 24)]),
+                v6: AddressSet::Only(vec![v6(IP6_A, 64)]),
+                ..leased(&exact)
+            }]),
+        ),
+        ("one that leases, and another", Port::Granted(vec![leased(&any), b2])),
         ("pending", Port::Pending),
         ("isolated", Port::Isolated),
     ]
@@ -113,12 +131,14 @@ impl Compiled {
         }
     }
 
-    /// What the guard would say, first at first sight and then in whole. Its two parts must agree.
-    pub fn verdict(&self, arrival: &Arrival) -> Reason {
+    /// What the guard would say, first at first sight and then in whole. Its two parts must agree. `held` is
+    /// what is known to be leased, and takes in what comes first.
+    pub fn verdict(&self, arrival: &Arrival, held: &mut Held) -> Reason {
         let slot = self.port_slot(3, 9);
         let tag = arrival.tag.map_or_else(MetaTag::default, |(kind, tci)| MetaTag::of(kind, tci));
         let whole = Frame::new(&arrival.bytes).with_segments(arrival.in_segments);
-        let reason = verdict::vet(whole, tag, &slot, self, &mut Claim::default());
+        let mut claim = Claim::default();
+        let reason = verdict::vet(whole, tag, &slot, self, &mut claim);
         let plain = Frame::new(&arrival.bytes);
         if arrival.tag.is_none() && verdict::passes_at_a_glance(plain, &slot) {
             assert_eq!(reason, Reason::Granted, "at a glance, and in whole: {arrival:02x?}");
@@ -126,7 +146,17 @@ impl Compiled {
         if let Some(sight) = verdict::vet_plain(plain, tag, &slot, self, &mut Claim::default()) {
             assert_eq!(sight, reason, "at first sight, and in whole: {arrival:02x?}");
         }
-        reason
+        if reason != Reason::AddressNotLeased {
+            return reason;
+        }
+        let held = std::cell::RefCell::new(held);
+        let reason =
+            verdict::settle(&mut claim, |station, one| held.borrow_mut().ask(station, one));
+        let renews = reason == Reason::AddressNotLeased
+            && claim.roles & flags::DHCP_CLIENT != 0
+            && claim.family == Family::V4
+            && learned::renewed(arrival, tag) == Some(claim.source);
+        if renews { Reason::Granted } else { reason }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use detector_common::reason::Reason;
 use etherparse::{IpNumber, Ipv4HeaderSlice, UdpHeaderSlice};
 
-use crate::{Arrival, Said};
+use crate::{Arrival, Said, renewal::renewed};
 
 /// Addresses that a frame may come from: neither "this" network, nor loopback, multicast, reserved.
 pub(crate) fn is_somebodys(address: Ipv4Addr) -> bool {
@@ -116,6 +116,9 @@ fn udp(said: &mut Said, arrival: &Arrival, part: Part<'_>) -> bool {
                 said.breaks(Reason::DhcpMalformed);
             } else if message[28..34] != said.mac {
                 said.breaks(Reason::DhcpClientMac);
+            } else {
+                let length = usize::from(header.length());
+                said.renews = part.payload.get(8..length).and_then(renewed);
             }
         }
         _ => {}

@@ -10,12 +10,15 @@ pub mod frames;
 pub mod granted;
 mod ipv4;
 mod ipv6;
+pub mod learned;
 mod link;
+mod renewal;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::reason::Reason;
+use detector_common::samples::MAC_A;
 use detector_core::reconcile::{AddressSet, Identity};
 
 type Mac = [u8; 6];
@@ -71,6 +74,10 @@ struct Said {
     source: Option<(IpAddr, Reason)>,
     /// The address that a neighbour discovery message says is the sender's.
     target: Option<Ipv6Addr>,
+    /// It is nothing but a client's request to prolong the lease of this address.
+    renews: Option<Ipv4Addr>,
+    /// There is a tag in it that DHCP messages are not looked for behind.
+    odd_tag: bool,
     /// The reasons that go with roles not played.
     roles: BTreeSet<Reason>,
 }
@@ -132,7 +139,27 @@ fn not_granted(said: &Said, identities: &[Identity]) -> BTreeSet<Reason> {
     if said.target.is_some_and(|target| !has_v6(identity, target)) {
         broken.insert(Reason::NdTarget);
     }
+    if identity.learns.is_some() {
+        let source = said.source.map(|(address, _)| address);
+        let target = said.target.map(IpAddr::V6);
+        let renews = said.renews.filter(|_| !said.odd_tag).map(IpAddr::V4);
+        let mut asserted = source.into_iter().chain(target);
+        if asserted.any(|one| !is_leased(identity, one) && Some(one) != renews) {
+            broken.insert(Reason::AddressNotLeased);
+        }
+    }
     broken
+}
+
+/// Whether a NIC whose rule is `dhcp` has the address: by a lease, or because it is link-local, where who
+/// comes first has it.
+fn is_leased(identity: &Identity, address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.segments()[..4] == [0xfe80, 0, 0, 0],
+    };
+    let is_a = (identity.mac.0, identity.vlan) == (MAC_A, 0);
+    link_local || (is_a && learned::leases().contains(&address))
 }
 
 fn has_v4(identity: &Identity, address: Ipv4Addr) -> bool {
@@ -147,6 +174,10 @@ fn has_v6(identity: &Identity, address: Ipv6Addr) -> bool {
     let own = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f];
     match &identity.v6 {
         AddressSet::Any => true,
+        // Bounds are for what is leased.
+        AddressSet::Only(_) if identity.learns.is_some() && address.octets()[..8] == own[..8] => {
+            true
+        }
         AddressSet::Only(nets) => {
             nets.iter().any(|net| net.contains(&address)) || address.octets() == own
         }

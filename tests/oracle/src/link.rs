@@ -52,6 +52,7 @@ pub(crate) fn read(arrival: &Arrival) -> Said {
             id if kind == DOT1Q && tags == 0 => said.vlan = id,
             _ => said.breaks(Reason::VlanTags),
         }
+        said.odd_tag |= !matches!(kind, DOT1Q | 0x88a8);
         (kind, at, tags) = (tag.ether_type().0, at + 4, tags + 1);
     }
 

@@ -31,7 +31,7 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
         vlan,
         v4: v4.clone(),
         v6: v6.clone(),
-        learns: learns.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() }),
+        learns: learns.map(Learning::new),
         dhcp_server: nic.dhcp_server,
         router: nic.router,
         vrrp: nic.vrrp,
@@ -163,7 +163,7 @@ fn is_station(mac: Mac) -> bool {
     !mac.is_group() && mac != Mac::ZERO && !Station::new(mac, 0).is_virtual_router()
 }
 
-fn rule_name(rule: AddressRule) -> &'static str {
+pub(super) fn rule_name(rule: AddressRule) -> &'static str {
     match rule {
         AddressRule::Exact => "exact",
         AddressRule::Prefix => "prefix",

@@ -6,49 +6,130 @@ use std::{
 };
 
 use detector_common::{
-    learned::{OwnerKey, is_learnable},
+    learned::{FIRST_COME_SECONDS, Origin, OwnerKey, is_learnable},
     maps::{LEARNED_PER_PORT, MAX_PROTECTED},
+    settings::Mode,
 };
+use uuid::Uuid;
 
 use super::ports::Port;
 use crate::{
-    model::{Link, World},
-    reconcile::{AddressSet, Identity, LearningRule, PortPlan, Seed, mapped},
+    model::{KnownLease, Link, Neighbour, World},
+    reconcile::{AddressSet, Identity, LearningRule, Lending, PortPlan, Seed, mapped},
 };
 
-/// Adds to identities that learn the bridge of their port, and the leases that they have.
-pub(super) fn complete(identities: &mut [Identity], link: &Link, world: &World) {
-    let bridge = link.master.and_then(|master| world.links.get(&master));
+/// How many addresses a NIC has for the host's having them as its neighbours: half of its places, so
+/// that what it is leased finds one.
+const ADOPTED_PER_NIC: usize = LEARNED_PER_PORT as usize / 2;
+
+/// Adds to identities that learn the bridge of their port, what they have already, and whether they are
+/// lent addresses.
+pub(super) fn complete(identities: &mut [Identity], link: &Link, vm: Uuid, world: &World) {
+    let others: Vec<_> = identities.iter().map(|one| (one.mac, one.vlan)).collect();
     for identity in identities {
-        let Some(learning) = &mut identity.learns else { continue };
-        learning.scope = link.master.unwrap_or(link.ifindex);
-        if learning.rule == LearningRule::FirstCome {
-            // Its next frame claims what it has.
-            continue;
+        let Some(learning) = &identity.learns else { continue };
+        let rule = learning.rule;
+        // Under the other rule its next frame claims what it has.
+        let mut seeds = match rule {
+            LearningRule::Dhcp => leases(identity, link, world),
+            LearningRule::FirstCome => Vec::new(),
+        };
+        if world.policy.adoption.neighbours && world.adoption.ports.contains(&link.ifindex) {
+            let known: BTreeSet<_> = seeds.iter().map(|seed| seed.address).collect();
+            let has_vlan = |vlan| others.contains(&(identity.mac, vlan));
+            let mut adopted = neighbours(identity, has_vlan, link, world);
+            adopted.retain(|seed| !known.contains(&seed.address));
+            seeds.extend(adopted);
+            seeds.truncate(LEARNED_PER_PORT as usize);
         }
-        let is_here = |name: &str| bridge.is_some_and(|bridge| bridge.name == name);
-        let mut leases: Vec<_> = world
-            .leases
-            .iter()
-            .filter(|lease| (lease.mac, lease.vlan) == (identity.mac, identity.vlan))
-            .filter(|lease| lease.is_alive(world.now))
-            .filter(|lease| lease.bridge.as_deref().is_none_or(is_here))
-            .collect();
-        // Those that last longest; of two words on one address a server's own.
-        leases.sort_by_key(|lease| (lease.address, !lease.from_file));
-        leases.dedup_by_key(|lease| lease.address);
-        leases.sort_by_key(|lease| std::cmp::Reverse(lease.expires.map_or(u64::MAX, |at| at.0)));
-        learning.seeds = leases
-            .into_iter()
-            .filter(|lease| is_learnable(mapped(lease.address)))
-            .take(LEARNED_PER_PORT as usize)
-            .map(|lease| Seed {
-                address: lease.address,
-                origin: lease.origin(),
-                expires: lease.expires,
-            })
-            .collect();
+        if let Some(learning) = &mut identity.learns {
+            learning.scope = link.scope();
+            learning.seeds = seeds;
+            learning.lends = lends(rule, link, vm, world);
+        }
     }
+}
+
+/// The living leases of an identity.
+fn leases(identity: &Identity, link: &Link, world: &World) -> Vec<Seed> {
+    let mut leases: Vec<_> = living(link, world)
+        .filter(|lease| (lease.mac, lease.vlan) == (identity.mac, identity.vlan))
+        .collect();
+    // Those that last longest; of two words on one address a server's own.
+    leases.sort_by_key(|lease| (lease.address, !lease.from_file));
+    leases.dedup_by_key(|lease| lease.address);
+    leases.sort_by_key(|lease| std::cmp::Reverse(lease.expires.map_or(u64::MAX, |at| at.0)));
+    leases
+        .into_iter()
+        .filter(|lease| is_learnable(mapped(lease.address)))
+        .take(LEARNED_PER_PORT as usize)
+        .map(|lease| Seed {
+            address: lease.address,
+            origin: lease.origin(),
+            expires: lease.expires,
+        })
+        .collect()
+}
+
+/// The leases that may be of the network that a port is on.
+fn living<'a>(link: &'a Link, world: &'a World) -> impl Iterator<Item = &'a KnownLease> {
+    let bridge = link.master.and_then(|master| world.links.get(&master));
+    let is_here = move |name: &str| bridge.is_some_and(|bridge| bridge.name == name);
+    world
+        .leases
+        .iter()
+        .filter(|lease| lease.is_alive(world.now))
+        .filter(move |lease| lease.bridge.as_deref().is_none_or(&is_here))
+}
+
+/// What the host has the NIC of an adopted port as its neighbour under, within its bounds, as far as it is
+/// leased to nobody else. What is protected or another port's it is not taught.
+fn neighbours(
+    identity: &Identity,
+    has_vlan: impl Fn(u16) -> bool,
+    link: &Link,
+    world: &World,
+) -> Vec<Seed> {
+    let seconds = match identity.learns.as_ref().map(|learning| learning.rule) {
+        Some(LearningRule::FirstCome) => FIRST_COME_SECONDS,
+        _ => world.policy.adoption.lasts.as_secs(),
+    };
+    let expires = Some(world.now + std::time::Duration::from_secs(seconds));
+    // The bridge may put a VLAN of its own on what a port sends untagged.
+    let is_own = |one: &&Neighbour| {
+        one.mac == identity.mac
+            && (one.vlan == identity.vlan || (identity.vlan == 0 && !has_vlan(one.vlan)))
+    };
+    let on_bridge =
+        || world.adoption.neighbours.iter().filter(|one| Some(one.bridge) == link.master);
+    let disputed = |address| {
+        let another = |mac| mac != identity.mac;
+        on_bridge().any(|one| one.address == address && another(one.mac))
+            || living(link, world).any(|lease| lease.address == address && another(lease.mac))
+    };
+    let mut addresses: Vec<_> = on_bridge().filter(is_own).map(|one| one.address).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+        .into_iter()
+        .filter(|address| is_learnable(mapped(*address)) && identity.is_within(*address))
+        .filter(|address| !disputed(*address))
+        .take(ADOPTED_PER_NIC)
+        .map(|address| Seed { address, origin: Origin::Neighbour, expires })
+        .collect()
+}
+
+/// Whether a port is lent addresses: that of a VM that comes from another host, whose servers' replies
+/// nobody has seen here; and one that was there before, as long as frames are only observed.
+fn lends(rule: LearningRule, link: &Link, vm: Uuid, world: &World) -> Option<Lending> {
+    let rules = world.policy.adoption;
+    let arrived = rules.migrated && world.adoption.is_arriving(vm, world.now);
+    let observed = rules.observed
+        && world.policy.mode == Mode::Observe
+        && world.adoption.ports.contains(&link.ifindex);
+    let seconds = u32::try_from(rules.lasts.as_secs()).unwrap_or(u32::MAX);
+    (rule == LearningRule::Dhcp && seconds != 0 && (arrived || observed))
+        .then_some(Lending { arrived, seconds })
 }
 
 /// The addresses that no port may learn, on each bridge and VLAN on which one learns: the host's own,
@@ -58,7 +139,7 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
     let mut granted = BTreeSet::new();
     let mut kept = BTreeSet::new();
     for port in ports {
-        let scope = port.link.master.unwrap_or(port.link.ifindex);
+        let scope = port.link.scope();
         match &port.plan {
             PortPlan::Granted(identities) => {
                 for identity in identities {

@@ -292,14 +292,14 @@ impl<'a> Ports<'a> {
                 };
                 let both = identity::intersect(&of(kept), &of(twin));
                 (kept.v4, kept.v6) = (both.0, both.1);
-                kept.learns = both.2.map(|rule| Learning { rule, scope: 0, seeds: Vec::new() });
+                kept.learns = both.2.map(Learning::new);
                 kept.dhcp_server &= twin.dhcp_server;
                 kept.router &= twin.router;
                 kept.vrrp &= twin.vrrp;
             }
             same
         });
-        learning::complete(&mut identities, port.link, self.world);
+        learning::complete(&mut identities, port.link, merged.vm.uuid, self.world);
         identities
     }
 }

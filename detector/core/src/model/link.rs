@@ -9,12 +9,21 @@ pub struct Link {
     pub kind: LinkKind,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
+    /// The device that a macvtap is on, where that is in the same network namespace.
+    #[serde(default)]
+    pub lower: Option<u32>,
     /// Its Ethernet address, where it has one.
     #[serde(default, with = "mac_text")]
     pub mac: Option<Mac>,
 }
 
 impl Link {
+    /// What it shares with others, so that an address has one owner there: its bridge, or the device that
+    /// it is on; else it has itself alone.
+    pub fn scope(&self) -> u32 {
+        self.master.or(self.lower).unwrap_or(self.ifindex)
+    }
+
     /// The MAC under which the host itself speaks by this interface, or its bridge does. The far end of
     /// a veth is somebody else's, and a macvtap has the MAC of its guest.
     pub fn host_mac(&self) -> Option<Mac> {

@@ -1,5 +1,6 @@
 //! Plain types: what is known about the host, its VMs and their images.
 
+mod adoption;
 mod evidence;
 mod finding;
 mod learned;
@@ -14,6 +15,7 @@ mod time;
 pub(crate) mod vm;
 mod world;
 
+pub use adoption::{Adoption, AdoptionRules, Neighbour};
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use learned::{KnownLease, Learned};

@@ -3,7 +3,7 @@ use std::{net::IpAddr, time::Duration};
 use detector_common::{quarantine::QuarantineMode, settings::Mode};
 use serde::{Deserialize, Serialize};
 
-use super::FloodLimits;
+use super::{AdoptionRules, FloodLimits};
 
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct Policy {
     pub trusted: Vec<String>,
     /// Addresses that no port may learn, besides the host's own: gateways, virtual routers.
     pub protected: Vec<IpAddr>,
+    pub adoption: AdoptionRules,
     /// How long a port may belong to no VM before that is a finding.
     pub unknown_port_grace: Duration,
     pub flood: FloodLimits,

@@ -7,8 +7,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed, Policy, Processes,
-    Registry, Rejected, Timestamp, Vm,
+    Adoption, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed, Policy,
+    Processes, Registry, Rejected, Timestamp, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -34,6 +34,7 @@ pub struct World {
     pub learned: BTreeMap<u32, Vec<Learned>>,
     /// Leases that are known from elsewhere, for ports that are about to learn.
     pub leases: Vec<KnownLease>,
+    pub adoption: Adoption,
     /// The host's own addresses.
     pub addresses: BTreeSet<IpAddr>,
     /// Claims without a grant, by ifindex; of each port only the latest few.

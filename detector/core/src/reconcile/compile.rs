@@ -9,7 +9,9 @@ use detector_common::{
 };
 use ipnet::Ipv6Net;
 
-use super::{AddressSet, GrantEntry, Identity, Learning, LearningRule, Seed, SeedEntry, SlotEntry};
+use super::{
+    AddressSet, GrantEntry, Identity, Learning, LearningRule, Lending, Seed, SeedEntry, SlotEntry,
+};
 
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
 
@@ -43,6 +45,7 @@ pub fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
         if laxer(first) && learning.all(laxer) {
             slot.flags |= flags::FIRST_COME;
         }
+        lend(&mut slot, first.lends);
     }
     slot.flags |= identities.iter().map(virtual_macs).fold(0, |all, one| all | one);
     if let Some(first) = identities.first() {
@@ -67,6 +70,7 @@ fn inline(identity: &Identity) -> Option<SlotEntry> {
             slot.flags |= flags::FIRST_COME;
         }
         slot.v4 = learning.scope.to_ne_bytes();
+        lend(&mut slot, learning.lends);
         return (!bounded).then_some(slot);
     }
     match &identity.v4 {
@@ -97,6 +101,15 @@ fn inline(identity: &Identity) -> Option<SlotEntry> {
     }
     slot.flags |= exact(&slot);
     Some(slot)
+}
+
+/// What a slot says of addresses that are lent ([`detector_common::port::PortSlot::lends`]).
+fn lend(slot: &mut SlotEntry, lends: Option<Lending>) {
+    let Some(Lending { arrived, seconds }) = lends else { return };
+    slot.v4_mask = seconds.to_ne_bytes();
+    if arrived {
+        slot.flags |= flags::ARRIVED;
+    }
 }
 
 /// Which addresses of the slot a frame can be compared with as it lies in memory.

@@ -103,14 +103,46 @@ pub struct Identity {
     pub vrrp: bool,
 }
 
+impl Identity {
+    /// Whether the address is one of those that it may use, or learn.
+    pub fn is_within(&self, address: IpAddr) -> bool {
+        match (address, &self.v4, &self.v6) {
+            (IpAddr::V4(_), AddressSet::Any, _) | (IpAddr::V6(_), _, AddressSet::Any) => true,
+            (IpAddr::V4(address), AddressSet::Only(nets), _) => {
+                nets.iter().any(|net| net.contains(&address))
+            }
+            (IpAddr::V6(address), _, AddressSet::Only(nets)) => {
+                nets.iter().any(|net| net.contains(&address))
+            }
+        }
+    }
+}
+
 /// How an identity learns addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Learning {
     pub rule: LearningRule,
-    /// ifindex of the bridge.
+    /// ifindex of the bridge, or of the device that a macvtap is on.
     pub scope: u32,
     /// What it has already when it begins.
     pub seeds: Vec<Seed>,
+    /// Whether it is lent what it speaks under, where that is nobody's.
+    pub lends: Option<Lending>,
+}
+
+/// How addresses are lent to an identity that has them from a DHCP server otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lending {
+    /// Whether its VM has come from another host. Otherwise it is lent while frames are only observed.
+    pub arrived: bool,
+    pub seconds: u32,
+}
+
+impl Learning {
+    /// One that knows nothing yet.
+    pub fn new(rule: LearningRule) -> Self {
+        Self { rule, scope: 0, seeds: Vec::new(), lends: None }
+    }
 }
 
 /// Ordered from the laxer to the stricter.

@@ -101,7 +101,7 @@ fn grant(
     if slot.flags & flags::LEARNS != 0 && !learns_already(&slot, &held.slot) {
         let seeds: Vec<_> = identities.iter().flat_map(compile::seeds).collect();
         if !seeds.is_empty() {
-            steps.grant.push(Action::Teach { ifindex, instance, seeds });
+            steps.teach.push(Action::Teach { ifindex, instance, seeds });
         }
     }
     steps.grant.extend(changes(ifindex, &slot, &wanted, held));

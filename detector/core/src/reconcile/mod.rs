@@ -17,7 +17,7 @@ pub use compile::compile;
 pub(crate) use compile::mapped;
 pub use desired::{
     AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, Learning, LearningRule,
-    PortPlan, Sandbox, Seed,
+    Lending, PortPlan, Sandbox, Seed,
 };
 
 use crate::model::{Observed, ObservedInterface};
@@ -40,8 +40,9 @@ use crate::model::{Observed, ObservedInterface};
 /// 4. **Attachments**: sources that are vetted (trusted interfaces, uplinks) before the gates that
 ///    ask for the vetting, so that the host's own traffic is not cut; then the guards, which leave
 ///    their ports mute.
-/// 5. **Grants**: of each port what it is taught and the entries, then the slot that makes them
-///    count, then the removal of what it no longer needs. After all of them what defends the MACs,
+/// 5. **Grants**: what ports are taught, so that nobody comes before who has it already; then of each
+///    port the entries, then the slot that makes them count, then the removal of what it no longer
+///    needs. After all of them what defends the MACs,
 ///    forwarding entries and entries of owners, those that go before those that come, since a MAC
 ///    may move from one port to another.
 /// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
@@ -118,6 +119,7 @@ struct Steps {
     uplinks: Vec<Action>,
     bridges: Vec<Action>,
     guards: Vec<Action>,
+    teach: Vec<Action>,
     grant: Vec<Action>,
     unpin: Vec<Action>,
     pin: Vec<Action>,
@@ -135,12 +137,13 @@ impl Steps {
             uplinks,
             bridges,
             guards,
+            teach,
             grant,
             unpin,
             pin,
             aside,
         } = self;
-        [isolate, mute, release, trust, uplinks, bridges, guards, grant, unpin, pin, aside]
+        [isolate, mute, release, trust, uplinks, bridges, guards, teach, grant, unpin, pin, aside]
             .into_iter()
             .flatten()
     }

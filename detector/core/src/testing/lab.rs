@@ -13,10 +13,10 @@ use super::FakeKernel;
 use crate::{
     decide::{Decision, decide},
     model::{
-        AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
-        Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
-        Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source, Template, TemplateStatus,
-        Timestamp, Unsettled, Vm, World,
+        AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health,
+        Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic,
+        Policy, PowerState, Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source,
+        Template, TemplateStatus, Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -65,6 +65,7 @@ impl Lab {
                 uplinks: Vec::new(),
                 trusted: Vec::new(),
                 protected: Vec::new(),
+                adoption: AdoptionRules::DEFAULT,
                 unknown_port_grace: Duration::from_secs(1),
                 flood: FloodLimits::DEFAULT,
                 quarantine: QuarantineMode::Drop,
@@ -96,6 +97,7 @@ impl Lab {
             observed: Default::default(),
             learned: BTreeMap::new(),
             leases: Vec::new(),
+            adoption: Default::default(),
             addresses: Default::default(),
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -123,7 +125,7 @@ impl Lab {
     }
 
     pub(crate) fn link(&mut self, ifindex: u32, name: &str, kind: LinkKind, master: Option<u32>) {
-        let link = Link { ifindex, name: name.to_owned(), kind, master, mac: None };
+        let link = Link { ifindex, name: name.to_owned(), kind, master, lower: None, mac: None };
         self.world.links.insert(ifindex, link);
     }
 

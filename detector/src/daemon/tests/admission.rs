@@ -269,3 +269,40 @@ fn an_arrival_that_was_announced_long_ago_is_forgotten() {
     host.read(|_| APPROVED);
     assert_eq!((host.port(10), defences(&mut host)), (Port::Granted, (1, 1)));
 }
+
+/// Whether the port is lent addresses for having come from another host.
+fn is_lent(host: &mut Host) -> bool {
+    let slot = host.kernel().state.interfaces[&10].slot;
+    assert_eq!(slot.lends() != 0, slot.has(flags::ARRIVED));
+    slot.has(flags::ARRIVED)
+}
+
+#[test]
+fn a_vm_that_was_announced_is_lent_addresses_until_it_has_settled_in() {
+    let (mut web, links) = web();
+    web.nics[0].rule = Some(AddressRule::Dhcp);
+    let power = |power| said(Update::Changed(Vm { power, ..web.clone() }));
+    for announced in [true, false] {
+        let mut host = Host::new(Mode::Enforce);
+        if announced {
+            host.turn(vec![Input::Incoming(web.uuid)]);
+        }
+        host.turn(vec![admit(web.clone(), links.clone())]);
+        host.read(|_| APPROVED);
+        assert_eq!((host.port(10), is_lent(&mut host)), (Port::Granted, announced));
+        host.turn(vec![power(PowerState::InTransit)]);
+        // Its memory takes its time.
+        for _ in 0..3 {
+            host.wait(Duration::from_secs(59));
+        }
+        assert_eq!(is_lent(&mut host), announced);
+        host.turn(vec![power(PowerState::Running)]);
+        host.wait(Duration::from_secs(59));
+        assert_eq!(is_lent(&mut host), announced);
+        host.wait(Duration::from_secs(2));
+        assert!(!is_lent(&mut host));
+        // One that leaves is lent nothing.
+        host.turn(vec![said(Update::Departed(web.uuid))]);
+        assert_eq!((host.port(10), is_lent(&mut host)), (Port::Granted, false));
+    }
+}

@@ -12,9 +12,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
-    AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
-    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Revoked,
-    Template, TemplateStatus, Timestamp, Vm,
+    AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image,
+    ImageFile, Layer, Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
+    Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ impl Host {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             protected: Vec::new(),
+            adoption: AdoptionRules::DEFAULT,
             unknown_port_grace: Duration::from_secs(1),
             flood: FloodLimits::DEFAULT,
             quarantine: QuarantineMode::Drop,
@@ -82,6 +83,7 @@ impl Host {
             name: "br0".to_owned(),
             kind: LinkKind::Bridge,
             master: None,
+            lower: None,
             mac: None,
         };
         let first = vec![
@@ -207,7 +209,14 @@ fn tap(ifindex: u32, name: &str) -> Input {
 }
 
 fn link(ifindex: u32, name: &str) -> Link {
-    Link { ifindex, name: name.to_owned(), kind: LinkKind::Tap, master: Some(BRIDGE), mac: None }
+    Link {
+        ifindex,
+        name: name.to_owned(),
+        kind: LinkKind::Tap,
+        master: Some(BRIDGE),
+        lower: None,
+        mac: None,
+    }
 }
 
 fn gone(ifindex: u32) -> Input {

@@ -76,7 +76,7 @@ fn of_reason(reason: Reason, port: &Port<'_>, seen: &[Seen], facts: &Facts<'_>, 
 fn owner(seen: &Seen, port: &Port<'_>, facts: &Facts<'_>) -> Option<String> {
     let world = facts.world;
     let address = address(seen)?;
-    let scope = port.link.master.unwrap_or(port.link.ifindex);
+    let scope = port.link.scope();
     let holder = world.learned.iter().find(|(_, learned)| {
         learned
             .iter()

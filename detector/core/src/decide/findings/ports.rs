@@ -16,7 +16,7 @@ use crate::{
         text::{quoted, show_port},
     },
     model::{FindingKind, Health, Seen, Severity, Subject, Vm},
-    reconcile::{AddressSet, Identity, InterfacePlan, PortPlan},
+    reconcile::{Identity, InterfacePlan, PortPlan},
 };
 
 /// How long after its last frame a foreign identity stays a finding.
@@ -192,17 +192,7 @@ fn is_foreign(seen: &Seen, granted: &[Identity]) -> bool {
 }
 
 fn grants(identity: &Identity, address: Address) -> bool {
-    let address = Ipv6Addr::from(address);
-    match address.to_ipv4_mapped() {
-        Some(address) => match &identity.v4 {
-            AddressSet::Any => true,
-            AddressSet::Only(nets) => nets.iter().any(|net| net.contains(&address)),
-        },
-        None => match &identity.v6 {
-            AddressSet::Any => true,
-            AddressSet::Only(nets) => nets.iter().any(|net| net.contains(&address)),
-        },
-    }
+    identity.is_within(Ipv6Addr::from(address).to_canonical())
 }
 
 pub(super) fn owners_of_macs<'a>(facts: &Facts<'a>) -> BTreeMap<Mac, &'a Vm> {

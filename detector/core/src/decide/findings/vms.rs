@@ -15,8 +15,8 @@ use crate::{
         text::{explain, moment, quoted},
     },
     model::{
-        Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject, Template,
-        TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject,
+        Template, TemplateStatus, Timestamp, Vm, World,
     },
 };
 
@@ -30,6 +30,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         let vm = &judged.merged.vm;
         entries(vm, facts.world.now, found);
         hosts_macs(vm, &host, facts.world.now, found);
+        virtual_routers(vm, facts.world, found);
         if vm.power == PowerState::Off {
             continue;
         }
@@ -183,6 +184,27 @@ fn hosts_macs(vm: &Vm, host: &BTreeMap<Mac, &Link>, now: Timestamp, found: &mut 
             vec![pair(&format!("NIC {}", nic.mac), format!("the MAC of {}", quoted(&link.name)))];
         let title = format!("VM {} lists a MAC that is the host's own.", quoted(&vm.name));
         found.add(about(vm, FindingKind::EntryRejected, Severity::Medium, title, evidence, now));
+    }
+}
+
+/// What routers share is learned by none of them.
+fn virtual_routers(vm: &Vm, world: &World, found: &mut Found) {
+    for nic in vm.nics.iter().filter(|nic| nic.vrrp) {
+        let rule = identity::rule(nic, world.policy.default_rule);
+        if !matches!(rule, AddressRule::Dhcp | AddressRule::FirstCome) {
+            continue;
+        }
+        let way_out = format!(
+            "vrrp with the rule {}: set the rule \"exact\" and list its addresses, shared ones too",
+            identity::rule_name(rule)
+        );
+        let evidence = vec![(format!("NIC {}", nic.mac), way_out)];
+        let title = format!(
+            "VM {} learns its addresses, and those of a virtual router are not learned.",
+            quoted(&vm.name)
+        );
+        let (kind, now) = (FindingKind::EntryRejected, world.now);
+        found.add(about(vm, kind, Severity::Medium, title, evidence, now));
     }
 }
 

@@ -6,7 +6,7 @@ use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
     decide::PortStatus,
-    model::{Evidence, FindingKind, LinkKind, Rejected, Severity},
+    model::{AddressRule, Evidence, FindingKind, LinkKind, Rejected, Severity},
     testing::{BRIDGE, Lab, MINUTE, REVOKED, STALE, UNKNOWN},
 };
 
@@ -53,6 +53,31 @@ fn each_kind() {
                 lab.world.registry.rejected.push(entry("a.toml"));
             },
             &[EntryRejected, EntryRejected],
+        ),
+        (
+            "a virtual router that learns",
+            |lab| {
+                lab.nic(1).vrrp = true;
+                lab.nic(1).rule = Some(AddressRule::FirstCome);
+            },
+            &[EntryRejected],
+        ),
+        (
+            "a virtual router by the policy's rule",
+            |lab| {
+                lab.nic(1).vrrp = true;
+                lab.world.policy.default_rule = AddressRule::Dhcp;
+            },
+            &[EntryRejected],
+        ),
+        (
+            "a virtual router with a list",
+            |lab| {
+                lab.nic(1).vrrp = true;
+                lab.nic(1).addresses = vec!["192.0.2.7/32".parse().unwrap()];
+                lab.world.policy.default_rule = AddressRule::Dhcp;
+            },
+            &[],
         ),
         (
             "an address that is nobody's",

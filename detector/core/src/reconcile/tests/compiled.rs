@@ -86,7 +86,7 @@ fn what_may_be_compared() {
 fn learning_is_compiled() {
     use flags::{FIRST_COME, GRANTED, LEARNS, MORE_GRANTS, MORE_PREFIXES, ROUTER};
     let learns = |rule, mut identity: Identity| {
-        identity.learns = Some(Learning { rule, scope: 0x0102_0304, seeds: Vec::new() });
+        identity.learns = Some(Learning { scope: 0x0102_0304, ..Learning::new(rule) });
         identity
     };
     let (one, two) = (Lab::mac(1), Lab::mac(2));
