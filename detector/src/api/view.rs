@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
-        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, PowerState, Program,
-        QuarantineTarget, Says, Severity, Subject,
+        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, Posture, PowerState,
+        Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -102,6 +102,9 @@ pub struct VmView {
     /// What it can boot from; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumView>,
+    /// What its manager says of the machine; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posture: Option<Posture>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod man;
 mod output;
 mod pins;
 mod port;
+mod posture;
 mod process;
 mod quarantine;
 mod run;

@@ -3,7 +3,8 @@
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
     model::{
-        EvidenceLevel, FindingKind, MediumRole, PowerState, QuarantineTarget, Severity, Subject,
+        EvidenceLevel, FindingKind, MediumRole, Posture, PowerState, QuarantineTarget, Severity,
+        Subject, TpmKind,
     },
 };
 use jiff::Timestamp;
@@ -131,6 +132,15 @@ fn a_vm() -> VmView {
                 sha256: "00ff".into(),
             },
         }],
+        posture: Some(Posture {
+            tpm: Some(TpmKind::Emulator),
+            tpm_version: Some("2.0".into()),
+            machine: Some(HOSTILE.into()),
+            host_devices: Some(vec!["pci 0000:05:10.2".into(), HOSTILE.into()]),
+            shared_memory: Some(Vec::new()),
+            devices: Some([("disk".to_owned(), 2), ("\u{7}".to_owned(), 1)].into()),
+            ..Posture::default()
+        }),
     }
 }
 
@@ -192,6 +202,32 @@ NAME                     STATUS       POWER    TEMPLATE  PORTS  SINCE    UUID
 web\\u{1b}[2J\\u{202e}1\\n  quarantined  running  -         vnet0  2 h ago  00000000-0000-0000-0000-000000000007
 ";
     check("vm list", table, |output| vm::list(output, &[a_vm()]));
+    let shown = "\
+VM           web\\u{1b}[2J\\u{202e}1\\n
+UUID         00000000-0000-0000-0000-000000000007
+Source       qemu:///system
+Power        running
+Status       quarantined
+Template     none
+NIC          52:54:00:00:00:01 vnet0 isolated 
+Learned      192.0.2.9
+
+Requirements
+  met      media-listed         The VM lists its media.
+  FAILED   template-registered  web\\u{1b}[2J\\u{202e}1\\n descends from nothing known.
+
+Media
+  disk     /images/a (qcow2) on /images/\\u{7}b (raw)
+           sha256 00ff
+
+Posture
+  Firmware unknown, secure boot unknown
+  TPM      emulator 2.0
+  Machine  web\\u{1b}[2J\\u{202e}1\\n
+  Host's   pci 0000:05:10.2, web\\u{1b}[2J\\u{202e}1\\n
+  Devices  \\u{7}, 2 disk
+";
+    check("vm show", shown, |output| vm::show(output, &a_vm()));
 }
 
 #[test]

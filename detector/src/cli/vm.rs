@@ -9,6 +9,7 @@ use super::{
     args::VmCommand,
     ask::{ask, unexpected},
     output::{Output, Text, Tone},
+    posture,
 };
 use crate::api::{
     Reply, Request,
@@ -56,7 +57,7 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
     output.table(&["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"], rows)
 }
 
-fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
+pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
     if output.is_json() {
         return output.json(vm);
     }
@@ -75,7 +76,8 @@ fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
         }
     }
     requirements(output, &vm.requirements)?;
-    media(output, &vm.media)
+    media(output, &vm.media)?;
+    vm.posture.as_ref().map_or(Ok(()), |posture| posture::print(output, posture))
 }
 
 /// Every requirement, met or not.

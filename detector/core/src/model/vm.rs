@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AddressRule, Attachment};
+use super::{AddressRule, Attachment, Posture};
 
 /// A virtual machine as an inventory source describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Vm {
     /// Ways out of it that its source lists and on which no guard can be.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
+    /// What is known of the machine that the guest runs on.
+    #[serde(default)]
+    pub posture: Posture,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use crate::{
     decide::{Decision, decide},
     model::{
         AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health, Image, ImageFile,
-        Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
-        Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus, Timestamp,
-        Unsettled, Vm, World,
+        Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic, Policy, Posture,
+        PowerState, Quarantine, QuarantineTarget, Registry, Seen, Source, Template, TemplateStatus,
+        Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -319,5 +319,6 @@ fn vm(n: u8) -> Vm {
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
         attachments: Vec::new(),
+        posture: Posture::default(),
     }
 }

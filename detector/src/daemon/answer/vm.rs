@@ -52,6 +52,7 @@ impl<E: Enforcer> Brain<E> {
             } else {
                 Vec::new()
             },
+            posture: full.then(|| vm.posture.clone()),
         }
     }
 

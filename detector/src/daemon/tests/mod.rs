@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
     AddressRule, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image, ImageFile, Layer,
-    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState, Registry, Template,
-    TemplateStatus, Timestamp, Vm,
+    Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, Posture, PowerState, Registry,
+    Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -245,6 +245,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,
         attachments: Vec::new(),
+        posture: Posture::default(),
     }
 }
 

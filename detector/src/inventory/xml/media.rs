@@ -243,6 +243,12 @@ fn qemu_overrides(domain: Node<'_, '_>) -> Option<Medium> {
         .then(|| remote(MediumRole::Disk, "properties of QEMU's devices (override)".to_owned()))
 }
 
+/// Whether anything reaches QEMU that libvirt has not looked at.
+pub(super) fn is_beyond_libvirt(domain: Node<'_, '_>) -> bool {
+    qemu_overrides(domain).is_some()
+        || domain.children().any(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
+}
+
 /// The arguments that libvirt hands to QEMU unread.
 pub(super) fn qemu_words(domain: Node<'_, '_>) -> Vec<String> {
     let lines = domain

@@ -5,6 +5,7 @@
 
 mod attachments;
 mod media;
+mod posture;
 
 use std::fmt;
 
@@ -73,6 +74,7 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
         media: media::media(domain)?,
         declared_template: None,
         attachments: attachments::attachments(domain),
+        posture: posture::posture(domain),
     })
 }
 
