@@ -44,6 +44,9 @@ pub(super) fn check(config: &Config) -> Checked {
     for path in &config.learning.leases {
         absolute(&["learning", "leases"], path)?;
     }
+    for path in &config.registry.image_dirs {
+        absolute(&["registry", "image_dirs"], path)?;
+    }
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;

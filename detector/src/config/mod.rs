@@ -13,7 +13,7 @@ use detector_core::model::{FloodLimits, Policy};
 
 pub use sections::{
     Admission, Api, Config, Flood, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
-    Sandbox, Scan,
+    Registry, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};

@@ -27,6 +27,7 @@ pub struct Config {
     pub stamp: Stamp,
     pub api: Api,
     pub learning: Learning,
+    pub registry: Registry,
 }
 
 impl Default for Config {
@@ -44,6 +45,7 @@ impl Default for Config {
             stamp: Stamp::default(),
             api: Api::default(),
             learning: Learning::default(),
+            registry: Registry::default(),
         }
     }
 }
@@ -275,6 +277,20 @@ impl Default for Learning {
             "/var/lib/misc/dnsmasq*.leases",
         ];
         Self { leases: leases.map(PathBuf::from).into() }
+    }
+}
+
+/// What is read of images.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// Directories in which a backing file may lie, besides that of the image that names it.
+    pub image_dirs: Vec<PathBuf>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { image_dirs: vec!["/var/lib/libvirt/images".into()] }
     }
 }
 

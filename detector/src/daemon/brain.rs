@@ -100,6 +100,8 @@ impl<E: Enforcer> Brain<E> {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            booted: BTreeMap::new(),
+            disturbed: BTreeMap::new(),
             loads: loads::at_the_start(&observed, now),
             observed,
             learned: BTreeMap::new(),
@@ -268,6 +270,7 @@ impl<E: Enforcer> Brain<E> {
             Input::Evidence { file, ticket, evidence } => {
                 self.media.arrived(&mut self.world, file, ticket, evidence);
             }
+            Input::Altered(files) => return self.media.altered(files),
             Input::Kernel(event) => {
                 self.events += 1;
                 if !seen::take_in(&mut self.world, &event) {
@@ -297,6 +300,9 @@ impl<E: Enforcer> Brain<E> {
                 let changed = self.look_around();
                 let looked = self.looks.look(&mut self.world, &mut self.enforcer);
                 self.remember();
+                if let Some(look) = self.media.look_again(&self.world) {
+                    self.emit(look);
+                }
                 return changed || looked || self.settled + PULSE <= self.world.now;
             }
         }

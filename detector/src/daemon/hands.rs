@@ -85,6 +85,14 @@ impl Hands {
                     let _ = inputs.send(Input::Evidence { file, ticket, evidence }).await;
                 });
             }
+            Effect::LookAgain(media) => {
+                let (gatherer, inputs) = (self.gatherer.clone(), self.inputs.clone());
+                self.runtime.spawn(async move {
+                    let looked = tokio::task::spawn_blocking(move || gatherer.altered(&media));
+                    let altered = looked.await.unwrap_or_default();
+                    let _ = inputs.send(Input::Altered(altered)).await;
+                });
+            }
             Effect::AskSources => {
                 if let Some(libvirt) = &self.libvirt {
                     libvirt.resync();

@@ -35,6 +35,8 @@ pub enum Input {
         ticket: u64,
         evidence: Evidence,
     },
+    /// Which media are not what they were, of those that [`Effect::LookAgain`] named.
+    Altered(Vec<ImageFile>),
     /// The kernel reports a claim without a grant.
     Kernel(Event),
     /// An operator asks.
@@ -78,6 +80,9 @@ pub enum Effect {
     Reply { id: CallId, reply: Result<Reply, ApiError>, last: bool },
     /// Read a medium, and say what it shows.
     Gather { file: ImageFile, ticket: u64 },
+    /// Look whether these media are still what they were when they were read, and say which are not;
+    /// the flag says whether its VM writes to the medium.
+    LookAgain(Vec<(ImageFile, bool)>),
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
     /// Tell people.

@@ -38,7 +38,7 @@ use crate::{
     leases::{Leases, Remembered},
     net::{LinkEvents, host_addresses},
     processes::{self, ScanOptions},
-    registry::Gatherer,
+    registry::{Gatherer, Pools},
 };
 
 /// Inputs that wait for the loop; whoever has more waits in turn.
@@ -88,7 +88,7 @@ pub fn run(config: &Config) -> Result<()> {
     let hands = Hands {
         libvirt,
         callers: callers.clone(),
-        gatherer: Gatherer::open(&config.paths.state),
+        gatherer: Gatherer::within(&config.paths.state, Pools::new(&config.registry.image_dirs)),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,

@@ -17,6 +17,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use super::{
     chain::{Walked, walk},
     digest::Digests,
+    pools::Pools,
+    witness::{Sight, Witnesses},
 };
 
 /// How many files are read at a time: hashing takes a core and the disk's throughput, and both
@@ -40,6 +42,9 @@ pub struct Gatherer {
 type Gathering = Shared<BoxFuture<'static, Evidence>>;
 
 struct Inner {
+    pools: Pools,
+    /// What each medium looked like when it was read.
+    witnesses: Witnesses,
     digests: Digests,
     readers: Semaphore,
     stop: Arc<AtomicBool>,
@@ -56,10 +61,18 @@ impl Drop for StopOnDrop {
 }
 
 impl Gatherer {
-    /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file.
+    /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file. Follows
+    /// backing files wherever they lie, for a person who has named the image.
     pub fn open(state: &Path) -> Self {
+        Self::within(state, Pools::anywhere())
+    }
+
+    /// The same, but follows backing files within the pools only.
+    pub fn within(state: &Path, pools: Pools) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Inner {
+            pools,
+            witnesses: Witnesses::default(),
             digests: Digests::open(state),
             readers: Semaphore::new(READERS),
             stop: Arc::clone(&stop),
@@ -78,6 +91,12 @@ impl Gatherer {
             Ok(None) => self.join(file.clone()).await,
             Err(error) => unreadable(&file.path, error),
         }
+    }
+
+    /// Which of the media that have been read are not what they were, each told once; the flag says
+    /// whether the VM itself writes to the medium. Blocks, but hashes nothing.
+    pub fn altered(&self, media: &[(ImageFile, bool)]) -> Vec<ImageFile> {
+        self.shared.witnesses.altered(media, &self.shared.pools)
     }
 
     fn join(&self, file: ImageFile) -> Gathering {
@@ -99,30 +118,40 @@ impl Gatherer {
 
 impl Inner {
     /// What can be said without reading a whole file.
-    fn look(&self, ImageFile { path, format }: &ImageFile) -> Option<Evidence> {
-        match walk(path, format.as_deref()) {
+    fn look(&self, file: &ImageFile) -> Option<Evidence> {
+        match walk(file, &self.pools) {
             Err(error) => Some(Evidence::Unreadable(error.to_string())),
-            Ok(walked) => self.digests.known(&walked.opened).map(|digest| chain(walked, digest)),
+            Ok(walked) => {
+                let sight = Sight::of(&walked);
+                let digest = self.digests.known(&walked.opened)?;
+                self.witnesses.note(file, sight);
+                Some(chain(walked, digest))
+            }
         }
     }
 
     /// Hashes the base, and then looks again whether it still is the base: hashing takes minutes.
-    fn look_and_hash(&self, ImageFile { path, format }: &ImageFile) -> Evidence {
+    fn look_and_hash(&self, file: &ImageFile) -> Evidence {
         for _ in 0..ATTEMPTS {
-            let walked = match walk(path, format.as_deref()) {
+            let walked = match walk(file, &self.pools) {
                 Err(error) => return Evidence::Unreadable(error.to_string()),
                 Ok(walked) => walked,
             };
+            // From before it is hashed: what changes afterwards is noticed.
+            let sight = Sight::of(&walked);
             let digest = match self.digests.digest(&walked.opened, &self.stop) {
                 Err(error) => return unreadable(&walked.opened.real, error),
                 Ok(digest) => digest,
             };
-            match walk(path, format.as_deref()) {
-                Ok(now) if now.is_same(&walked) => return chain(walked, digest),
+            match walk(file, &self.pools) {
+                Ok(now) if now.is_same(&walked) => {
+                    self.witnesses.note(file, sight);
+                    return chain(walked, digest);
+                }
                 _ => {}
             }
         }
-        unreadable(path, "its layers keep changing while they are read")
+        unreadable(&file.path, "its layers keep changing while they are read")
     }
 }
 

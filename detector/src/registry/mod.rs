@@ -10,10 +10,13 @@ mod digest;
 mod evidence;
 mod manifest;
 mod open;
+mod pools;
 mod qcow2;
+mod witness;
 
 pub use chain::{ChainError, Format, MAX_LAYERS, base};
 pub use evidence::Gatherer;
 pub use manifest::Manifests;
 pub use open::OpenError;
+pub use pools::Pools;
 pub use qcow2::{Backing, Header, HeaderError};

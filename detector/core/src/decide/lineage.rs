@@ -43,6 +43,12 @@ impl<'a> Images<'a> {
             .map(|(.., number)| *number)
     }
 
+    /// Whether a template that is in force has the image.
+    fn admit(&self, role: MediumRole, digest: Digest) -> bool {
+        let mut covering = self.with(role, digest).map(|number| &self.registry.templates[number]);
+        covering.any(|template| self.leniency(template) >= DEPRECATED)
+    }
+
     /// The strictest first, and no two alike that differ in what a verdict says of them.
     fn order(&self, template: &'a Template) -> impl Ord + use<'a> {
         let expires = template.expires.unwrap_or(Timestamp(u64::MAX));
@@ -54,11 +60,14 @@ impl<'a> Images<'a> {
         match (template.status, expired) {
             (TemplateStatus::Revoked, _) => 0,
             (_, true) => 1,
-            (TemplateStatus::Deprecated, _) => 2,
+            (TemplateStatus::Deprecated, _) => DEPRECATED,
             (TemplateStatus::Approved, _) => 3,
         }
     }
 }
+
+/// The least leniency with which a template admits anybody.
+const DEPRECATED: u8 = 2;
 
 /// Where a VM comes from, as far as it can be told.
 pub(super) struct Lineage<'a> {
@@ -120,10 +129,16 @@ impl<'a> Lineage<'a> {
                 Some(Evidence::Unreadable(why)) => {
                     gaps.unreadable.get_or_insert((path, why));
                 }
-                Some(Evidence::Chain(chain)) => {
+                Some(Evidence::Chain(now)) => {
+                    let booted = world.booted.get(&vm.uuid).and_then(|files| files.get(file));
+                    let chain = booted.unwrap_or(now);
                     let covering: Vec<_> = images.with(medium.role, chain.digest).collect();
                     if covering.is_empty() {
                         gaps.foreign.get_or_insert((medium.role, path, chain.digest));
+                    }
+                    // Put in its place while the VM runs: good enough when some template has it.
+                    if !images.admit(medium.role, now.digest) && booted.is_some() {
+                        gaps.foreign.get_or_insert((medium.role, path, now.digest));
                     }
                     match &mut candidates {
                         Some(left) => left.retain(|number| covering.contains(number)),

@@ -79,6 +79,8 @@ pub enum FindingKind {
     AddressConflict,
     /// A port has learned as many addresses as it may, and claims more.
     LearnedFull,
+    /// What a VM has booted was replaced or rewritten while it runs.
+    MediumChanged,
 }
 
 impl FindingKind {
@@ -102,6 +104,7 @@ impl FindingKind {
             Self::SandboxMissing => "sandbox-missing",
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
+            Self::MediumChanged => "medium-changed",
         }
     }
 }

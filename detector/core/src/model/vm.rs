@@ -87,11 +87,15 @@ pub struct ImageFile {
     pub path: PathBuf,
     /// `qcow2`, `raw`, as the VM's manager says; `None` when nobody says.
     pub format: Option<String>,
+    /// The medium under which it lies: of what lies beneath one a manager repeats what is written in
+    /// it, so that the name may be that of whoever wrote it.
+    #[serde(default)]
+    pub beneath: Option<PathBuf>,
 }
 
 impl ImageFile {
     pub fn new(path: impl Into<PathBuf>, format: Option<&str>) -> Self {
-        Self { path: path.into(), format: format.map(str::to_owned) }
+        Self { path: path.into(), format: format.map(str::to_owned), beneath: None }
     }
 }
 

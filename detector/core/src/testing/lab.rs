@@ -96,6 +96,8 @@ impl Lab {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            booted: BTreeMap::new(),
+            disturbed: BTreeMap::new(),
             observed: Default::default(),
             learned: BTreeMap::new(),
             leases: Vec::new(),

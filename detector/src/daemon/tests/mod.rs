@@ -3,6 +3,7 @@
 mod admission;
 mod fake;
 mod loads;
+mod media;
 mod ports;
 mod quarantine;
 mod trouble;

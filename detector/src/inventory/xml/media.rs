@@ -163,11 +163,21 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         None => return Ok(Vec::new()),
     };
     let mut media = vec![Medium { role, source }];
-    media.extend(stated_base(disk, role)?);
+    let top = media.first().and_then(|top| match &top.source {
+        MediumSource::File(file) => Some(file.path.clone()),
+        MediumSource::Remote(_) => None,
+    });
+    media.extend(stated_base(disk, role, top.as_deref())?);
     Ok(media)
 }
 
-fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, XmlError> {
+/// The end of the chain that the description states. Of a running domain libvirt states what it has
+/// found in the images.
+fn stated_base(
+    disk: Node<'_, '_>,
+    role: MediumRole,
+    top: Option<&Path>,
+) -> Result<Option<Medium>, XmlError> {
     let mut base = None;
     let mut above = disk;
     for _ in 0..MAX_BACKING {
@@ -177,7 +187,7 @@ fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, X
         let Some(source) = source(layer, layer.attribute("type").unwrap_or("file"), format) else {
             return Ok(base);
         };
-        base = Some(Medium { role, source });
+        base = Some(Medium { role, source: lying_beneath(source, top) });
         above = layer;
     }
     Err(at(disk, format!("more than {MAX_BACKING} backing stores")))
@@ -195,6 +205,17 @@ fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<Medium
         _ => return Some(MediumSource::Remote(described(source, kind))),
     };
     path.filter(|path| !path.is_empty()).map(|path| local(path, format))
+}
+
+/// Without a medium above it on this host there is nothing beside which it may lie.
+fn lying_beneath(source: MediumSource, top: Option<&Path>) -> MediumSource {
+    match source {
+        MediumSource::File(file) => {
+            let beneath = Some(top.unwrap_or(Path::new("/")).to_path_buf());
+            MediumSource::File(ImageFile { beneath, ..file })
+        }
+        remote => remote,
+    }
 }
 
 fn described(source: Node<'_, '_>, kind: &str) -> String {

@@ -1,0 +1,108 @@
+//! What VMs have booted changes while they run.
+
+use super::*;
+
+const AGAIN: Duration = Duration::from_secs(3);
+
+impl Host {
+    /// Takes what the brain wants looked at again.
+    fn looks(&mut self) -> Option<Vec<(ImageFile, bool)>> {
+        let look = |effect: &Effect| matches!(effect, Effect::LookAgain(_));
+        let place = self.effects.iter().position(look)?;
+        match self.effects.remove(place) {
+            Effect::LookAgain(media) => Some(media),
+            _ => None,
+        }
+    }
+
+    /// A look shows that the medium is not what it was, and it is read again.
+    fn altered(&mut self, found: Digest) -> &mut Self {
+        self.wait(AGAIN);
+        assert_eq!(self.looks(), Some(vec![(image("web"), true)]));
+        self.turn(vec![Input::Altered(vec![image("web")])]);
+        self.read(|_| found)
+    }
+
+    fn findings(&self) -> Vec<&'static str> {
+        self.brain.decision.findings.iter().map(|one| one.key.kind.as_str()).collect()
+    }
+}
+
+#[test]
+fn one_look_at_a_time() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved().wait(AGAIN);
+    assert!(host.looks().is_some());
+    host.wait(AGAIN);
+    assert_eq!(host.looks(), None, "nobody has answered yet");
+    host.turn(vec![Input::Altered(Vec::new())]);
+    assert_eq!(host.gathers(), 0);
+    host.wait(AGAIN);
+    assert!(host.looks().is_some());
+    host.turn(vec![Input::Altered(Vec::new()), listing(vec![off(vm("web", 1, "vnet0"))])]);
+    host.wait(AGAIN);
+    assert_eq!(host.looks(), None, "nobody runs");
+}
+
+#[test]
+fn another_base_beneath_a_running_vm_counts_at_once() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved().altered(FOUND);
+    assert_eq!(host.port(10), Port::Isolated);
+    assert_eq!(host.findings(), ["rogue-vm", "medium-changed"]);
+    let told = &host.brain.decision.findings[1].evidence[1].1;
+    assert!(told.contains(&APPROVED.to_string()) && told.contains(&FOUND.to_string()), "{told}");
+}
+
+#[test]
+fn an_approved_base_put_beneath_a_running_vm_proves_nothing() {
+    // Observed, so that no quarantine holds what the evidence does not.
+    let mut host = Host::new(Mode::Observe);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| FOUND);
+    assert_eq!(host.port(10), Port::Isolated);
+    host.altered(APPROVED);
+    assert_eq!(host.port(10), Port::Isolated);
+    assert_eq!(host.findings(), ["rogue-vm", "medium-changed"]);
+    // Once it has begun to run anew, what is there now is what it has booted.
+    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+    host.turn(vec![listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| APPROVED);
+    assert_eq!(host.port(10), Port::Granted);
+    assert!(host.findings().is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_told_and_takes_nothing_away() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved().wait(AGAIN);
+    host.turn(vec![Input::Altered(vec![image("web")])]);
+    let file = image("web");
+    let ticket = host.ticket();
+    host.effects.clear();
+    let evidence = Evidence::Unreadable("it is gone".to_owned());
+    host.turn(vec![Input::Evidence { file: file.clone(), ticket, evidence }]);
+    assert_eq!(host.port(10), Port::Granted);
+    assert_eq!(host.findings(), ["medium-changed"]);
+    // While it waits to be tried again, news of it start nothing.
+    host.turn(vec![Input::Altered(vec![file])]);
+    assert_eq!(host.gathers(), 0);
+    host.wait(Duration::from_secs(6)).read(|_| APPROVED);
+    assert!(host.findings().is_empty());
+}
+
+#[test]
+fn a_shared_medium_that_changed_counts_for_those_who_booted_it() {
+    let mut host = Host::new(Mode::Observe);
+    let other = || {
+        let mut other = vm("other", 2, "vnet1");
+        other.media = vm("web", 1, "vnet0").media;
+        other
+    };
+    host.turn(vec![tap(10, "vnet0"), tap(11, "vnet1"), listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| FOUND);
+    // The image is replaced, and another VM begins with it.
+    host.turn(vec![listing(vec![vm("web", 1, "vnet0"), other()])]);
+    host.read(|_| APPROVED);
+    assert_eq!((host.port(10), host.port(11)), (Port::Isolated, Port::Granted));
+}
