@@ -26,6 +26,8 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, posture: &Posture) -> Resu
     let machine = [posture.architecture.as_deref(), posture.machine.as_deref()];
     let machine: Vec<_> = machine.into_iter().flatten().collect();
     row("Machine", (!machine.is_empty()).then(|| machine.join(" ")));
+    row("Emulator", posture.emulator.clone());
+    row("Kernel", posture.kernel_arguments.clone());
     row("Host's", listed(posture.host_devices.as_deref()));
     row("Memory", listed(posture.shared_memory.as_deref()));
     row("Shares", listed(posture.shared_directories.as_deref()));

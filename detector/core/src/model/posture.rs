@@ -23,6 +23,10 @@ pub struct Posture {
     /// The processor's architecture (`x86_64`) and the machine (`pc-q35-7.2`).
     pub architecture: Option<String>,
     pub machine: Option<String>,
+    /// The program that plays the machine.
+    pub emulator: Option<String>,
+    /// What a kernel that is booted directly is told: `root=`, `init=` decide what it runs.
+    pub kernel_arguments: Option<String>,
     /// Devices of the host, or of a person's desk, that the VM drives itself: `pci 0000:05:10.2`.
     pub host_devices: Option<Vec<String>>,
     /// Memory that other processes see or other VMs have too: `ivshmem NAME`, `memfd shared`.
@@ -115,6 +119,9 @@ impl Posture {
         either("TPM version", agree(&mut self.tpm_version, other.tpm_version.as_ref()));
         either("launch security", agree(&mut self.launch_security, other.launch_security.as_ref()));
         either("architecture", agree(&mut self.architecture, other.architecture.as_ref()));
+        either("emulator", agree(&mut self.emulator, other.emulator.as_ref()));
+        let arguments = agree(&mut self.kernel_arguments, other.kernel_arguments.as_ref());
+        either("kernel arguments", arguments);
         either("machine", agree(&mut self.machine, other.machine.as_ref()));
         let stated = (self.secure_boot, other.secure_boot);
         self.secure_boot = stated.0.into_iter().chain(stated.1).min();

@@ -106,3 +106,21 @@ fn a_shared_medium_that_changed_counts_for_those_who_booted_it() {
     host.read(|_| APPROVED);
     assert_eq!((host.port(10), host.port(11)), (Port::Isolated, Port::Granted));
 }
+
+/// Libvirt tells of a medium that is inserted; the description then names it.
+#[test]
+fn a_medium_that_is_inserted_while_the_vm_runs_is_judged() {
+    for (found, port) in [(APPROVED, Port::Isolated), (FOUND, Port::Isolated)] {
+        let mut host = Host::new(Mode::Enforce);
+        let mut with = vm("web", 1, "vnet0");
+        host.approved();
+        assert_eq!(host.port(10), Port::Granted);
+        let iso = MediumSource::File(ImageFile::new("/iso", Some("raw")));
+        with.media.push(Medium { role: MediumRole::Cdrom, source: iso });
+        host.turn(vec![said(Update::Changed(with))]);
+        assert_eq!(host.port(10), Port::Granted, "until it has been read");
+        host.read(|_| found);
+        // No template has it as a CD-ROM.
+        assert_eq!(host.port(10), port, "{found}");
+    }
+}

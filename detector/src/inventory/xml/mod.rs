@@ -4,8 +4,10 @@
 //! expanded, and what cannot be understood refuses the VM rather than leaving something out.
 
 mod attachments;
+mod code;
 mod media;
 mod posture;
+mod shape;
 
 use std::fmt;
 
@@ -50,6 +52,7 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
         let message = format!("{} bytes; expected at most {MAX_BYTES}", xml.len());
         return Err(XmlError { position: None, message });
     }
+    shape::check(xml).map_err(|message| XmlError { position: None, message })?;
     let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(xml, options).map_err(|error| XmlError {
         position: Some((error.pos().row, error.pos().col)),

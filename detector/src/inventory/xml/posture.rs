@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detector_core::model::{Firmware, LaunchSecurity, Posture, TpmKind};
 use roxmltree::Node;
 
-use super::{attachments::pci, attribute, child, children, devices};
+use super::{attachments::pci, attribute, child, children, devices, text};
 
 /// Entries of one list, and kinds of devices.
 const MOST: usize = 64;
@@ -30,6 +30,8 @@ pub(super) fn posture(domain: Node<'_, '_>) -> Posture {
         launch_security: Some(launch_security(domain)),
         architecture,
         machine: of_type("machine"),
+        emulator: child(domain, "devices").and_then(|all| text(all, "emulator")).map(bounded),
+        kernel_arguments: os.and_then(|os| text(os, "cmdline")).map(bounded),
         host_devices: Some(host_devices(domain)),
         shared_memory: Some(shared_memory(domain)),
         shared_directories: Some(shared_directories(domain)),

@@ -62,6 +62,8 @@ fn what_is_not_there_is_known_not_to_be_there() {
         launch_security: Some(LaunchSecurity::Absent),
         architecture: Some("x86_64".to_owned()),
         machine: Some("pc-q35-7.2".to_owned()),
+        emulator: None,
+        kernel_arguments: None,
         host_devices: strings([]),
         shared_memory: strings([]),
         shared_directories: strings([]),
@@ -86,6 +88,9 @@ fn each_part() {
         ("<launchSecurity type='sev-snp'/>", |expect| {
             expect.launch_security = Some(LaunchSecurity::SevSnp);
         }),
+        ("<os><cmdline>root=/dev/vda ro</cmdline></os>", |expect| {
+            expect.kernel_arguments = Some("root=/dev/vda ro".to_owned());
+        }),
         ("<launchSecurity type='new'/>", |expect| {
             expect.launch_security = Some(LaunchSecurity::Other);
         }),
@@ -97,6 +102,7 @@ fn each_part() {
              <hostdev type='scsi'><source><adapter name='scsi_host0'/></source></hostdev>
              <redirdev bus='usb' type='spicevmc'/><smartcard mode='host'/></devices>",
             |expect| {
+                expect.emulator = Some("/x".to_owned());
                 expect.host_devices = strings([
                     "pci 0000:05:10.2",
                     "usb 046d:c52b",
