@@ -9,7 +9,7 @@ use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::guest::{Guest, Image};
 use detector_tests::host::Host;
 use detector_tests::libvirt::Libvirt;
-use detector_tests::link;
+use detector_tests::{link, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -79,4 +79,50 @@ fn a_chain_that_changes_beneath_a_running_vm_is_judged_again() {
         }
     }
     daemon.await_port(&taps[2], "granted", PATIENCE).unwrap();
+}
+
+/// A full copy is proven by its digest once, and by its certificate of birth from then on.
+#[test]
+fn a_full_copy_has_a_certificate_of_birth() {
+    let host = host();
+    let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+    let settings = Settings { evidence: "certificate", ..settings(&image) };
+    let mut daemon = Daemon::configure(&host, &settings).unwrap();
+    let libvirt = Libvirt::start(&host, Some(&daemon.hook())).unwrap();
+    daemon.run().unwrap();
+    let guest = Guest::new("copy", 24);
+    let disk = guest.overlay(host.directory());
+    libvirt.define(&guest, &image, "br0").unwrap();
+    std::fs::remove_file(&disk).unwrap();
+    std::fs::copy(&image.disk, &disk).unwrap();
+    let write = |text: &str| {
+        let file = std::fs::File::options().write(true).open(&disk).unwrap();
+        file.write_all_at(text.as_bytes(), file.metadata().unwrap().len() - 512).unwrap();
+    };
+    let run = |status: &str| {
+        libvirt.start_domain(&guest).unwrap();
+        daemon.await_port(&libvirt.tap(&guest).unwrap(), status, PATIENCE).unwrap();
+    };
+    let end = || {
+        libvirt.destroy(&guest).unwrap();
+        wait::until("the end to be recorded", PATIENCE, || {
+            let held = std::fs::read_to_string(host.path("state/certificates.json"))?;
+            Ok((!held.contains("\"rest\": null")).then_some(()))
+        })
+        .unwrap();
+    };
+    run("granted");
+    // What the guest would write.
+    write("first run");
+    end();
+    run("granted");
+    write("second run");
+    end();
+    run("granted");
+    let shown = daemon.show(&["vm", "show", "copy"]).unwrap();
+    assert!(shown.contains("certificate of birth"), "{shown}");
+    end();
+    // Somebody else, while it is off.
+    write("somebody");
+    run("isolated");
 }

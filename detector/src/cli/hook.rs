@@ -41,6 +41,8 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let starts = match (op.as_str(), sub_op.as_str()) {
         ("start", "begin") => true,
         ("migrate", "begin") => false,
+        // libvirt has let go of its files: what is done to them from now on is not the VM's doing.
+        ("release", "end") => false,
         _ => return ExitCode::SUCCESS,
     };
     let (rules, socket) = match ask::config(global) {

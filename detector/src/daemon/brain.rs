@@ -29,11 +29,7 @@ use super::{
     sources::{self, Expected},
     tamper::Tampers,
 };
-use crate::processes::Scanned;
-use crate::{
-    enforcer::{Enforcer, Recheck},
-    findings::Tracker,
-};
+use crate::{enforcer::Enforcer, findings::Tracker};
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
@@ -60,7 +56,7 @@ pub struct Brain<E> {
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
     pub(super) since: Since,
-    tampered: Tampers,
+    pub(super) tampered: Tampers,
     looks: Looks,
     pub(super) learning: Learning,
     /// Clients that are told of every quarantine.
@@ -218,39 +214,6 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Looks whether what is in force is still in force. True when there is something to decide on
-    /// or to tell.
-    fn look_around(&mut self) -> bool {
-        let now = self.world.now;
-        match self.enforcer.recheck() {
-            Ok(Recheck { changed, tampering }) => {
-                let told = !tampering.is_empty();
-                self.executor.observed();
-                self.tampered.note(now, tampering);
-                if changed {
-                    self.observe();
-                }
-                changed || told
-            }
-            Err(error) => {
-                self.executor.unobserved(now, &error);
-                true
-            }
-        }
-    }
-
-    /// A scan that has failed says nothing: what an earlier one found stays.
-    fn scanned(&mut self, scanned: Scanned) {
-        let processes = &mut self.world.processes;
-        match scanned {
-            Ok(found) => *processes = Processes { lost: None, found },
-            Err(why) => {
-                let since = processes.lost.take().map_or(self.world.now, |(since, _)| since);
-                processes.lost = Some((since, why));
-            }
-        }
-    }
-
     /// Changes the world. False when no decision depends on what has changed.
     fn take_in(&mut self, input: Input) -> bool {
         match input {
@@ -288,6 +251,12 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Incoming(uuid) => {
                 self.admissions.expect(uuid, self.world.now);
+                return false;
+            }
+            Input::Ended(uuid) => {
+                for effect in self.media.ended(&self.world, uuid) {
+                    self.emit(effect);
+                }
                 return false;
             }
             Input::Admit(admit) => self.admit(*admit),
@@ -341,6 +310,9 @@ impl<E: Enforcer> Brain<E> {
         }
         for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);
+        }
+        for run in self.media.follow(&self.world, &self.decision) {
+            self.emit(run);
         }
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();

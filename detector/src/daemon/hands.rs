@@ -93,6 +93,14 @@ impl Hands {
                     let _ = inputs.send(Input::Altered(altered)).await;
                 });
             }
+            Effect::Begins { disk, digest } => {
+                let gatherer = self.gatherer.clone();
+                self.runtime.spawn_blocking(move || gatherer.begin(&disk, digest));
+            }
+            Effect::Ends { disk } => {
+                let gatherer = self.gatherer.clone();
+                self.runtime.spawn_blocking(move || gatherer.end(&disk));
+            }
             Effect::AskSources => {
                 if let Some(libvirt) = &self.libvirt {
                     libvirt.resync();

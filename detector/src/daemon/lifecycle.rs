@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use detector_core::model::EvidenceLevel;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
@@ -84,11 +85,12 @@ pub fn run(config: &Config) -> Result<()> {
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let _enter = runtime.enter();
-    let libvirt = follow_libvirt(&uri, inputs.clone())?;
+    let pools = Pools::new(&config.registry.image_dirs);
+    let libvirt = follow_libvirt(&uri, inputs.clone(), pools.clone())?;
     let hands = Hands {
         libvirt,
         callers: callers.clone(),
-        gatherer: Gatherer::within(&config.paths.state, Pools::new(&config.registry.image_dirs)),
+        gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
@@ -119,6 +121,16 @@ pub fn run(config: &Config) -> Result<()> {
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
+}
+
+/// Certificates of birth are kept where the policy takes them.
+fn gatherer(config: &Config, pools: Pools) -> Gatherer {
+    match config.policy.evidence {
+        EvidenceLevel::Certificate => Gatherer::certifying(&config.paths.state, pools),
+        EvidenceLevel::Declared | EvidenceLevel::Digest => {
+            Gatherer::within(&config.paths.state, pools)
+        }
+    }
 }
 
 /// Starts to look through the host's processes, unless that is not wanted.
@@ -209,7 +221,11 @@ fn notify_ready() {
     }
 }
 
-fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<LibvirtSource>> {
+fn follow_libvirt(
+    uri: &str,
+    inputs: mpsc::Sender<Input>,
+    pools: Pools,
+) -> Result<Option<LibvirtSource>> {
     if uri.is_empty() {
         return Ok(None);
     }
@@ -221,7 +237,7 @@ fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<Libvi
             }
         }
     });
-    Ok(Some(LibvirtSource::spawn(uri, events)?))
+    Ok(Some(LibvirtSource::spawn(uri, events, move |told| pools.tell(told))?))
 }
 
 fn wait_for_the_end(runtime: &Runtime) -> Result<()> {

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use detector_core::decide::Decision;
 use detector_core::model::{
     Chain, Evidence, ImageFile, MediumRole, MediumSource, PowerState, Timestamp, Vm, World,
 };
 use uuid::Uuid;
 
-use super::input::Effect;
+use super::{input::Effect, runs::Runs};
 
 /// A medium that could not be read is tried again after this, then after twice as long, and so on…
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -31,6 +32,7 @@ pub(super) struct Media {
     /// Whether somebody looks at media of running VMs now, and since when nobody has.
     looking: bool,
     looked: Timestamp,
+    runs: Runs,
 }
 
 impl Media {
@@ -40,6 +42,7 @@ impl Media {
     pub(super) fn refresh(&mut self, world: &mut World, started: &[Uuid]) {
         for uuid in started {
             world.booted.remove(uuid);
+            self.runs.forget(*uuid);
             let files: BTreeSet<_> =
                 vms(world).filter(|vm| vm.uuid == *uuid).flat_map(files_of).cloned().collect();
             for file in files {
@@ -134,6 +137,16 @@ impl Media {
         self.looking.then_some(Effect::LookAgain(media))
     }
 
+    /// Which VMs have begun to run with disks of their own, and which have ended.
+    pub(super) fn follow(&mut self, world: &World, decision: &Decision) -> Vec<Effect> {
+        self.runs.follow(world, decision)
+    }
+
+    /// A VM has ended, by the word of who had its files last.
+    pub(super) fn ended(&mut self, world: &World, uuid: Uuid) -> Vec<Effect> {
+        self.runs.ended(world, uuid)
+    }
+
     /// Forgets what no VM has any more.
     pub(super) fn forget_unused(&mut self, world: &mut World) {
         let used: BTreeSet<_> = vms(world).flat_map(files_of).cloned().collect();
@@ -202,7 +215,7 @@ fn is_written(role: MediumRole) -> bool {
     matches!(role, MediumRole::Disk | MediumRole::Floppy)
 }
 
-fn vms(world: &World) -> impl Iterator<Item = &Vm> {
+pub(super) fn vms(world: &World) -> impl Iterator<Item = &Vm> {
     world.sources.values().flat_map(|source| source.vms.values())
 }
 

@@ -71,7 +71,7 @@ impl Digests {
     /// Reads the cache in the state directory. One that cannot be used is set aside.
     pub(super) fn open(state: &Path) -> Self {
         let path = state.join("digests.json");
-        let entries = cache::load(&path).unwrap_or_else(|why| {
+        let entries: Vec<CacheEntry> = cache::load(&path).unwrap_or_else(|why| {
             let aside = path.with_extension("json.bad");
             let kept = fs::rename(&path, &aside).is_ok();
             tracing::warn!(

@@ -15,6 +15,7 @@ use futures::{
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
+    certificate::{Birth, Certificates, IN_USE},
     chain::{Walked, walk},
     digest::Digests,
     pools::Pools,
@@ -43,6 +44,8 @@ type Gathering = Shared<BoxFuture<'static, Evidence>>;
 
 struct Inner {
     pools: Pools,
+    /// None where certificates of birth count for nothing.
+    certificates: Option<Certificates>,
     /// What each medium looked like when it was read.
     witnesses: Witnesses,
     digests: Digests,
@@ -69,9 +72,19 @@ impl Gatherer {
 
     /// The same, but follows backing files within the pools only.
     pub fn within(state: &Path, pools: Pools) -> Self {
+        Self::new(state, pools, None)
+    }
+
+    /// The same, where certificates of birth count, which are kept in `certificates.json`.
+    pub fn certifying(state: &Path, pools: Pools) -> Self {
+        Self::new(state, pools, Some(Certificates::open(state)))
+    }
+
+    fn new(state: &Path, pools: Pools, certificates: Option<Certificates>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Inner {
             pools,
+            certificates,
             witnesses: Witnesses::default(),
             digests: Digests::open(state),
             readers: Semaphore::new(READERS),
@@ -99,6 +112,31 @@ impl Gatherer {
         self.shared.witnesses.altered(media, &self.shared.pools)
     }
 
+    /// A VM begins to run with a disk of its own, of which this is the digest before it ever ran.
+    /// Blocks for as long as writing a small file takes.
+    pub fn begin(&self, disk: &ImageFile, digest: Digest) {
+        let Some(certificates) = &self.shared.certificates else { return };
+        let walked = walk(disk, &self.shared.pools).ok();
+        let walked = walked.filter(|walked| walked.overlays.is_empty());
+        // The file that was read, whatever has the name by now.
+        let read = self.shared.witnesses.only_file(disk);
+        if let Some(walked) = walked.filter(|walked| read == Some(walked.opened.id)) {
+            certificates.begin(&walked.opened, digest);
+        }
+    }
+
+    /// A VM has ended that began with this disk of its own. Blocks for as long as it takes to write
+    /// back what the VM has left in memory.
+    pub fn end(&self, disk: &ImageFile) {
+        let Some(certificates) = &self.shared.certificates else { return };
+        let ended = walk(disk, &self.shared.pools).map_err(|error| error.to_string());
+        let ended = ended
+            .and_then(|walked| certificates.end(&walked.opened).map_err(|error| error.to_string()));
+        if let Err(why) = ended {
+            tracing::warn!(disk = %disk.path.display(), %why, "its certificate of birth is void");
+        }
+    }
+
     fn join(&self, file: ImageFile) -> Gathering {
         let mut gathering = self.shared.gathering.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = gathering.get(&file) {
@@ -123,9 +161,24 @@ impl Inner {
             Err(error) => Some(Evidence::Unreadable(error.to_string())),
             Ok(walked) => {
                 let sight = Sight::of(&walked);
-                let digest = self.digests.known(&walked.opened)?;
-                self.witnesses.note(file, sight);
-                Some(chain(walked, digest))
+                if let Some(digest) = self.digests.known(&walked.opened) {
+                    self.witnesses.note(file, sight);
+                    return Some(chain(walked, digest, false));
+                }
+                let birth = match &self.certificates {
+                    Some(certificates) if walked.overlays.is_empty() => {
+                        certificates.birth(&walked.opened)
+                    }
+                    _ => Birth::Unknown,
+                };
+                match birth {
+                    Birth::Unknown => None,
+                    Birth::Certified(digest) => {
+                        self.witnesses.note(file, sight);
+                        Some(chain(walked, digest, true))
+                    }
+                    Birth::InUse => Some(unreadable(&walked.opened.real, IN_USE)),
+                }
             }
         }
     }
@@ -146,7 +199,7 @@ impl Inner {
             match walk(file, &self.pools) {
                 Ok(now) if now.is_same(&walked) => {
                     self.witnesses.note(file, sight);
-                    return chain(walked, digest);
+                    return chain(walked, digest, false);
                 }
                 _ => {}
             }
@@ -168,8 +221,8 @@ async fn read(inner: Arc<Inner>, file: ImageFile) -> Evidence {
     evidence
 }
 
-fn chain(walked: Walked, digest: Digest) -> Evidence {
-    Evidence::Chain(Chain { overlays: walked.overlays, base: walked.base, digest })
+fn chain(walked: Walked, digest: Digest, at_birth: bool) -> Evidence {
+    Evidence::Chain(Chain { overlays: walked.overlays, base: walked.base, digest, at_birth })
 }
 
 fn unreadable(path: &Path, error: impl std::fmt::Display) -> Evidence {

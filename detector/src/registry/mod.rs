@@ -5,6 +5,7 @@
 //! interpreted.
 
 mod cache;
+mod certificate;
 mod chain;
 mod digest;
 mod evidence;

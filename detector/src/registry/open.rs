@@ -102,7 +102,7 @@ pub(super) fn open(path: &Path, reach: &Reach) -> Result<Opened, OpenError> {
     if !block_device && !metadata.is_file() {
         return Err(OpenError::Irregular(kind(&metadata)));
     }
-    let file_system = i64::from(fstatfs(&named).map_err(io::Error::from)?.filesystem_type().0);
+    let file_system = fstatfs(&named).map_err(io::Error::from)?.filesystem_type().0;
     if !block_device && OF_THE_KERNEL.contains(&file_system) {
         return Err(OpenError::Irregular("file of the kernel's own"));
     }

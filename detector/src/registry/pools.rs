@@ -4,11 +4,22 @@
 //! named is followed only where images are kept. The medium itself is named by the VM's manager, and is
 //! opened wherever it lies.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A host has a handful.
+const MOST: usize = 256;
 
 /// Directories in which images are kept.
 #[derive(Clone, Debug)]
-pub struct Pools(Option<Vec<PathBuf>>);
+pub struct Pools {
+    /// None where there is no limit.
+    configured: Option<Vec<PathBuf>>,
+    /// By managers, each about its own.
+    told: Arc<Mutex<Vec<PathBuf>>>,
+}
 
 /// What one medium may lead to.
 #[derive(Clone, Debug)]
@@ -20,19 +31,27 @@ pub(super) enum Reach {
 
 impl Pools {
     /// For a person who names an image and sees what comes of it.
-    pub const fn anywhere() -> Self {
-        Self(None)
+    pub fn anywhere() -> Self {
+        Self { configured: None, told: Arc::default() }
     }
 
     pub fn new(directories: &[PathBuf]) -> Self {
-        Self(Some(directories.to_vec()))
+        Self { configured: Some(directories.to_vec()), told: Arc::default() }
+    }
+
+    /// A manager says where its images are; this replaces what it has said before.
+    pub fn tell(&self, directories: Vec<PathBuf>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = directories;
+        told.truncate(MOST);
     }
 
     /// The pools, and the directory of the medium itself: who may write an overlay there gains nothing
     /// by naming what lies beside it. `real` is where the medium is once links are followed.
     pub(super) fn beneath(&self, named: &Path, real: &Path) -> Reach {
-        let Some(pools) = &self.0 else { return Reach::Anything };
+        let Some(pools) = &self.configured else { return Reach::Anything };
         let mut directories = pools.clone();
+        directories.extend_from_slice(&self.told.lock().unwrap_or_else(PoisonError::into_inner));
         // Not what is neither an image's nor a person's directory.
         let beside = [named, real].into_iter().filter_map(Path::parent);
         let beside = beside.filter(|path| ![Path::new("/"), Path::new("/dev")].contains(path));

@@ -2,7 +2,7 @@
 //! notifications, which tell nothing of what is written through a mapping or on another host.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -60,6 +60,14 @@ impl Witnesses {
         self.lock().insert(file.clone(), Witness { sight: Some(sight), unasked: 0 });
     }
 
+    /// The file of a medium that has no layer beneath it, as it was read.
+    pub(super) fn only_file(&self, file: &ImageFile) -> Option<Inode> {
+        match self.lock().get(file)?.sight.as_ref()?.files.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
     pub(super) fn altered(&self, media: &[(ImageFile, bool)], pools: &Pools) -> Vec<ImageFile> {
         let mut altered = Vec::new();
         for (file, written) in media {
@@ -77,9 +85,10 @@ impl Witnesses {
                 altered.push(file.clone());
             }
         }
+        let asked: BTreeSet<&ImageFile> = media.iter().map(|(file, _)| file).collect();
         self.lock().retain(|file, witness| {
-            let asked = media.iter().any(|(one, _)| one == file);
-            witness.unasked = if asked { 0 } else { witness.unasked.saturating_add(1) };
+            witness.unasked =
+                if asked.contains(file) { 0 } else { witness.unasked.saturating_add(1) };
             witness.unasked < FORGOTTEN
         });
         altered

@@ -76,6 +76,8 @@ pub(super) struct Lineage<'a> {
     /// Other templates that cover the same media, where the proven one is the strictest of several
     /// with a different status.
     pub(super) rivals: Vec<&'a Template>,
+    /// A medium whose digest is that of before its VM ran, by a certificate.
+    pub(super) certified: Option<&'a Path>,
 }
 
 /// How strong the evidence is.
@@ -108,6 +110,7 @@ impl<'a> Lineage<'a> {
     pub(super) fn trace(vm: &'a Vm, images: &Images<'a>, world: &'a World) -> Self {
         let mut gaps = Gaps::default();
         let mut candidates: Option<Vec<usize>> = None;
+        let mut certified = None;
         for medium in &vm.media {
             let file = match &medium.source {
                 _ if medium.role == MediumRole::Network => {
@@ -132,6 +135,7 @@ impl<'a> Lineage<'a> {
                 Some(Evidence::Chain(now)) => {
                     let booted = world.booted.get(&vm.uuid).and_then(|files| files.get(file));
                     let chain = booted.unwrap_or(now);
+                    certified = certified.or(chain.at_birth.then_some(path));
                     let covering: Vec<_> = images.with(medium.role, chain.digest).collect();
                     if covering.is_empty() {
                         gaps.foreign.get_or_insert((medium.role, path, chain.digest));
@@ -164,7 +168,7 @@ impl<'a> Lineage<'a> {
             (_, Some(id)) => Standing::Declared(id, images.named(id)),
             (_, None) => Standing::None,
         };
-        Self { standing, gaps, rivals }
+        Self { standing, gaps, rivals, certified }
     }
 
     /// The template that the VM is proven, or said, to descend from.
@@ -173,6 +177,16 @@ impl<'a> Lineage<'a> {
             Standing::Proven(template) => Some(template),
             Standing::Declared(_, template) => template,
             Standing::Open | Standing::None => None,
+        }
+    }
+
+    /// How strong the evidence is, where there is any.
+    pub(super) fn level(&self) -> Option<EvidenceLevel> {
+        match (self.standing, self.certified) {
+            (Standing::Proven(_), None) => Some(EvidenceLevel::Digest),
+            (Standing::Proven(_), Some(_)) => Some(EvidenceLevel::Certificate),
+            (Standing::Declared(..), _) => Some(EvidenceLevel::Declared),
+            (Standing::Open | Standing::None, _) => None,
         }
     }
 

@@ -177,7 +177,7 @@ impl Lab {
     /// The disk of VM `n` turns out to be based on an image of this digest.
     pub(crate) fn base(&mut self, n: u8, digest: Digest) {
         let base = Layer { path: format!("/base/{digest}").into(), format: "raw".to_owned() };
-        let chain = Chain { overlays: Vec::new(), base, digest };
+        let chain = Chain { overlays: Vec::new(), base, digest, at_birth: false };
         self.world.evidence.insert(disk(n), Evidence::Chain(chain));
     }
 
@@ -192,7 +192,7 @@ impl Lab {
         let path = PathBuf::from(format!("/img/{n}.{}", role.as_str()));
         if let Some(digest) = digest {
             let base = Layer { path: path.clone(), format: "raw".to_owned() };
-            let chain = Chain { overlays: Vec::new(), base, digest };
+            let chain = Chain { overlays: Vec::new(), base, digest, at_birth: false };
             self.world.evidence.insert(image(path.clone()), Evidence::Chain(chain));
         }
         self.vm(n).media.push(Medium { role, source: MediumSource::File(image(path)) });

@@ -124,3 +124,89 @@ fn a_medium_that_is_inserted_while_the_vm_runs_is_judged() {
         assert_eq!(host.port(10), port, "{found}");
     }
 }
+
+impl Host {
+    /// Takes what the brain says of runs: `+` where one begins, `-` where one ends.
+    fn runs(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Begins { disk, digest } => {
+                told.push(format!("+{} {digest}", disk.path.display()));
+                false
+            }
+            Effect::Ends { disk } => {
+                told.push(format!("-{}", disk.path.display()));
+                false
+            }
+            _ => true,
+        });
+        told
+    }
+}
+
+#[test]
+fn a_run_with_a_disk_of_its_own_is_followed_from_verdict_to_end() {
+    let web = || vm("web", 1, "vnet0");
+    let begins = || vec![format!("+/images/web {APPROVED}")];
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
+    assert_eq!(host.runs(), [""; 0], "no verdict yet");
+    host.read(|_| APPROVED);
+    assert_eq!(host.runs(), begins());
+    host.wait(AGAIN);
+    assert_eq!(host.runs(), [""; 0], "once");
+    host.turn(vec![listing(vec![off(web())])]);
+    assert_eq!(host.runs(), ["-/images/web"]);
+    host.turn(vec![listing(vec![web()])]);
+    host.read(|_| APPROVED);
+    assert_eq!(host.runs(), begins());
+    // By the word of who lets go of its files, before any listing.
+    host.turn(vec![Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), ["-/images/web"]);
+
+    // A rogue's is not.
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
+    host.read(|_| FOUND);
+    host.turn(vec![listing(vec![off(web())]), Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), [""; 0]);
+}
+
+/// Between two runs of which only the beginning was seen, somebody may have had the disk.
+#[test]
+fn a_run_whose_end_was_not_seen_has_none() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.runs();
+    let admit = super::super::input::Admit {
+        id: 1,
+        source: LIBVIRT.to_owned(),
+        name: "web".to_owned(),
+        vm: Ok(vm("web", 1, "vnet0")),
+        links: Vec::new(),
+        registry: None,
+    };
+    host.turn(vec![Input::Admit(Box::new(admit))]);
+    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))]), Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), [""; 0]);
+}
+
+#[test]
+fn a_run_that_outlives_the_daemon_ends_where_its_port_has_been_in_force_throughout() {
+    for granted in [true, false] {
+        let mut host = Host::new(Mode::Enforce);
+        if granted {
+            host.approved().runs();
+        } else {
+            host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 1, "vnet0")])]);
+        }
+        // What a new daemon knows: what the kernel holds.
+        host.brain.media = Default::default();
+        host.brain.world.evidence.clear();
+        host.wait(Duration::from_secs(1));
+        host.effects.clear();
+        host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+        let expect: &[&str] = if granted { &["-/images/web"] } else { &[] };
+        assert_eq!(host.runs(), expect, "{granted}");
+    }
+}

@@ -273,5 +273,5 @@ fn registry() -> Registry {
 
 fn chain(path: &Path, digest: Digest) -> Evidence {
     let base = Layer { path: path.to_owned(), format: "qcow2".to_owned() };
-    Evidence::Chain(Chain { overlays: Vec::new(), base, digest })
+    Evidence::Chain(Chain { overlays: Vec::new(), base, digest, at_birth: false })
 }

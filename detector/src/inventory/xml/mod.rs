@@ -6,6 +6,7 @@
 mod attachments;
 mod code;
 mod media;
+pub(super) mod pool;
 mod posture;
 mod shape;
 

@@ -257,6 +257,13 @@ fn backing_files_are_followed_within_the_pools_only() {
             assert_eq!(walk(&beneath, &pools).is_ok(), followed, "{backing} as a manager says");
         }
     }
+    // A manager's pools count too, until it names others.
+    let top = images.overlay("vm/top", "../elsewhere/base", "raw");
+    let top = ImageFile::new(top, Some("qcow2"));
+    for (told, followed) in [(vec![images.path("elsewhere")], true), (Vec::new(), false)] {
+        pools.tell(told);
+        assert_eq!(walk(&top, &pools).is_ok(), followed);
+    }
     // What the manager itself names is opened wherever it lies.
     let named = ImageFile::new(images.path("elsewhere/base"), Some("raw"));
     assert!(walk(&named, &pools).is_ok());
@@ -284,4 +291,52 @@ fn a_device_is_known_by_its_name() {
     let beside = pools.beneath(Path::new("/dev/vg1/top"), Path::new("/dev/dm-9"));
     assert!(beside.includes(Path::new("/dev/vg1/base"), Path::new("/dev/dm-5"), true));
     assert!(!beside.includes(Path::new("/dev/sda"), Path::new("/dev/sda"), true));
+}
+
+/// Wherever in a large first cluster the name is, it is the same name.
+#[test]
+fn a_large_cluster_is_read_as_far_as_it_is_needed() {
+    let images = Images::new();
+    images.raw("base");
+    for place in [512_u64, 65_532, 65_536, 1_000_000] {
+        let mut bytes = overlay(b"base", b"raw");
+        bytes.resize(2 << 20, 0);
+        bytes[512..516].fill(0);
+        bytes[8..16].copy_from_slice(&place.to_be_bytes());
+        bytes[20..24].copy_from_slice(&21u32.to_be_bytes());
+        let start = usize::try_from(place).unwrap();
+        bytes[start..start + 4].copy_from_slice(b"base");
+        let top = images.path("top");
+        fs::write(&top, bytes).unwrap();
+        assert_eq!(layers(&top, Some("qcow2")).unwrap(), ["top:qcow2", "base:raw"], "{place}");
+    }
+}
+
+/// Features that change how contents are kept do not change what lies beneath, or are refused.
+#[test]
+fn features_that_change_how_an_image_is_read() {
+    let images = Images::new();
+    images.raw("base");
+    let cases = [
+        ("dirty", 1 << 0, true),
+        ("corrupt", 1 << 1, true),
+        ("external data", 1 << 2, false),
+        ("compression", 1 << 3, true),
+        ("extended L2 entries", 1 << 4, true),
+        ("something new", 1_u64 << 5, false),
+    ];
+    for (what, feature, read) in cases {
+        let mut bytes = overlay(b"base", b"raw");
+        bytes[72..80].copy_from_slice(&feature.to_be_bytes());
+        fs::write(images.path("top"), &bytes).unwrap();
+        assert_eq!(layers(&images.path("top"), Some("qcow2")).is_ok(), read, "{what}");
+    }
+    // Encrypted (LUKS) or not, the name of what lies beneath is the same.
+    let mut bytes = overlay(b"base", b"raw");
+    bytes[32..36].copy_from_slice(&2u32.to_be_bytes());
+    // It lies about its sizes: neither the disk's nor that of its tables is believed.
+    bytes[24..32].copy_from_slice(&u64::MAX.to_be_bytes());
+    bytes[36..56].fill(0xff);
+    fs::write(images.path("top"), &bytes).unwrap();
+    assert_eq!(layers(&images.path("top"), Some("qcow2")).unwrap(), ["top:qcow2", "base:raw"]);
 }

@@ -33,6 +33,14 @@ fn firmware_and_secure_boot() {
         (&features("yes", "yes"), Some(Efi), Some(true)),
         (&features("yes", "no"), Some(Efi), Some(false)),
         (&features("no", "yes"), Some(Efi), Some(false)),
+        (
+            &format!(
+                "<os firmware='efi'>{hvm}<firmware>{}</firmware></os>",
+                feature("secure-boot", "yes")
+            ),
+            Some(Efi),
+            None,
+        ),
         // Able to, but with which keys nobody says.
         (
             &format!("<os>{hvm}<loader secure='yes' type='pflash'>/ovmf</loader></os>"),
