@@ -135,6 +135,9 @@ pub enum EvidenceView {
     Chain {
         layers: Vec<String>,
         sha256: String,
+        /// The digest is that of before its VM ran for the first time, by a certificate of birth.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_birth: bool,
     },
     Unreadable(String),
     /// It cannot be digested on this host.

@@ -130,6 +130,7 @@ fn a_vm() -> VmView {
             evidence: EvidenceView::Chain {
                 layers: vec!["/images/a (qcow2)".into(), "/images/\u{7}b (raw)".into()],
                 sha256: "00ff".into(),
+                at_birth: false,
             },
         }],
         posture: Some(Posture {
@@ -382,6 +383,7 @@ fn a_stated_base_is_told_of_once() {
         evidence: EvidenceView::Chain {
             layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
             sha256: sha256.to_owned(),
+            at_birth: sha256 == "11ff",
         },
     };
     let media = [
@@ -392,7 +394,7 @@ fn a_stated_base_is_told_of_once() {
     let mut text = Vec::new();
     vm::media(&mut Output::to(&mut text, Format::Table, at(0)), &media).unwrap();
     let expect = "\nMedia\n  disk     /a.qcow2 (qcow2) on /base.raw (raw)\n           sha256 00ff\n  disk     \
-                  /other.raw (raw)\n           sha256 11ff\n";
+                  /other.raw (raw)\n           sha256 11ff before its VM ran, by a certificate\n";
     assert_eq!(String::from_utf8(text).unwrap(), expect);
 }
 

@@ -114,9 +114,9 @@ fn telling(requirements: &[Requirement]) -> impl Iterator<Item = &Requirement> {
 /// Whether the medium is the base of another one here, with which it has been told of already:
 /// libvirt's description may state the chain that the image states too.
 fn is_base_of_another(medium: &MediumView, media: &[MediumView]) -> bool {
-    let EvidenceView::Chain { layers, sha256 } = &medium.evidence else { return false };
+    let EvidenceView::Chain { layers, sha256, .. } = &medium.evidence else { return false };
     media.iter().filter(|other| other.role == medium.role).any(|other| match &other.evidence {
-        EvidenceView::Chain { layers: all, sha256: base } => {
+        EvidenceView::Chain { layers: all, sha256: base, .. } => {
             base == sha256 && all.len() > layers.len() && all.ends_with(layers)
         }
         _ => false,
@@ -138,7 +138,10 @@ pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> R
             EvidenceView::Remote => {
                 (format!("{}: cannot be digested on this host", medium.source), None)
             }
-            EvidenceView::Chain { layers, sha256 } => (layers.join(" on "), Some(sha256)),
+            EvidenceView::Chain { layers, sha256, at_birth } => {
+                let when = if *at_birth { " before its VM ran, by a certificate" } else { "" };
+                (layers.join(" on "), Some(format!("{sha256}{when}")))
+            }
         };
         let text = super::escape::escape(&text);
         output.item(&format!("  {:<8} ", medium.role.as_str()), &text)?;

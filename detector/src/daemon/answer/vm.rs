@@ -82,6 +82,7 @@ impl<E: Enforcer> Brain<E> {
                             .map(|layer| format!("{} ({})", layer.path.display(), layer.format))
                             .collect(),
                         sha256: chain.digest.to_string(),
+                        at_birth: chain.at_birth,
                     },
                 };
                 (file.path.display().to_string(), evidence)
