@@ -319,6 +319,7 @@ impl<E: Enforcer> Brain<E> {
         let mut findings = self.decision.findings.clone();
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
+        findings.extend(self.media.findings(now));
         findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));

@@ -7,7 +7,8 @@ use std::{
 
 use detector_core::decide::Decision;
 use detector_core::model::{
-    Chain, Evidence, ImageFile, MediumRole, MediumSource, PowerState, Timestamp, Vm, World,
+    Chain, Evidence, Finding, FindingKey, FindingKind, ImageFile, MediumRole, MediumSource,
+    PowerState, Severity, Subject, Timestamp, Vm, World,
 };
 use uuid::Uuid;
 
@@ -20,6 +21,8 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// How often the media of running VMs are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// A look that takes longer is held up by a file system that does not answer.
+const SLOW: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Media {
@@ -135,6 +138,23 @@ impl Media {
         self.looking = !media.is_empty();
         let media = media.into_iter().map(|(file, written)| (file.clone(), written)).collect();
         self.looking.then_some(Effect::LookAgain(media))
+    }
+
+    /// Nobody notices changes while a look is held up.
+    pub(super) fn findings(&self, now: Timestamp) -> Option<Finding> {
+        if !self.looking || now < self.looked + SLOW {
+            return None;
+        }
+        Some(Finding {
+            key: FindingKey { kind: FindingKind::NoEvidence, subject: Subject::Host },
+            severity: Severity::Medium,
+            title:
+                "Whether media of running VMs change cannot be seen: a file system does not answer."
+                    .to_owned(),
+            evidence: Vec::new(),
+            next: Some("detector vm list".to_owned()),
+            since: self.looked,
+        })
     }
 
     /// Which VMs have begun to run with disks of their own, and which have ended.

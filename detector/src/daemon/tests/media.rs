@@ -17,6 +17,7 @@ impl Host {
 
     /// A look shows that the medium is not what it was, and it is read again.
     fn altered(&mut self, found: Digest) -> &mut Self {
+        self.looked_at = true;
         self.wait(AGAIN);
         assert_eq!(self.looks(), Some(vec![(image("web"), true)]));
         self.turn(vec![Input::Altered(vec![image("web")])]);
@@ -31,10 +32,17 @@ impl Host {
 #[test]
 fn one_look_at_a_time() {
     let mut host = Host::new(Mode::Enforce);
+    host.looked_at = true;
     host.approved().wait(AGAIN);
     assert!(host.looks().is_some());
     host.wait(AGAIN);
     assert_eq!(host.looks(), None, "nobody has answered yet");
+    assert_eq!(host.told(), [""; 0]);
+    host.wait(Duration::from_secs(30));
+    assert_eq!(host.told(), ["+no-evidence"]);
+    host.turn(vec![Input::Altered(Vec::new())]).wait(Duration::from_secs(1));
+    assert_eq!(host.told(), ["-no-evidence"]);
+    assert!(host.looks().is_some());
     host.turn(vec![Input::Altered(Vec::new())]);
     assert_eq!(host.gathers(), 0);
     host.wait(AGAIN);

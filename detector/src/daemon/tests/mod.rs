@@ -43,6 +43,8 @@ struct Host {
     now: u64,
     effects: Vec<Effect>,
     calls: u64,
+    /// The test says itself what looking at media again shows; otherwise nothing has changed.
+    looked_at: bool,
 }
 
 impl Host {
@@ -74,7 +76,7 @@ impl Host {
         let kernel = FakeKernel::default();
         let now = 1_000_000;
         let brain = Brain::new(Timestamp(now), policy, rules, sources, kernel).unwrap();
-        let mut host = Self { brain, now, effects: Vec::new(), calls: 0 };
+        let mut host = Self { brain, now, effects: Vec::new(), calls: 0, looked_at: false };
         let bridge = Link {
             ifindex: BRIDGE,
             name: "br0".to_owned(),
@@ -102,6 +104,11 @@ impl Host {
         self.now += 1;
         let effects = self.brain.turn(Timestamp(self.now), inputs);
         self.effects.extend(effects);
+        let before = self.effects.len();
+        self.effects.retain(|effect| self.looked_at || !matches!(effect, Effect::LookAgain(_)));
+        if self.effects.len() < before {
+            self.turn(vec![Input::Altered(Vec::new())]);
+        }
         self
     }
 
