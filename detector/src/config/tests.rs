@@ -85,7 +85,7 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[policy]\nquarantine = \"mute\"", "c.toml:2:14: ", "`drop` or `sandbox`"),
         ("[policy]\nquarantine = \"sandbox\"", "c.toml:2:14: ", "sandbox.bridge"),
         ("[sandbox]\nbridge = \"sbx*\"", "c.toml:2:10: ", "no interface name"),
-        ("[registry]\nimage_dirs = [\"x\"]", "c.toml:2:14: ", "absolute"),
+        ("[registry]\nimage_dirs = [\"x\"]", "c.toml:2:14: ", "begins with /"),
         ("[flood]\nabove = 0", "c.toml:2:9: ", "at least 1"),
         ("[flood]\nabove = 10", "c.toml", "1 to 10"),
         ("[flood]\nbelow = 20000", "c.toml:2:9: ", "1 to 10000"),
