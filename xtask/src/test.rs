@@ -27,10 +27,11 @@ const SUITES: &[&str] = &[
     "story",
     "learning",
     "registry",
+    "lineage",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story"];
+const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story", "lineage"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
-        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, PowerState, Program,
-        QuarantineTarget, Says, Severity, Subject,
+        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, Posture, PowerState,
+        Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -112,6 +112,9 @@ pub struct VmView {
     /// What it can boot from; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumView>,
+    /// What its manager says of the machine; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posture: Option<Posture>,
 }
 
 impl VmView {
@@ -153,6 +156,9 @@ pub enum EvidenceView {
     Chain {
         layers: Vec<String>,
         sha256: String,
+        /// The digest is that of before its VM ran for the first time, by a certificate of birth.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_birth: bool,
     },
     Unreadable(String),
     /// It cannot be digested on this host.

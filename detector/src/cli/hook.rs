@@ -41,6 +41,8 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let starts = match (op.as_str(), sub_op.as_str()) {
         ("start", "begin") => true,
         ("migrate", "begin") => false,
+        // libvirt has let go of its files: what is done to them from now on is not the VM's doing.
+        ("release", "end") => false,
         _ => return ExitCode::SUCCESS,
     };
     let (rules, socket) = match ask::config(global) {
@@ -48,7 +50,8 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
         Err(error) => (Admission::default(), global.socket.clone().ok_or(error)),
     };
     let answer = socket.map_err(|error| error.to_string()).and_then(|socket| {
-        let xml = read_xml().map_err(|error| format!("its description cannot be read: {error}"))?;
+        let xml = read_xml(io::stdin().lock())
+            .map_err(|error| format!("its description cannot be read: {error}"))?;
         let request = Request::Admit { name: name.clone(), op: op.clone(), xml };
         Client::connect(&socket, rules.timeout + SLACK)
             .and_then(|mut client| client.call(request))
@@ -85,11 +88,25 @@ fn exit(start: bool) -> ExitCode {
     if start { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn read_xml() -> io::Result<String> {
+fn read_xml(from: impl Read) -> io::Result<String> {
     let mut xml = String::new();
-    io::stdin().lock().take(LONGEST_XML + 1).read_to_string(&mut xml)?;
+    from.take(LONGEST_XML + 1).read_to_string(&mut xml)?;
     if xml.len() as u64 > LONGEST_XML {
         return Err(io::Error::other(format!("it is longer than {LONGEST_XML} bytes")));
     }
     Ok(xml)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libvirt_says_is_bounded_and_text() {
+        assert_eq!(read_xml(&b"<domain/>"[..]).unwrap(), "<domain/>");
+        let endless = read_xml(io::repeat(b' ')).unwrap_err().to_string();
+        assert!(endless.contains("longer"), "{endless}");
+        let broken = read_xml(&b"<domain><name>\xff</name></domain>"[..]).unwrap_err().to_string();
+        assert!(broken.contains("UTF-8"), "{broken}");
+    }
 }

@@ -16,6 +16,7 @@ mod output;
 mod pins;
 mod policy;
 mod port;
+mod posture;
 mod process;
 mod quarantine;
 mod run;

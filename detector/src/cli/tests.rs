@@ -3,8 +3,8 @@
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
     model::{
-        EvidenceLevel, FindingKind, ImageFormat, MediumRole, PowerState, QuarantineTarget,
-        SecurityProfile, Severity, Subject,
+        EvidenceLevel, FindingKind, ImageFormat, MediumRole, Posture, PowerState, QuarantineTarget,
+        SecurityProfile, Severity, Subject, TpmKind,
     },
 };
 use jiff::Timestamp;
@@ -135,8 +135,18 @@ fn a_vm() -> VmView {
             evidence: EvidenceView::Chain {
                 layers: vec!["/images/a (qcow2)".into(), "/images/\u{7}b (raw)".into()],
                 sha256: "00ff".into(),
+                at_birth: false,
             },
         }],
+        posture: Some(Posture {
+            tpm: Some(TpmKind::Emulator),
+            tpm_version: Some("2.0".into()),
+            machine: Some(HOSTILE.into()),
+            host_devices: Some(vec!["pci 0000:05:10.2".into(), HOSTILE.into()]),
+            shared_memory: Some(Vec::new()),
+            devices: Some([("disk".to_owned(), 2), ("\u{7}".to_owned(), 1)].into()),
+            ..Posture::default()
+        }),
     }
 }
 
@@ -198,6 +208,32 @@ NAME                     STATUS       POWER    TEMPLATE  PORTS  SINCE    UUID
 web\\u{1b}[2J\\u{202e}1\\n  quarantined  running  -         vnet0  2 h ago  00000000-0000-0000-0000-000000000007
 ";
     check("vm list", table, |output| vm::list(output, &[a_vm()]));
+    let shown = "\
+VM           web\\u{1b}[2J\\u{202e}1\\n
+UUID         00000000-0000-0000-0000-000000000007
+Source       qemu:///system
+Power        running
+Status       quarantined
+Template     none
+NIC          52:54:00:00:00:01 vnet0 isolated 
+Learned      192.0.2.9
+
+Requirements
+  met      media-listed         The VM lists its media.
+  FAILED   template-registered  web\\u{1b}[2J\\u{202e}1\\n descends from nothing known.
+
+Media
+  disk     /images/a (qcow2) on /images/\\u{7}b (raw)
+           sha256 00ff
+
+Posture
+  Firmware unknown, secure boot unknown
+  TPM      emulator 2.0
+  Machine  web\\u{1b}[2J\\u{202e}1\\n
+  Host's   pci 0000:05:10.2, web\\u{1b}[2J\\u{202e}1\\n
+  Devices  \\u{7}, 2 disk
+";
+    check("vm show", shown, |output| vm::show(output, &a_vm()));
 }
 
 #[test]
@@ -450,6 +486,7 @@ fn a_stated_base_is_told_of_once() {
         evidence: EvidenceView::Chain {
             layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
             sha256: sha256.to_owned(),
+            at_birth: sha256 == "11ff",
         },
     };
     let media = [
@@ -460,7 +497,7 @@ fn a_stated_base_is_told_of_once() {
     let mut text = Vec::new();
     vm::media(&mut Output::to(&mut text, Format::Table, at(0)), &media).unwrap();
     let expect = "\nMedia\n  disk     /a.qcow2 (qcow2) on /base.raw (raw)\n           sha256 00ff\n  disk     \
-                  /other.raw (raw)\n           sha256 11ff\n";
+                  /other.raw (raw)\n           sha256 11ff before its VM ran, by a certificate\n";
     assert_eq!(String::from_utf8(text).unwrap(), expect);
 }
 

@@ -9,6 +9,7 @@ use super::{
     args::VmCommand,
     ask::{ask, unexpected},
     output::{Output, Text, Tone},
+    posture,
 };
 use crate::api::{
     Reply, Request,
@@ -56,7 +57,7 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
     output.table(&["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"], rows)
 }
 
-fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
+pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
     if output.is_json() {
         return output.json(vm);
     }
@@ -75,7 +76,8 @@ fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
         }
     }
     requirements(output, &vm.requirements)?;
-    media(output, &vm.media)
+    media(output, &vm.media)?;
+    vm.posture.as_ref().map_or(Ok(()), |posture| posture::print(output, posture))
 }
 
 /// Every requirement, met or not.
@@ -112,9 +114,9 @@ fn telling(requirements: &[Requirement]) -> impl Iterator<Item = &Requirement> {
 /// Whether the medium is the base of another one here, with which it has been told of already:
 /// libvirt's description may state the chain that the image states too.
 fn is_base_of_another(medium: &MediumView, media: &[MediumView]) -> bool {
-    let EvidenceView::Chain { layers, sha256 } = &medium.evidence else { return false };
+    let EvidenceView::Chain { layers, sha256, .. } = &medium.evidence else { return false };
     media.iter().filter(|other| other.role == medium.role).any(|other| match &other.evidence {
-        EvidenceView::Chain { layers: all, sha256: base } => {
+        EvidenceView::Chain { layers: all, sha256: base, .. } => {
             base == sha256 && all.len() > layers.len() && all.ends_with(layers)
         }
         _ => false,
@@ -136,7 +138,10 @@ pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> R
             EvidenceView::Remote => {
                 (format!("{}: cannot be digested on this host", medium.source), None)
             }
-            EvidenceView::Chain { layers, sha256 } => (layers.join(" on "), Some(sha256)),
+            EvidenceView::Chain { layers, sha256, at_birth } => {
+                let when = if *at_birth { " before its VM ran, by a certificate" } else { "" };
+                (layers.join(" on "), Some(format!("{sha256}{when}")))
+            }
         };
         let text = super::escape::escape(&text);
         output.item(&format!("  {:<8} ", medium.role.as_str()), &text)?;

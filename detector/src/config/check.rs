@@ -54,6 +54,9 @@ pub(super) fn check(config: &Config) -> Checked {
         &["learning", "adopt_for"],
         || "expected \"1m\" to \"7days\"; to adopt nothing, set adopt = []".to_owned(),
     )?;
+    for path in &config.registry.image_dirs {
+        absolute(&["registry", "image_dirs"], path)?;
+    }
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;

@@ -270,13 +270,25 @@ pub struct Api {
     pub group: Option<String>,
 }
 
-/// The section `registry`: whose manifests are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The section `registry`: whose manifests are taken, and what is read of images.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistryKeys {
     /// Public keys of minisign.
     pub trusted_keys: Vec<String>,
     pub require_signature: bool,
+    /// Directories in which a backing file may lie, besides that of the image that names it.
+    pub image_dirs: Vec<PathBuf>,
+}
+
+impl Default for RegistryKeys {
+    fn default() -> Self {
+        Self {
+            trusted_keys: Vec::new(),
+            require_signature: false,
+            image_dirs: vec!["/var/lib/libvirt/images".into()],
+        }
+    }
 }
 
 /// What ports that learn addresses know at the start.

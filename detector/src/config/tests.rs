@@ -19,7 +19,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 39, "a key is missing from the example");
+    assert_eq!(keys.count(), 40, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -106,6 +106,7 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[policy]\nquarantine = \"mute\"", "c.toml:2:14: ", "`drop` or `sandbox`"),
         ("[policy]\nquarantine = \"sandbox\"", "c.toml:2:14: ", "sandbox.bridge"),
         ("[sandbox]\nbridge = \"sbx*\"", "c.toml:2:10: ", "no interface name"),
+        ("[registry]\nimage_dirs = [\"x\"]", "c.toml:2:14: ", "begins with /"),
         ("[flood]\nabove = 0", "c.toml:2:9: ", "at least 1"),
         ("[flood]\nabove = 10", "c.toml", "1 to 10"),
         ("[flood]\nbelow = 20000", "c.toml:2:9: ", "1 to 10000"),

@@ -29,9 +29,8 @@ use super::{
     sources::{self, Expected},
     tamper::Tampers,
 };
-use crate::processes::Scanned;
 use crate::{
-    enforcer::{EnforceError, Enforcer, Recheck},
+    enforcer::{EnforceError, Enforcer},
     findings::Tracker,
 };
 
@@ -60,7 +59,7 @@ pub struct Brain<E> {
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
     pub(super) since: Since,
-    tampered: Tampers,
+    pub(super) tampered: Tampers,
     looks: Looks,
     pub(super) learning: Learning,
     /// Clients that are told of every quarantine.
@@ -101,6 +100,8 @@ impl<E: Enforcer> Brain<E> {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            booted: BTreeMap::new(),
+            disturbed: BTreeMap::new(),
             loads: loads::at_the_start(&observed, now),
             observed,
             learned: BTreeMap::new(),
@@ -219,39 +220,6 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// It has been looked whether what is in force is still in force. True when there is something to
-    /// decide on or to tell.
-    fn looked_around(&mut self, rechecked: Result<Recheck, EnforceError>) -> bool {
-        let now = self.world.now;
-        match rechecked {
-            Ok(Recheck { changed, tampering }) => {
-                let told = !tampering.is_empty();
-                self.executor.observed();
-                self.tampered.note(now, tampering);
-                if changed {
-                    self.observe();
-                }
-                changed || told
-            }
-            Err(error) => {
-                self.executor.unobserved(now, &error);
-                true
-            }
-        }
-    }
-
-    /// A scan that has failed says nothing: what an earlier one found stays.
-    fn scanned(&mut self, scanned: Scanned) {
-        let processes = &mut self.world.processes;
-        match scanned {
-            Ok(found) => *processes = Processes { lost: None, found },
-            Err(why) => {
-                let since = processes.lost.take().map_or(self.world.now, |(since, _)| since);
-                processes.lost = Some((since, why));
-            }
-        }
-    }
-
     /// Changes the world. False when no decision depends on what has changed.
     fn take_in(&mut self, input: Input) -> bool {
         match input {
@@ -273,6 +241,7 @@ impl<E: Enforcer> Brain<E> {
             Input::Evidence { file, ticket, evidence } => {
                 self.media.arrived(&mut self.world, file, ticket, evidence);
             }
+            Input::Altered(files) => return self.media.altered(files),
             Input::Kernel(event) => {
                 self.events += 1;
                 if !seen::take_in(&mut self.world, &event) {
@@ -299,6 +268,12 @@ impl<E: Enforcer> Brain<E> {
                 self.admissions.expect(uuid, self.world.now);
                 return false;
             }
+            Input::Ended(uuid) => {
+                for effect in self.media.ended(&self.world, uuid) {
+                    self.emit(effect);
+                }
+                return false;
+            }
             Input::Admit(admit) => self.admit(*admit),
             Input::HungUp(id) => {
                 self.watchers.remove(&id);
@@ -314,6 +289,9 @@ impl<E: Enforcer> Brain<E> {
                 let changed = self.looked_around(rechecked);
                 let looked = self.looks.look(&mut self.world, &mut self.enforcer);
                 self.remember();
+                if let Some(look) = self.media.look_again(&self.world) {
+                    self.emit(look);
+                }
                 return changed || looked || self.settled + PULSE <= self.world.now;
             }
         }
@@ -354,11 +332,15 @@ impl<E: Enforcer> Brain<E> {
         for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);
         }
+        for run in self.media.follow(&self.world, &self.decision) {
+            self.emit(run);
+        }
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
+        findings.extend(self.media.findings(now));
         findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));

@@ -73,10 +73,13 @@ async fn hand_in(
 ) -> Given {
     let input = match request {
         Request::Admit { op, xml, .. } if op != "start" => {
-            if op == "migrate"
-                && let Ok(vm) = xml::parse(&xml, PowerState::InTransit)
-            {
-                let _ = inputs.send(Input::Incoming(vm.uuid)).await;
+            if let Ok(vm) = xml::parse(&xml, PowerState::InTransit) {
+                let told = match op.as_str() {
+                    "migrate" => inputs.send(Input::Incoming(vm.uuid)).await,
+                    "release" => inputs.send(Input::Ended(vm.uuid)).await,
+                    _ => Ok(()),
+                };
+                drop(told);
             }
             return Given::Answer(Ok(Reply::Admission(AdmissionView {
                 start: true,

@@ -86,6 +86,22 @@ impl Hands {
                     let _ = inputs.send(Input::Evidence { file, ticket, evidence }).await;
                 });
             }
+            Effect::LookAgain(media) => {
+                let (gatherer, inputs) = (self.gatherer.clone(), self.inputs.clone());
+                self.runtime.spawn(async move {
+                    let looked = tokio::task::spawn_blocking(move || gatherer.altered(&media));
+                    let altered = looked.await.unwrap_or_default();
+                    let _ = inputs.send(Input::Altered(altered)).await;
+                });
+            }
+            Effect::Begins { disk, digest } => {
+                let gatherer = self.gatherer.clone();
+                self.runtime.spawn_blocking(move || gatherer.begin(&disk, digest));
+            }
+            Effect::Ends { disk } => {
+                let gatherer = self.gatherer.clone();
+                self.runtime.spawn_blocking(move || gatherer.end(&disk));
+            }
             Effect::AskSources => {
                 if let Some(libvirt) = &self.libvirt {
                     libvirt.resync();

@@ -10,7 +10,7 @@ use std::{
 use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
-    model::{Evidence, ImageFile, KnownLease, Link, Registry, Vm},
+    model::{Digest, Evidence, ImageFile, KnownLease, Link, Registry, Vm},
 };
 use uuid::Uuid;
 
@@ -30,6 +30,7 @@ pub type CallId = u64;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "they are taken in one by one, and few wait")]
 pub enum Input {
     Link(LinkEvent),
     Source(SourceEvent),
@@ -54,6 +55,8 @@ pub enum Input {
         ticket: u64,
         evidence: Evidence,
     },
+    /// Which media are not what they were, of those that [`Effect::LookAgain`] named.
+    Altered(Vec<ImageFile>),
     /// The kernel reports a claim without a grant.
     Kernel(Event),
     /// An operator asks.
@@ -64,6 +67,8 @@ pub enum Input {
     },
     /// libvirt is about to take over a VM from another host; its start follows.
     Incoming(Uuid),
+    /// A VM has ended, and its manager has let go of its files.
+    Ended(Uuid),
     /// libvirt is about to start a VM.
     Admit(Box<Admit>),
     /// Nobody waits for replies to this request any more.
@@ -99,6 +104,13 @@ pub enum Effect {
     Reply { id: CallId, reply: Result<Reply, ApiError>, last: bool },
     /// Read a medium, and say what it shows.
     Gather { file: ImageFile, ticket: u64 },
+    /// Look whether these media are still what they were when they were read, and say which are not;
+    /// the flag says whether its VM writes to the medium.
+    LookAgain(Vec<(ImageFile, bool)>),
+    /// A VM begins to run with a disk of its own that had this digest before it ever ran.
+    Begins { disk: ImageFile, digest: Digest },
+    /// A VM has ended that had this disk.
+    Ends { disk: ImageFile },
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
     /// Tell people.

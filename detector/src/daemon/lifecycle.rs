@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use detector_core::model::Neighbour;
+use detector_core::model::{EvidenceLevel, Neighbour};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
@@ -40,7 +40,7 @@ use crate::{
     leases::{Adopted, Leases, Remembered},
     net::{LinkEvents, host_addresses, neighbours},
     processes::{self, ScanOptions},
-    registry::Gatherer,
+    registry::{Gatherer, Pools},
 };
 
 /// Inputs that wait for the loop; whoever has more waits in turn.
@@ -88,11 +88,12 @@ pub fn run(config: &Config) -> Result<()> {
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let _enter = runtime.enter();
-    let libvirt = follow_libvirt(&uri, inputs.clone())?;
+    let pools = Pools::new(&config.registry.image_dirs);
+    let libvirt = follow_libvirt(&uri, inputs.clone(), pools.clone())?;
     let hands = Hands {
         libvirt,
         callers: callers.clone(),
-        gatherer: Gatherer::open(&config.paths.state),
+        gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
@@ -136,6 +137,16 @@ fn known_neighbours() -> Vec<Neighbour> {
         tracing::warn!(%error, "cannot list the host's neighbours");
         Vec::new()
     })
+}
+
+/// Certificates of birth are kept where the policy takes them.
+fn gatherer(config: &Config, pools: Pools) -> Gatherer {
+    match config.policy.evidence {
+        EvidenceLevel::Certificate => Gatherer::certifying(&config.paths.state, pools),
+        EvidenceLevel::Declared | EvidenceLevel::Digest => {
+            Gatherer::within(&config.paths.state, pools)
+        }
+    }
 }
 
 /// Starts to look through the host's processes, unless that is not wanted.
@@ -227,7 +238,11 @@ fn notify_ready() {
     }
 }
 
-fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<LibvirtSource>> {
+fn follow_libvirt(
+    uri: &str,
+    inputs: mpsc::Sender<Input>,
+    pools: Pools,
+) -> Result<Option<LibvirtSource>> {
     if uri.is_empty() {
         return Ok(None);
     }
@@ -239,7 +254,7 @@ fn follow_libvirt(uri: &str, inputs: mpsc::Sender<Input>) -> Result<Option<Libvi
             }
         }
     });
-    Ok(Some(LibvirtSource::spawn(uri, events)?))
+    Ok(Some(LibvirtSource::spawn(uri, events, move |told| pools.tell(told))?))
 }
 
 fn wait_for_the_end(runtime: &Runtime) -> Result<()> {

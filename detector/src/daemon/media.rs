@@ -5,15 +5,24 @@ use std::{
     time::Duration,
 };
 
-use detector_core::model::{Evidence, ImageFile, MediumSource, PowerState, Timestamp, Vm, World};
+use detector_core::decide::Decision;
+use detector_core::model::{
+    Chain, Evidence, Finding, FindingKey, FindingKind, ImageFile, MediumRole, MediumSource,
+    PowerState, Severity, Subject, Timestamp, Vm, World,
+};
 use uuid::Uuid;
 
-use super::input::Effect;
+use super::{input::Effect, runs::Runs};
 
 /// A medium that could not be read is tried again after this, then after twice as long, and so on…
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// … up to this.
 const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// How often the media of running VMs are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// A look that takes longer is held up by a file system that does not answer.
+const SLOW: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Media {
@@ -23,6 +32,10 @@ pub(super) struct Media {
     /// To be read again, though there is evidence.
     again: BTreeSet<ImageFile>,
     unreadable: BTreeMap<ImageFile, (u32, Timestamp)>,
+    /// Whether somebody looks at media of running VMs now, and since when nobody has.
+    looking: bool,
+    looked: Timestamp,
+    runs: Runs,
 }
 
 impl Media {
@@ -31,6 +44,8 @@ impl Media {
     /// mute a VM by starting another one.
     pub(super) fn refresh(&mut self, world: &mut World, started: &[Uuid]) {
         for uuid in started {
+            world.booted.remove(uuid);
+            self.runs.forget(*uuid);
             let files: BTreeSet<_> =
                 vms(world).filter(|vm| vm.uuid == *uuid).flat_map(files_of).cloned().collect();
             for file in files {
@@ -68,12 +83,19 @@ impl Media {
             let wait = FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(LAST_RETRY);
             self.unreadable.insert(file.clone(), (tries.saturating_add(1), world.now + wait));
             if matches!(world.evidence.get(&file), Some(Evidence::Chain(_))) {
-                // It was read again for another VM; for those that run, what it showed still holds.
+                // It was read again for another VM, or because it has changed; for those that run, what
+                // it showed still holds.
+                let Evidence::Unreadable(why) = evidence else { return };
+                world.disturbed.insert(file, why);
                 return;
             }
         } else {
             self.unreadable.remove(&file);
         }
+        if let Evidence::Chain(now) = &evidence {
+            keep_what_was_booted(world, &file, now);
+        }
+        world.disturbed.remove(&file);
         world.unread.retain(|_, files| {
             files.remove(&file);
             !files.is_empty()
@@ -91,6 +113,60 @@ impl Media {
         }
     }
 
+    /// Some media are not what they were. What cannot be read is tried again in its own time.
+    pub(super) fn altered(&mut self, files: Vec<ImageFile>) -> bool {
+        self.looking = false;
+        let news = files.into_iter().filter(|file| !self.unreadable.contains_key(file));
+        let before = self.again.len();
+        self.again.extend(news);
+        self.again.len() > before
+    }
+
+    /// Asks to look at the media of running VMs, where it is time to.
+    pub(super) fn look_again(&mut self, world: &World) -> Option<Effect> {
+        if self.looking || world.now < self.looked + LOOK {
+            return None;
+        }
+        let mut media: BTreeMap<&ImageFile, bool> = BTreeMap::new();
+        for medium in vms(world).filter(|vm| vm.power != PowerState::Off).flat_map(|vm| &vm.media) {
+            let MediumSource::File(file) = &medium.source else { continue };
+            if matches!(world.evidence.get(file), Some(Evidence::Chain(_))) {
+                *media.entry(file).or_default() |= is_written(medium.role);
+            }
+        }
+        self.looked = world.now;
+        self.looking = !media.is_empty();
+        let media = media.into_iter().map(|(file, written)| (file.clone(), written)).collect();
+        self.looking.then_some(Effect::LookAgain(media))
+    }
+
+    /// Nobody notices changes while a look is held up.
+    pub(super) fn findings(&self, now: Timestamp) -> Option<Finding> {
+        if !self.looking || now < self.looked + SLOW {
+            return None;
+        }
+        Some(Finding {
+            key: FindingKey { kind: FindingKind::NoEvidence, subject: Subject::Host },
+            severity: Severity::Medium,
+            title:
+                "Whether media of running VMs change cannot be seen: a file system does not answer."
+                    .to_owned(),
+            evidence: Vec::new(),
+            next: Some("detector vm list".to_owned()),
+            since: self.looked,
+        })
+    }
+
+    /// Which VMs have begun to run with disks of their own, and which have ended.
+    pub(super) fn follow(&mut self, world: &World, decision: &Decision) -> Vec<Effect> {
+        self.runs.follow(world, decision)
+    }
+
+    /// A VM has ended, by the word of who had its files last.
+    pub(super) fn ended(&mut self, world: &World, uuid: Uuid) -> Vec<Effect> {
+        self.runs.ended(world, uuid)
+    }
+
     /// Forgets what no VM has any more.
     pub(super) fn forget_unused(&mut self, world: &mut World) {
         let used: BTreeSet<_> = vms(world).flat_map(files_of).cloned().collect();
@@ -99,6 +175,11 @@ impl Media {
         }
         world.unread.retain(|_, files| !files.is_empty());
         world.evidence.retain(|file, _| used.contains(file));
+        world.disturbed.retain(|file, _| used.contains(file));
+        for files in world.booted.values_mut() {
+            files.retain(|file, _| used.contains(file));
+        }
+        world.booted.retain(|_, files| !files.is_empty());
         self.unreadable.retain(|file, _| used.contains(file));
         self.again.retain(|file| used.contains(file));
     }
@@ -128,7 +209,33 @@ impl Media {
     }
 }
 
-fn vms(world: &World) -> impl Iterator<Item = &Vm> {
+/// A medium shows something else while VMs run that have been judged by what it showed before: that
+/// counts for them until they begin to run anew, or a VM that booted a foreign image would be proven by
+/// what was put in its place.
+fn keep_what_was_booted(world: &mut World, file: &ImageFile, now: &Chain) {
+    let Some(Evidence::Chain(before)) = world.evidence.get(file) else { return };
+    if before == now {
+        return;
+    }
+    let running = vms(world).filter(|vm| vm.power != PowerState::Off);
+    let judged = running.filter(|vm| {
+        let unread = world.unread.get(&vm.uuid).is_some_and(|files| files.contains(file));
+        !unread && files_of(vm).any(|one| one == file)
+    });
+    let judged: Vec<_> = judged.map(|vm| vm.uuid).collect();
+    let before = before.clone();
+    for uuid in judged {
+        let booted = world.booted.entry(uuid).or_default();
+        booted.entry(file.clone()).or_insert_with(|| before.clone());
+    }
+}
+
+/// What a guest can write to when it is its own base.
+fn is_written(role: MediumRole) -> bool {
+    matches!(role, MediumRole::Disk | MediumRole::Floppy)
+}
+
+pub(super) fn vms(world: &World) -> impl Iterator<Item = &Vm> {
     world.sources.values().flat_map(|source| source.vms.values())
 }
 

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use detector_common::addr::Mac;
-use detector_core::model::{AddressRule, Nic, NicSettings, PowerState, Rejected, Unsettled, Vm};
+use detector_core::model::{
+    AddressRule, Nic, NicSettings, Posture, PowerState, Rejected, Unsettled, Vm,
+};
 use ipnet::IpNet;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
@@ -165,6 +167,7 @@ fn vm(keys: VmKeys) -> Result<Vm, String> {
         media: Vec::new(),
         declared_template: keys.template,
         attachments: Vec::new(),
+        posture: Posture::default(),
     })
 }
 

@@ -28,6 +28,7 @@ pub struct SourceEvent {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few are under way at a time, and most are a VM")]
 pub enum Update {
     /// Everything it knows. The source answers (again).
     Snapshot { vms: Vec<Vm>, overlays: BTreeMap<Mac, NicSettings>, refused: Vec<Refused> },

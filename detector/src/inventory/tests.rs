@@ -1,4 +1,4 @@
-use detector_core::model::PowerState;
+use detector_core::model::{Posture, PowerState};
 
 use super::*;
 
@@ -11,6 +11,7 @@ fn vm(number: u128, name: &str) -> Vm {
         media: Vec::new(),
         declared_template: None,
         attachments: Vec::new(),
+        posture: Posture::default(),
     }
 }
 

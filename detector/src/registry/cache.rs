@@ -1,4 +1,4 @@
-//! The file in which digests outlive the daemon.
+//! The files in which digests and certificates outlive the daemon.
 
 use std::{
     fs::{self, File, Metadata},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use detector_core::model::Digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::config::text::read_text;
 
@@ -55,9 +55,9 @@ impl FileState {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CacheFile {
+struct CacheFile<Entry> {
     version: u32,
-    entries: Vec<CacheEntry>,
+    entries: Vec<Entry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub(super) struct CacheEntry {
 }
 
 /// Reads the cache; an absent one is empty.
-pub(super) fn load(path: &Path) -> Result<Vec<CacheEntry>, String> {
+pub(super) fn load<Entry: DeserializeOwned>(path: &Path) -> Result<Vec<Entry>, String> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -82,7 +82,7 @@ pub(super) fn load(path: &Path) -> Result<Vec<CacheEntry>, String> {
         return Err("somebody else may write to it".to_owned());
     }
     let text = read_text(path, MAX_BYTES).map_err(|error| error.to_string())?;
-    let cache: CacheFile = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let cache: CacheFile<Entry> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     if cache.version != VERSION {
         return Err(format!("it has version {}; expected {VERSION}", cache.version));
     }
@@ -91,7 +91,7 @@ pub(super) fn load(path: &Path) -> Result<Vec<CacheEntry>, String> {
 
 /// Writes the cache beside its place and moves it there, so that a crash leaves the old or the new
 /// one.
-pub(super) fn save(path: &Path, entries: Vec<CacheEntry>) -> io::Result<()> {
+pub(super) fn save<Entry: Serialize>(path: &Path, entries: Vec<Entry>) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(&CacheFile { version: VERSION, entries })?;
     let draft = path.with_extension("json.new");
     match fs::remove_file(&draft) {

@@ -19,10 +19,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::Layer;
+use detector_core::model::{ImageFile, Layer};
 
 use super::{
     open::{Inode, OpenError, Opened, open},
+    pools::{Pools, Reach},
     qcow2::{self, HeaderError},
 };
 
@@ -82,21 +83,22 @@ pub(super) struct Walked {
     pub(super) overlays: Vec<Layer>,
     pub(super) base: Layer,
     pub(super) opened: Opened,
+    /// The files of all layers, top first.
+    pub(super) files: Vec<Inode>,
 }
 
 impl Walked {
     /// The same layers over the same file.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.overlays == other.overlays
-            && self.base == other.base
-            && self.opened.id == other.opened.id
+        self.overlays == other.overlays && self.base == other.base && self.files == other.files
     }
 }
 
 /// The layers of a medium, top first, and the size of its base in bytes. `format` is how the
 /// hypervisor reads the medium, where its manager says.
 pub fn base(path: &Path, format: Option<&str>) -> Result<(Vec<Layer>, u64), ChainError> {
-    let Walked { overlays: mut layers, base, mut opened } = walk(path, format)?;
+    let medium = ImageFile::new(path, format);
+    let Walked { overlays: mut layers, base, mut opened, .. } = walk(&medium, &Pools::anywhere())?;
     layers.push(base);
     // The length of a block device is where it ends, not what its metadata says.
     let size = opened.file.seek(SeekFrom::End(0));
@@ -104,27 +106,36 @@ pub fn base(path: &Path, format: Option<&str>) -> Result<(Vec<Layer>, u64), Chai
     Ok((layers, size))
 }
 
-/// Walks from a medium to its base. `format` is how the hypervisor reads the medium, where its
-/// manager says.
-pub(super) fn walk(path: &Path, format: Option<&str>) -> Result<Walked, ChainError> {
+/// Walks from a medium to its base. Its manager names the medium, and how the hypervisor reads it;
+/// what lies beneath is followed within the pools only.
+pub(super) fn walk(medium: &ImageFile, pools: &Pools) -> Result<Walked, ChainError> {
+    let path = &medium.path;
     let mut overlays = Vec::new();
-    let mut visited: Vec<Inode> = Vec::new();
+    let mut files: Vec<Inode> = Vec::new();
     let mut named = path.to_owned();
-    let mut stated = format.map(str::to_owned);
+    let mut stated = medium.format.clone();
+    let mut reach = match &medium.beneath {
+        None => Reach::Anything,
+        Some(top) => pools.beneath(top, &top.canonicalize().unwrap_or_else(|_| top.clone())),
+    };
     loop {
         if overlays.len() == MAX_LAYERS {
             return Err(ChainError::TooDeep(path.to_owned()));
         }
-        let opened = open(&named).map_err(|error| ChainError::Open(named.clone(), error))?;
-        if visited.contains(&opened.id) {
+        let opened =
+            open(&named, &reach).map_err(|error| ChainError::Open(named.clone(), error))?;
+        if files.contains(&opened.id) {
             return Err(ChainError::Cycle(named));
         }
-        visited.push(opened.id);
+        files.push(opened.id);
         let (format, backing) = layer(&named, &opened, stated.as_deref())?;
         let this = Layer { path: opened.real.clone(), format: format.as_str().to_owned() };
         let Some(backing) = backing else {
-            return Ok(Walked { overlays, base: this, opened });
+            return Ok(Walked { overlays, base: this, opened, files });
         };
+        if overlays.is_empty() && medium.beneath.is_none() {
+            reach = pools.beneath(&named, &opened.real);
+        }
         overlays.push(this);
         named = beneath(&named, &backing)?;
         stated = backing.format;

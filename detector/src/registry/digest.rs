@@ -71,7 +71,7 @@ impl Digests {
     /// Reads the cache in the state directory. One that cannot be used is set aside.
     pub(super) fn open(state: &Path) -> Self {
         let path = state.join("digests.json");
-        let entries = cache::load(&path).unwrap_or_else(|why| {
+        let entries: Vec<CacheEntry> = cache::load(&path).unwrap_or_else(|why| {
             let aside = path.with_extension("json.bad");
             let kept = fs::rename(&path, &aside).is_ok();
             tracing::warn!(
@@ -90,10 +90,10 @@ impl Digests {
         }
     }
 
-    /// The digest of a file whose state has been seen before. Block devices are never remembered:
-    /// writing to one changes none of its times.
+    /// The digest of a file whose state has been seen before. Block devices are never remembered, nor
+    /// are files of file systems whose times do not tell of every change.
     pub(super) fn known(&self, opened: &Opened) -> Option<Digest> {
-        if opened.block_device {
+        if !opened.dated {
             return None;
         }
         let state = FileState::of(&opened.file.metadata().ok()?)?;
@@ -185,11 +185,27 @@ fn read_steady(
     for _ in 0..ATTEMPTS {
         let before = opened.file.metadata()?;
         let now = SystemTime::now();
+        seal(opened)?;
         let Some(digest) = read_once(opened, &before, stop)? else { continue };
         let state = FileState::of(&before).filter(|state| state.is_settled(now));
-        return Ok((digest, state.filter(|_| !opened.block_device)));
+        return Ok((digest, state.filter(|_| opened.dated)));
     }
     Err(DigestError::Unsteady)
+}
+
+/// Whoever has changed a page through a mapping goes on changing it without another trace until it is
+/// written back (`file_update_time` is called when a clean page becomes dirty). So it is written back
+/// now: the next change is a new one. Whatever happens before this shows in the times, which were
+/// taken earlier.
+fn seal(opened: &Opened) -> io::Result<()> {
+    if opened.block_device {
+        return Ok(());
+    }
+    match opened.file.sync_data() {
+        // Where nothing is written back nothing is dirty either.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EROFS)) => Ok(()),
+        result => result,
+    }
 }
 
 /// Reads a file from its first byte to its last; `None` when it has changed meanwhile.

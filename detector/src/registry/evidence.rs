@@ -15,8 +15,11 @@ use futures::{
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{
+    certificate::{Birth, Certificates, IN_USE},
     chain::{Walked, walk},
     digest::Digests,
+    pools::Pools,
+    witness::{Sight, Witnesses},
 };
 
 /// How many files are read at a time: hashing takes a core and the disk's throughput, and both
@@ -40,6 +43,11 @@ pub struct Gatherer {
 type Gathering = Shared<BoxFuture<'static, Evidence>>;
 
 struct Inner {
+    pools: Pools,
+    /// None where certificates of birth count for nothing.
+    certificates: Option<Certificates>,
+    /// What each medium looked like when it was read.
+    witnesses: Witnesses,
     digests: Digests,
     readers: Semaphore,
     stop: Arc<AtomicBool>,
@@ -56,10 +64,28 @@ impl Drop for StopOnDrop {
 }
 
 impl Gatherer {
-    /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file.
+    /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file. Follows
+    /// backing files wherever they lie, for a person who has named the image.
     pub fn open(state: &Path) -> Self {
+        Self::within(state, Pools::anywhere())
+    }
+
+    /// The same, but follows backing files within the pools only.
+    pub fn within(state: &Path, pools: Pools) -> Self {
+        Self::new(state, pools, None)
+    }
+
+    /// The same, where certificates of birth count, which are kept in `certificates.json`.
+    pub fn certifying(state: &Path, pools: Pools) -> Self {
+        Self::new(state, pools, Some(Certificates::open(state)))
+    }
+
+    fn new(state: &Path, pools: Pools, certificates: Option<Certificates>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Inner {
+            pools,
+            certificates,
+            witnesses: Witnesses::default(),
             digests: Digests::open(state),
             readers: Semaphore::new(READERS),
             stop: Arc::clone(&stop),
@@ -77,6 +103,37 @@ impl Gatherer {
             Ok(Some(evidence)) => evidence,
             Ok(None) => self.join(file.clone()).await,
             Err(error) => unreadable(&file.path, error),
+        }
+    }
+
+    /// Which of the media that have been read are not what they were, each told once; the flag says
+    /// whether the VM itself writes to the medium. Blocks, but hashes nothing.
+    pub fn altered(&self, media: &[(ImageFile, bool)]) -> Vec<ImageFile> {
+        self.shared.witnesses.altered(media, &self.shared.pools)
+    }
+
+    /// A VM begins to run with a disk of its own, of which this is the digest before it ever ran.
+    /// Blocks for as long as writing a small file takes.
+    pub fn begin(&self, disk: &ImageFile, digest: Digest) {
+        let Some(certificates) = &self.shared.certificates else { return };
+        let walked = walk(disk, &self.shared.pools).ok();
+        let walked = walked.filter(|walked| walked.overlays.is_empty());
+        // The file that was read, whatever has the name by now.
+        let read = self.shared.witnesses.only_file(disk);
+        if let Some(walked) = walked.filter(|walked| read == Some(walked.opened.id)) {
+            certificates.begin(&walked.opened, digest);
+        }
+    }
+
+    /// A VM has ended that began with this disk of its own. Blocks for as long as it takes to write
+    /// back what the VM has left in memory.
+    pub fn end(&self, disk: &ImageFile) {
+        let Some(certificates) = &self.shared.certificates else { return };
+        let ended = walk(disk, &self.shared.pools).map_err(|error| error.to_string());
+        let ended = ended
+            .and_then(|walked| certificates.end(&walked.opened).map_err(|error| error.to_string()));
+        if let Err(why) = ended {
+            tracing::warn!(disk = %disk.path.display(), %why, "its certificate of birth is void");
         }
     }
 
@@ -99,30 +156,55 @@ impl Gatherer {
 
 impl Inner {
     /// What can be said without reading a whole file.
-    fn look(&self, ImageFile { path, format }: &ImageFile) -> Option<Evidence> {
-        match walk(path, format.as_deref()) {
+    fn look(&self, file: &ImageFile) -> Option<Evidence> {
+        match walk(file, &self.pools) {
             Err(error) => Some(Evidence::Unreadable(error.to_string())),
-            Ok(walked) => self.digests.known(&walked.opened).map(|digest| chain(walked, digest)),
+            Ok(walked) => {
+                let sight = Sight::of(&walked);
+                if let Some(digest) = self.digests.known(&walked.opened) {
+                    self.witnesses.note(file, sight);
+                    return Some(chain(walked, digest, false));
+                }
+                let birth = match &self.certificates {
+                    Some(certificates) if walked.overlays.is_empty() => {
+                        certificates.birth(&walked.opened)
+                    }
+                    _ => Birth::Unknown,
+                };
+                match birth {
+                    Birth::Unknown => None,
+                    Birth::Certified(digest) => {
+                        self.witnesses.note(file, sight);
+                        Some(chain(walked, digest, true))
+                    }
+                    Birth::InUse => Some(unreadable(&walked.opened.real, IN_USE)),
+                }
+            }
         }
     }
 
     /// Hashes the base, and then looks again whether it still is the base: hashing takes minutes.
-    fn look_and_hash(&self, ImageFile { path, format }: &ImageFile) -> Evidence {
+    fn look_and_hash(&self, file: &ImageFile) -> Evidence {
         for _ in 0..ATTEMPTS {
-            let walked = match walk(path, format.as_deref()) {
+            let walked = match walk(file, &self.pools) {
                 Err(error) => return Evidence::Unreadable(error.to_string()),
                 Ok(walked) => walked,
             };
+            // From before it is hashed: what changes afterwards is noticed.
+            let sight = Sight::of(&walked);
             let digest = match self.digests.digest(&walked.opened, &self.stop) {
                 Err(error) => return unreadable(&walked.opened.real, error),
                 Ok(digest) => digest,
             };
-            match walk(path, format.as_deref()) {
-                Ok(now) if now.is_same(&walked) => return chain(walked, digest),
+            match walk(file, &self.pools) {
+                Ok(now) if now.is_same(&walked) => {
+                    self.witnesses.note(file, sight);
+                    return chain(walked, digest, false);
+                }
                 _ => {}
             }
         }
-        unreadable(path, "its layers keep changing while they are read")
+        unreadable(&file.path, "its layers keep changing while they are read")
     }
 }
 
@@ -139,8 +221,8 @@ async fn read(inner: Arc<Inner>, file: ImageFile) -> Evidence {
     evidence
 }
 
-fn chain(walked: Walked, digest: Digest) -> Evidence {
-    Evidence::Chain(Chain { overlays: walked.overlays, base: walked.base, digest })
+fn chain(walked: Walked, digest: Digest, at_birth: bool) -> Evidence {
+    Evidence::Chain(Chain { overlays: walked.overlays, base: walked.base, digest, at_birth })
 }
 
 fn unreadable(path: &Path, error: impl std::fmt::Display) -> Evidence {

@@ -5,20 +5,24 @@
 //! interpreted.
 
 mod cache;
+mod certificate;
 mod chain;
 mod digest;
 pub mod edit;
 mod evidence;
 mod manifest;
 mod open;
+mod pools;
 mod qcow2;
 mod serials;
 mod signature;
+mod witness;
 
 pub use chain::{ChainError, Format, MAX_LAYERS, base};
 pub use evidence::Gatherer;
 pub use manifest::Manifests;
 pub(crate) use manifest::parse;
 pub use open::OpenError;
+pub use pools::Pools;
 pub use qcow2::{Backing, Header, HeaderError};
 pub use signature::Trust;

@@ -15,6 +15,9 @@ const MAX_NAME: u32 = 1023;
 /// QEMU keeps the name of the backing format in 16 bytes with a terminator.
 const MAX_FORMAT: u32 = 15;
 
+/// The usual size of a cluster.
+const START: usize = 64 << 10;
+
 const V2_LENGTH: u32 = 72;
 const V3_LENGTH: u32 = 104;
 
@@ -77,10 +80,23 @@ impl From<io::Error> for HeaderError {
     }
 }
 
-/// Reads the header of an open image: at most its first cluster, 2 MiB.
+/// Reads the header of an open image: at most its first cluster, 2 MiB, and of a large one no more than
+/// is needed, since it is read again and again while its VM runs.
 pub(super) fn read(file: &File) -> Result<Header, HeaderError> {
-    let start = read_at_most(file, 24)?;
-    parse(&read_at_most(file, cluster_size(&start)?)?)
+    let start = read_at_most(file, START)?;
+    let size = cluster_size(&start)?;
+    if size > START && start.len() == START && !holds_everything(&start)? {
+        return parse(&read_at_most(file, size)?);
+    }
+    parse(start.get(..size).unwrap_or(&start))
+}
+
+/// Whether the header, its extensions and the name of the backing file, which lie in this order, are in
+/// this part of the first cluster.
+fn holds_everything(start: &[u8]) -> Result<bool, HeaderError> {
+    let (offset, length) = (u64_at(start, 8)?, u32_at(start, 16)?);
+    let end = offset.checked_add(length.into());
+    Ok(offset != 0 && end.is_some_and(|end| end <= start.len() as u64))
 }
 
 /// Parses a header from the first cluster of an image, or as much as there is of it.

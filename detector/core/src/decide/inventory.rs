@@ -11,6 +11,7 @@
 //! | VLANs, addresses | those that both grant; saying nothing of them leaves it to the other |
 //! | roles of a NIC | those that both grant |
 //! | ways out without a guard | all that any lists |
+//! | posture | what both say, at its worst: see [`Posture::join`](crate::model::Posture::join) |
 //!
 //! Settings for NICs by MAC ([`Source::overlays`]) narrow VLANs and addresses in the same way, and
 //! settle roles, for which most sources have no words: a role that one setting refuses is refused.
@@ -93,6 +94,10 @@ impl Merged<'_> {
         let news = other.attachments.iter().filter(|way| !vm.attachments.contains(way));
         let news: Vec<_> = news.cloned().collect();
         vm.attachments.extend(news);
+        for what in vm.posture.join(&other.posture) {
+            let why = "the sources differ: the worse holds, or neither is believed".to_owned();
+            conflicts.push((format!("posture: {what}"), why));
+        }
         join_nics(vm, other, conflicts, withheld);
     }
 

@@ -44,6 +44,12 @@ impl<'a> Images<'a> {
             .map(|(.., number)| *number)
     }
 
+    /// Whether a template that is in force has the image.
+    fn admit(&self, role: MediumRole, digest: Digest) -> bool {
+        let mut covering = self.with(role, digest).map(|number| &self.registry.templates[number]);
+        covering.any(|template| self.leniency(template) >= DEPRECATED)
+    }
+
     /// The strictest first, and no two alike that differ in what a verdict says of them.
     fn order(&self, template: &'a Template) -> impl Ord + use<'a> {
         let expires = template.expires.unwrap_or(Timestamp(u64::MAX));
@@ -58,11 +64,14 @@ impl<'a> Images<'a> {
             (TemplateStatus::Draft, _) => 4,
             (TemplateStatus::Revoked, _) => 0,
             (_, true) => 1,
-            (TemplateStatus::Deprecated, _) => 2,
+            (TemplateStatus::Deprecated, _) => DEPRECATED,
             (TemplateStatus::Approved, _) => 3,
         }
     }
 }
+
+/// The least leniency with which a template admits anybody.
+const DEPRECATED: u8 = 2;
 
 /// Where a VM comes from, as far as it can be told.
 pub(super) struct Lineage<'a> {
@@ -71,6 +80,8 @@ pub(super) struct Lineage<'a> {
     /// Other templates that cover the same media, where the proven one is the strictest of several
     /// with a different status.
     pub(super) rivals: Vec<&'a Template>,
+    /// A medium whose digest is that of before its VM ran, by a certificate.
+    pub(super) certified: Option<&'a Path>,
 }
 
 /// How strong the evidence is.
@@ -103,6 +114,7 @@ impl<'a> Lineage<'a> {
     pub(super) fn trace(vm: &'a Vm, images: &Images<'a>, world: &'a World) -> Self {
         let mut gaps = Gaps::default();
         let mut candidates: Option<Vec<usize>> = None;
+        let mut certified = None;
         for medium in &vm.media {
             let file = match &medium.source {
                 _ if medium.role == MediumRole::Network => {
@@ -124,10 +136,17 @@ impl<'a> Lineage<'a> {
                 Some(Evidence::Unreadable(why)) => {
                     gaps.unreadable.get_or_insert((path, why));
                 }
-                Some(Evidence::Chain(chain)) => {
+                Some(Evidence::Chain(now)) => {
+                    let booted = world.booted.get(&vm.uuid).and_then(|files| files.get(file));
+                    let chain = booted.unwrap_or(now);
+                    certified = certified.or(chain.at_birth.then_some(path));
                     let covering: Vec<_> = images.with(medium.role, chain.digest).collect();
                     if covering.is_empty() {
                         gaps.foreign.get_or_insert((medium.role, path, chain.digest));
+                    }
+                    // Put in its place while the VM runs: good enough when some template has it.
+                    if !images.admit(medium.role, now.digest) && booted.is_some() {
+                        gaps.foreign.get_or_insert((medium.role, path, now.digest));
                     }
                     match &mut candidates {
                         Some(left) => left.retain(|number| covering.contains(number)),
@@ -153,7 +172,7 @@ impl<'a> Lineage<'a> {
             (_, Some(id)) => Standing::Declared(id, images.named(id)),
             (_, None) => Standing::None,
         };
-        Self { standing, gaps, rivals }
+        Self { standing, gaps, rivals, certified }
     }
 
     /// The template that the VM is proven, or said, to descend from.
@@ -162,6 +181,16 @@ impl<'a> Lineage<'a> {
             Standing::Proven(template) => Some(template),
             Standing::Declared(_, template) => template,
             Standing::Open | Standing::None => None,
+        }
+    }
+
+    /// How strong the evidence is, where there is any.
+    pub(super) fn level(&self) -> Option<EvidenceLevel> {
+        match (self.standing, self.certified) {
+            (Standing::Proven(_), None) => Some(EvidenceLevel::Digest),
+            (Standing::Proven(_), Some(_)) => Some(EvidenceLevel::Certificate),
+            (Standing::Declared(..), _) => Some(EvidenceLevel::Declared),
+            (Standing::Open | Standing::None, _) => None,
         }
     }
 

@@ -183,7 +183,18 @@ fn template_registered(case: &Case<'_>) -> Requirement {
 fn evidence_sufficient(case: &Case<'_>) -> Requirement {
     const ID: &str = "evidence-sufficient";
     match case.lineage.standing {
-        Standing::Proven(_) => met(ID, "The digests of what the VM boots prove its template."),
+        Standing::Proven(_) if case.lineage.level() < Some(case.policy.evidence) => failed(
+            ID,
+            "A certificate of birth proves the template and the policy asks for a digest.",
+            "Rebuild the VM from a registered template, or set policy.evidence to \"certificate\".",
+        ),
+        Standing::Proven(_) => match case.lineage.certified {
+            None => met(ID, "The digests of what the VM boots prove its template."),
+            Some(disk) => met(
+                ID,
+                format!("A certificate of birth of {} proves the template.", quoted_path(disk)),
+            ),
+        },
         Standing::Declared(..) if case.policy.evidence == EvidenceLevel::Declared => {
             met(ID, "A source declares the template, which is what the policy asks for.")
         }

@@ -22,6 +22,10 @@ pub struct Chain {
     pub base: Layer,
     /// SHA-256 of the whole base file.
     pub digest: Digest,
+    /// The digest is that of the file before its VM ran for the first time, which a certificate of birth
+    /// says; nobody but its VM has changed it since.
+    #[serde(default)]
+    pub at_birth: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

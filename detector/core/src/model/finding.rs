@@ -85,6 +85,8 @@ pub enum FindingKind {
     PolicyInvalid,
     /// A rule of the policy cannot be evaluated for a VM, which is denied.
     PolicyError,
+    /// What a VM has booted was replaced or rewritten while it runs.
+    MediumChanged,
 }
 
 impl FindingKind {
@@ -111,6 +113,7 @@ impl FindingKind {
             Self::RevokedTemplate => "revoked-template",
             Self::PolicyInvalid => "policy-invalid",
             Self::PolicyError => "policy-error",
+            Self::MediumChanged => "medium-changed",
         }
     }
 }

@@ -8,6 +8,7 @@ mod link;
 mod load;
 mod observed;
 mod policy;
+mod posture;
 mod process;
 mod quarantine;
 mod template;
@@ -23,6 +24,7 @@ pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
 pub use policy::{AddressRule, EvidenceLevel, Policy, Revoked};
+pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,
     VmProcess,

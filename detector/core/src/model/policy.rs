@@ -51,6 +51,8 @@ pub enum Revoked {
 pub enum EvidenceLevel {
     /// The inventory says so.
     Declared,
+    /// A certificate says so: of the digest of its disk before it ran for the first time.
+    Certificate,
     /// A digest of what the VM boots from proves it.
     Digest,
 }

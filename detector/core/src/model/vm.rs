@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AddressRule, Attachment};
+use super::{AddressRule, Attachment, Posture};
 
 /// A virtual machine as an inventory source describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Vm {
     /// Ways out of it that its source lists and on which no guard can be.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
+    /// What is known of the machine that the guest runs on.
+    #[serde(default)]
+    pub posture: Posture,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +87,15 @@ pub struct ImageFile {
     pub path: PathBuf,
     /// `qcow2`, `raw`, as the VM's manager says; `None` when nobody says.
     pub format: Option<String>,
+    /// The medium under which it lies: of what lies beneath one a manager repeats what is written in
+    /// it, so that the name may be that of whoever wrote it.
+    #[serde(default)]
+    pub beneath: Option<PathBuf>,
 }
 
 impl ImageFile {
     pub fn new(path: impl Into<PathBuf>, format: Option<&str>) -> Self {
-        Self { path: path.into(), format: format.map(str::to_owned) }
+        Self { path: path.into(), format: format.map(str::to_owned), beneath: None }
     }
 }
 

@@ -7,8 +7,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed, Policy,
-    Processes, Registry, Rejected, Timestamp, Vm,
+    Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed,
+    Policy, Processes, Registry, Rejected, Timestamp, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -29,6 +29,11 @@ pub struct World {
     /// Media that have not been read since the VM began to run: what they showed for another VM
     /// proves nothing for this one.
     pub unread: BTreeMap<Uuid, BTreeSet<ImageFile>>,
+    /// What media showed when the VM began to run, where they show something else by now. Both count:
+    /// the hypervisor has the one open, and opens the other next time.
+    pub booted: BTreeMap<Uuid, BTreeMap<ImageFile, Chain>>,
+    /// Media that have been read and cannot be read any more, and why.
+    pub disturbed: BTreeMap<ImageFile, String>,
     pub observed: Observed,
     /// Addresses that ports have learned, by ifindex.
     pub learned: BTreeMap<u32, Vec<Learned>>,

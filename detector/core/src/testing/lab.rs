@@ -15,7 +15,7 @@ use crate::{
     model::{
         AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health,
         Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic,
-        Policy, PowerState, Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source,
+        Policy, Posture, PowerState, Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source,
         Template, TemplateStatus, Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
@@ -94,6 +94,8 @@ impl Lab {
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),
             unread: BTreeMap::new(),
+            booted: BTreeMap::new(),
+            disturbed: BTreeMap::new(),
             observed: Default::default(),
             learned: BTreeMap::new(),
             leases: Vec::new(),
@@ -174,7 +176,7 @@ impl Lab {
     /// The disk of VM `n` turns out to be based on an image of this digest.
     pub(crate) fn base(&mut self, n: u8, digest: Digest) {
         let base = Layer { path: format!("/base/{digest}").into(), format: "raw".to_owned() };
-        let chain = Chain { overlays: Vec::new(), base, digest };
+        let chain = Chain { overlays: Vec::new(), base, digest, at_birth: false };
         self.world.evidence.insert(disk(n), Evidence::Chain(chain));
     }
 
@@ -189,7 +191,7 @@ impl Lab {
         let path = PathBuf::from(format!("/img/{n}.{}", role.as_str()));
         if let Some(digest) = digest {
             let base = Layer { path: path.clone(), format: "raw".to_owned() };
-            let chain = Chain { overlays: Vec::new(), base, digest };
+            let chain = Chain { overlays: Vec::new(), base, digest, at_birth: false };
             self.world.evidence.insert(image(path.clone()), Evidence::Chain(chain));
         }
         self.vm(n).media.push(Medium { role, source: MediumSource::File(image(path)) });
@@ -318,5 +320,6 @@ fn vm(n: u8) -> Vm {
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
         attachments: Vec::new(),
+        posture: Posture::default(),
     }
 }

@@ -56,6 +56,7 @@ impl<E: Enforcer> Brain<E> {
             } else {
                 Vec::new()
             },
+            posture: full.then(|| vm.posture.clone()),
         }
     }
 
@@ -85,6 +86,7 @@ impl<E: Enforcer> Brain<E> {
                             .map(|layer| format!("{} ({})", layer.path.display(), layer.format))
                             .collect(),
                         sha256: chain.digest.to_string(),
+                        at_birth: chain.at_birth,
                     },
                 };
                 (file.path.display().to_string(), evidence)

@@ -3,6 +3,7 @@
 mod admission;
 mod fake;
 mod loads;
+mod media;
 mod policy;
 mod ports;
 mod quarantine;
@@ -13,8 +14,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settings::Mode};
 use detector_core::model::{
     AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image,
-    ImageFile, Layer, Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, PowerState,
-    Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
+    ImageFile, Layer, Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, Posture,
+    PowerState, Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ struct Host {
     now: u64,
     effects: Vec<Effect>,
     calls: u64,
+    /// The test says itself what looking at media again shows; otherwise nothing has changed.
+    looked_at: bool,
 }
 
 impl Host {
@@ -77,7 +80,7 @@ impl Host {
         let kernel = FakeKernel::default();
         let now = 1_000_000;
         let brain = Brain::new(Timestamp(now), policy, rules, sources, kernel).unwrap();
-        let mut host = Self { brain, now, effects: Vec::new(), calls: 0 };
+        let mut host = Self { brain, now, effects: Vec::new(), calls: 0, looked_at: false };
         let bridge = Link {
             ifindex: BRIDGE,
             name: "br0".to_owned(),
@@ -106,6 +109,11 @@ impl Host {
         self.now += 1;
         let effects = self.brain.turn(Timestamp(self.now), inputs);
         self.effects.extend(effects);
+        let before = self.effects.len();
+        self.effects.retain(|effect| self.looked_at || !matches!(effect, Effect::LookAgain(_)));
+        if self.effects.len() < before {
+            self.turn(vec![Input::Altered(Vec::new())]);
+        }
         self
     }
 
@@ -257,6 +265,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,
         attachments: Vec::new(),
+        posture: Posture::default(),
     }
 }
 
@@ -279,5 +288,5 @@ fn registry() -> Registry {
 
 fn chain(path: &Path, digest: Digest) -> Evidence {
     let base = Layer { path: path.to_owned(), format: "qcow2".to_owned() };
-    Evidence::Chain(Chain { overlays: Vec::new(), base, digest })
+    Evidence::Chain(Chain { overlays: Vec::new(), base, digest, at_birth: false })
 }

@@ -52,6 +52,7 @@ fn everything_is_taken() {
         media: Vec::new(),
         declared_template: template.map(str::to_owned),
         attachments: Vec::new(),
+        posture: Posture::default(),
     };
     let second = Uuid::try_parse("5f0b1c3e-8f57-4d8e-9f7a-3a6c1d2e4f50").unwrap();
     let mut expect = vec![

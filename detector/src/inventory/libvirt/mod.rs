@@ -7,7 +7,7 @@ mod callbacks;
 mod events;
 mod session;
 
-use std::{collections::BTreeMap, io, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -30,9 +30,16 @@ pub struct LibvirtSource {
 impl LibvirtSource {
     /// Starts to follow the domains of `uri`. First of all comes a snapshot, or the news that
     /// there is no connection. When `events` is full the thread waits, and coalesces meanwhile.
-    pub fn spawn(uri: &str, events: mpsc::Sender<SourceEvent>) -> io::Result<Self> {
+    ///
+    /// `pools` is told of the directories of its storage pools, before each snapshot.
+    pub fn spawn(
+        uri: &str,
+        events: mpsc::Sender<SourceEvent>,
+        pools: impl Fn(Vec<PathBuf>) + Send + 'static,
+    ) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
-        let worker = Worker { uri: uri.to_owned(), signal: Arc::clone(&signal), events };
+        let pools = Box::new(pools);
+        let worker = Worker { uri: uri.to_owned(), signal: Arc::clone(&signal), events, pools };
         // The thread is not joined: a call to libvirt has no deadline.
         thread::Builder::new().name("libvirt".to_owned()).spawn(move || worker.run())?;
         Ok(Self { signal })
@@ -54,6 +61,7 @@ struct Worker {
     uri: String,
     signal: Arc<Signal>,
     events: mpsc::Sender<SourceEvent>,
+    pools: Box<dyn Fn(Vec<PathBuf>) + Send>,
 }
 
 /// Nobody wants to hear from the source any more.
@@ -125,6 +133,9 @@ impl Worker {
     }
 
     fn snapshot(&self, session: &Session) -> Result<(), End> {
+        if let Some(pools) = session.pools() {
+            (self.pools)(pools);
+        }
         let mut vms = Vec::new();
         let mut refused = Vec::new();
         for update in session.domains()? {

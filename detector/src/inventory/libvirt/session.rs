@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use detector_core::model::{PowerState, Rejected, Unsettled};
 use uuid::Uuid;
@@ -56,6 +56,21 @@ impl Session {
             Err(error) if is_gone(&error) => Ok(Update::Gone(uuid)),
             Err(error) => Err(error),
         }
+    }
+
+    /// The directories of its storage pools; `None` where it does not say, and what it said before
+    /// stands.
+    pub(super) fn pools(&self) -> Option<Vec<PathBuf>> {
+        let pools = self.connection.list_all_storage_pools(0);
+        let pools = pools
+            .inspect_err(|error| tracing::debug!(%error, "libvirt lists no storage pools"))
+            .ok()?;
+        let described: Result<Vec<_>, _> = pools.iter().map(|pool| pool.get_xml_desc(0)).collect();
+        let mut directories: Vec<_> =
+            described.ok()?.iter().filter_map(|text| xml::pool::directory(text)).collect();
+        directories.sort();
+        directories.dedup();
+        Some(directories)
     }
 
     /// An error with one domain does not end the session; one with the connection shows in

@@ -30,11 +30,13 @@ async fn reported(events: &mut mpsc::Receiver<SourceEvent>, uuid: Uuid, power: P
 #[tokio::test]
 async fn a_libvirt_is_followed() {
     let (sender, mut events) = mpsc::channel(4);
-    let source = LibvirtSource::spawn(URI, sender).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let source = LibvirtSource::spawn(URI, sender, move |pools| tell.send(pools).unwrap()).unwrap();
     let event = next(&mut events).await;
     assert_eq!(event.source, URI);
     let Update::Snapshot { vms, refused, .. } = event.update else { panic!("{event:?}") };
     assert_eq!(refused, []);
+    assert_eq!(told.try_recv(), Ok(vec![PathBuf::from("/default-pool")]));
     let vm = vms.iter().find(|vm| vm.name == "test").unwrap();
     assert_eq!(vm.power, PowerState::Running);
     assert_eq!(vm.nics[0].port.as_deref(), Some("testnet0"));
@@ -74,7 +76,7 @@ async fn a_libvirt_is_followed() {
 async fn a_libvirt_that_is_not_there_is_lost_and_tried_again() {
     let (sender, mut events) = mpsc::channel(4);
     let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
-    let source = LibvirtSource::spawn(uri, sender).unwrap();
+    let source = LibvirtSource::spawn(uri, sender, drop).unwrap();
     for _ in 0..2 {
         let event = next(&mut events).await;
         assert!(matches!(event.update, Update::Lost { .. }), "{event:?}");
@@ -87,7 +89,7 @@ async fn a_libvirt_that_is_not_there_is_lost_and_tried_again() {
 async fn the_thread_ends_when_nobody_listens() {
     let (sender, events) = mpsc::channel(1);
     let signal = Arc::new(Signal::default());
-    let worker = Worker { uri: URI.to_owned(), signal, events: sender };
+    let worker = Worker { uri: URI.to_owned(), signal, events: sender, pools: Box::new(drop) };
     drop(events);
     let ended = tokio::task::spawn_blocking(move || worker.run());
     timeout(Duration::from_secs(20), ended).await.unwrap().unwrap();

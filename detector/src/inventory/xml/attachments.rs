@@ -62,7 +62,7 @@ fn host_device(device: Node<'_, '_>) -> Option<Attachment> {
 }
 
 /// The address of a PCI device, as the host's tools write it.
-fn pci(device: Node<'_, '_>) -> Option<String> {
+pub(super) fn pci(device: Node<'_, '_>) -> Option<String> {
     let address = child(child(device, "source")?, "address")?;
     let part = |name: &str| {
         let text = address.attribute(name)?.trim_start_matches("0x");

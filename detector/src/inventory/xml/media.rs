@@ -3,7 +3,7 @@ use std::path::Path;
 use detector_core::model::{ImageFile, Medium, MediumRole, MediumSource};
 use roxmltree::Node;
 
-use super::{XmlError, at, attribute, child, children, devices, text};
+use super::{XmlError, at, attribute, child, children, code, devices, text};
 
 /// Each medium costs a walk and a hash; nothing boots from that many.
 const MAX_MEDIA: usize = 64;
@@ -13,7 +13,7 @@ const MAX_BACKING: usize = 64;
 
 /// QEMU's own arguments that put further media into the VM, or code from elsewhere: devices load images
 /// and ROMs, settings of others put theirs in place, a monitor adds what it likes while the VM runs.
-const QEMU_MEDIA: [&str; 34] = [
+const QEMU_MEDIA: [&str; 41] = [
     "-drive",
     "-blockdev",
     "-hda",
@@ -48,6 +48,13 @@ const QEMU_MEDIA: [&str; 34] = [
     "-qmp-pretty",
     "-set",
     "-virtfs",
+    "-append",
+    "-boot",
+    "-fw_cfg",
+    "-plugin",
+    "-shim",
+    "-smbios",
+    "-usbdevice",
 ];
 
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -55,15 +62,10 @@ const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 /// Everything that a domain can boot from, in boot order.
 pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
     let os = child(domain, "os");
-    let mut media = Vec::new();
-    if let Some(os) = os {
-        media.extend(text(os, "loader").map(|path| blob(MediumRole::Firmware, path)));
-    }
-    media.extend(option_roms(domain));
-    let kernel = os.and_then(|os| text(os, "kernel"));
-    media.extend(kernel.map(|path| blob(MediumRole::Kernel, path)));
-    let initrd = os.and_then(|os| text(os, "initrd"));
-    media.extend(initrd.map(|path| blob(MediumRole::Initrd, path)));
+    let mut media = code::firmware(domain);
+    let kernel = code::kernel(domain);
+    let direct = !kernel.is_empty();
+    media.extend(kernel);
 
     let ordered = by_device_order(domain)?;
     if ordered.is_empty() {
@@ -71,10 +73,18 @@ pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
     } else {
         media.extend(ordered);
     }
-    if kernel.is_some() {
+    if direct && code::names_its_root(domain) {
+        media.extend(every_disk(domain)?);
+    } else if direct {
         // The kernel mounts its root from there, whatever the boot order says.
         media.extend(first_disk(domain, &["disk", "lun"])?);
     }
+    if os.and_then(|os| attribute(os, "bootmenu", "enable")) == Some("yes") {
+        // Whoever sits at the console chooses, whatever the boot order says.
+        media.extend(every_disk(domain)?);
+        media.extend(devices(domain, "interface").filter(boots).map(network));
+    }
+    media.extend(foreign_arguments(domain));
     media.extend(qemu_arguments(domain));
     media.extend(qemu_overrides(domain));
 
@@ -163,11 +173,21 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         None => return Ok(Vec::new()),
     };
     let mut media = vec![Medium { role, source }];
-    media.extend(stated_base(disk, role)?);
+    let top = media.first().and_then(|top| match &top.source {
+        MediumSource::File(file) => Some(file.path.clone()),
+        MediumSource::Remote(_) => None,
+    });
+    media.extend(stated_base(disk, role, top.as_deref())?);
     Ok(media)
 }
 
-fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, XmlError> {
+/// The end of the chain that the description states. Of a running domain libvirt states what it has
+/// found in the images.
+fn stated_base(
+    disk: Node<'_, '_>,
+    role: MediumRole,
+    top: Option<&Path>,
+) -> Result<Option<Medium>, XmlError> {
     let mut base = None;
     let mut above = disk;
     for _ in 0..MAX_BACKING {
@@ -177,7 +197,7 @@ fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, X
         let Some(source) = source(layer, layer.attribute("type").unwrap_or("file"), format) else {
             return Ok(base);
         };
-        base = Some(Medium { role, source });
+        base = Some(Medium { role, source: lying_beneath(source, top) });
         above = layer;
     }
     Err(at(disk, format!("more than {MAX_BACKING} backing stores")))
@@ -186,6 +206,10 @@ fn stated_base(disk: Node<'_, '_>, role: MediumRole) -> Result<Option<Medium>, X
 /// The source of a disk or of a layer of one.
 fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<MediumSource> {
     let source = child(node, "source")?;
+    if source.attribute("fdgroup").is_some() {
+        // What it is called need not be what it is.
+        return Some(MediumSource::Remote("a file that was handed over open".to_owned()));
+    }
     if child(source, "slices").is_some() {
         return Some(MediumSource::Remote("a slice of an image".to_owned()));
     }
@@ -195,6 +219,17 @@ fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<Medium
         _ => return Some(MediumSource::Remote(described(source, kind))),
     };
     path.filter(|path| !path.is_empty()).map(|path| local(path, format))
+}
+
+/// Without a medium above it on this host there is nothing beside which it may lie.
+fn lying_beneath(source: MediumSource, top: Option<&Path>) -> MediumSource {
+    match source {
+        MediumSource::File(file) => {
+            let beneath = Some(top.unwrap_or(Path::new("/")).to_path_buf());
+            MediumSource::File(ImageFile { beneath, ..file })
+        }
+        remote => remote,
+    }
 }
 
 fn described(source: Node<'_, '_>, kind: &str) -> String {
@@ -216,22 +251,47 @@ fn network(interface: Node<'_, '_>) -> Medium {
     remote(MediumRole::Network, format!("network boot through {mac}"))
 }
 
-/// A file that is loaded as it is.
-fn blob(role: MediumRole, path: &str) -> Medium {
-    Medium { role, source: local(path, Some("raw")) }
+/// A file that is loaded as it is, or in the format that is stated.
+pub(super) fn blob(role: MediumRole, path: &str, format: Option<&str>) -> Medium {
+    Medium { role, source: local(path, Some(format.unwrap_or("raw"))) }
 }
 
-fn remote(role: MediumRole, what: String) -> Medium {
+pub(super) fn remote(role: MediumRole, what: String) -> Medium {
     Medium { role, source: MediumSource::Remote(what) }
 }
 
-/// Code of devices that the firmware runs before it boots anything.
-fn option_roms(domain: Node<'_, '_>) -> Vec<Medium> {
-    children(domain, "devices")
-        .flat_map(|devices| devices.children())
-        .filter_map(|device| attribute(device, "rom", "file"))
-        .map(|path| blob(MediumRole::Firmware, path))
-        .collect()
+/// Every disk, inserted medium, memory that keeps its contents and directory that the guest could take
+/// for its root.
+fn every_disk(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+    let mut media = Vec::new();
+    for drive in devices(domain, "disk") {
+        media.extend(disk(drive)?);
+    }
+    let modules =
+        devices(domain, "memory").filter_map(|module| text(child(module, "source")?, "path"));
+    media.extend(modules.map(|path| blob(MediumRole::Disk, path, None)));
+    let shared = devices(domain, "filesystem").map(|directory| {
+        let source = attribute(directory, "source", "dir").unwrap_or("?");
+        remote(MediumRole::Disk, format!("a directory of the host ({source})"))
+    });
+    media.extend(shared);
+    Ok(media)
+}
+
+/// Without its ROM a network card boots nothing.
+fn boots(interface: &Node<'_, '_>) -> bool {
+    attribute(*interface, "rom", "enabled") != Some("no")
+}
+
+/// Arguments for hypervisors other than QEMU that libvirt hands on unread: which of them name media
+/// nobody knows here.
+fn foreign_arguments(domain: Node<'_, '_>) -> Option<Medium> {
+    let mut foreign = domain.children().filter(|child| {
+        let name = child.tag_name();
+        name.name() == "commandline" && name.namespace().is_some_and(|uri| uri != QEMU_NAMESPACE)
+    });
+    let what = "arguments of its hypervisor that libvirt has not read".to_owned();
+    foreign.next().map(|_| remote(MediumRole::Disk, what))
 }
 
 /// Properties of devices that are put in place of libvirt's: a ROM or a drive may be among them.
@@ -241,6 +301,12 @@ fn qemu_overrides(domain: Node<'_, '_>) -> Option<Medium> {
         .children()
         .any(|child| overrides(&child))
         .then(|| remote(MediumRole::Disk, "properties of QEMU's devices (override)".to_owned()))
+}
+
+/// Whether anything reaches the hypervisor that libvirt has not looked at.
+pub(super) fn is_beyond_libvirt(domain: Node<'_, '_>) -> bool {
+    let named = |child: Node<'_, '_>| child.tag_name().name() == "commandline";
+    qemu_overrides(domain).is_some() || domain.children().any(named)
 }
 
 /// The arguments that libvirt hands to QEMU unread.

@@ -4,7 +4,11 @@
 //! expanded, and what cannot be understood refuses the VM rather than leaving something out.
 
 mod attachments;
+mod code;
 mod media;
+pub(super) mod pool;
+mod posture;
+mod shape;
 
 use std::fmt;
 
@@ -49,6 +53,7 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
         let message = format!("{} bytes; expected at most {MAX_BYTES}", xml.len());
         return Err(XmlError { position: None, message });
     }
+    shape::check(xml).map_err(|message| XmlError { position: None, message })?;
     let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(xml, options).map_err(|error| XmlError {
         position: Some((error.pos().row, error.pos().col)),
@@ -73,6 +78,7 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
         media: media::media(domain)?,
         declared_template: None,
         attachments: attachments::attachments(domain),
+        posture: posture::posture(domain),
     })
 }
 

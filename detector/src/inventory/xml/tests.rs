@@ -159,10 +159,129 @@ fn boot_order() {
                 "disk remote(properties of QEMU's devices (override))",
             ],
         ),
+        (
+            "what firmware is made of",
+            "<os><loader format='qcow2' type='pflash'>/ovmf</loader>
+             <nvram template='/vars' templateFormat='raw'>/var/nvram/v</nvram>
+             <dtb>/dtb</dtb><acpi><table type='slic'>/slic</table></acpi></os>
+             <bootloader>/usr/bin/pygrub</bootloader>
+             <sysinfo type='fwcfg'><entry name='opt/a' file='/ignition'/><entry name='opt/b'>x</entry></sysinfo>
+             <sysinfo type='smbios'><system><entry name='serial'>x</entry></system></sysinfo>"
+                .to_owned(),
+            &[
+                "firmware /ovmf qcow2",
+                "firmware /vars raw",
+                "firmware /dtb raw",
+                "firmware /slic raw",
+                "firmware remote(a boot loader that the host runs (/usr/bin/pygrub))",
+                "firmware /ignition raw",
+            ],
+        ),
+        (
+            "a kernel and its shim",
+            format!("<os><kernel>/k</kernel><shim>/s</shim><cmdline>quiet</cmdline></os>{}", devices(DISKS)),
+            &["kernel /k raw", "kernel /s raw", "disk /dev/vg/a raw"],
+        ),
+        (
+            "a kernel that is told of a root may have any",
+            format!(
+                "<os><kernel>/k</kernel><cmdline>quiet root=LABEL=x</cmdline></os>{}",
+                devices(&format!(
+                    "{DISKS}<memory model='nvdimm'><source><path>/pmem</path></source></memory>
+                     <filesystem><source dir='/srv'/></filesystem>"
+                ))
+            ),
+            &[
+                "kernel /k raw",
+                "disk /dev/vg/a raw",
+                "cdrom /iso raw",
+                "disk /b qcow2",
+                "floppy /f raw",
+                "disk /pmem raw",
+                "disk remote(a directory of the host (/srv))",
+            ],
+        ),
+        (
+            "whoever has the boot menu chooses",
+            format!(
+                "<os><bootmenu enable='yes'/></os>{}",
+                devices(
+                    "<disk><source file='/a'/><boot order='1'/></disk><disk><source file='/b'/></disk>
+                     <interface><mac address='52:54:00:00:00:01'/></interface>
+                     <interface><mac address='52:54:00:00:00:02'/><rom enabled='no'/></interface>"
+                )
+            ),
+            &[
+                "disk /a raw",
+                "disk /b raw",
+                "network remote(network boot through 52:54:00:00:00:01)",
+            ],
+        ),
+        (
+            "no boot menu",
+            format!("<os><bootmenu enable='no'/></os>{}", devices(DISKS)),
+            &["disk /dev/vg/a raw"],
+        ),
+        (
+            "devices of the host that are booted from",
+            devices(
+                "<redirdev bus='usb'><boot order='1'/></redirdev>
+                 <hostdev type='usb'><boot order='2'/><rom file='/rom'/></hostdev>"
+            ),
+            &[
+                "firmware /rom raw",
+                "disk remote(a host device (<redirdev>))",
+                "disk remote(a host device (<hostdev>))",
+            ],
+        ),
+        (
+            "disks that others serve or have opened",
+            devices(
+                "<disk type='vhostuser'><source type='unix' path='/run/v'/><boot order='1'/></disk>
+                 <disk type='dir'><source dir='/d'/><boot order='2'/></disk>
+                 <disk type='file'><source file='/approved' fdgroup='g'/><boot order='3'/></disk>
+                 <disk type='file'><shareable/><source file='/s'/><boot order='4'/></disk>"
+            ),
+            &[
+                "disk remote(vhostuser)",
+                "disk remote(dir /d)",
+                "disk remote(a file that was handed over open)",
+                "disk /s raw",
+            ],
+        ),
+        (
+            "arguments of other hypervisors, and settings by QEMU's own",
+            "<commandline xmlns='http://libvirt.org/schemas/domain/xen/1.0'><arg value='-hda'/></commandline>
+             <commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'>
+             <arg value='-fw_cfg'/><arg value='name=opt/x,file=/evil'/></commandline>"
+                .to_owned(),
+            &[
+                "disk remote(arguments of its hypervisor that libvirt has not read)",
+                "disk remote(an argument of QEMU (-fw_cfg))",
+            ],
+        ),
     ];
     for (what, inner, expect) in cases {
         assert_eq!(media(inner), *expect, "{what}");
     }
+}
+
+/// Of what lies beneath a medium, libvirt repeats what the medium says.
+#[test]
+fn a_stated_base_lies_beneath_its_medium() {
+    let inner = "<devices><disk type='file'><driver type='qcow2'/><source file='/d/t'/>
+        <backingStore type='file'><format type='raw'/><source file='/etc/shadow'/></backingStore>
+        </disk></devices>";
+    let beneath: Vec<_> = read(inner)
+        .unwrap()
+        .media
+        .into_iter()
+        .map(|medium| match medium.source {
+            MediumSource::File(file) => file.beneath.map(|top| top.display().to_string()),
+            MediumSource::Remote(_) => panic!(),
+        })
+        .collect();
+    assert_eq!(beneath, [None, Some("/d/t".to_owned())]);
 }
 
 #[test]
@@ -262,10 +381,10 @@ fn size_and_depth_are_bounded() {
     let padding = " ".repeat(MAX_BYTES);
     assert!(read(&padding).unwrap_err().contains("expected at most"));
     assert!(read(&"<a/>".repeat(MAX_NODES as usize)).is_err());
-    // Deep nesting takes no stack.
-    let deep = 90_000;
-    let text = domain(&format!("{}{}", "<a>".repeat(deep), "</a>".repeat(deep)));
-    let _ = parse(&text, PowerState::Off);
+    assert!(read(&"<a>".repeat(90_000)).unwrap_err().contains("deep"));
+    // Nothing of fifty megabytes is looked at.
+    let padding = " ".repeat(50 << 20);
+    assert!(read(&padding).unwrap_err().contains("expected at most"));
     let deep = "<backingStore><source file='/x'/>".repeat(100) + &"</backingStore>".repeat(100);
     let disk = format!("<devices><disk><source file='/y'/>{deep}</disk></devices>");
     assert!(read(&disk).unwrap_err().contains("backing stores"));

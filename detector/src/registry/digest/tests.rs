@@ -1,15 +1,22 @@
 use std::{
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     time::{Duration, Instant},
 };
 
-use super::{super::open::open, *};
+use super::{
+    super::{open::open, pools::Reach},
+    *,
+};
 
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 fn digest(digests: &Digests, path: &Path) -> Digest {
-    digests.digest(&open(path).unwrap(), &RUNNING).unwrap()
+    digests.digest(&opened(path), &RUNNING).unwrap()
+}
+
+fn opened(path: &Path) -> Opened {
+    open(path, &Reach::Anything).unwrap()
 }
 
 /// Waits until the file is old enough for its digest to be remembered.
@@ -28,18 +35,18 @@ fn a_digest_is_remembered_until_the_file_changes() {
     fs::write(&path, "abc").unwrap();
     settle(&path);
     let digests = Digests::open(dir.path());
-    assert_eq!(digests.known(&open(&path).unwrap()), None);
+    assert_eq!(digests.known(&opened(&path)), None);
     assert_eq!(digest(&digests, &path).to_string(), ABC);
-    assert_eq!(digests.known(&open(&path).unwrap()).unwrap().to_string(), ABC);
+    assert_eq!(digests.known(&opened(&path)).unwrap().to_string(), ABC);
     // Across a restart, too.
     let digests = Digests::open(dir.path());
-    assert_eq!(digests.known(&open(&path).unwrap()).unwrap().to_string(), ABC);
+    assert_eq!(digests.known(&opened(&path)).unwrap().to_string(), ABC);
 
     // The same size and a modification time that was set back.
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, "abd").unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
-    assert_eq!(digests.known(&open(&path).unwrap()), None);
+    assert_eq!(digests.known(&opened(&path)), None);
     assert_ne!(digest(&digests, &path).to_string(), ABC);
 
     // Another file in its place.
@@ -57,7 +64,7 @@ fn a_file_that_has_just_changed_is_not_remembered() {
     let far = SystemTime::now() + Duration::from_secs(3600);
     fs::File::options().write(true).open(&path).unwrap().set_modified(far).unwrap();
     assert_eq!(digest(&digests, &path).to_string(), ABC);
-    assert_eq!(digests.known(&open(&path).unwrap()), None);
+    assert_eq!(digests.known(&opened(&path)), None);
 }
 
 #[test]
@@ -95,7 +102,7 @@ fn the_cache_is_bounded_and_keeps_what_was_used_last() {
     }
     digest(&digests, &path);
     assert_eq!(lock(&digests.memory).entries.len(), MAX_ENTRIES);
-    assert!(digests.known(&open(&path).unwrap()).is_some());
+    assert!(digests.known(&opened(&path)).is_some());
     assert!(fs::metadata(dir.path().join("digests.json")).unwrap().len() < 16 << 20);
 }
 
@@ -104,7 +111,7 @@ fn a_file_that_never_rests_is_given_up_and_so_is_everything_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("image");
     fs::write(&path, "abc").unwrap();
-    let opened = open(&path).unwrap();
+    let opened = opened(&path);
     let before = opened.file.metadata().unwrap();
     fs::write(&path, "abcd").unwrap();
     assert_eq!(read_once(&opened, &before, &RUNNING), Ok(None));
@@ -125,4 +132,45 @@ fn one_reader_reads_for_all() {
     });
     assert_eq!(all.len(), 1);
     assert!(lock(&digests.busy).is_empty());
+}
+
+/// A page that is dirty already takes further changes without a trace.
+#[test]
+fn what_is_written_through_a_mapping_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    fs::write(&path, vec![0; 4096]).unwrap();
+    if !opened(&path).dated {
+        return eprintln!("{}: its file system does not tell of changes", path.display());
+    }
+    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+    // SAFETY: a fresh shared mapping of a page that the file has; nobody else has the pointer.
+    let page = unsafe {
+        let (all, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        libc::mmap(std::ptr::null_mut(), 4096, all, shared, file.as_raw_fd(), 0)
+    };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: within the mapping, which lives to the end of the test.
+    let write = |byte: u8| unsafe { page.cast::<u8>().write_volatile(byte) };
+    write(1);
+    settle(&path);
+    let digests = Digests::open(dir.path());
+    let before = digest(&digests, &path);
+    assert_eq!(digests.known(&opened(&path)), Some(before));
+    write(2);
+    assert_eq!(digests.known(&opened(&path)), None);
+    assert_ne!(digest(&digests, &path), before);
+    // SAFETY: the mapping made above, used no more.
+    unsafe { libc::munmap(page, 4096) };
+}
+
+#[test]
+fn where_times_say_nothing_nothing_is_remembered() {
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
+    let path = dir.path().join("image");
+    fs::write(&path, "abc").unwrap();
+    settle(&path);
+    let digests = Digests::open(dir.path());
+    assert_eq!(digest(&digests, &path).to_string(), ABC);
+    assert_eq!(digests.known(&opened(&path)), None);
 }

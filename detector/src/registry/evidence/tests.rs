@@ -75,3 +75,108 @@ async fn who_asks_together_is_answered_together() {
     );
     assert!(gatherer.shared.gathering.lock().unwrap().is_empty());
 }
+
+/// Each change is told once, and what the VM itself writes is none.
+#[tokio::test]
+async fn what_has_changed_is_told_once() {
+    type Change = fn(&Path);
+    fn qemu_img(words: &[&str], at: &Path) {
+        let done = Command::new("qemu-img").args(words).current_dir(at).status().unwrap();
+        assert!(done.success(), "{words:?}");
+    }
+    let written = true;
+    let cases: &[(&str, &str, Change, bool)] = &[
+        ("nothing", "top", |_| (), false),
+        ("the VM writes", "top", |at| grow(at, "top"), false),
+        (
+            "the VM writes to its only layer",
+            "raw",
+            |at| fs::write(at.join("raw"), "x").unwrap(),
+            false,
+        ),
+        (
+            "rebase in place",
+            "top",
+            |at| {
+                qemu_img(&["rebase", "-u", "-b", "other", "-F", "raw", "top"], at);
+            },
+            true,
+        ),
+        (
+            "another base by name",
+            "top",
+            |at| fs::rename(at.join("other"), at.join("base")).unwrap(),
+            true,
+        ),
+        (
+            "another base by a link",
+            "linked",
+            |at| {
+                fs::remove_file(at.join("link")).unwrap();
+                std::os::unix::fs::symlink("other", at.join("link")).unwrap();
+            },
+            true,
+        ),
+        ("the base in place", "top", |at| grow(at, "base"), true),
+        (
+            "the base through a hard link",
+            "top",
+            |at| {
+                fs::hard_link(at.join("base"), at.join("twin")).unwrap();
+                let times = fs::metadata(at.join("twin")).unwrap().modified().unwrap();
+                fs::write(at.join("twin"), "abd").unwrap();
+                fs::File::options()
+                    .write(true)
+                    .open(at.join("twin"))
+                    .unwrap()
+                    .set_modified(times)
+                    .unwrap();
+            },
+            true,
+        ),
+        (
+            "the only layer by name",
+            "raw",
+            |at| fs::rename(at.join("other"), at.join("raw")).unwrap(),
+            true,
+        ),
+        ("gone", "top", |at| fs::remove_file(at.join("base")).unwrap(), true),
+    ];
+    for (what, medium, change, told) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        for (name, text) in [("base", "abc"), ("other", "abd"), ("raw", "abc")] {
+            fs::write(at.join(name), text).unwrap();
+        }
+        std::os::unix::fs::symlink("base", at.join("link")).unwrap();
+        qemu_img(&["create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "top"], at);
+        qemu_img(&["create", "-q", "-f", "qcow2", "-b", "link", "-F", "raw", "linked"], at);
+        let format = if *medium == "raw" { "raw" } else { "qcow2" };
+        let file = ImageFile::new(at.join(medium), Some(format));
+        let gatherer = Gatherer::open(at);
+        assert_eq!(digest(&gatherer.gather(&file).await), ABC, "{what}");
+        let media = [(file.clone(), written)];
+        assert_eq!(gatherer.altered(&media), [], "{what}");
+        change(at);
+        let expect: &[ImageFile] = if *told { &[file] } else { &[] };
+        assert_eq!(gatherer.altered(&media), expect, "{what}");
+        assert_eq!(gatherer.altered(&media), [], "{what}, once more");
+    }
+}
+
+/// A CD-ROM is its own base too, and no guest writes to it.
+#[tokio::test]
+async fn what_no_guest_writes_to_may_not_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = ImageFile::new(dir.path().join("iso"), Some("raw"));
+    fs::write(&file.path, "abc").unwrap();
+    let gatherer = Gatherer::open(dir.path());
+    gatherer.gather(&file).await;
+    grow(dir.path(), "iso");
+    assert_eq!(gatherer.altered(&[(file.clone(), false)]), [file]);
+}
+
+fn grow(at: &Path, name: &str) {
+    let file = fs::File::options().write(true).open(at.join(name)).unwrap();
+    file.set_len(1 << 20).unwrap();
+}

@@ -12,11 +12,11 @@ use crate::{
         identity,
         lineage::{Lineage, Standing},
         ports::Judged,
-        text::{explain, moment, quoted},
+        text::{bounded, explain, moment, quoted, quoted_path},
     },
     model::{
-        AddressRule, Finding, FindingKind, Link, PowerState, QuarantineTarget, Severity, Subject,
-        Template, TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Chain, Evidence, Finding, FindingKind, Link, MediumSource, PowerState,
+        QuarantineTarget, Severity, Subject, Template, TemplateStatus, Timestamp, Vm, World,
     },
 };
 
@@ -37,6 +37,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         rogue(vm, decision, facts.world, found);
         errors(vm, decision, facts.world.now, found);
         no_evidence(vm, lineage, decision, facts.world.now, found);
+        changed(vm, facts.world, found);
         conflicts(judged, lineage, facts.world.now, found);
         template(vm, lineage, decision, facts.world, found);
     }
@@ -91,6 +92,40 @@ fn no_evidence(
     );
     let evidence = vec![pair("uuid", vm.uuid), pair("medium", path.display()), pair("why", why)];
     found.add(about(vm, FindingKind::NoEvidence, Severity::Medium, title, evidence, now));
+}
+
+/// A change that proves nothing new is told all the same: nobody writes to these files while a VM runs.
+fn changed(vm: &Vm, world: &World, found: &mut Found) {
+    let booted = world.booted.get(&vm.uuid);
+    let mut evidence = Vec::new();
+    for medium in &vm.media {
+        let MediumSource::File(file) = &medium.source else { continue };
+        let now = match (world.disturbed.get(file), world.evidence.get(file)) {
+            (Some(why), _) => format!("cannot be read any more: {}", bounded(why)),
+            (None, Some(Evidence::Chain(now))) => match booted.and_then(|files| files.get(file)) {
+                Some(before) => differs(before, now),
+                None => continue,
+            },
+            _ => continue,
+        };
+        evidence.push(pair(medium.role.as_str(), format!("{}: {now}", quoted_path(&file.path))));
+    }
+    if evidence.is_empty() {
+        return;
+    }
+    evidence.insert(0, pair("uuid", vm.uuid));
+    let name = quoted(&vm.name);
+    let title = format!("What VM {name} has booted was replaced or rewritten while it runs.");
+    found.add(about(vm, FindingKind::MediumChanged, Severity::High, title, evidence, world.now));
+}
+
+fn differs(before: &Chain, now: &Chain) -> String {
+    if before.digest != now.digest {
+        format!("its base was sha256 {} and is sha256 {}", before.digest, now.digest)
+    } else {
+        let base = quoted_path(&now.base.path);
+        format!("its layers are others, {} over {base}, of the same digest", now.overlays.len())
+    }
 }
 
 fn conflicts(judged: &Judged<'_>, lineage: &Lineage<'_>, now: Timestamp, found: &mut Found) {

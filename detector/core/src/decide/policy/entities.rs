@@ -54,6 +54,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
     let evidence = known(&facts.standing, |standing| {
         text(match standing {
             facts::Standing::Digest => "digest",
+            facts::Standing::Certificate => "certificate",
             facts::Standing::Declared => "declared",
             facts::Standing::None => "none",
         })
@@ -81,6 +82,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
             "evidence",
             Some(text(match facts.host.evidence {
                 EvidenceLevel::Declared => "declared",
+                EvidenceLevel::Certificate => "certificate",
                 EvidenceLevel::Digest => "digest",
             })),
         ),

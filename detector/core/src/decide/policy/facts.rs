@@ -56,6 +56,7 @@ pub struct HostFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Digest,
+    Certificate,
     Declared,
     None,
 }
@@ -110,6 +111,9 @@ impl Facts {
         let complete = registry.gap().is_none();
         let unless_incomplete = |fact| if complete { Fact::Known(fact) } else { Fact::Unknown };
         let standing = match lineage.standing {
+            lineage::Standing::Proven(_) if lineage.level() == Some(EvidenceLevel::Certificate) => {
+                Fact::Known(Standing::Certificate)
+            }
             lineage::Standing::Proven(_) => Fact::Known(Standing::Digest),
             lineage::Standing::Declared(..) => Fact::Known(Standing::Declared),
             lineage::Standing::Open => Fact::Unknown,

@@ -3,6 +3,7 @@
 use detector_common::settings::Mode;
 
 use crate::{
+    decide::VmStatus,
     model::{Evidence, EvidenceLevel, Medium, MediumRole, MediumSource, PowerState},
     testing::{BASE, Lab},
 };
@@ -49,4 +50,36 @@ fn only_what_a_verdict_hangs_on_is_read() {
     let mut lab = Lab::with_vms(Mode::Enforce, 1);
     lab.base(1, BASE);
     assert_eq!(lab.decide().vms[&Lab::uuid(1)].template.as_deref(), Some("debian-12"));
+}
+
+/// Stronger evidence than is asked for always does, weaker never.
+#[test]
+fn levels_are_in_order() {
+    use EvidenceLevel::{Certificate, Declared, Digest};
+    type Show = fn(&mut Lab);
+    let shown: [(EvidenceLevel, Show); 3] = [
+        (Digest, |lab| lab.base(1, BASE)),
+        (Certificate, |lab| {
+            lab.base(1, BASE);
+            for evidence in lab.world.evidence.values_mut() {
+                if let Evidence::Chain(chain) = evidence {
+                    chain.at_birth = true;
+                }
+            }
+        }),
+        (Declared, |lab| {
+            lab.base(1, crate::testing::UNKNOWN);
+            lab.vm(1).declared_template = Some("debian-12".to_owned());
+        }),
+    ];
+    for (level, show) in shown {
+        for asked in [Declared, Certificate, Digest] {
+            let mut lab = Lab::with_vms(Mode::Enforce, 1);
+            lab.world.policy.evidence = asked;
+            show(&mut lab);
+            let status = lab.decide().vms[&Lab::uuid(1)].status;
+            let expect = if level >= asked { VmStatus::Approved } else { VmStatus::Denied };
+            assert_eq!(status, expect, "{level:?} where {asked:?} is asked for");
+        }
+    }
 }

@@ -1,0 +1,220 @@
+//! What VMs have booted changes while they run.
+
+use super::*;
+
+const AGAIN: Duration = Duration::from_secs(3);
+
+impl Host {
+    /// Takes what the brain wants looked at again.
+    fn looks(&mut self) -> Option<Vec<(ImageFile, bool)>> {
+        let look = |effect: &Effect| matches!(effect, Effect::LookAgain(_));
+        let place = self.effects.iter().position(look)?;
+        match self.effects.remove(place) {
+            Effect::LookAgain(media) => Some(media),
+            _ => None,
+        }
+    }
+
+    /// A look shows that the medium is not what it was, and it is read again.
+    fn altered(&mut self, found: Digest) -> &mut Self {
+        self.looked_at = true;
+        self.wait(AGAIN);
+        assert_eq!(self.looks(), Some(vec![(image("web"), true)]));
+        self.turn(vec![Input::Altered(vec![image("web")])]);
+        self.read(|_| found)
+    }
+
+    fn findings(&self) -> Vec<&'static str> {
+        self.brain.decision.findings.iter().map(|one| one.key.kind.as_str()).collect()
+    }
+}
+
+#[test]
+fn one_look_at_a_time() {
+    let mut host = Host::new(Mode::Enforce);
+    host.looked_at = true;
+    host.approved().wait(AGAIN);
+    assert!(host.looks().is_some());
+    host.wait(AGAIN);
+    assert_eq!(host.looks(), None, "nobody has answered yet");
+    assert_eq!(host.told(), [""; 0]);
+    host.wait(Duration::from_secs(30));
+    assert_eq!(host.told(), ["+no-evidence"]);
+    host.turn(vec![Input::Altered(Vec::new())]).wait(Duration::from_secs(1));
+    assert_eq!(host.told(), ["-no-evidence"]);
+    assert!(host.looks().is_some());
+    host.turn(vec![Input::Altered(Vec::new())]);
+    assert_eq!(host.gathers(), 0);
+    host.wait(AGAIN);
+    assert!(host.looks().is_some());
+    host.turn(vec![Input::Altered(Vec::new()), listing(vec![off(vm("web", 1, "vnet0"))])]);
+    host.wait(AGAIN);
+    assert_eq!(host.looks(), None, "nobody runs");
+}
+
+#[test]
+fn another_base_beneath_a_running_vm_counts_at_once() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved().altered(FOUND);
+    assert_eq!(host.port(10), Port::Isolated);
+    assert_eq!(host.findings(), ["rogue-vm", "medium-changed"]);
+    let told = &host.brain.decision.findings[1].evidence[1].1;
+    assert!(told.contains(&APPROVED.to_string()) && told.contains(&FOUND.to_string()), "{told}");
+}
+
+#[test]
+fn an_approved_base_put_beneath_a_running_vm_proves_nothing() {
+    // Observed, so that no quarantine holds what the evidence does not.
+    let mut host = Host::new(Mode::Observe);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| FOUND);
+    assert_eq!(host.port(10), Port::Isolated);
+    host.altered(APPROVED);
+    assert_eq!(host.port(10), Port::Isolated);
+    assert_eq!(host.findings(), ["rogue-vm", "medium-changed"]);
+    // Once it has begun to run anew, what is there now is what it has booted.
+    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+    host.turn(vec![listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| APPROVED);
+    assert_eq!(host.port(10), Port::Granted);
+    assert!(host.findings().is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_told_and_takes_nothing_away() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved().wait(AGAIN);
+    host.turn(vec![Input::Altered(vec![image("web")])]);
+    let file = image("web");
+    let ticket = host.ticket();
+    host.effects.clear();
+    let evidence = Evidence::Unreadable("it is gone".to_owned());
+    host.turn(vec![Input::Evidence { file: file.clone(), ticket, evidence }]);
+    assert_eq!(host.port(10), Port::Granted);
+    assert_eq!(host.findings(), ["medium-changed"]);
+    // While it waits to be tried again, news of it start nothing.
+    host.turn(vec![Input::Altered(vec![file])]);
+    assert_eq!(host.gathers(), 0);
+    host.wait(Duration::from_secs(6)).read(|_| APPROVED);
+    assert!(host.findings().is_empty());
+}
+
+#[test]
+fn a_shared_medium_that_changed_counts_for_those_who_booted_it() {
+    let mut host = Host::new(Mode::Observe);
+    let other = || {
+        let mut other = vm("other", 2, "vnet1");
+        other.media = vm("web", 1, "vnet0").media;
+        other
+    };
+    host.turn(vec![tap(10, "vnet0"), tap(11, "vnet1"), listing(vec![vm("web", 1, "vnet0")])]);
+    host.read(|_| FOUND);
+    // The image is replaced, and another VM begins with it.
+    host.turn(vec![listing(vec![vm("web", 1, "vnet0"), other()])]);
+    host.read(|_| APPROVED);
+    assert_eq!((host.port(10), host.port(11)), (Port::Isolated, Port::Granted));
+}
+
+/// Libvirt tells of a medium that is inserted; the description then names it.
+#[test]
+fn a_medium_that_is_inserted_while_the_vm_runs_is_judged() {
+    for (found, port) in [(APPROVED, Port::Isolated), (FOUND, Port::Isolated)] {
+        let mut host = Host::new(Mode::Enforce);
+        let mut with = vm("web", 1, "vnet0");
+        host.approved();
+        assert_eq!(host.port(10), Port::Granted);
+        let iso = MediumSource::File(ImageFile::new("/iso", Some("raw")));
+        with.media.push(Medium { role: MediumRole::Cdrom, source: iso });
+        host.turn(vec![said(Update::Changed(with))]);
+        assert_eq!(host.port(10), Port::Granted, "until it has been read");
+        host.read(|_| found);
+        // No template has it as a CD-ROM.
+        assert_eq!(host.port(10), port, "{found}");
+    }
+}
+
+impl Host {
+    /// Takes what the brain says of runs: `+` where one begins, `-` where one ends.
+    fn runs(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Begins { disk, digest } => {
+                told.push(format!("+{} {digest}", disk.path.display()));
+                false
+            }
+            Effect::Ends { disk } => {
+                told.push(format!("-{}", disk.path.display()));
+                false
+            }
+            _ => true,
+        });
+        told
+    }
+}
+
+#[test]
+fn a_run_with_a_disk_of_its_own_is_followed_from_verdict_to_end() {
+    let web = || vm("web", 1, "vnet0");
+    let begins = || vec![format!("+/images/web {APPROVED}")];
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
+    assert_eq!(host.runs(), [""; 0], "no verdict yet");
+    host.read(|_| APPROVED);
+    assert_eq!(host.runs(), begins());
+    host.wait(AGAIN);
+    assert_eq!(host.runs(), [""; 0], "once");
+    host.turn(vec![listing(vec![off(web())])]);
+    assert_eq!(host.runs(), ["-/images/web"]);
+    host.turn(vec![listing(vec![web()])]);
+    host.read(|_| APPROVED);
+    assert_eq!(host.runs(), begins());
+    // By the word of who lets go of its files, before any listing.
+    host.turn(vec![Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), ["-/images/web"]);
+
+    // A rogue's is not.
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
+    host.read(|_| FOUND);
+    host.turn(vec![listing(vec![off(web())]), Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), [""; 0]);
+}
+
+/// Between two runs of which only the beginning was seen, somebody may have had the disk.
+#[test]
+fn a_run_whose_end_was_not_seen_has_none() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.runs();
+    let admit = super::super::input::Admit {
+        id: 1,
+        source: LIBVIRT.to_owned(),
+        name: "web".to_owned(),
+        vm: Ok(vm("web", 1, "vnet0")),
+        links: Vec::new(),
+        registry: None,
+    };
+    host.turn(vec![Input::Admit(Box::new(admit))]);
+    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))]), Input::Ended(uuid(1))]);
+    assert_eq!(host.runs(), [""; 0]);
+}
+
+#[test]
+fn a_run_that_outlives_the_daemon_ends_where_its_port_has_been_in_force_throughout() {
+    for granted in [true, false] {
+        let mut host = Host::new(Mode::Enforce);
+        if granted {
+            host.approved().runs();
+        } else {
+            host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 1, "vnet0")])]);
+        }
+        // What a new daemon knows: what the kernel holds.
+        host.brain.media = Default::default();
+        host.brain.world.evidence.clear();
+        host.wait(Duration::from_secs(1));
+        host.effects.clear();
+        host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+        let expect: &[&str] = if granted { &["-/images/web"] } else { &[] };
+        assert_eq!(host.runs(), expect, "{granted}");
+    }
+}

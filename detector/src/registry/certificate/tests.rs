@@ -1,0 +1,133 @@
+use std::os::unix::fs::FileExt;
+
+use super::{
+    super::{open::open, pools::Reach},
+    *,
+};
+
+const IMAGE: Digest = Digest([7; 32]);
+
+fn opened(path: &Path) -> Opened {
+    open(path, &Reach::Anything).unwrap()
+}
+
+fn write(path: &Path, byte: u8) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[byte], 0).unwrap();
+}
+
+/// Long enough for the file system's clock to have ticked.
+fn tick(path: &Path) {
+    let before = opened(path).file.metadata().unwrap().modified().unwrap();
+    let probe = path.with_extension("probe");
+    loop {
+        fs::write(&probe, "x").unwrap();
+        if fs::metadata(&probe).unwrap().modified().unwrap() > before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_certificate_holds_for_what_its_vm_has_left() {
+    type Change = fn(&Path);
+    let cases: &[(&str, Change, Birth)] = &[
+        ("untouched", |_| (), Birth::Certified(IMAGE)),
+        ("written to while off", |path| write(path, 9), Birth::Unknown),
+        (
+            "with its times set back",
+            |path| {
+                let times = fs::metadata(path).unwrap().modified().unwrap();
+                write(path, 9);
+                fs::File::options().write(true).open(path).unwrap().set_modified(times).unwrap();
+            },
+            Birth::Unknown,
+        ),
+        (
+            "written to under another name",
+            |path| {
+                let twin = path.with_extension("twin");
+                fs::hard_link(path, &twin).unwrap();
+                write(&twin, 9);
+            },
+            Birth::Unknown,
+        ),
+        (
+            "replaced by the same contents",
+            |path| {
+                let copy = path.with_extension("copy");
+                fs::copy(path, &copy).unwrap();
+                fs::rename(copy, path).unwrap();
+            },
+            Birth::Unknown,
+        ),
+    ];
+    for (what, change, expect) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        fs::write(&path, "disk").unwrap();
+        if !opened(&path).dated {
+            return eprintln!("{}: its file system does not tell of changes", path.display());
+        }
+        let certificates = Certificates::open(dir.path());
+        assert_eq!(certificates.birth(&opened(&path)), Birth::Unknown, "{what}");
+        certificates.begin(&opened(&path), IMAGE);
+        assert_eq!(certificates.birth(&opened(&path)), Birth::InUse, "{what}");
+        // The VM writes, and ends.
+        write(&path, 1);
+        certificates.end(&opened(&path)).unwrap();
+        assert_eq!(certificates.birth(&opened(&path)), Birth::Certified(IMAGE), "{what}");
+        tick(&path);
+        change(&path);
+        assert_eq!(certificates.birth(&opened(&path)), *expect, "{what}");
+        // The same after a restart, and an end that is told late changes nothing.
+        let certificates = Certificates::open(dir.path());
+        assert_eq!(certificates.birth(&opened(&path)), *expect, "{what}");
+        certificates.end(&opened(&path)).unwrap();
+        assert_eq!(certificates.birth(&opened(&path)), *expect, "{what}");
+    }
+}
+
+#[test]
+fn a_run_without_an_end_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    fs::write(&path, "disk").unwrap();
+    Certificates::open(dir.path()).begin(&opened(&path), IMAGE);
+    assert!(matches!(
+        Certificates::open(dir.path()).birth(&opened(&path)),
+        Birth::InUse | Birth::Unknown
+    ));
+}
+
+#[test]
+fn what_is_not_ours_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("certificates.json");
+    fs::write(&path, "{\"version\":1,\"entries\":[{\"dev\":1}]}").unwrap();
+    Certificates::open(dir.path());
+    assert!(!path.exists() && dir.path().join("certificates.json.bad").exists());
+}
+
+#[test]
+fn they_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    fs::write(&path, "disk").unwrap();
+    let certificates = Certificates::open(dir.path());
+    for inode in 0..MAX_CERTIFICATES as u64 {
+        let one = Certificate {
+            dev: u64::MAX,
+            inode,
+            created: None,
+            sha256: IMAGE,
+            number: inode,
+            rest: None,
+        };
+        certificates.lock().insert((u64::MAX, inode), one);
+    }
+    certificates.begin(&opened(&path), IMAGE);
+    let held = certificates.lock();
+    assert_eq!(held.len(), MAX_CERTIFICATES);
+    assert!(held.contains_key(&opened(&path).id) && !held.contains_key(&(u64::MAX, 0)));
+}
