@@ -184,7 +184,10 @@ fn only_files_and_block_devices_are_opened() {
         (images.path("absent"), OpenError::Absent),
         // Files that need not end, and such as lead elsewhere for each process.
         (PathBuf::from("/proc/kmsg"), OpenError::Irregular("file of the kernel's own")),
-        (PathBuf::from("/sys/kernel/mm/ksm/run"), OpenError::Irregular("file of the kernel's own")),
+        (
+            PathBuf::from("/sys/kernel/uevent_seqnum"),
+            OpenError::Irregular("file of the kernel's own"),
+        ),
         (PathBuf::from("/proc/self/fd/0"), OpenError::MagicLink),
         (PathBuf::from("/dev/fd/0"), OpenError::MagicLink),
         (PathBuf::from("/proc/self/root/etc/passwd"), OpenError::MagicLink),
