@@ -80,6 +80,12 @@ fn nanos(clock: ClockId) -> u64 {
     seconds * NANOS_PER_SECOND + u64::try_from(time.tv_nsec()).unwrap_or(0)
 }
 
+/// How much processor time this thread has used.
+pub(crate) fn busy() -> std::time::Duration {
+    let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    used.map_or(std::time::Duration::ZERO, Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

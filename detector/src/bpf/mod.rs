@@ -26,6 +26,7 @@ mod traces;
 
 pub use attach::Method;
 pub use clock::JiffyClock;
+pub(crate) use clock::busy;
 pub use enforcer::{KernelEnforcer, Options};
 pub use error::BpfError;
 pub use events::{Batch, Events};

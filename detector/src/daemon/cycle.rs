@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{brain::Brain, hands::Hands, input::Input};
 use crate::{
-    bpf::{BpfError, Events, Signs},
+    bpf::{BpfError, Events, Signs, busy},
     enforcer::{Enforcer, Sign},
     net::{LinkEvent, LinkEvents},
 };
@@ -91,7 +91,7 @@ pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut ha
             batch.push(input);
         }
         drain_links(&mut ears.links, &mut batch).await;
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), busy());
         if start >= look_around {
             batch.push(Input::Tick);
             look_around = start + LOOK_AROUND;
@@ -106,7 +106,7 @@ pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut ha
         if looks {
             // A whole look sees to its own share.
             let end = Instant::now();
-            let rest = (end - start) * LOOKING_SHARE;
+            let rest = busy().saturating_sub(before) * LOOKING_SHARE;
             rested = end + rest.max(SIGNS_PAUSE);
             glance = end + rest.max(GLANCE);
         }

@@ -144,6 +144,10 @@ mod tests {
         ip("link add tap0 type veth peer name far0");
         ip("link set tap0 master br0");
         ["br0", "tap0", "far0"].iter().for_each(|name| ip(&format!("link set {name} up")));
+        // Until then it learns nothing.
+        while !run("bridge", "link show dev tap0").contains("forwarding") {
+            std::thread::yield_now();
+        }
         ns.block_on(async {
             let mut signs = NetSigns::subscribe().unwrap();
             let fdb = |verb: &str, kind: &str| {
