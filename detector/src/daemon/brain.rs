@@ -258,10 +258,7 @@ impl<E: Enforcer> Brain<E> {
                 return false;
             }
             Input::PolicyDiff { id, rules } => {
-                // As a request, it sees what came before it.
-                self.settle();
-                let reply = Ok(crate::api::Reply::PolicyDiff(self.policy_diff(rules)));
-                self.emit(Effect::Reply { id, reply, last: true });
+                answer::policy::diff(self, id, rules);
                 return false;
             }
             Input::Incoming(uuid) => {

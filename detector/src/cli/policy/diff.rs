@@ -8,7 +8,10 @@ use crate::{
 };
 
 /// The VMs that would change state, and why.
-pub(super) fn print<W: Write>(output: &mut Output<W>, diff: &PolicyDiffView) -> Result<Done> {
+pub(in crate::cli) fn print<W: Write>(
+    output: &mut Output<W>,
+    diff: &PolicyDiffView,
+) -> Result<Done> {
     let done = if diff.changes.is_empty() { Done::Fine } else { Done::Report };
     if output.is_json() {
         output.json(diff)?;

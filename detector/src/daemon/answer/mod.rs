@@ -3,7 +3,7 @@
 mod explain;
 mod finding;
 mod name;
-mod policy;
+pub(super) mod policy;
 mod port;
 mod process;
 pub(super) mod quarantine;

@@ -5,10 +5,23 @@ use detector_core::decide::{Outcome, VmDecision, VmStatus, decide, policy::Rules
 
 use super::open;
 use crate::{
-    api::view::{PolicyChange, PolicyDiffView, PolicyView, VmRef, moment},
-    daemon::brain::Brain,
+    api::{
+        Reply,
+        view::{PolicyChange, PolicyDiffView, PolicyView, VmRef, moment},
+    },
+    daemon::{
+        brain::Brain,
+        input::{CallId, Effect},
+    },
     enforcer::Enforcer,
 };
+
+/// Answers what these rules would change. As any request, it sees what came before it.
+pub(in crate::daemon) fn diff<E: Enforcer>(brain: &mut Brain<E>, id: CallId, rules: Arc<Rules>) {
+    brain.settle();
+    let reply = Ok(Reply::PolicyDiff(brain.policy_diff(rules)));
+    brain.emit(Effect::Reply { id, reply, last: true });
+}
 
 impl<E: Enforcer> Brain<E> {
     pub(super) fn policy_view(&self) -> PolicyView {
@@ -25,7 +38,7 @@ impl<E: Enforcer> Brain<E> {
 
     /// What these rules would change. They judge the same world and nothing else: a copy of it, of which
     /// nothing is carried out.
-    pub(in crate::daemon) fn policy_diff(&self, rules: Arc<Rules>) -> PolicyDiffView {
+    fn policy_diff(&self, rules: Arc<Rules>) -> PolicyDiffView {
         let mut world = self.world.clone();
         world.rules.rules = rules;
         let other = decide(&world);

@@ -77,6 +77,14 @@ fn denied() -> Facts {
     facts
 }
 
+fn expired() -> Facts {
+    let mut facts = good();
+    if let Fact::Known(template) = &mut facts.template {
+        template.expired = true;
+    }
+    facts
+}
+
 fn with(rules: &str) -> Rules {
     Rules::parse(&format!("{rules}\n{DEFAULT}")).unwrap()
 }
@@ -115,7 +123,21 @@ fn what_is_absent_or_unknown_never_widens_access() {
     let mut sandboxed = denied();
     sandboxed.host.quarantine = QuarantineMode::Sandbox;
     let mut stricter = 0;
-    for facts in [good(), declared(), denied(), unproven, homeless, sandboxed] {
+    // And of each requirement a VM that fails it alone.
+    let alone = [
+        Facts { media: 0, ..good() },
+        Facts { boots_from_network: true, ..good() },
+        Facts { media_local: false, ..good() },
+        Facts { media_read: Fact::Known(false), ..good() },
+        Facts { registered: Fact::Known(false), ..good() },
+        Facts { standing: Fact::Known(Standing::Declared), ..good() },
+        denied(),
+        expired(),
+    ];
+    for (facts, requirement) in alone.iter().zip(rules.list()) {
+        assert_eq!(rules.evaluate(facts).decided_by, [requirement.id.as_str()]);
+    }
+    for facts in [good(), declared(), unproven, homeless, sandboxed].into_iter().chain(alone) {
         let whole = rules.evaluate(&facts);
         let before = strictness(whole.status());
         let count = records(&facts).unwrap().len();
@@ -369,11 +391,7 @@ fn verdicts_are_remembered_by_value() {
     assert_eq!(rules.judge(good()).status(), VmStatus::Approved);
     assert_eq!(rules.evaluations(), 1);
     assert_eq!(rules.judge(denied()).status(), VmStatus::Denied);
-    let mut expired = good();
-    if let Fact::Known(template) = &mut expired.template {
-        template.expired = true;
-    }
-    assert_eq!(rules.judge(expired).status(), VmStatus::Denied);
+    assert_eq!(rules.judge(expired()).status(), VmStatus::Denied);
     assert_eq!(rules.evaluations(), 3);
     rules.forget_others(|_| false);
     rules.judge(denied());
