@@ -22,10 +22,11 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn adopt(&mut self, known: Known) {
         let interfaces = &self.world.observed.interfaces;
         let adopted = &mut self.world.adoption;
-        adopted.neighbours = known.neighbours;
         match known.ports {
             None if interfaces.is_empty() => {
                 adopted.ports = self.world.links.keys().copied().collect();
+                adopted.neighbours = known.neighbours;
+                adopted.since = self.world.now;
             }
             None => {}
             Some(ports) => {

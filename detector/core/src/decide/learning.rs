@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use detector_common::{
@@ -90,11 +91,15 @@ fn neighbours(
     link: &Link,
     world: &World,
 ) -> Vec<Seed> {
-    let seconds = match identity.learns.as_ref().map(|learning| learning.rule) {
-        Some(LearningRule::FirstCome) => FIRST_COME_SECONDS,
-        _ => world.policy.adoption.lasts.as_secs(),
+    // What was known long ago, before a quarantine say, may be another's by now.
+    let end = world.adoption.since + world.policy.adoption.lasts;
+    if end <= world.now {
+        return Vec::new();
+    }
+    let expires = match identity.learns.as_ref().map(|learning| learning.rule) {
+        Some(LearningRule::FirstCome) => world.now + Duration::from_secs(FIRST_COME_SECONDS),
+        _ => end,
     };
-    let expires = Some(world.now + std::time::Duration::from_secs(seconds));
     // The bridge may put a VLAN of its own on what a port sends untagged.
     let is_own = |one: &&Neighbour| {
         one.mac == identity.mac
@@ -115,7 +120,7 @@ fn neighbours(
         .filter(|address| is_learnable(mapped(*address)) && identity.is_within(*address))
         .filter(|address| !disputed(*address))
         .take(ADOPTED_PER_NIC)
-        .map(|address| Seed { address, origin: Origin::Neighbour, expires })
+        .map(|address| Seed { address, origin: Origin::Neighbour, expires: Some(expires) })
         .collect()
 }
 

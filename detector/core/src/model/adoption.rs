@@ -14,8 +14,10 @@ use super::Timestamp;
 pub struct Adoption {
     /// Interfaces that were there when the daemon was first started on this host, by ifindex.
     pub ports: BTreeSet<u32>,
-    /// What the host's neighbour tables said when the daemon was started.
+    /// What the host's neighbour tables said at that time.
     pub neighbours: Vec<Neighbour>,
+    /// That time.
+    pub since: Timestamp,
     /// VMs that have come from another host, and when each was last known to be on its way.
     pub arrivals: BTreeMap<Uuid, Timestamp>,
 }

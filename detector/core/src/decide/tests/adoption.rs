@@ -17,6 +17,7 @@ fn lab(mode: Mode, rule: AddressRule) -> Lab {
     let mut lab = Lab::with_vms(mode, 3);
     (1..=3).for_each(|n| lab.nic(n).rule = Some(rule));
     lab.world.adoption.ports = [Lab::port(1), Lab::port(2)].into();
+    lab.world.adoption.since = lab.world.now;
     lab
 }
 
@@ -43,10 +44,11 @@ fn seeds(lab: &mut Lab) -> Vec<(u8, String)> {
 fn the_neighbours_of_adopted_ports_are_believed() {
     /// A name, what is different, and what is taught to whom.
     type Case = (&'static str, fn(&mut Lab), &'static [(u8, &'static str)]);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         ("its own", |_| {}, &[(1, "192.0.2.1")]),
         ("not wanted", |lab| lab.world.policy.adoption.neighbours = false, &[]),
         ("of a later port", |lab| lab.world.adoption.ports = [Lab::port(2)].into(), &[]),
+        ("long ago", |lab| lab.pass(Duration::from_secs(DAY.into())), &[]),
         ("on another bridge", |lab| lab.world.adoption.neighbours[0].bridge += 1, &[]),
         ("nobody's", |lab| lab.world.adoption.neighbours[0].address = [127, 0, 0, 1].into(), &[]),
         (
@@ -96,6 +98,8 @@ fn what_is_adopted_is_bounded_and_ends_and_a_lease_comes_before_it() {
     let mut lab = lab(Mode::Enforce, AddressRule::Dhcp);
     lab.world.adoption.neighbours =
         (1..=20).map(|last| neighbour(1, 0, &format!("192.0.2.{last}"))).collect();
+    let end = lab.world.now + Duration::from_secs(DAY.into());
+    lab.pass(MINUTE);
     let expires = Some(lab.world.now + MINUTE);
     let leased: IpAddr = "192.0.2.3".parse().unwrap();
     let lease = KnownLease {
@@ -114,7 +118,6 @@ fn what_is_adopted_is_bounded_and_ends_and_a_lease_comes_before_it() {
         let is_leased = seed.address == mapped(leased).bytes();
         let origin = if is_leased { Origin::LeaseFile } else { Origin::Neighbour };
         assert_eq!(seed.origin, origin as u32);
-        let end = lab.world.now + Duration::from_secs(DAY.into());
         assert_eq!(seed.expires, if is_leased { expires } else { Some(end) });
     }
 }

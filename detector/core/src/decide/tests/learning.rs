@@ -12,9 +12,9 @@ use detector_common::{
 
 use crate::{
     decide::Decision,
-    model::{AddressRule, FindingKind, KnownLease, Learned},
+    model::{AddressRule, FindingKind, KnownLease, Learned, LinkKind},
     reconcile::{Action, SeedEntry},
-    testing::{BRIDGE, Lab, MINUTE},
+    testing::{BRIDGE, Lab, MINUTE, UPLINK},
 };
 
 fn lab() -> Lab {
@@ -95,6 +95,20 @@ fn what_comes_first_needs_no_lease() {
     lab.world.leases = vec![lease(&lab, "192.0.2.10", 60)];
     assert_eq!(taught(&lab.settle().1), []);
     assert!(lab.kernel.slot(Lab::port(1)).has(flags::FIRST_COME));
+}
+
+/// Guests on one device are on one network; one whose device is elsewhere has its addresses to itself.
+#[test]
+fn macvtaps_share_the_addresses_of_their_device() {
+    let mut lab = lab();
+    for (n, lower) in [(1, Some(UPLINK)), (2, Some(UPLINK)), (3, None)] {
+        lab.nic(n).rule = Some(AddressRule::FirstCome);
+        let link = lab.world.links.get_mut(&Lab::port(n)).unwrap();
+        (link.kind, link.master, link.lower) = (LinkKind::Macvtap, None, lower);
+    }
+    lab.settle();
+    let scopes = [1, 2, 3].map(|n| lab.kernel.slot(Lab::port(n)).scope());
+    assert_eq!(scopes, [UPLINK, UPLINK, Lab::port(3)]);
 }
 
 fn keys(addresses: &[&str]) -> Vec<OwnerKey> {
