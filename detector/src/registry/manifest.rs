@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{Digest, Registry, Rejected, Template};
+use detector_core::model::{Digest, Registry, Rejected, Template, TemplateStatus};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use parse::parse;
@@ -147,18 +147,25 @@ impl Manifests {
         Ok(Read { template, sha256: Digest(Sha256::digest(text.as_bytes()).into()) })
     }
 
-    /// Of several manifests with one id and version the first in the order of file names holds.
+    /// Of several manifests with one id and version the strictest holds, and of those the first in the
+    /// order of file names.
     fn without_duplicates(&self, rejected: &mut Vec<Rejected>) -> Vec<Template> {
-        let mut holders: BTreeMap<(&str, Option<&str>), &Path> = BTreeMap::new();
+        type Key<'a> = (&'a str, Option<&'a str>);
+        let mut holders: BTreeMap<Key<'_>, (&Path, &Template)> = BTreeMap::new();
+        for (path, template) in &self.last {
+            let key = (template.id.as_str(), template.version.as_deref());
+            let strictness =
+                |one: &Template| (leniency(one.status), one.expires.is_none(), one.expires);
+            let held = holders.get(&key);
+            if held.is_none_or(|(_, holder)| strictness(template) < strictness(holder)) {
+                holders.insert(key, (path, template));
+            }
+        }
         let mut templates = Vec::new();
         for (path, template) in &self.last {
             let key = (template.id.as_str(), template.version.as_deref());
             match holders.get(&key) {
-                None => {
-                    holders.insert(key, path);
-                    templates.push(template.clone());
-                }
-                Some(holder) => rejected.push(Rejected {
+                Some((holder, _)) if *holder != path => rejected.push(Rejected {
                     place: Place::of(path, "", None).to_string(),
                     why: format!(
                         "the id {:?}, version {:?}, is taken by {holder:?}; expected an id or \
@@ -167,9 +174,20 @@ impl Manifests {
                         template.version.as_deref().unwrap_or("none")
                     ),
                 }),
+                _ => templates.push(template.clone()),
             }
         }
         templates
+    }
+}
+
+/// A draft beside another manifest takes nothing away from it.
+fn leniency(status: TemplateStatus) -> u8 {
+    match status {
+        TemplateStatus::Revoked => 0,
+        TemplateStatus::Deprecated => 1,
+        TemplateStatus::Approved => 2,
+        TemplateStatus::Draft => 3,
     }
 }
 

@@ -56,12 +56,13 @@ impl Directory {
         Self { path, manifests, registry, _lock: lock }
     }
 
-    /// The manifests with this name. Of two with the same id and version the first counts.
+    /// The manifests with this name. Of two with the same id and version the one that holds counts.
     pub(super) fn all_named(&self, name: &str) -> Vec<(&Path, &Template)> {
         let mut found: Vec<(&Path, &Template)> = Vec::new();
         for (path, template) in self.manifests.files() {
             let known = found.iter().any(|(_, one)| one.exact_name() == template.exact_name());
-            if template.is_named(name) && !known {
+            let holds = self.registry.templates.contains(template);
+            if template.is_named(name) && holds && !known {
                 found.push((path, template));
             }
         }

@@ -211,6 +211,14 @@ fn an_id_has_versions_each_with_a_status() {
     assert_eq!(names, ["a@1", "a@2", "a"]);
     let why = &registry.rejected[0].why;
     assert!(why.contains("version \"2\"") && why.contains("2.toml"), "{why}");
+    // Of two that contradict each other the stricter one holds, whatever their names.
+    let other = manifest("a").replace("approved", "revoked");
+    fs::write(dir.path().join("z.toml"), format!("version = \"2\"\n{other}")).unwrap();
+    fs::remove_file(dir.path().join("again.toml")).unwrap();
+    let registry = Manifests::new(dir.path()).reload();
+    let named: Vec<_> = registry.templates.iter().filter(|t| t.is_named("a@2")).collect();
+    assert_eq!((named.len(), named[0].status), (1, TemplateStatus::Revoked));
+    assert!(registry.rejected[0].place.ends_with("2.toml"), "{:?}", registry.rejected);
     let named = |name| registry.templates.iter().filter(|t| t.is_named(name)).count();
     assert_eq!(["a", "a@2", "a@", "a@3", "b"].map(named), [3, 1, 1, 0, 0]);
 }
