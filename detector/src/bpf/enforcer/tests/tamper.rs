@@ -2,7 +2,7 @@
 
 use std::{os::fd::AsFd, time::Instant};
 
-use detector_common::{maps::programs, port::PortSlot};
+use detector_common::{learned::OwnerKey, maps::programs, port::PortSlot};
 
 use super::*;
 use crate::{
@@ -46,6 +46,7 @@ impl Victim {
             &[
                 Action::SetMode(Mode::Enforce),
                 Action::PutQuarantine(quarantine),
+                Action::Protect { entries: vec![PROTECTED.into()] },
                 guard(port),
                 Action::PutGrants {
                     ifindex: port,
@@ -86,6 +87,9 @@ impl Victim {
     }
 }
 
+/// An address that no port may learn.
+const PROTECTED: OwnerKey =
+    OwnerKey { address: Address::mapped([192, 0, 2, 1]), scope: 5, vlan: 0, pad: 0 };
 const QUARANTINED: QuarantineTarget = QuarantineTarget::Mac(Mac(OTHER_MAC));
 
 /// Looks at everything.
