@@ -10,6 +10,7 @@ mod admission;
 mod answer;
 pub mod brain;
 mod calls;
+mod claims;
 mod cycle;
 mod execute;
 mod files;

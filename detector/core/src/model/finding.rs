@@ -79,6 +79,9 @@ pub enum FindingKind {
     AddressConflict,
     /// A port has learned as many addresses as it may, and claims more.
     LearnedFull,
+    /// A verdict is in force, and something beside it that helps is not: a shield, a passage, a
+    /// forwarding entry.
+    EnforcementImpaired,
 }
 
 impl FindingKind {
@@ -102,6 +105,7 @@ impl FindingKind {
             Self::SandboxMissing => "sandbox-missing",
             Self::AddressConflict => "address-conflict",
             Self::LearnedFull => "learned-full",
+            Self::EnforcementImpaired => "enforcement-impaired",
         }
     }
 }

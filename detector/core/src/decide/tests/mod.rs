@@ -1,5 +1,6 @@
 //! Decisions on whole worlds; each file is about one promise.
 
+mod claims;
 mod conflicts;
 mod evidence;
 mod findings;
