@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use detector::bpf::{Events, Hook, KernelEnforcer, Options, PinPaths};
 use detector::config::{Config, OnRefusal};
 use detector::daemon::brain::Brain;
-use detector::daemon::input::{AdmissionRules, Input};
+use detector::daemon::input::{AdmissionRules, Effect, Input};
 use detector::daemon::sources::Expected;
 use detector::inventory::{SourceEvent, file};
 use detector::net::{LinkEvent, links};
@@ -40,6 +40,8 @@ const MANY_PORTS: u16 = 500;
 const CLAIMANTS: u16 = 4;
 /// Claims of each port in a round: what its budget reports in a second.
 const CLAIMS: usize = 16;
+/// After so long what a port has claimed is no finding any more.
+const QUIET: Duration = Duration::from_secs(700);
 /// Rounds on a large host at most, where the median is looked at.
 const MANY_ROUNDS: usize = 3;
 /// When a port's budget is whole again.
@@ -94,6 +96,8 @@ struct Times {
     claims: Spread,
     /// What the daemon does of this.
     turns: Spread,
+    /// From a claim until a finding is told of it: the first of its kind of a port.
+    firsts: Spread,
 }
 
 impl Times {
@@ -103,9 +107,11 @@ impl Times {
             format!("{median:.0} µs (least {least:.0}, p99 {high:.0})")
         };
         report.note(format!(
-            "{ports} ports: a claim is decided on in {}, of which deciding takes {}; a wake-up takes {}",
+            "{ports} ports: a claim is decided on in {}, of which deciding takes {}, the first of a port \
+             in {}; a wake-up takes {}",
             spread(&self.claims),
             spread(&self.turns),
+            spread(&self.firsts),
             spread(&self.wakes),
         ));
     }
@@ -160,15 +166,32 @@ fn measure(ports: u16, rounds: usize) -> Result<Times> {
 
                     claim += 1;
                     orders.send(Order::Claim(*port, claim))?;
-                    turns.push(runtime.block_on(decided(&mut events, &mut brain))?.as_secs_f64());
+                    let (took, _) = runtime.block_on(decided(&mut events, &mut brain, now()?))?;
+                    turns.push(took.as_secs_f64());
                     claims.push((Instant::now() - times.recv()?).as_secs_f64());
                 }
             }
             runtime.block_on(tokio::time::sleep(REFILL));
         }
+        // Once a port has been quiet for long, its next claim is a first one again.
+        let mut firsts = Vec::new();
+        for round in 1..=CLAIMS {
+            let at = now()? + QUIET * u32::try_from(round)?;
+            brain.turn(at, vec![Input::Tick]);
+            for port in &claimants {
+                claim += 1;
+                orders.send(Order::Claim(*port, claim))?;
+                let effects = runtime.block_on(decided(&mut events, &mut brain, at))?.1;
+                let took = (Instant::now() - times.recv()?).as_secs_f64();
+                if effects.iter().any(|effect| matches!(effect, Effect::Tell(_))) {
+                    firsts.push(took);
+                }
+            }
+        }
+        ensure!(!firsts.is_empty(), "no claim has made a finding");
         drop(orders);
-        let [wakes, claims, turns] = [wakes, claims, turns].map(Spread::new);
-        Ok(Times { wakes, claims, turns })
+        let [wakes, claims, turns, firsts] = [wakes, claims, turns, firsts].map(Spread::new);
+        Ok(Times { wakes, claims, turns, firsts })
     })
 }
 
@@ -209,14 +232,18 @@ async fn rung(listener: &AsyncFd<OwnedFd>) -> Result<()> {
     Ok(())
 }
 
-/// How long the daemon took once it was awake.
-async fn decided(events: &mut Events, brain: &mut Brain<KernelEnforcer>) -> Result<Duration> {
+/// How long the daemon took once it was awake, and what it wants done.
+async fn decided(
+    events: &mut Events,
+    brain: &mut Brain<KernelEnforcer>,
+    at: Timestamp,
+) -> Result<(Duration, Vec<Effect>)> {
     let batch =
         timeout(PATIENCE, events.next()).await.context("the kernel has reported no claim")??;
     ensure!(batch.unreadable == 0, "an unreadable event");
     let awake = Instant::now();
-    brain.turn(now()?, batch.events.into_iter().map(Input::Kernel).collect());
-    Ok(awake.elapsed())
+    let effects = brain.turn(at, batch.events.into_iter().map(Input::Kernel).collect());
+    Ok((awake.elapsed(), effects))
 }
 
 /// A brain that enforces on every port, and what it is told by the kernel. Needs a runtime.

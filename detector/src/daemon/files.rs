@@ -170,7 +170,7 @@ mod tests {
             changes.map(of).collect()
         };
         assert_eq!(told_of(refused()), [], "before any is known");
-        assert_eq!(told_of(Ok(own.clone())), [own.clone()]);
+        assert_eq!(told_of(Ok(own.clone())), std::slice::from_ref(&own));
         assert_eq!(told_of(refused()), []);
         assert_eq!(told_of(Ok(own)), [], "it is as before");
         assert_eq!(told_of(Ok(BTreeSet::new())), [BTreeSet::new()], "they are gone indeed");
