@@ -145,7 +145,7 @@ reasons! {
     AddressNotLeased = 55, "address-not-leased", drop;
     /// The address belongs to another port, or to the network itself (gateway, host, protected).
     AddressTaken = 56, "address-taken", drop;
-    /// The port has learned as many addresses as it may have at a time.
+    /// The port has learned as many addresses as it may have at a time, or the host has no room for more.
     LearnedFull = 57, "learned-full", drop;
 }
 

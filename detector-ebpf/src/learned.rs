@@ -19,6 +19,9 @@ use detector_common::{
 
 use crate::lookup;
 
+/// `-EEXIST`: what an insertion answers where the key is there.
+const EXISTS: i32 = -17;
+
 const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 
 #[map]
@@ -197,7 +200,9 @@ pub(crate) fn take(
         return match ADDRESS_OWNERS.insert(key, &owner, u64::from(BPF_NOEXIST)) {
             Ok(()) => Reason::Granted,
             // Another port was faster.
-            Err(_) => Reason::AddressTaken,
+            Err(EXISTS) => Reason::AddressTaken,
+            // The host has no room or memory left for it: nobody has the address.
+            Err(_) => Reason::LearnedFull,
         };
     }
     Reason::LearnedFull

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector_common::reason::Reason;
+use detector_common::{learned::OwnerKey, reason::Reason};
 use detector_core::{
     model::{Learned, Observed, Seen},
     reconcile::Action,
@@ -35,6 +35,12 @@ pub trait Enforcer {
 
     /// The addresses that ports have learned and that have not expired, by ifindex.
     fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError>;
+
+    /// Those of one interface; none when it has no slot.
+    fn learned_by(&mut self, ifindex: u32) -> Result<Vec<Learned>, EnforceError>;
+
+    /// The interface whose port has learned the address and has it still.
+    fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError>;
 
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;

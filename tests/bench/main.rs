@@ -24,19 +24,40 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::report::Report;
 
-const USAGE: &str = "usage: bench [--rounds N] [--json FILE] [--chart FILE]
+const USAGE: &str = "usage: bench [--only PART]… [--rounds N] [--json FILE] [--chart FILE]
+  --only PART  measure this part alone, and those of further --only:
+               programs, forwarding, loading, latency
   --rounds N   how often each side runs; at least 3 (default 11)
   --json FILE  where the figures go (default target/bench.json)
-  --chart FILE where the picture goes (default target/bench.svg)
+  --chart FILE where the picture of forwarding goes (default target/bench.svg)
+Example: cargo xtask bench --only latency --rounds 5
 Ends with 1 when a target that must be met is missed.";
 
+/// Measures one part, with so many rounds.
+type Measure = fn(usize, &mut Report) -> Result<()>;
+
+/// What can be measured: its name, what it is about, and how.
+const PARTS: [(&str, &str, Measure); 4] = [
+    ("programs", "the programs alone", programs::run),
+    (FORWARDING, "the path of a frame", forwarding::run),
+    ("loading", "grants put in force", loading::run),
+    ("latency", "from claim to decision", latency::run),
+];
+const FORWARDING: &str = "forwarding";
+
 struct Options {
+    /// The parts that are wanted; all where none is named.
+    only: Vec<String>,
     rounds: usize,
     json: PathBuf,
     chart: PathBuf,
 }
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
@@ -57,15 +78,21 @@ fn main() -> ExitCode {
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let target = detector_tests::artefacts::target();
     let (json, chart) = (target.join("bench.json"), target.join("bench.svg"));
-    let mut options = Options { rounds: 11, json, chart };
+    let mut options = Options { only: Vec::new(), rounds: 11, json, chart };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
         match argument.as_str() {
+            "--only" => options.only.push(value()?),
             "--rounds" => options.rounds = value()?.parse().context("--rounds wants a number")?,
             "--json" => options.json = value()?.into(),
             "--chart" => options.chart = value()?.into(),
             other => bail!("{other}: unknown"),
         }
+    }
+    let is_part = |name: &&String| PARTS.iter().any(|(part, ..)| part == name);
+    if let Some(unknown) = options.only.iter().find(|name| !is_part(name)) {
+        let parts = PARTS.map(|(part, ..)| part).join(", ");
+        bail!("--only {unknown}: there is no such part; there are {parts}");
     }
     if options.rounds < 3 {
         bail!("--rounds: a median wants at least 3");
@@ -77,13 +104,15 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 fn run(options: &Options) -> Result<bool> {
     own_bpffs()?;
     let mut report = Report::default();
-    programs::run(options.rounds, &mut report).context("the programs alone")?;
-    forwarding::run(options.rounds, &mut report).context("the path of a frame")?;
-    loading::run(options.rounds, &mut report).context("grants put in force")?;
-    latency::run(options.rounds, &mut report).context("from claim to decision")?;
+    let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|o| o == part);
+    for (_, about, measure) in PARTS.iter().filter(|(part, ..)| wanted(part)) {
+        measure(options.rounds, &mut report).context(*about)?;
+    }
     print!("{report}");
     report.write_json(&options.json)?;
-    chart::draw(&report, &options.chart)?;
+    if wanted(FORWARDING) {
+        chart::draw(&report, &options.chart)?;
+    }
     Ok(report.met())
 }
 

@@ -31,6 +31,8 @@ struct Row {
 #[derive(Default, Serialize)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    /// What the rows stem from, in figures that only hold for this machine.
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -43,6 +45,12 @@ impl Report {
         let row = Row { name: name.into(), ratio, target, met };
         eprint!("{}", Line(&row, 0));
         self.rows.push(row);
+    }
+
+    /// Says something beside the figures, to which no target is tied.
+    pub(crate) fn note(&mut self, text: String) {
+        eprintln!("{text}");
+        self.notes.push(text);
     }
 
     /// The medians of some rows, by name.
@@ -64,7 +72,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        self.rows.iter().try_for_each(|row| write!(f, "{}", Line(row, width)))
+        self.rows.iter().try_for_each(|row| write!(f, "{}", Line(row, width)))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
     }
 }
 

@@ -69,6 +69,11 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// A figure over all rounds together, of which there is no spread.
+    pub(crate) fn alone(value: f64) -> Self {
+        Self { median: value, low: value, high: value }
+    }
+
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.collect();
         values.sort_by(f64::total_cmp);

@@ -40,6 +40,11 @@ fn slowness() -> u32 {
     number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
+/// A time that is expected of the product, on a machine that is as slow as this one is said to be.
+pub fn scaled(time: Duration) -> Duration {
+    time * slowness()
+}
+
 /// Lets time pass where the absence of something is what is being observed.
 pub fn pause(time: Duration) {
     pass(time * slowness());

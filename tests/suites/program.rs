@@ -11,8 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use aya_log::EbpfLogger;
 use detector::bpf::{Hook, KernelEnforcer, Method, Options, PinPaths};
 use detector::enforcer::Enforcer;
+use detector_common::addr::Address;
 use detector_common::counters::Budget;
 use detector_common::event::Event;
+use detector_common::learned::{Owner, OwnerKey};
 use detector_common::maps;
 use detector_common::port::flags;
 use detector_common::reason::Reason;
@@ -122,6 +124,33 @@ fn without_a_passage_nothing_goes_to_the_sandbox() {
     assert_eq!(in_force(flags::ISOLATED_BY_OPERATOR, Mode::Enforce).unwrap(), dropped);
     assert_eq!(in_force(flags::ISOLATED_BY_OPERATOR, Mode::Observe).unwrap(), dropped);
     assert_eq!(in_force(0, Mode::Observe).unwrap(), (false, [false, true]));
+}
+
+/// An address that the host has no room for is nobody's: no conflict is made up.
+#[test]
+fn where_there_is_no_room_nothing_is_called_taken() {
+    NetNs::new().unwrap().run(without_room).unwrap();
+}
+
+fn without_room() -> Result<()> {
+    let mut port = Port::new()?;
+    let flags = flags::GRANTED | flags::LEARNS | flags::FIRST_COME;
+    let slot = SlotEntry { flags, mac: MAC_A, ..SlotEntry::default() };
+    let instance = port.instance;
+    port.enforcer.execute(&Action::WriteSlot { ifindex: LO, instance, slot })?;
+    let owners = bpf::open_pin(&PinPaths::new(port.pins.path()).map(maps::ADDRESS_OWNERS))?;
+    for number in 0..maps::MAX_OWNERS {
+        let [a, b, c, d] = number.to_be_bytes();
+        let key = OwnerKey { address: Address::mapped([a, b, c, d]), scope: 99, vlan: 0, pad: 0 };
+        bpf::put(owners.as_fd(), &key, &Owner::PROTECTED)?;
+    }
+    let before = port.counters()?;
+    let action = bpf::run(port.guard.as_fd(), &SkBuff::on(LO), &tcp4(MAC_A, IP_A), 1)?;
+    let after = port.counters()?;
+    let moved = |reason: &Reason| after[*reason as usize] > before[*reason as usize];
+    let counted: Vec<_> = Reason::ALL.iter().copied().filter(moved).collect();
+    ensure!(action == SHOT && counted == [Reason::LearnedFull], "{action}: {counted:?}");
+    Ok(())
 }
 
 fn run_on(ifindex: u32, port: &Port) -> Result<()> {

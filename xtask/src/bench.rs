@@ -8,7 +8,7 @@ use crate::setup::{self, Profile};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Passed on to the benchmark
+    /// Passed on to the benchmark; `-- --help` says what it takes
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }

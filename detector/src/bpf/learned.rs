@@ -46,6 +46,17 @@ impl Maps {
         Ok(learned)
     }
 
+    /// The interface of the port that has the address; none where it is nobody's or protected.
+    pub(super) fn learner(
+        &self,
+        key: OwnerKey,
+        clock: JiffyClock,
+    ) -> Result<Option<u32>, BpfError> {
+        let owner = self.owner(key)?;
+        let learned = |owner: &Owner| !owner.is_protected() && owner.expires > clock.now();
+        Ok(owner.filter(learned).map(|owner| owner.ifindex))
+    }
+
     /// Makes the port the owner of an address, unless it is another's or there is no place for it.
     pub(super) fn teach(
         &mut self,

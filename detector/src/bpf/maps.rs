@@ -173,14 +173,22 @@ impl Maps {
         Ok(all.into_iter().map(|(Pod(key), Pod(grant))| (key, grant)).collect())
     }
 
-    /// Puts many in one call: a port can be granted a hundred thousand.
-    pub(super) fn put_grants(
-        &mut self,
-        keys: &[GrantKey],
-        grants: &[Grant],
-    ) -> Result<(), BpfError> {
-        let what = format!("write entries of the map {}", maps::GRANTS);
-        sys::put_all(self.grants_fd.as_fd(), keys, grants).map_err(BpfError::failed(what))
+    /// Puts many with few calls: a port can be granted a hundred thousand. After an error some may have
+    /// been put.
+    pub(super) fn put_grants(&mut self, grants: &[(GrantKey, Grant)]) -> Result<(), BpfError> {
+        // So few stay in the processor's caches from here to the kernel.
+        const AT_ONCE: usize = 2048;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for some in grants.chunks(AT_ONCE) {
+            keys.clear();
+            keys.extend(some.iter().map(|(key, _)| *key));
+            values.clear();
+            values.extend(some.iter().map(|(_, grant)| *grant));
+            let what = || format!("write entries of the map {}", maps::GRANTS);
+            sys::put_all(self.grants_fd.as_fd(), &keys, &values)
+                .map_err(|error| BpfError::failed(what())(error))?;
+        }
+        Ok(())
     }
 
     pub(super) fn drop_grant(&mut self, key: GrantKey) -> Result<(), BpfError> {

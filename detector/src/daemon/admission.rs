@@ -271,7 +271,7 @@ impl<E: Enforcer> Brain<E> {
             };
             let planned = self.decision.desired.interfaces.contains_key(&link.ifindex);
             let guarded = self.world.observed.interfaces.contains_key(&link.ifindex);
-            !planned || (guarded && !self.executor.fails_on(link.ifindex))
+            !planned || (guarded && !self.executor.is_behind(link.ifindex))
         });
         if !in_force {
             return None;

@@ -18,9 +18,10 @@ use detector_core::{
 use super::{
     admission::Admissions,
     answer,
+    claims::Claims,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
-    learning::{self, Learning},
+    learning::Learning,
     links,
     loads::{self, Looks},
     media::Media,
@@ -39,11 +40,6 @@ const ROUNDS: usize = 8;
 /// How long a source may be silent before people are told. Nothing new is admitted from the first
 /// moment on.
 const SOURCE_GRACE: Duration = Duration::from_secs(2);
-
-/// Claims decide nothing, since a verdict is in force before there is one; they make findings. The
-/// first is looked at when it comes, and those that follow so closely together, so that guests cannot
-/// keep the daemon busy.
-const CLAIM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often it decides anew at least.
 const PULSE: Duration = Duration::from_secs(1);
@@ -70,8 +66,9 @@ pub struct Brain<E> {
     /// Kernel events taken in.
     pub(super) events: u64,
     settled: Timestamp,
-    /// New claims that the last decision does not know.
-    claims_wait: bool,
+    pub(super) claims: Claims,
+    /// When the first finding is told that has been kept back for a moment.
+    untold: Option<Timestamp>,
     effects: Vec<Effect>,
 }
 
@@ -129,7 +126,8 @@ impl<E: Enforcer> Brain<E> {
             started: now,
             events: 0,
             settled: now,
-            claims_wait: false,
+            claims: Claims::default(),
+            untold: None,
             effects: Vec::new(),
         })
     }
@@ -147,11 +145,11 @@ impl<E: Enforcer> Brain<E> {
 
     /// Takes in what happened, brings the host to what follows from it, and returns what else has
     /// to be done. Interfaces come first: a new port is guarded before anything else is looked at.
-    pub fn turn(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
+    pub fn turn(&mut self, now: Timestamp, mut inputs: Vec<Input>) -> Vec<Effect> {
         self.world.now = now;
         let mut unsettled = false;
-        let (links, others): (Vec<_>, Vec<_>) =
-            inputs.into_iter().partition(|input| matches!(input, Input::Link(_)));
+        let is_link = |input: &mut Input| matches!(input, Input::Link(_));
+        let links: Vec<_> = inputs.extract_if(.., is_link).collect();
         if !links.is_empty() {
             // The kernel knows best which lives of them are over.
             self.observe();
@@ -160,33 +158,41 @@ impl<E: Enforcer> Brain<E> {
             }
             self.settle();
         }
-        for input in others {
+        for input in inputs {
             // A request sees what came before it, so the world is settled in front of it.
-            if unsettled && matches!(input, Input::Request { .. }) {
-                self.settle();
-                unsettled = false;
+            if matches!(input, Input::Request { .. }) {
+                match std::mem::take(&mut unsettled) {
+                    true => self.settle(),
+                    false => self.look_at_claims(),
+                }
             }
             unsettled |= self.take_in(input);
         }
         // What has come due does not wait for an input that calls for a decision.
-        unsettled |= self.wake_at().is_some_and(|at| at <= now);
+        unsettled |= self.decides_at().is_some_and(|at| at <= now);
         if unsettled {
             self.settle();
+        } else {
+            self.look_at_claims();
         }
         std::mem::take(&mut self.effects)
     }
 
     /// When the brain wants a turn though nothing happens.
     pub fn wake_at(&self) -> Option<Timestamp> {
+        self.decides_at().into_iter().chain(self.claims.wake_at()).min()
+    }
+
+    /// When it decides anew though nothing happens.
+    fn decides_at(&self) -> Option<Timestamp> {
         [
             self.decision.wake_at,
-            self.decision.findings.iter().filter_map(silent_until).find(|at| *at > self.world.now),
+            self.untold,
             self.executor.wake_at(),
             self.media.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
             self.tampered.wake_at(),
-            self.claims_wait.then(|| self.settled + CLAIM_PAUSE),
         ]
         .into_iter()
         .flatten()
@@ -244,14 +250,8 @@ impl<E: Enforcer> Brain<E> {
             Input::Altered(files) => return self.media.altered(files),
             Input::Kernel(event) => {
                 self.events += 1;
-                if !seen::take_in(&mut self.world, &event) {
-                    return false;
-                }
-                if learning::concerns(&event) {
-                    self.learning.stale = true;
-                }
-                self.claims_wait = true;
-                return self.settled + CLAIM_PAUSE <= self.world.now;
+                self.hear(&event);
+                return false;
             }
             Input::Request { id, uid, request } => {
                 answer::request(self, id, uid, request);
@@ -298,13 +298,12 @@ impl<E: Enforcer> Brain<E> {
     /// Decides and acts until nothing is left to do.
     pub(super) fn settle(&mut self) {
         let now = self.world.now;
-        (self.settled, self.claims_wait) = (now, false);
+        self.settled = now;
+        self.claims.take_all(now);
         self.media.retry(now);
         self.expire_provisional();
         self.follow_arrivals();
-        if std::mem::take(&mut self.learning.stale) {
-            self.read_learned();
-        }
+        self.read_stale();
         for round in 1..=ROUNDS {
             let Self { world, executor, enforcer, .. } = self;
             let (mut news, mut acted) = (false, false);
@@ -313,7 +312,7 @@ impl<E: Enforcer> Brain<E> {
                 news = seen::is_news(world, decision);
                 if !news {
                     let actions = reconcile(&decision.desired, &world.observed);
-                    acted = executor.carry_out(enforcer, actions, now);
+                    acted = executor.carry_out(enforcer, actions, &world.observed, now);
                 }
                 round == ROUNDS || !(news || acted)
             });
@@ -335,6 +334,7 @@ impl<E: Enforcer> Brain<E> {
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
+        self.untold = findings.iter().filter_map(silent_until).filter(|until| *until > now).min();
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
         findings.extend(self.media.findings(now));

@@ -1,10 +1,15 @@
 //! The only interpreter of actions: carries them out, and comes back to those that fail.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use detector_common::addr::Mac;
 use detector_core::{
-    model::{Finding, QuarantineTarget, Subject, Timestamp},
+    model::{
+        Finding, FindingKey, FindingKind, Observed, QuarantineTarget, Severity, Subject, Timestamp,
+    },
     reconcile::Action,
 };
 
@@ -23,6 +28,8 @@ const A_FINDING: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Executor {
     failures: BTreeMap<Key, Failure>,
+    /// On what the verdict is not in force, because a step that it needs has failed.
+    behind: BTreeSet<On>,
     /// Reading back what the kernel holds fails since then.
     blind: Option<(Timestamp, String)>,
 }
@@ -45,6 +52,55 @@ struct Key {
     entry: Option<(Mac, u16)>,
 }
 
+impl On {
+    /// What findings are about, and its name in a sentence.
+    fn described(self) -> (Subject, String) {
+        match self {
+            Self::Host => (Subject::Host, "the host's settings".to_owned()),
+            Self::Addresses => (
+                Subject::Place("addresses".to_owned()),
+                "addresses that no port may learn".to_owned(),
+            ),
+            Self::Interface(ifindex) => {
+                (Subject::Port { ifindex, instance: 0 }, format!("interface {ifindex}"))
+            }
+            Self::Quarantine(target) => {
+                let subject = match target {
+                    QuarantineTarget::Vm(uuid) => Subject::Vm(uuid),
+                    QuarantineTarget::Port { ifindex, instance } => {
+                        Subject::Port { ifindex, instance }
+                    }
+                    QuarantineTarget::Mac(mac) => Subject::Place(mac.to_string()),
+                };
+                (subject, "a quarantine".to_owned())
+            }
+        }
+    }
+}
+
+impl Key {
+    /// Whether the verdict rests on the step, so that later ones wait for it. It does not on what
+    /// defends a MAC beyond the port, on what spares the host work, on a way to the sandbox (without
+    /// one everything is dropped), and on what the port would otherwise learn by itself.
+    fn bears(&self) -> bool {
+        self.entry.is_none() && aside(self.step).is_none()
+    }
+}
+
+/// What the host lacks while a step fails that no verdict rests on.
+fn aside(step: &str) -> Option<&'static str> {
+    match step {
+        "put-shield" => Some("has no shield"),
+        "drop-shield" => Some("keeps its shield"),
+        "open-passage" => Some("has no way to the sandbox"),
+        "close-passage" => Some("keeps its way to the sandbox"),
+        "teach" => Some("has not been told its leases"),
+        "pin-forwarding" | "defend-mac" => Some("does not have its MAC defended"),
+        "unpin-forwarding" | "yield-mac" => Some("has a MAC defended that is no longer its own"),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum On {
     Host,
@@ -61,14 +117,23 @@ impl Executor {
     pub(super) fn carry_out(
         &mut self,
         enforcer: &mut impl Enforcer,
-        actions: Vec<Action>,
+        mut actions: Vec<Action>,
+        observed: &Observed,
         now: Timestamp,
     ) -> bool {
         if !self.failures.is_empty() {
-            // What is not wanted any more is not failing any more.
+            // What is not wanted any more is not failing any more, except for lessons: they are wanted
+            // once, before the first grant, and the port lacks them until they succeed.
+            let lessons = self.failures.values().map(|failure| &failure.action);
+            let lessons = lessons.filter(|action| is_lesson_of_a_living(action, observed));
+            let missed: Vec<_> = lessons
+                .filter(|lesson| !actions.iter().any(|action| key_of(action) == key_of(lesson)))
+                .cloned()
+                .collect();
+            actions.extend(missed);
             self.failures.retain(|key, _| actions.iter().any(|action| key_of(action) == *key));
         }
-        let mut held = Vec::new();
+        let mut held = BTreeSet::new();
         let mut changed = false;
         for action in actions {
             let key = key_of(&action);
@@ -83,8 +148,8 @@ impl Executor {
                 .get(&key)
                 .is_some_and(|failure| failure.due > now && failure.action == action);
             if waits {
-                if key.entry.is_none() {
-                    held.push(key.on);
+                if key.bears() {
+                    held.insert(key.on);
                 }
                 continue;
             }
@@ -97,13 +162,13 @@ impl Executor {
                 }
                 Err(error) => {
                     self.failed(key, action, &error, now);
-                    // A verdict does not depend on forwarding entries.
-                    if key.entry.is_none() {
-                        held.push(key.on);
+                    if key.bears() {
+                        held.insert(key.on);
                     }
                 }
             }
         }
+        self.behind = held;
         changed
     }
 
@@ -131,9 +196,10 @@ impl Executor {
         self.blind = Some((since, error.to_string()));
     }
 
-    /// Whether an action on the interface has failed and waits to be tried again.
-    pub(super) fn fails_on(&self, ifindex: u32) -> bool {
-        self.failures.keys().any(|key| key.on == On::Interface(ifindex))
+    /// Whether the verdict on the interface is not in force, because a step that it needs has failed and
+    /// waits to be tried again.
+    pub(super) fn is_behind(&self, ifindex: u32) -> bool {
+        self.behind.contains(&On::Interface(ifindex))
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
@@ -141,36 +207,16 @@ impl Executor {
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let mut by_subject: BTreeMap<On, Vec<(&Key, &Failure)>> = BTreeMap::new();
+        let mut by_subject: BTreeMap<(On, bool), Vec<(&Key, &Failure)>> = BTreeMap::new();
         for (key, failure) in &self.failures {
             if failure.attempts >= A_FINDING {
-                by_subject.entry(key.on).or_default().push((key, failure));
+                by_subject.entry((key.on, key.bears())).or_default().push((key, failure));
             }
         }
         let mut findings: Vec<_> = by_subject
             .into_iter()
-            .map(|(on, failures)| {
-                let (subject, what) = match on {
-                    On::Host => (Subject::Host, "the host's settings".to_owned()),
-                    On::Addresses => (
-                        Subject::Place("addresses".to_owned()),
-                        "addresses that no port may learn".to_owned(),
-                    ),
-                    On::Interface(ifindex) => {
-                        let subject = Subject::Port { ifindex, instance: 0 };
-                        (subject, format!("interface {ifindex}"))
-                    }
-                    On::Quarantine(target) => (
-                        match target {
-                            QuarantineTarget::Vm(uuid) => Subject::Vm(uuid),
-                            QuarantineTarget::Port { ifindex, instance } => {
-                                Subject::Port { ifindex, instance }
-                            }
-                            QuarantineTarget::Mac(mac) => Subject::Place(mac.to_string()),
-                        },
-                        "a quarantine".to_owned(),
-                    ),
-                };
+            .map(|((on, bears), failures)| {
+                let (subject, what) = on.described();
                 let since = failures.iter().map(|(_, f)| f.since).min().unwrap_or_default();
                 let evidence = failures
                     .iter()
@@ -179,9 +225,23 @@ impl Executor {
                         (key.step.to_owned(), format!("{} (tried {times} times)", failure.error))
                     })
                     .collect();
+                if bears {
+                    let title =
+                        format!("The verdict on {what} is not in force: the kernel refuses it.");
+                    return enforcement_finding(subject, title, evidence, since);
+                }
+                let lacks: BTreeSet<_> =
+                    failures.iter().filter_map(|(key, _)| aside(key.step)).collect();
+                let lacks = lacks.into_iter().collect::<Vec<_>>().join(", and ");
                 let title =
-                    format!("The verdict on {what} is not in force: the kernel refuses it.");
-                enforcement_finding(subject, title, evidence, since)
+                    format!("The verdict is in force, but {what} {lacks}: the kernel refuses it.");
+                let key = FindingKey { kind: FindingKind::EnforcementImpaired, subject };
+                let severity = Severity::Medium;
+                Finding {
+                    key,
+                    severity,
+                    ..enforcement_finding(Subject::Host, title, evidence, since)
+                }
             })
             .collect();
         if let Some((since, error)) = &self.blind {
@@ -209,6 +269,12 @@ impl Executor {
             tracing::warn!(step = key.step, on = ?key.on, %error, "action failed");
         }
     }
+}
+
+/// Whether the action teaches a port that has not gone.
+fn is_lesson_of_a_living(action: &Action, observed: &Observed) -> bool {
+    let Action::Teach { ifindex, instance, .. } = action else { return false };
+    observed.interfaces.get(ifindex).is_some_and(|held| held.slot.instance == *instance)
 }
 
 fn key_of(action: &Action) -> Key {

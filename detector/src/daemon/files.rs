@@ -3,20 +3,24 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use detector_core::{decide::policy::Rulebook, model::Registry};
+use detector_core::{
+    decide::policy::Rulebook,
+    model::{KnownLease, Registry},
+};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{cycle::now, input::Input};
 use crate::{
     inventory::{SourceEvent, file},
     leases::Leases,
-    net::host_addresses,
+    net::{NetError, host_addresses},
     policy::PolicyFile,
     registry::Manifests,
 };
@@ -122,28 +126,51 @@ pub(super) async fn watch(
 
 /// Tells of every change of leases and of the host's own addresses.
 pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
-    let mut before = (Vec::new(), BTreeSet::new());
+    let mut told = Told::default();
     loop {
         tokio::time::sleep(LOOK).await;
         let look = leases.clone();
         let looked = spawn_blocking(move || (look.read(), host_addresses())).await;
         let Ok((leases, addresses)) = looked else { continue };
-        // What cannot be listed now stays protected.
-        let addresses = addresses.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot list the host's own addresses, which ports must not learn");
-            before.1.clone()
-        });
-        let now = (leases, addresses);
-        let changes = [
-            (now.0 != before.0).then(|| Input::Leases(now.0.clone())),
-            (now.1 != before.1).then(|| Input::Addresses(now.1.clone())),
-        ];
-        before = now;
-        for change in changes.into_iter().flatten() {
+        for change in told.changes(leases, addresses) {
             if inputs.send(change).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    leases: Vec<KnownLease>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Told {
+    /// What has changed. Addresses that cannot be listed now stay protected.
+    fn changes(
+        &mut self,
+        leases: Vec<KnownLease>,
+        addresses: Result<BTreeSet<IpAddr>, NetError>,
+    ) -> Vec<Input> {
+        let mut changes = Vec::new();
+        if leases != self.leases {
+            self.leases.clone_from(&leases);
+            changes.push(Input::Leases(leases));
+        }
+        match addresses {
+            Ok(addresses) if addresses != self.addresses => {
+                self.addresses.clone_from(&addresses);
+                changes.push(Input::Addresses(addresses));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot list the host's own addresses, which ports must not learn"
+            ),
+        }
+        changes
     }
 }
 
@@ -163,4 +190,32 @@ fn directory_marks(path: &Path) -> Vec<(PathBuf, Mark)> {
     marks.push((path.to_owned(), mark(path)));
     marks.sort();
     marks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_listed_stay_as_they_are() {
+        let refused = || {
+            let source = std::io::Error::from_raw_os_error(libc::ENOBUFS);
+            Err(NetError::Refused { what: "list addresses".into(), source })
+        };
+        let own: BTreeSet<IpAddr> = [[192, 0, 2, 1].into()].into();
+        let mut told = Told::default();
+        let mut told_of = |addresses| -> Vec<BTreeSet<IpAddr>> {
+            let changes = told.changes(Vec::new(), addresses).into_iter();
+            let of = |change| match change {
+                Input::Addresses(addresses) => addresses,
+                other => panic!("{other:?}"),
+            };
+            changes.map(of).collect()
+        };
+        assert_eq!(told_of(refused()), [], "before any is known");
+        assert_eq!(told_of(Ok(own.clone())), std::slice::from_ref(&own));
+        assert_eq!(told_of(refused()), []);
+        assert_eq!(told_of(Ok(own)), [], "it is as before");
+        assert_eq!(told_of(Ok(BTreeSet::new())), [BTreeSet::new()], "they are gone indeed");
+    }
 }

@@ -3,8 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector_common::{event::Event, learned::Origin, port::flags, reason::Reason};
-use detector_core::model::{KnownLease, Learned, Timestamp, World};
+use detector_common::{
+    event::Event,
+    learned::{Origin, OwnerKey},
+    port::flags,
+    reason::Reason,
+};
+use detector_core::model::{KnownLease, Learned, Link, Seen, Timestamp, World};
 
 use super::{brain::Brain, input::Effect};
 use crate::enforcer::Enforcer;
@@ -17,9 +22,9 @@ const MOST: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct Learning {
     ticks: u32,
-    /// A claim has shown that the kernel may know more. It is asked once for all claims that are
-    /// looked at together, since guests choose how many there are.
-    pub(super) stale: bool,
+    /// Ports of which a claim has shown that the kernel may know more. It is asked once for all claims
+    /// that are looked at together, since guests choose how many there are.
+    stale: BTreeSet<u32>,
     /// What lease files say.
     files: Vec<KnownLease>,
     /// What is kept for after a restart.
@@ -37,13 +42,20 @@ impl Learning {
         false
     }
 
+    /// Takes in that a port has made a claim which is new.
+    pub(super) fn heard(&mut self, event: &Event) {
+        if concerns(event) {
+            self.stale.insert(event.ifindex);
+        }
+    }
+
     fn tell(&self, world: &mut World) {
         world.leases = self.files.iter().chain(self.kept.iter().flatten()).cloned().collect();
     }
 }
 
 /// Whether the claim is about addresses that are learned.
-pub(super) fn concerns(event: &Event) -> bool {
+fn concerns(event: &Event) -> bool {
     matches!(
         Reason::from_code(event.claim.reason),
         Some(Reason::AddressNotLeased | Reason::AddressTaken | Reason::LearnedFull)
@@ -51,7 +63,28 @@ pub(super) fn concerns(event: &Event) -> bool {
 }
 
 impl<E: Enforcer> Brain<E> {
-    /// Reads from the kernel what ports have learned.
+    /// Reads from the kernel what those ports have learned that have made claims about it, and those
+    /// whose addresses they have claimed: no guest makes it read what all have.
+    pub(super) fn read_stale(&mut self) {
+        let stale = std::mem::take(&mut self.learning.stale);
+        let mut ports = stale.clone();
+        for ifindex in stale {
+            for key in taken(&self.world, ifindex) {
+                match self.enforcer.owner_of(key) {
+                    Ok(owner) => ports.extend(owner),
+                    Err(error) => tracing::warn!(%error, "cannot read who has an address"),
+                }
+            }
+        }
+        for ifindex in ports {
+            match self.enforcer.learned_by(ifindex) {
+                Ok(learned) => drop(self.world.learned.insert(ifindex, learned)),
+                Err(error) => tracing::warn!(%error, "cannot read what a port has learned"),
+            }
+        }
+    }
+
+    /// Reads from the kernel what all ports have learned.
     pub(super) fn read_learned(&mut self) {
         match self.enforcer.learned() {
             Ok(learned) => self.world.learned = learned,
@@ -76,6 +109,20 @@ impl<E: Enforcer> Brain<E> {
             self.emit(Effect::Remember(leases));
         }
     }
+}
+
+/// The addresses of others that a port has claimed: at most as many as claims are remembered of it.
+fn taken(world: &World, ifindex: u32) -> Vec<OwnerKey> {
+    let scope = world.links.get(&ifindex).map_or(ifindex, Link::scope);
+    let seen = world.seen.get(&ifindex).into_iter().flatten();
+    let taken = seen.filter(|seen| seen.claim.reason == Reason::AddressTaken as u8);
+    let key = |seen: &Seen| OwnerKey {
+        address: seen.claim.address,
+        scope,
+        vlan: seen.claim.vlan,
+        pad: 0,
+    };
+    taken.map(key).collect()
 }
 
 /// The leases of all ports, and those of NICs that have no port now. What a guest only claims is not

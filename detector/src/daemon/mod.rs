@@ -11,6 +11,7 @@ mod adoption;
 mod answer;
 pub mod brain;
 mod calls;
+mod claims;
 mod cycle;
 mod execute;
 mod files;

@@ -8,7 +8,7 @@ pub use journal::{Journal, log};
 
 use std::collections::BTreeMap;
 
-use detector_core::model::{Finding, FindingKey, Timestamp};
+use detector_core::model::{Finding, FindingKey, FindingKind, Subject, Timestamp};
 
 use limit::Limit;
 
@@ -45,6 +45,34 @@ impl Tracker {
         self.tell(now)
     }
 
+    /// The same for one subject and some kinds of finding, which are `findings` now, while everything
+    /// else stays as it is.
+    pub fn replace(
+        &mut self,
+        now: Timestamp,
+        subject: &Subject,
+        kinds: &[FindingKind],
+        findings: Vec<Finding>,
+    ) -> Vec<Change> {
+        let key = |kind: &FindingKind| FindingKey { kind: *kind, subject: subject.clone() };
+        let keys: Vec<_> = kinds.iter().map(key).collect();
+        let mut before: BTreeMap<_, _> =
+            keys.iter().filter_map(|key| self.open.remove_entry(key)).collect();
+        for mut finding in findings {
+            if let Some(known) = before.remove(&finding.key) {
+                finding.since = known.since.min(finding.since);
+            }
+            self.open.insert(finding.key.clone(), finding);
+        }
+        let is_news = |key: &FindingKey| self.open.contains_key(key) != self.told.contains_key(key);
+        let changed = keys.into_iter().filter(is_news).collect();
+        self.tell_of(now, changed)
+    }
+
+    pub fn is_open(&self, key: &FindingKey) -> bool {
+        self.open.contains_key(key)
+    }
+
     /// The open findings, the most severe first.
     pub fn open(&self) -> Vec<&Finding> {
         let mut open: Vec<_> = self.open.values().collect();
@@ -62,6 +90,11 @@ impl Tracker {
         let opened = self.open.keys().filter(|key| !self.told.contains_key(key));
         let changed: Vec<_> = closed.chain(opened).cloned().collect();
         self.deferred = None;
+        self.tell_of(now, changed)
+    }
+
+    /// Tells that these have opened or closed, as far as the limit allows now.
+    fn tell_of(&mut self, now: Timestamp, changed: Vec<FindingKey>) -> Vec<Change> {
         let mut changes = Vec::new();
         for key in changed {
             if let Err(until) = self.limit.take(&key, now) {

@@ -50,6 +50,29 @@ fn a_finding_keeps_the_moment_it_opened() {
 }
 
 #[test]
+fn what_is_said_of_one_subject_leaves_the_others_as_they_are() {
+    let mut tracker = Tracker::default();
+    tracker.update(Timestamp(1), vec![finding("a", 1), finding("b", 1)]);
+    let subject = Subject::Place("a".into());
+    let kinds = [FindingKind::Conflict, FindingKind::Flood];
+    let a = "Place(\"a\")";
+    let steps = [
+        (kinds, vec![finding("a", 2)], vec![]),
+        (kinds, vec![], vec![format!("-{a}")]),
+        (kinds, vec![finding("a", 4)], vec![format!("+{a}")]),
+        ([FindingKind::Flood; 2], vec![], vec![]),
+    ];
+    for (at, (kinds, findings, expect)) in (2..).zip(steps) {
+        let changes = tracker.replace(Timestamp(at), &subject, &kinds, findings);
+        assert_eq!(told(&changes), expect, "at {at}");
+        if at == 2 {
+            assert!(tracker.open().iter().all(|one| one.since == Timestamp(1)), "as it was");
+        }
+    }
+    assert_eq!(tracker.open().len(), 2);
+}
+
+#[test]
 fn a_flapping_finding_is_told_of_at_a_bounded_rate_and_its_end_is_not_lost() {
     let mut tracker = Tracker::default();
     let mut lines = 0;

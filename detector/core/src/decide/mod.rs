@@ -32,10 +32,13 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::processes::ProcessOwner;
+pub use self::{
+    findings::{OF_CLAIMS, findings_of_port, kind_of_claim},
+    processes::ProcessOwner,
+};
 pub use text::show_port;
 
-use detector_common::{quarantine::Cause, settings::Mode};
+use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -67,12 +70,22 @@ pub struct Decision {
     pub loose: BTreeSet<u32>,
     /// Which VM each process is.
     pub processes: BTreeMap<ProcessId, ProcessOwner>,
+    /// The VMs that each MAC is listed for, sorted.
+    macs: Vec<(Mac, Uuid)>,
     /// None while the decision is being acted upon.
     pub findings: Vec<Finding>,
     /// Media whose evidence is wanted and not in the world yet.
     pub wanted: BTreeSet<ImageFile>,
     /// When the same world would lead to another decision by the passing of time alone.
     pub wake_at: Option<Timestamp>,
+}
+
+impl Decision {
+    /// The VMs that the MAC is listed for, in the order of their UUIDs.
+    fn owners_of(&self, mac: Mac) -> impl Iterator<Item = Uuid> {
+        let first = self.macs.partition_point(|(other, _)| *other < mac);
+        self.macs[first..].iter().take_while(move |(other, _)| *other == mac).map(|(_, vm)| *vm)
+    }
 }
 
 /// The verdict on a VM.
@@ -240,6 +253,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         ports: port_decisions,
         loose: unbridged::loose(judged.iter().map(|one| one.merged.vm.as_ref()), world),
         processes,
+        macs: macs(&inventory),
         findings: Vec::new(),
         wanted,
         wake_at: None,
@@ -294,6 +308,16 @@ fn judge(
 /// The VMs of the inventory are in the order of their UUIDs.
 fn is_listed(inventory: &[Merged<'_>], uuid: Uuid) -> bool {
     inventory.binary_search_by_key(&uuid, |merged| merged.vm.uuid).is_ok()
+}
+
+fn macs(inventory: &[Merged<'_>]) -> Vec<(Mac, Uuid)> {
+    let nics = |merged: &Merged<'_>| merged.vm.nics.len();
+    let mut macs = Vec::with_capacity(inventory.iter().map(nics).sum());
+    for merged in inventory {
+        macs.extend(merged.vm.nics.iter().map(|nic| (nic.mac, merged.vm.uuid)));
+    }
+    macs.sort_unstable();
+    macs
 }
 
 /// The media to read: those on which a verdict on a VM that runs still hangs.

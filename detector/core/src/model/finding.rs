@@ -87,6 +87,9 @@ pub enum FindingKind {
     PolicyError,
     /// What a VM has booted was replaced or rewritten while it runs.
     MediumChanged,
+    /// A verdict is in force, and something beside it that helps is not: a shield, a passage, a
+    /// forwarding entry.
+    EnforcementImpaired,
 }
 
 impl FindingKind {
@@ -114,6 +117,7 @@ impl FindingKind {
             Self::PolicyInvalid => "policy-invalid",
             Self::PolicyError => "policy-error",
             Self::MediumChanged => "medium-changed",
+            Self::EnforcementImpaired => "enforcement-impaired",
         }
     }
 }

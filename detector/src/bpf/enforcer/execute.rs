@@ -230,34 +230,52 @@ impl KernelEnforcer {
         grants: &[GrantEntry],
     ) -> Result<(), BpfError> {
         self.instance(ifindex, instance)?;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut exact = Vec::with_capacity(grants.len());
         for entry in grants {
             let grant = Grant { flags: entry.flags };
             match place(ifindex, instance, entry)? {
-                Place::Exact(key) => {
-                    keys.push(key);
-                    values.push(grant);
-                }
+                Place::Exact(key) => exact.push((key, grant)),
                 Place::Prefix(prefix) => {
                     self.maps.put_prefix(prefix, grant)?;
                     self.instance(ifindex, instance)?.prefixes.insert(prefix, grant);
                 }
             }
         }
-        let put = self.maps.put_grants(&keys, &values);
-        if put.is_err() {
+        if let Err(error) = self.maps.put_grants(&exact) {
             // Nobody knows which of them have been put.
-            for key in keys {
-                self.maps.drop_grant(key)?;
-                self.instance(ifindex, instance)?.grants.remove(&key);
-            }
-        } else {
-            let put = keys.into_iter().zip(values);
-            let held = &mut self.instance(ifindex, instance)?.grants;
-            // Made as a whole is several times faster than one by one.
-            if held.is_empty() { *held = put.collect() } else { held.extend(put) }
+            self.put_back(ifindex, instance, &exact)?;
+            return Err(error);
         }
-        put
+        let held = &mut self.instance(ifindex, instance)?.grants;
+        if exact.len() < held.len() {
+            held.extend(exact);
+        } else {
+            // Made as a whole is several times faster than one by one.
+            held.append(&mut exact.into_iter().collect());
+        }
+        Ok(())
+    }
+
+    /// Makes of these entries what the record says of them: those that it does not know go. One that
+    /// cannot be brought back goes into the record, so that it is known and dropped with the rest.
+    fn put_back(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        entries: &[(GrantKey, Grant)],
+    ) -> Result<(), BpfError> {
+        for (key, grant) in entries {
+            let known = self.instance(ifindex, instance)?.grants.get(key).copied();
+            let undone = match known {
+                Some(known) => self.maps.put_grants(&[(*key, known)]),
+                None => self.maps.drop_grant(*key),
+            };
+            if let Err(error) = undone {
+                tracing::warn!(ifindex, %error, "a grant cannot be taken back");
+                self.instance(ifindex, instance)?.grants.insert(*key, *grant);
+            }
+        }
+        Ok(())
     }
 
     fn drop_grants(

@@ -20,6 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use detector_common::{
     counters::Sighting,
+    learned::OwnerKey,
     maps::programs,
     port::{PortSlot, Role, flags},
     settings::Settings,
@@ -190,6 +191,17 @@ impl Enforcer for KernelEnforcer {
         let learns = slots.filter(|slot| slot.has(flags::LEARNS));
         let learned = learns.map(|slot| Ok((slot.ifindex, self.maps.learned(slot, self.clock)?)));
         Ok(learned.collect::<Result<_, BpfError>>()?)
+    }
+
+    fn learned_by(&mut self, ifindex: u32) -> Result<Vec<Learned>, EnforceError> {
+        let slot = self.mirror.interfaces.get(&ifindex).map(|interface| &interface.slot);
+        let learns = slot.filter(|slot| slot.has(flags::LEARNS));
+        let learned = learns.map(|slot| self.maps.learned(slot, self.clock)).transpose()?;
+        Ok(learned.unwrap_or_default())
+    }
+
+    fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError> {
+        Ok(self.maps.learner(address, self.clock)?)
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {

@@ -209,11 +209,13 @@ impl<E: Enforcer> Brain<E> {
     }
 
     fn findings_on(&self, vm: Option<Uuid>, ports: &[PortView]) -> Vec<FindingView> {
+        let of_any_life = |kind| {
+            matches!(kind, FindingKind::EnforcementFailed | FindingKind::EnforcementImpaired)
+        };
         let concerns = |subject: &Subject, kind: FindingKind| match subject {
             Subject::Vm(uuid) => Some(*uuid) == vm,
             Subject::Port { ifindex, instance } => ports.iter().any(|port| {
-                port.ifindex == *ifindex
-                    && (port.instance == *instance || kind == FindingKind::EnforcementFailed)
+                port.ifindex == *ifindex && (port.instance == *instance || of_any_life(kind))
             }),
             _ => false,
         };

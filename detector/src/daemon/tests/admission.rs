@@ -1,3 +1,5 @@
+use detector_core::model::KnownLease;
+
 use crate::api::view::{AdmissionOutcome, AdmissionView};
 
 use super::{super::input::Admit, *};
@@ -51,6 +53,52 @@ fn the_answer_waits_until_the_kernel_has_it() {
     host.kernel().broken.clear();
     host.wait(Duration::from_secs(1));
     assert_eq!(view(&mut host).unwrap().outcome, AdmissionOutcome::Granted);
+}
+
+/// What a start waits for is the verdict: what helps beside it, and fails, is another finding.
+#[test]
+fn only_what_stands_between_a_vm_and_its_network_holds_up_its_start() {
+    const DEFEND: &str = "defend 10 52:54:00:00:00:01";
+    const PIN: &str = "pin 10 52:54:00:00:00:01";
+    let cases = [
+        ("teach 10", APPROVED, Some(AdmissionOutcome::Granted)),
+        (PIN, APPROVED, Some(AdmissionOutcome::Granted)),
+        (DEFEND, APPROVED, Some(AdmissionOutcome::Granted)),
+        ("open 10", FOUND, Some(AdmissionOutcome::Denied)),
+        ("slot 10", APPROVED, None),
+        ("guard 10", APPROVED, None),
+    ];
+    for (step, digest, outcome) in cases {
+        let mut host = Host::new(Mode::Enforce);
+        host.brain.world.policy.quarantine = QuarantineMode::Sandbox;
+        host.brain.world.policy.sandbox = Some("sbx0".to_owned());
+        let sandbox = Link { kind: LinkKind::Bridge, master: None, ..link(3, "sbx0") };
+        let lease = KnownLease {
+            mac: mac(1),
+            vlan: 0,
+            bridge: None,
+            address: [192, 0, 2, 7].into(),
+            expires: None,
+            from_file: true,
+        };
+        host.turn(vec![Input::Link(LinkEvent::Seen(sandbox)), Input::Leases(vec![lease])]);
+        host.kernel().broken.insert(step.to_owned());
+        let (mut vm, links) = web();
+        vm.nics[0].rule = Some(AddressRule::Dhcp);
+        host.turn(vec![admit(vm, links)]);
+        host.read(|_| digest);
+        assert_eq!(view(&mut host).map(|answer| answer.outcome), outcome, "{step}");
+
+        host.told();
+        host.wait(Duration::from_secs(1));
+        let kind = if outcome.is_some() { "impaired" } else { "failed" };
+        assert_eq!(host.told(), [format!("+enforcement-{kind}")], "{step}");
+        host.kernel().taken();
+        host.kernel().broken.clear();
+        host.wait(Duration::from_secs(31));
+        assert!(host.kernel().taken().contains(&step.to_owned()), "{step} is done in the end");
+        assert_eq!(host.told(), [format!("-enforcement-{kind}")], "{step}");
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct FakeKernel {
     pub(super) refused: BTreeMap<u32, u64>,
     /// How often it was asked for them.
     pub(super) looks: usize,
+    /// Addresses that ports have learned, by ifindex.
+    pub(super) learned: BTreeMap<u32, Vec<Learned>>,
     instances: u32,
 }
 
@@ -213,7 +215,20 @@ impl Enforcer for FakeKernel {
     }
 
     fn learned(&mut self) -> Result<BTreeMap<u32, Vec<Learned>>, EnforceError> {
-        Ok(BTreeMap::new())
+        Ok(self.learned.clone())
+    }
+
+    fn learned_by(&mut self, ifindex: u32) -> Result<Vec<Learned>, EnforceError> {
+        Ok(self.learned.get(&ifindex).cloned().unwrap_or_default())
+    }
+
+    fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError> {
+        let has = |one: &Learned| {
+            (one.scope, one.vlan) == (address.scope, address.vlan)
+                && one.address == std::net::Ipv6Addr::from(address.address).to_canonical()
+        };
+        let owner = self.learned.iter().find(|(_, learned)| learned.iter().any(has));
+        Ok(owner.map(|(ifindex, _)| *ifindex))
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {

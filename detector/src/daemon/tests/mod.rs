@@ -1,6 +1,7 @@
 //! The brain over a fake kernel: what happens goes in, what was carried out and said is compared.
 
 mod admission;
+mod claims;
 mod fake;
 mod loads;
 mod media;

@@ -1,9 +1,3 @@
-use detector_common::{
-    addr::{Address, Station},
-    claim::{ClaimRecord, Family},
-    event::Event,
-    reason::Reason,
-};
 use detector_core::model::Evidence;
 
 use super::*;
@@ -156,57 +150,4 @@ fn a_port_without_a_vm_is_told_of_after_the_grace() {
     assert_eq!(host.told(), ["+unknown-port"]);
     host.turn(vec![gone(10)]);
     assert_eq!(host.told(), ["-unknown-port"]);
-}
-
-#[test]
-fn claims_are_kept_within_bounds() {
-    let mut host = Host::new(Mode::Enforce);
-    host.approved();
-    let instance = host.kernel().state.interfaces[&10].slot.instance;
-    let event = |number: u32, instance| claim(10, instance, number);
-    host.turn((0..5000).map(|number| event(number, instance)).collect());
-    host.turn((0..100).map(|number| event(number, instance + 1)).collect());
-    host.kernel().taken();
-    host.turn(vec![event(4999, instance)]);
-    assert_eq!(host.kernel().taken(), [""; 0], "nothing to do for what is known");
-    let seen = &host.brain.world.seen[&10];
-    assert!(seen.len() <= 16, "{}", seen.len());
-    assert!(seen.iter().all(|seen| seen.instance == instance));
-    assert_eq!(host.port(10), Port::Granted);
-}
-
-/// The port has claimed a MAC of this number.
-fn claim(ifindex: u32, instance: u32, number: u32) -> Input {
-    let [.., a, b, c, d] = number.to_be_bytes();
-    let station = Station::new(Mac([2, 0, a, b, c, d]), 0);
-    let reason = Reason::MacNotGranted;
-    Input::Kernel(Event {
-        at: 0,
-        ifindex,
-        instance,
-        port: 0,
-        dropped: 1,
-        pad: 0,
-        held: 0,
-        claim: ClaimRecord::new(Address::UNSPECIFIED, station, 0x800, Family::None, reason),
-    })
-}
-
-/// A guest that claims whatever it can think of does not keep the daemon deciding.
-#[test]
-fn claims_that_follow_closely_are_looked_at_together() {
-    let mut host = Host::new(Mode::Enforce);
-    host.approved();
-    let instance = host.kernel().state.interfaces[&10].slot.instance;
-    host.told();
-    host.now += 20;
-    host.turn(vec![claim(10, instance, 50)]);
-    assert_eq!(host.told(), ["+foreign-identity"], "the first at once");
-    let decided = host.brain.decision.findings.clone();
-    for number in 51..60 {
-        host.turn(vec![claim(10, instance, number)]);
-    }
-    assert_eq!(host.brain.decision.findings, decided, "the others wait");
-    host.wait(Duration::from_millis(20));
-    assert_ne!(host.brain.decision.findings, decided, "but not for long");
 }

@@ -60,7 +60,7 @@ fn nothing_waits_for_a_forwarding_entry() {
     let pinned = &host.kernel().state.interfaces[&10].forwarding;
     assert_eq!(pinned.iter().collect::<Vec<_>>(), [&(mac(2), 0)], "the other one");
     host.wait(Duration::from_secs(1));
-    assert_eq!(host.told(), ["+enforcement-failed"]);
+    assert_eq!(host.told(), ["+enforcement-impaired"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use detector_common::reason::Reason;
 
-use super::{Facts, Found, finding, pair, ports::owners_of_macs};
+use super::{Facts, Found, claims::listed_vm, finding, pair};
 use crate::{
     decide::text::{explain, quoted, show_port},
     model::{FindingKind, Severity, Subject},
@@ -15,7 +15,6 @@ const CLONE_QUIET: Duration = Duration::from_secs(600);
 
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let world = facts.world;
-    let mut owners = None;
     for (ifindex, seen) in &world.seen {
         let (Some(link), Some(held)) =
             (world.links.get(ifindex), world.observed.interfaces.get(ifindex))
@@ -29,8 +28,9 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         }) {
             found.wake_at(seen.last + CLONE_QUIET);
             let mac = seen.claim.mac;
-            let owners = owners.get_or_insert_with(|| owners_of_macs(facts));
-            let (subject, whose, next) = match owners.get(&mac) {
+            let owner = facts.decision.owners_of(mac).last();
+            let owner = owner.and_then(|uuid| listed_vm(world, uuid));
+            let (subject, whose, next) = match owner {
                 Some(vm) => {
                     (Subject::Vm(vm.uuid), format!("of VM {}", quoted(&vm.name)), explain(vm))
                 }

@@ -1,38 +1,61 @@
 //! Ports that send more than anybody wants.
 
-use super::{Facts, Found, finding, pair, ports::subject};
+use detector_common::reason::Reason;
+
+use super::{
+    Found,
+    claims::{Speaker, listed},
+    finding, learning, pair,
+};
 use crate::{
-    decide::{
-        ports::Port,
-        text::{quoted, show_port},
-    },
-    model::{FindingKind, Load, Severity, Shield},
+    decide::text::{quoted, show_port},
+    model::{FindingKind, Load, Seen, Severity, Shield, Timestamp, Vm},
 };
 
-/// One finding on the rate, whatever the port sends. Under whose identity it sends is another.
-pub(super) fn report(port: &Port<'_>, facts: &Facts<'_>, found: &mut Found) {
-    let Some((load, since)) = flood(port, facts) else { return };
-    let name = quoted(&port.link.name);
+/// How much a port floods, and since when.
+pub(super) struct Flood<'a>(&'a Load, Timestamp);
+
+pub(super) fn of<'a>(speaker: &Speaker<'a>) -> Option<Flood<'a>> {
+    let load = speaker.world.loads.get(&speaker.link.ifindex)?;
+    Some(Flood(load, load.flood.filter(|_| load.instance == speaker.instance)?))
+}
+
+/// One finding for all that the port does while it floods: whatever it claims is evidence of this one.
+/// What it claimed last is a finding of its own again when the flood is over, so that a flood hides
+/// nothing. `claims` is what is not its own, and `victim` the VM whose that is.
+pub(super) fn report<'a>(
+    speaker: &Speaker<'a>,
+    Flood(load, since): &Flood<'_>,
+    mut claims: Vec<&'a Seen>,
+    victim: Option<&Vm>,
+    found: &mut Found,
+) {
+    let port = &speaker.link.name;
     let rate = rounded(load.rate);
-    let shield = match port.observed.map_or(Shield::Off, |held| held.shield) {
+    let shield = match speaker.observed.map_or(Shield::Off, |held| held.shield) {
         Shield::Off => "off",
         Shield::On => "on",
         Shield::Refused => "not possible on this port",
     };
     let shielded = if shield == "on" { ", before they cost much (a shield is on)" } else { "" };
-    found.add(finding(
-        (FindingKind::Flood, subject(port)),
-        Severity::Medium,
-        format!("Port {name} floods: about {rate} frames a second are refused{shielded}."),
-        vec![pair("port", &port.link.name), pair("refused a second", rate), pair("shield", shield)],
-        Some(show_port(&port.link.name)),
-        since,
-    ));
-}
-
-fn flood<'a>(port: &Port<'_>, facts: &'a Facts<'_>) -> Option<(&'a Load, crate::model::Timestamp)> {
-    let load = facts.world.loads.get(&port.link.ifindex)?;
-    Some((load, load.flood.filter(|_| load.instance == port.instance)?))
+    let (severity, under) = match victim {
+        Some(vm) => (Severity::High, format!(" under the MAC of VM {} too", quoted(&vm.name))),
+        None => (Severity::Medium, String::new()),
+    };
+    let title = format!(
+        "Port {} floods{under}: about {rate} frames a second are refused{shielded}.",
+        quoted(port)
+    );
+    let mut evidence =
+        vec![pair("port", port), pair("refused a second", rate), pair("shield", shield)];
+    evidence.extend(victim.map(|vm| pair("owner", vm.uuid)));
+    let taken = learning::claims(speaker, Reason::AddressTaken);
+    evidence.extend(learning::owners(speaker, &taken));
+    claims.extend(taken);
+    claims.extend(learning::claims(speaker, Reason::LearnedFull));
+    evidence.extend(listed(&claims));
+    let key = (FindingKind::Flood, speaker.subject());
+    found.add(finding(key, severity, title, evidence, Some(show_port(port)), *since));
 }
 
 /// Two digits say enough.

@@ -2,81 +2,92 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use detector_common::{claim::Family, reason::Reason};
+use detector_common::{claim::Family, maps::LEARNED_PER_PORT, reason::Reason};
 
 use super::{
-    Facts, Found, finding, pair,
-    ports::{FOREIGN_QUIET, LISTED_CLAIMS, describe, subject},
+    Found,
+    claims::{FOREIGN_QUIET, LISTED_CLAIMS, Speaker, describe},
+    finding, pair,
 };
 use crate::{
-    decide::{
-        ports::Port,
-        text::{quoted, show_port},
-    },
-    model::{FindingKind, Learned, Seen, Severity, World},
+    decide::text::{quoted, show_port},
+    model::{FindingKind, Learned, Seen, Severity},
 };
 
-pub(super) fn report(port: &Port<'_>, seen: &[Seen], facts: &Facts<'_>, found: &mut Found) {
-    of_reason(Reason::AddressTaken, port, seen, facts, found);
-    of_reason(Reason::LearnedFull, port, seen, facts, found);
+pub(super) fn report(speaker: &Speaker<'_>, found: &mut Found) {
+    of_reason(Reason::AddressTaken, speaker, found);
+    of_reason(Reason::LearnedFull, speaker, found);
 }
 
 /// Whether the address that was refused is the port's own by now.
-pub(super) fn is_own(seen: &Seen, port: &Port<'_>, world: &World) -> bool {
-    let learned = world.learned.get(&port.link.ifindex).into_iter().flatten();
-    let own = |one: &&Learned| {
-        one.instance == port.instance
-            && (one.mac, one.vlan) == (seen.claim.mac, seen.claim.vlan)
+pub(super) fn is_own(seen: &Seen, speaker: &Speaker<'_>) -> bool {
+    own(speaker).any(|one| {
+        (one.mac, one.vlan) == (seen.claim.mac, seen.claim.vlan)
             && Some(one.address) == address(seen)
-    };
-    learned.into_iter().any(|one| own(&one))
+    })
 }
 
-fn of_reason(reason: Reason, port: &Port<'_>, seen: &[Seen], facts: &Facts<'_>, found: &mut Found) {
-    let world = facts.world;
-    let mut claims: Vec<&Seen> = seen
-        .iter()
-        .filter(|seen| seen.instance == port.instance && seen.claim.reason == reason as u8)
-        .filter(|seen| world.now < seen.last + FOREIGN_QUIET && !is_own(seen, port, world))
-        .collect();
-    claims.sort_by_key(|seen| (seen.first, seen.claim.mac, seen.claim.vlan, seen.claim.address));
+/// What the port has learned.
+fn own<'a>(speaker: &Speaker<'a>) -> impl Iterator<Item = &'a Learned> {
+    let learned = speaker.world.learned.get(&speaker.link.ifindex).into_iter().flatten();
+    let instance = speaker.instance;
+    learned.filter(move |one| one.instance == instance)
+}
+
+/// What the port claims of late and was refused for this reason.
+pub(super) fn claims<'a>(speaker: &Speaker<'a>, reason: Reason) -> Vec<&'a Seen> {
+    speaker.claims(|seen| seen.claim.reason == reason as u8)
+}
+
+/// Who has the addresses that the port claims, as far as that is known.
+pub(super) fn owners(
+    speaker: &Speaker<'_>,
+    claims: &[&Seen],
+) -> impl Iterator<Item = (String, String)> {
+    let owners = claims.iter().filter_map(|seen| owner(seen, speaker)).take(LISTED_CLAIMS);
+    owners.map(|owner| pair("owner", owner))
+}
+
+fn of_reason(reason: Reason, speaker: &Speaker<'_>, found: &mut Found) {
+    let claims = claims(speaker, reason);
     let (Some(first), Some(last)) = (claims.first(), claims.iter().map(|seen| seen.last).max())
     else {
         return;
     };
     found.wake_at(last + FOREIGN_QUIET);
-    let name = quoted(&port.link.name);
-    let mut evidence = vec![pair("port", &port.link.name)];
+    let name = quoted(&speaker.link.name);
+    let mut evidence = vec![pair("port", &speaker.link.name)];
     let (kind, title) = if reason == Reason::AddressTaken {
-        let owners: Vec<_> =
-            claims.iter().filter_map(|seen| owner(seen, port, facts)).take(LISTED_CLAIMS).collect();
+        let owners: Vec<_> = owners(speaker, &claims).collect();
         let title = match owners.first() {
-            Some(owner) => format!("Port {name} claims an address that {owner} has."),
+            Some((_, owner)) => format!("Port {name} claims an address that {owner} has."),
             None => format!("Port {name} claims an address that is not to be had."),
         };
-        evidence.extend(owners.into_iter().map(|owner| pair("owner", owner)));
+        evidence.extend(owners);
         (FindingKind::AddressConflict, title)
     } else {
-        let title =
-            format!("Port {name} claims more addresses than it may have learned at a time.");
+        let title = format!("Port {name} claims more addresses than there is room for.");
+        let own = own(speaker).count();
+        // With fewer it is the host's table that is full.
+        evidence.push(pair("learned", format!("{own} of at most {LEARNED_PER_PORT}")));
         (FindingKind::LearnedFull, title)
     };
     evidence.extend(claims.iter().take(LISTED_CLAIMS).map(|seen| pair("claim", describe(seen))));
     found.add(finding(
-        (kind, subject(port)),
+        (kind, speaker.subject()),
         Severity::Medium,
         title,
         evidence,
-        Some(show_port(&port.link.name)),
+        Some(show_port(&speaker.link.name)),
         first.first,
     ));
 }
 
 /// Who has the address that the port has claimed, in words.
-fn owner(seen: &Seen, port: &Port<'_>, facts: &Facts<'_>) -> Option<String> {
-    let world = facts.world;
+fn owner(seen: &Seen, speaker: &Speaker<'_>) -> Option<String> {
+    let world = speaker.world;
     let address = address(seen)?;
-    let scope = port.link.scope();
+    let scope = speaker.link.scope();
     let holder = world.learned.iter().find(|(_, learned)| {
         learned
             .iter()

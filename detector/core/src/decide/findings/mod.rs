@@ -1,5 +1,6 @@
 //! What an administrator must know.
 
+mod claims;
 mod clones;
 mod floods;
 mod learning;
@@ -9,6 +10,8 @@ mod sources;
 mod vms;
 
 use std::collections::BTreeMap;
+
+pub use claims::{OF_CLAIMS, findings_of_port, kind_of_claim};
 
 use super::{
     Decision,

@@ -1,6 +1,7 @@
 //! Decisions on whole worlds; each file is about one promise.
 
 mod adoption;
+mod claims;
 mod conflicts;
 mod evidence;
 mod findings;

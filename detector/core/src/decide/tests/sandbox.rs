@@ -8,7 +8,7 @@ use detector_common::{
 
 use crate::{
     decide::PortStatus,
-    model::{FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget},
+    model::{FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, Shield},
     reconcile::Action,
     testing::{BRIDGE, Lab, SANDBOX, UNKNOWN},
 };
@@ -103,6 +103,49 @@ fn who_goes_to_the_sandbox() {
     lab.kernel.apply(&Action::LiftQuarantine(vm()));
     lab.settle();
     assert_eq!(force(&lab), Force::Sandboxed(true), "a new one");
+}
+
+/// A source that forgets a VM takes its way to the sandbox from nobody; a stricter word does.
+#[test]
+fn who_is_forgotten_stays_in_the_sandbox() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.sandbox();
+    lab.settle();
+    lab.quarantine(lab.port_target(1));
+    lab.settle();
+    assert_eq!(force(&lab), Force::Sandboxed(true));
+    lab.manager().vms.clear();
+    let (decision, actions) = lab.settle();
+    assert_eq!((force(&lab), actions), (Force::Sandboxed(true), vec![]));
+    assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Isolated);
+
+    let target = lab.port_target(1);
+    impose(&mut lab, target, QuarantineMode::Drop);
+    lab.settle();
+    assert_eq!(force(&lab), Force::Dropped);
+}
+
+/// One that is in the sandbox is to be heard there, however much it sends.
+#[test]
+fn what_floods_in_the_sandbox_gets_no_shield() {
+    for forgotten in [false, true] {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        lab.sandbox();
+        lab.settle();
+        lab.quarantine(lab.port_target(1));
+        lab.settle();
+        if forgotten {
+            lab.manager().vms.clear();
+        }
+        lab.floods(1);
+        lab.settle();
+        let shield = |lab: &Lab| lab.kernel.state.interfaces[&Lab::port(1)].shield;
+        assert_eq!((force(&lab), shield(&lab)), (Force::Sandboxed(true), Shield::Off));
+        let target = lab.port_target(1);
+        impose(&mut lab, target, QuarantineMode::Drop);
+        lab.settle();
+        assert_eq!((force(&lab), shield(&lab)), (Force::Dropped, Shield::On), "{forgotten}");
+    }
 }
 
 /// Nothing of what a NIC is granted elsewhere is taken along, and all its MACs are.

@@ -45,6 +45,20 @@ fn a_vm_in_transit_keeps_its_grant_and_defends_nothing() {
     assert_eq!(lab.kernel.slot(Lab::port(1)).flags, 0, "and it is gone");
 }
 
+/// What is kept for want of a verdict gives way all the same: the guest may speak from the other host.
+#[test]
+fn what_is_kept_in_transit_defends_nothing() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.settle();
+    let slot = lab.kernel.slot(Lab::port(1));
+    lab.evidence(1, None);
+    lab.settle();
+    assert_eq!(held(&lab, 1), (1, 1), "kept");
+    lab.vm(1).power = PowerState::InTransit;
+    lab.settle();
+    assert_eq!((held(&lab, 1), lab.kernel.slot(Lab::port(1))), ((0, 0), slot));
+}
+
 #[test]
 fn a_mac_goes_from_one_port_to_another() {
     let mut lab = Lab::with_vms(Mode::Enforce, 2);

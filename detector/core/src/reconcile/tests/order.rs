@@ -1,7 +1,7 @@
 use detector_common::settings::Mode;
 
 use crate::{
-    model::QuarantineTarget,
+    model::{LinkKind, QuarantineTarget},
     reconcile::{Action, reconcile},
     testing::{BRIDGE, Lab, UNKNOWN, UPLINK},
 };
@@ -111,6 +111,27 @@ fn entries_frame_the_slot_that_needs_them() {
     assert_eq!(names(&round(&mut lab)), ["write", "unpin", "yield", "pin", "defend"]);
     lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
     assert_eq!(names(&round(&mut lab)), ["write", "unpin", "yield"]);
+}
+
+/// A port that is to be left alone: nothing of ours stays in its bridge, and what is released makes room
+/// before anything is attached.
+#[test]
+fn entries_go_before_the_port_and_ports_before_what_comes() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 2);
+    lab.settle();
+    lab.link(70, "br7", LinkKind::Bridge, None);
+    lab.world.links.get_mut(&Lab::port(1)).unwrap().master = Some(70);
+    lab.world.policy.bridges = vec!["*".to_owned(), "!br7".to_owned()];
+    lab.add_vm(3);
+    let actions = round(&mut lab);
+    assert_in_order(&actions);
+    let port = Lab::port(1);
+    let unpin = Action::UnpinForwarding { ifindex: port, mac: Lab::mac(1), vlan: 0 };
+    let guards = |action: &Action| matches!(action, Action::AttachGuard { .. });
+    assert_eq!(actions[..2], [unpin, Action::Release { ifindex: port }], "{actions:#?}");
+    assert!(actions[2..].iter().any(guards), "{actions:#?}");
+    lab.settle();
+    assert!(!lab.kernel.state.interfaces.contains_key(&port));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use detector_common::{maps::MAX_GRANTS, port::Grant};
+
 use super::*;
 
 #[test]
@@ -128,7 +130,45 @@ fn grants_of_an_instance_that_is_no_more_are_dropped() {
     let root = PinRoot::new();
     let mut enforcer = open(&root);
     let key = GrantKey { ifindex: 5, instance: 9, mac: Mac(MAC), vlan: 0, address: [0; 16] };
-    enforcer.maps.put_grants(&[key], &[Default::default()]).unwrap();
+    enforcer.maps.put_grants(&[(key, Default::default())]).unwrap();
     enforcer.resync().unwrap();
     assert!(enforcer.maps.grants().unwrap().is_empty());
+}
+
+/// Grants that find no room: what was in force stays, and of the others the kernel has none.
+#[test]
+fn grants_that_are_put_in_part_are_taken_back() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    let port = tap("tap0");
+    let entry = |last: u8, flags| GrantEntry {
+        mac: MAC,
+        vlan: 0,
+        address: Address::mapped([192, 0, 2, last]).bytes(),
+        prefix: None,
+        flags,
+    };
+    let put = |grants| Action::PutGrants { ifindex: port, instance: 1, grants };
+    let mut enforcer = open(&root);
+    carry_out(&mut enforcer, &[guard(port), put(vec![entry(1, 0)])]);
+
+    // Somebody else's, up to one place that is left.
+    let other = |number: u32| GrantKey {
+        ifindex: port + 1,
+        instance: 9,
+        mac: Mac(MAC),
+        vlan: 0,
+        address: Address::mapped(number.to_be_bytes()).bytes(),
+    };
+    let others: Vec<_> = (2..MAX_GRANTS).map(|number| (other(number), Grant::default())).collect();
+    enforcer.maps.put_grants(&others).unwrap();
+    let more = vec![entry(1, flags::V4), entry(2, 0), entry(3, 0), entry(4, 0)];
+    let error = enforcer.execute(&put(more)).unwrap_err().to_string();
+    assert!(error.contains(maps::GRANTS), "{error}");
+
+    let mut held = enforcer.maps.grants().unwrap();
+    held.retain(|key, _| key.ifindex == port);
+    assert_eq!(held, interface(&mut enforcer, port).grants, "the record knows all there is");
+    let expect = GrantKey { address: entry(1, 0).address, ifindex: port, instance: 1, ..other(0) };
+    assert_eq!(held, [(expect, Grant::default())].into(), "what was in force, as it was");
 }

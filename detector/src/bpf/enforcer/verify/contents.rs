@@ -75,7 +75,7 @@ impl KernelEnforcer {
         for (key, grant) in different(&self.maps.grants()?, &wanted) {
             *differences.entry(self.port((key.ifindex, key.instance))).or_default() += 1;
             match grant {
-                Some(grant) => self.maps.put_grants(&[key], &[grant])?,
+                Some(grant) => self.maps.put_grants(&[(key, grant)])?,
                 None => self.maps.drop_grant(key)?,
             }
         }

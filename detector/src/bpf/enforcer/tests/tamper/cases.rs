@@ -56,8 +56,8 @@ pub(super) const CASES: &[Case] = &[
             let mut maps = victim.maps();
             let (key, _) = maps.grants().unwrap().pop_first().unwrap();
             let more = GrantKey { mac: Mac(OTHER_MAC), ..key };
-            let values = [Grant { flags: 0 }, Grant { flags: flags::ROUTER }];
-            maps.put_grants(&[more, key], &values).unwrap();
+            let [plain, router] = [0, flags::ROUTER].map(|flags| Grant { flags });
+            maps.put_grants(&[(more, plain), (key, router)]).unwrap();
             let (prefix, _) = maps.prefixes().unwrap().pop_first().unwrap();
             maps.drop_prefix(prefix).unwrap();
         },
@@ -69,7 +69,7 @@ pub(super) const CASES: &[Case] = &[
         |victim| {
             let mut maps = victim.maps();
             let (key, grant) = maps.grants().unwrap().pop_first().unwrap();
-            maps.put_grants(&[GrantKey { instance: 99, ..key }], &[grant]).unwrap();
+            maps.put_grants(&[(GrantKey { instance: 99, ..key }, grant)]).unwrap();
         },
         false,
         &[Tampered::Grants],
