@@ -10,7 +10,7 @@ use detector_core::{
         policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts},
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, LinkKind, MediumRole, PowerState,
+        AddressRule, AttachmentKind, EvidenceLevel, LinkKind, MediumRole, Posture, PowerState,
         TemplateStatus,
     },
 };
@@ -60,6 +60,8 @@ pub struct Case {
     boots_from_network: bool,
     #[serde(default)]
     attachments: BTreeSet<AttachmentKind>,
+    #[serde(default)]
+    posture: Posture,
     nics: Option<Vec<Nic>>,
     #[serde(default)]
     host: Host,
@@ -86,6 +88,7 @@ enum Unknown {
 #[serde(rename_all = "kebab-case")]
 enum Proof {
     Digest,
+    Certificate,
     Declared,
     None,
 }
@@ -216,6 +219,7 @@ impl Case {
         let known = |unknown: Unknown| !self.unknown.contains(&unknown);
         let standing = match self.evidence {
             Proof::Digest => Standing::Digest,
+            Proof::Certificate => Standing::Certificate,
             Proof::Declared => Standing::Declared,
             Proof::None => Standing::None,
         };
@@ -244,6 +248,7 @@ impl Case {
             media_read: fact(known(Unknown::MediaRead), true),
             boots_from_network: self.boots_from_network,
             attachments: self.attachments.clone(),
+            posture: self.posture.clone(),
             nics: match &self.nics {
                 Some(nics) => nics.iter().map(Nic::facts).collect(),
                 None => vec![Nic::default().facts()],

@@ -8,7 +8,7 @@ use cedar_policy::{
 use detector_common::quarantine::QuarantineMode;
 
 use super::{Fact, Facts, NicFacts, facts};
-use crate::model::{AddressRule, EvidenceLevel, LinkKind, PowerState};
+use crate::model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState};
 
 /// An entity with its attributes. One without a value is not known yet.
 pub(super) struct Record {
@@ -49,6 +49,8 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         ("attachments", Some(texts(facts.attachments.iter().map(|kind| kind.as_str())))),
         ("nics", Some(RestrictedExpression::new_set(nics.iter().map(entity)))),
     ];
+    let posture = uid("Posture", &id)?;
+    vm.push(("posture", Some(entity(&posture))));
     vm.extend(facts.declared.as_deref().map(|id| ("declaredTemplate", Some(text(id)))));
 
     let evidence = known(&facts.standing, |standing| {
@@ -99,6 +101,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         Record { uid: uid("Vm", &id)?, attributes: vm },
         Record { uid: host, attributes: host_attributes },
         Record { uid: lineage, attributes: lineage_attributes },
+        Record { uid: posture, attributes: posture_attributes(&facts.posture) },
     ];
     records.extend(template);
     for (nic, uid) in facts.nics.iter().zip(nics) {
@@ -112,6 +115,29 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         }
     }
     Ok(records)
+}
+
+/// What nobody says is absent.
+fn posture_attributes(posture: &Posture) -> Vec<(&'static str, Option<RestrictedExpression>)> {
+    let list = |of: &Option<Vec<String>>| Some(texts(of.as_ref()?.iter().map(String::as_str)));
+    let devices = posture.devices.as_ref().map(|of| texts(of.keys().map(String::as_str)));
+    let attributes = [
+        ("firmware", posture.firmware.map(|of| text(of.as_str()))),
+        ("secureBoot", posture.secure_boot.map(yes)),
+        ("tpm", posture.tpm.map(|of| text(of.as_str()))),
+        ("tpmVersion", posture.tpm_version.as_deref().map(text)),
+        ("launchSecurity", posture.launch_security.map(|of| text(of.as_str()))),
+        ("architecture", posture.architecture.as_deref().map(text)),
+        ("machine", posture.machine.as_deref().map(text)),
+        ("emulator", posture.emulator.as_deref().map(text)),
+        ("kernelArguments", posture.kernel_arguments.as_deref().map(text)),
+        ("hostDevices", list(&posture.host_devices)),
+        ("sharedMemory", list(&posture.shared_memory)),
+        ("sharedDirectories", list(&posture.shared_directories)),
+        ("devices", devices),
+        ("rawArguments", posture.raw_arguments.map(yes)),
+    ];
+    attributes.into_iter().filter(|(_, value)| value.is_some()).collect()
 }
 
 fn nic_attributes(nic: &NicFacts) -> Vec<(&'static str, Option<RestrictedExpression>)> {

@@ -11,8 +11,8 @@ use crate::{
         requirements::Case,
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, PowerState,
-        TemplateStatus, World,
+        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, Posture,
+        PowerState, TemplateStatus, World,
     },
 };
 
@@ -41,6 +41,7 @@ pub struct Facts {
     pub media_read: Fact<bool>,
     pub boots_from_network: bool,
     pub attachments: BTreeSet<AttachmentKind>,
+    pub posture: Posture,
     pub nics: Vec<NicFacts>,
 }
 
@@ -158,6 +159,7 @@ impl Facts {
             media_read: if read { Fact::Known(true) } else { Fact::Unknown },
             boots_from_network: gaps.network.is_some(),
             attachments: vm.attachments.iter().map(|one| one.kind).collect(),
+            posture: vm.posture.clone(),
             nics: vm.nics.iter().map(|nic| NicFacts::of(nic, world, links)).collect(),
         }
     }

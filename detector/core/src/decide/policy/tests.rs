@@ -7,7 +7,7 @@ use detector_common::quarantine::QuarantineMode;
 use super::{entities::records, *};
 use crate::{
     decide::VmStatus,
-    model::{EvidenceLevel, LinkKind, MediumRole, PowerState, TemplateStatus},
+    model::{EvidenceLevel, Firmware, LinkKind, MediumRole, Posture, PowerState, TemplateStatus},
 };
 
 /// A VM that the built-in policy approves.
@@ -37,6 +37,7 @@ fn good() -> Facts {
         media_read: Fact::Known(true),
         boots_from_network: false,
         attachments: BTreeSet::new(),
+        posture: Posture { firmware: Some(Firmware::Efi), ..Posture::default() },
         nics: vec![nic("52:54:00:00:00:01", Some("br0"))],
     }
 }
@@ -72,7 +73,7 @@ fn declared() -> Facts {
 fn denied() -> Facts {
     let mut facts = good();
     if let Fact::Known(template) = &mut facts.template {
-        template.status = TemplateStatus::Revoked;
+        template.status = Fact::Known(TemplateStatus::Revoked);
     }
     facts
 }
