@@ -137,8 +137,8 @@ fn what_is_tampered_with_is_put_back_and_told() {
         let mut noticed = Duration::ZERO;
         let sent = stream(&[(&a, A), (&denied, DENIED), (&stray, STRAY)], |more| {
             more(50);
-            kept = tamper(&crime);
             let start = Instant::now();
+            kept = tamper(&crime);
             for (subject, what) in *findings {
                 let found = wait::until(&format!("{what} of {subject}"), PATIENCE, || {
                     let open = daemon.findings()?.into_iter().map(|mut l| l["finding"].take());
