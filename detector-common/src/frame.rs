@@ -174,6 +174,23 @@ impl<const N: usize> Window<'_, N> {
         }
     }
 
+    /// Eight bytes as they lie in memory.
+    #[inline(always)]
+    pub fn word<const AT: usize>(self) -> u64 {
+        const { assert!(AT + 8 <= N) };
+        // SAFETY: the field lies within the window.
+        unsafe { load::u64::<AT, 0>(self.from) }
+    }
+
+    /// Four bytes as they lie in memory. As a number of 64 bits it can be compared as it is; one of 32
+    /// would have its upper half cleared before.
+    #[inline(always)]
+    pub fn half_word<const AT: usize>(self) -> u64 {
+        const { assert!(AT + 4 <= N) };
+        // SAFETY: the field lies within the window.
+        unsafe { load::half_word::<AT, 0>(self.from) }
+    }
+
     /// An IPv4 address: its bytes as they lie in memory.
     #[inline(always)]
     pub fn v4<const AT: usize>(self) -> u32 {
@@ -244,12 +261,12 @@ mod load {
     use core::{arch::asm, hint::assert_unchecked};
 
     macro_rules! load {
-        ($name:ident, $instruction:literal) => {
+        ($name:ident, $instruction:literal, $loaded:ident as $type:ident) => {
             /// # Safety
             ///
             /// The bytes at `from + AT + PLUS` are readable.
             #[inline(always)]
-            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $name {
+            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $type {
                 let value: u64;
                 // SAFETY: one load of readable bytes, with no other effect; it clears the bits
                 // above those that it loads.
@@ -261,17 +278,18 @@ mod load {
                         at = const { AT + PLUS },
                         options(pure, readonly, nostack, preserves_flags),
                     );
-                    assert_unchecked(value <= $name::MAX as u64);
+                    assert_unchecked(value <= $loaded::MAX as u64);
                 }
-                value as $name
+                value as $type
             }
         };
     }
 
-    load!(u8, "u8");
-    load!(u16, "u16");
-    load!(u32, "u32");
-    load!(u64, "u64");
+    load!(u8, "u8", u8 as u8);
+    load!(u16, "u16", u16 as u16);
+    load!(u32, "u32", u32 as u32);
+    load!(half_word, "u32", u32 as u64);
+    load!(u64, "u64", u64 as u64);
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -279,23 +297,24 @@ mod load {
     use core::ptr::with_exposed_provenance;
 
     macro_rules! load {
-        ($name:ident) => {
+        ($name:ident, $loaded:ident as $type:ident) => {
             /// # Safety
             ///
             /// The bytes at `from + AT + PLUS` are readable.
             #[inline(always)]
-            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $name {
-                let from = with_exposed_provenance::<$name>(from + AT + PLUS);
+            pub(super) unsafe fn $name<const AT: usize, const PLUS: usize>(from: usize) -> $type {
+                let from = with_exposed_provenance::<$loaded>(from + AT + PLUS);
                 // SAFETY: promised by the caller; the read is unaligned.
-                unsafe { from.read_unaligned() }
+                unsafe { from.read_unaligned() }.into()
             }
         };
     }
 
-    load!(u8);
-    load!(u16);
-    load!(u32);
-    load!(u64);
+    load!(u8, u8 as u8);
+    load!(u16, u16 as u16);
+    load!(u32, u32 as u32);
+    load!(half_word, u32 as u64);
+    load!(u64, u64 as u64);
 }
 
 #[cfg(test)]

@@ -83,6 +83,11 @@ pub mod flags {
     /// Some identity of the port has that role: it has more MACs than slot and maps say, those of
     /// virtual routers, which stand for the inline MAC.
     pub const VIRTUAL_MACS: u32 = 1 << 17;
+    /// With [`V4`]: the inline MAC is some station's own and untagged, and `v4` is one address that may
+    /// be somebody's, so that a frame can be compared with them as it lies in memory.
+    pub const EXACT_V4: u32 = 1 << 18;
+    /// The same with [`V6`] and `v6`.
+    pub const EXACT_V6: u32 = 1 << 19;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

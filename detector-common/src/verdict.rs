@@ -1,5 +1,9 @@
 //! From claim to verdict.
 
+mod glance;
+
+pub use glance::passes_at_a_glance;
+
 use crate::{
     addr::{Address, Station},
     claim::Family,

@@ -62,16 +62,18 @@ pub(crate) fn enforces() -> bool {
     settings().is_none_or(Settings::enforces)
 }
 
-/// The slot in force for an interface, where it has its own.
+/// The slot in force for an interface, where it has its own. The number of the interface is a word, since
+/// one of 32 bits would have its upper half cleared before it is compared.
 #[inline(always)]
-pub(crate) fn inline_port(ifindex: u32) -> Option<&'static PortSlot> {
-    PORTS.get(ifindex % maps::PORT_SLOTS).filter(|slot| slot.ifindex == ifindex)
+pub(crate) fn inline_port(ifindex: u64) -> Option<&'static PortSlot> {
+    let index = ifindex % u64::from(maps::PORT_SLOTS);
+    PORTS.get(index as u32).filter(|slot| u64::from(slot.ifindex) == ifindex)
 }
 
 /// The slot in force for an interface.
 #[inline(always)]
 pub(crate) fn port(ifindex: u32) -> Option<&'static PortSlot> {
-    if let Some(slot) = inline_port(ifindex) {
+    if let Some(slot) = inline_port(u64::from(ifindex)) {
         return Some(slot);
     }
     // SAFETY: slots are replaced whole and never freed while a program runs (RCU).

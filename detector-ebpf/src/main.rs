@@ -20,6 +20,7 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use detector_common::port::PortSlot;
 
 use crate::{
     hooks::{port_ingress::Step, sandbox::Way},
@@ -49,10 +50,16 @@ const fn action(outcome: Outcome) -> i32 {
 #[classifier]
 fn port_ingress(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
-    if let Some(outcome) = hooks::port_ingress::run(&Skb::new(skb)) {
-        return action(outcome);
+    let mut code = match lookup::inline_port(Skb::new(skb).ifindex_word()) {
+        Some(slot) if hooks::port_ingress::passes_at_a_glance(&Skb::new(skb), slot) => {
+            return action(Outcome::Next);
+        }
+        Some(slot) => vet_plain(skb, slot),
+        None => WHOLE,
+    };
+    if code == WHOLE {
+        code = vet_whole(skb);
     }
-    let mut code = vet_whole(skb);
     if code == FINISH {
         code = finish_whole(skb);
     }
@@ -83,11 +90,19 @@ fn redirect(to: Option<u32>) -> i32 {
     }
 }
 
-/// What [`vet_whole`] and [`finish_whole`] return besides actions.
-const FINISH: i32 = 0x100;
-const NOTE: i32 = 0x101;
+/// What [`vet_plain`], [`vet_whole`] and [`finish_whole`] return besides actions.
+const WHOLE: i32 = 0x100;
+const FINISH: i32 = 0x101;
+const NOTE: i32 = 0x102;
 
-/// What [`port_ingress`] has not passed at first sight. A global function: the verifier walks it
+/// What [`port_ingress`] has not passed at a glance. By itself, so that [`port_ingress`] keeps to few
+/// registers.
+#[inline(never)]
+fn vet_plain(skb: *mut __sk_buff, slot: &PortSlot) -> i32 {
+    hooks::port_ingress::plain(&Skb::new(skb), slot).map_or(WHOLE, action)
+}
+
+/// What [`vet_plain`] has no verdict on. A global function, like those that follow: the verifier walks it
 /// once and on its own.
 #[inline(never)]
 #[unsafe(no_mangle)]

@@ -69,9 +69,15 @@ impl Skb {
         unsafe { core::mem::transmute(code) }
     }
 
+    /// Whether the network stack has moved a tag into the metadata.
+    #[inline(always)]
+    pub(crate) fn has_tag(&self) -> bool {
+        self.field::<{ offset_of!(__sk_buff, vlan_present) }>() != 0
+    }
+
     #[inline(always)]
     pub(crate) fn tag(&self) -> MetaTag {
-        if self.field::<{ offset_of!(__sk_buff, vlan_present) }>() == 0 {
+        if !self.has_tag() {
             return MetaTag::default();
         }
         let protocol = self.field::<{ offset_of!(__sk_buff, vlan_proto) }>() as u16;
@@ -109,6 +115,12 @@ impl Skb {
         self.field::<{ offset_of!(__sk_buff, ifindex) }>()
     }
 
+    /// The same as a word.
+    #[inline(always)]
+    pub(crate) fn ifindex_word(&self) -> u64 {
+        self.field_word::<{ offset_of!(__sk_buff, ifindex) }>()
+    }
+
     /// The interface by which the frame came into the host; 0 for the host's own frames.
     #[inline(always)]
     pub(crate) fn ingress_ifindex(&self) -> u32 {
@@ -122,22 +134,22 @@ impl Skb {
     }
 
     #[inline(always)]
-    pub(crate) fn mark(&self) -> u32 {
-        self.field::<{ offset_of!(__sk_buff, mark) }>()
+    pub(crate) fn mark(&self) -> u64 {
+        self.field_word::<{ offset_of!(__sk_buff, mark) }>()
     }
 
     #[inline(always)]
-    pub(crate) fn set_mark(&self, mark: u32) {
+    pub(crate) fn set_mark(&self, mark: u64) {
         self.set_field::<{ offset_of!(__sk_buff, mark) }>(mark);
     }
 
     #[inline(always)]
-    pub(crate) fn tc_index(&self) -> u32 {
-        self.field::<{ offset_of!(__sk_buff, tc_index) }>()
+    pub(crate) fn tc_index(&self) -> u64 {
+        self.field_word::<{ offset_of!(__sk_buff, tc_index) }>()
     }
 
     #[inline(always)]
-    pub(crate) fn set_tc_index(&self, index: u32) {
+    pub(crate) fn set_tc_index(&self, index: u64) {
         self.set_field::<{ offset_of!(__sk_buff, tc_index) }>(index);
     }
 
@@ -145,6 +157,12 @@ impl Skb {
     /// a computed offset, and the verifier wants each at a constant one.
     #[inline(always)]
     fn field<const OFFSET: usize>(&self) -> u32 {
+        self.field_word::<OFFSET>() as u32
+    }
+
+    /// The same in a register that needs no clearing before it is compared, as one of 32 bits would.
+    #[inline(always)]
+    fn field_word<const OFFSET: usize>(&self) -> u64 {
         let value: u64;
         // SAFETY: one load of a field of the context, with no other effect.
         unsafe {
@@ -158,17 +176,17 @@ impl Skb {
             // The load clears the upper half.
             assert_unchecked(value <= u32::MAX as u64);
         }
-        value as u32
+        value
     }
 
-    /// Writes a field of the context that programs may write; see [`Self::field`].
+    /// Writes the lower half of `value` to a field of the context; see [`Self::field`].
     #[inline(always)]
-    fn set_field<const OFFSET: usize>(&self, value: u32) {
+    fn set_field<const OFFSET: usize>(&self, value: u64) {
         // SAFETY: one store to a field of the context.
         unsafe {
             asm!(
                 "*(u32 *)({skb} + {offset}) = {value}",
-                value = in(reg) u64::from(value),
+                value = in(reg) value,
                 skb = in(reg) self.raw,
                 offset = const OFFSET,
                 options(nostack, preserves_flags),

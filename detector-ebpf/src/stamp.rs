@@ -16,7 +16,7 @@ static STAMP_VALUE: Global<u32> = Global::new(Stamp::DEFAULT.value);
 #[inline(always)]
 pub(crate) fn is_set(skb: &Skb) -> bool {
     let carried = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
-    carried & STAMP_MASK.load() == STAMP_VALUE.load()
+    carried & u64::from(STAMP_MASK.load()) == u64::from(STAMP_VALUE.load())
 }
 
 #[inline(always)]
@@ -32,7 +32,7 @@ pub(crate) fn clear(skb: &Skb) {
 
 #[inline(always)]
 fn write(skb: &Skb, value: u32) {
-    let others = !STAMP_MASK.load();
+    let (others, value) = (u64::from(!STAMP_MASK.load()), u64::from(value));
     if is_in_tc_index() {
         skb.set_tc_index(skb.tc_index() & others | value);
     } else {

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use detector::bpf::{Hook, KernelEnforcer, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector::net::frames;
 use detector_common::port::flags;
-use detector_common::{settings::Mode, stamp::Stamp};
-use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
+use detector_common::{addr::Mac, settings::Mode, stamp::Stamp};
+use detector_core::model::Shield;
+use detector_core::reconcile::{Action, AddressSet, GrantEntry, Identity, SlotEntry, compile};
 use detector_tests::frames::{self as frame, Station};
 use detector_tests::link;
 use detector_tests::netns::NetNs;
@@ -123,6 +124,20 @@ impl Bridge {
         })
     }
 
+    /// A guard on the first tap that cuts it off, and a shield.
+    pub(crate) fn shield(&self) -> Result<Guarded> {
+        self.guarded(|enforcer| {
+            let slot = SlotEntry { flags: flags::ISOLATED, ..SlotEntry::default() };
+            let ifindex = grant(enforcer, NAMES[0], slot, &[])?;
+            let instance = instance(enforcer, ifindex)?;
+            enforcer.execute(&Action::PutShield { ifindex, instance })?;
+            let observed = enforcer.observe()?;
+            let shield = observed.interfaces.get(&ifindex).map(|port| port.shield);
+            ensure!(shield == Some(Shield::On), "a tap has taken no shield");
+            Ok(vec![ifindex])
+        })
+    }
+
     /// Puts a gate on bridge and uplink, and whatever else.
     fn guarded(
         &self,
@@ -167,9 +182,7 @@ fn grant(
 ) -> Result<u32> {
     let ifindex = if_nametoindex(name)?;
     enforcer.execute(&Action::AttachGuard { ifindex, name: name.to_owned() })?;
-    let observed = enforcer.observe()?;
-    let port = observed.interfaces.get(&ifindex).context("no slot for the port")?;
-    let instance = port.slot.instance;
+    let instance = instance(enforcer, ifindex)?;
     if !others.is_empty() {
         slot.flags |= flags::MORE_GRANTS;
         let grants = others.to_vec();
@@ -177,6 +190,13 @@ fn grant(
     }
     enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
     Ok(ifindex)
+}
+
+/// Which life of the interface is guarded.
+fn instance(enforcer: &mut KernelEnforcer, ifindex: u32) -> Result<u32> {
+    let observed = enforcer.observe()?;
+    let port = observed.interfaces.get(&ifindex).context("no slot for the port")?;
+    Ok(port.slot.instance)
 }
 
 impl Guarded {
@@ -213,11 +233,15 @@ fn frame_between(from: Station, to: Station) -> Vec<u8> {
 }
 
 fn identity(station: Station) -> SlotEntry {
-    SlotEntry {
-        flags: flags::GRANTED | flags::V4,
-        mac: station.mac,
-        v4: station.ip.octets(),
-        v4_mask: [255; 4],
-        ..SlotEntry::default()
-    }
+    let identity = Identity {
+        mac: Mac(station.mac),
+        vlan: 0,
+        v4: AddressSet::Only(vec![station.ip.into()]),
+        v6: AddressSet::Only(Vec::new()),
+        learns: None,
+        dhcp_server: false,
+        router: false,
+        vrrp: false,
+    };
+    compile(&[identity]).0
 }

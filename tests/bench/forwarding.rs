@@ -100,12 +100,13 @@ pub(crate) fn run(rounds: usize, report: &mut Report) -> Result<()> {
     let drop = bpf::load(&bpf::returning(bpf::DROP))?;
     let tap = dropping.ifindex(&dropping.taps[0])?;
     let _drop = dropping.network.run(|| bpf::attach(drop.as_fd(), tap, Hook::Ingress))?;
-    let guarded = &lanes.bridges[OURS];
-    let [bare, ours] = interleave(
-        rounds,
-        [sending(&dropping, &rogue, Fate::IsDropped), sending(guarded, &rogue, Fate::IsDropped)],
-    )?;
+    let shielded = Bridge::new()?;
+    let _shield = shielded.shield()?;
+    let side = |bridge| sending(bridge, &rogue, Fate::IsDropped);
+    let sides = [side(&dropping), side(&lanes.bridges[OURS]), side(&shielded)];
+    let [bare, ours, shield] = interleave(rounds, sides)?;
     report.add("drop by the guard / bare tc drop", ours.ratio_to(&bare), Target::AtMost(1.15));
+    report.add("drop by the shield / bare tc drop", shield.ratio_to(&bare), Target::AtMost(0.6));
     Ok(())
 }
 

@@ -134,9 +134,10 @@ fn adds_up<R: Reach>(
     Ok(sum == 0xffff || sum == 0x1fffe)
 }
 
-/// 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source.
+/// 0/8, loopback, multicast and reserved addresses (RFC 6890) are nobody's source. Takes the address as
+/// it lies in memory.
 #[inline(always)]
-pub(super) const fn is_nobodys(source: u32) -> bool {
+pub const fn is_nobodys(source: u32) -> bool {
     let [first, ..] = source.to_ne_bytes();
     first.wrapping_sub(1) >= 223 || first == 127
 }

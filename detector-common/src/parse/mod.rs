@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub use ethernet::MetaTag;
+pub use ipv4::is_nobodys as is_nobodys_v4;
 
 /// Numbers of protocols above IPv4 and IPv6 that one glance tells apart.
 mod protocol {

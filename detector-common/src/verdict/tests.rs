@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Grants, settle, vet, vet_plain};
+use super::{Grants, passes_at_a_glance, settle, vet, vet_plain};
 use crate::{
     addr::{Address, Mac, Station},
     frame::Frame,
@@ -120,6 +120,70 @@ fn common_frames_are_plain() {
         let none = Listed::default();
         let reason = vet_plain(frame, MetaTag::default(), &port_a(), &none, &mut Claim::default());
         assert_eq!(reason, *expect);
+    }
+}
+
+/// The flags of a port whose frames can be compared as they lie in memory.
+fn exact() -> u32 {
+    port_a().flags | flags::EXACT_V4 | flags::EXACT_V6
+}
+
+/// Most frames of most ports must pass at a glance; and a frame that differs in anything from such a
+/// one must not.
+#[test]
+fn what_a_glance_passes() {
+    let slot = PortSlot { flags: exact(), ..port_a() };
+    let udp4 = |to| from_a(0x0800, &ipv4(IP_A, UDP, &udp(5, to, &[0; 20])));
+    let udp6 = |to| from_a(0x86dd, &ipv6(IP6_A, UDP, 64, &udp(5, to, &[0; 20])));
+    let cut = |mut frame: Vec<u8>| {
+        frame.pop();
+        frame
+    };
+    let fragment = |bits| from_a(0x0800, &ipv4_fragment(IP_A, TCP, bits, &[0; 20]));
+    let changed = |at: usize, to: u8| {
+        let mut packet = ipv4(IP_A, TCP, &[0; 20]);
+        packet[at] = to;
+        from_a(0x0800, &summed(packet))
+    };
+    let mut unsummed = tcp4(MAC_A, IP_A);
+    unsummed[24] ^= 1;
+    let to_bridge = |mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0]);
+        frame
+    };
+    let cases: &[(&str, Vec<u8>, bool)] = &[
+        ("TCP over IPv4", tcp4(MAC_A, IP_A), true),
+        ("TCP over IPv6", tcp6(MAC_A, IP6_A), true),
+        ("UDP over IPv4", udp4(53), true),
+        ("UDP over IPv6", udp6(53), true),
+        ("another's MAC", tcp4(MAC_B, IP_A), false),
+        ("another's IPv4 address", tcp4(MAC_A, IP_B), false),
+        ("another's IPv6 address", tcp6(MAC_A, IP6_B), false),
+        ("to a DHCP server", udp4(67), false),
+        ("to a DHCP client", udp4(68), false),
+        ("to a DHCPv6 client", udp6(546), false),
+        ("to a DHCPv6 server", udp6(547), false),
+        ("cut off, IPv4", cut(udp4(53)), false),
+        ("cut off, IPv6", cut(udp6(53)), false),
+        ("not to be fragmented", fragment(0x4000), true),
+        ("more fragments", fragment(0x2000), false),
+        ("a later fragment", fragment(0x0001), false),
+        ("IPv4 options", changed(0, 0x46), false),
+        ("shorter than its header", changed(3, 19), false),
+        ("ICMP", changed(9, ICMP), false),
+        ("a checksum that is wrong", unsummed, false),
+        ("to the bridge", to_bridge(tcp4(MAC_A, IP_A)), false),
+    ];
+    for (name, frame, expect) in cases {
+        assert_eq!(passes_at_a_glance(Frame::new(frame), &slot), *expect, "{name}");
+    }
+    for lacking in [flags::GRANTED, flags::EXACT_V4, flags::EXACT_V6] {
+        let slot = PortSlot { flags: exact() & !lacking, ..slot };
+        for (name, frame, _) in &cases[..4] {
+            let (v4, v6) = (frame[12] == 0x08, frame[12] == 0x86);
+            let expect = lacking == flags::EXACT_V6 && v4 || lacking == flags::EXACT_V4 && v6;
+            assert_eq!(passes_at_a_glance(Frame::new(frame), &slot), expect, "{name}");
+        }
     }
 }
 

@@ -17,10 +17,19 @@ use crate::{
     stamp,
 };
 
+/// Whether the frame may go on, as nearly every one may; `false` asks for [`plain`].
+#[inline(always)]
+pub(crate) fn passes_at_a_glance(skb: &Skb, slot: &PortSlot) -> bool {
+    let passes = !skb.has_tag() && verdict::passes_at_a_glance(skb.frame(), slot);
+    if passes {
+        stamp::set(skb);
+    }
+    passes
+}
+
 /// The verdict at first sight; `None` asks for [`whole`].
 #[inline(always)]
-pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
-    let slot = lookup::inline_port(skb.ifindex())?;
+pub(crate) fn plain(skb: &Skb, slot: &PortSlot) -> Option<Outcome> {
     let mut claim = Claim::default();
     let reason = verdict::vet_plain(skb.frame(), skb.tag(), slot, &MapGrants, &mut claim)?;
     if reason as u8 != Reason::Granted as u8 {
@@ -39,7 +48,7 @@ pub(crate) fn run(skb: &Skb) -> Option<Outcome> {
     Some(Outcome::Next)
 }
 
-/// What becomes of a frame that [`run`] has not passed at first sight.
+/// What becomes of a frame that [`plain`] has not passed at first sight.
 pub(crate) enum Step {
     Done(Outcome),
     /// [`finish`] says the last word, on the claim and the verdict that are kept. The stack has no

@@ -60,17 +60,31 @@ fn plain_is_whole(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What passes at a glance passes.
+fn glance_is_whole(frame: &[u8], tag: MetaTag) -> Result<(), TestCaseError> {
+    let none = Listed::default();
+    for flags in [exact(), exact() | flags::ISOLATED, flags::EXACT_V4 | flags::EXACT_V6] {
+        let slot = PortSlot { flags, ..port_a() };
+        if !tag.present && passes_at_a_glance(Frame::new(frame), &slot) {
+            prop_assert_eq!(judged(&slot, &none, tag, frame), Granted);
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes(frame in prop::collection::vec(any::<u8>(), 0..700), tag in tag()) {
         never_another(&frame, tag)?;
         plain_is_whole(&frame, tag)?;
+        glance_is_whole(&frame, tag)?;
     }
 
     #[test]
     fn mutated_frames(frame in mutated(), tag in tag()) {
         never_another(&frame, tag)?;
         plain_is_whole(&frame, tag)?;
+        glance_is_whole(&frame, tag)?;
     }
 
     /// Bytes behind what the headers say change nothing, beyond turning a cut-off frame into a whole one.

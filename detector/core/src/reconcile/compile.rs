@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::{
     addr::{Address, Mac, Station},
+    parse::is_nobodys_v4,
     port::flags,
 };
 use ipnet::Ipv6Net;
@@ -94,7 +95,20 @@ fn inline(identity: &Identity) -> Option<SlotEntry> {
             }
         }
     }
+    slot.flags |= exact(&slot);
     Some(slot)
+}
+
+/// Which addresses of the slot a frame can be compared with as it lies in memory.
+fn exact(slot: &SlotEntry) -> u32 {
+    if slot.vlan != 0 || !Station::new(Mac(slot.mac), 0).is_valid_source() {
+        return 0;
+    }
+    let (v4, v6) = (u32::from_ne_bytes(slot.v4), Address::from_bytes(slot.v6));
+    let exact_v4 = slot.v4_mask == [255; 4] && !is_nobodys_v4(v4);
+    let exact_v6 = slot.v6_mask == [255; 16] && !v6.is_special() && !v6.is_v6_multicast();
+    let flag = |exact, flag| if exact { flag } else { 0 };
+    flag(exact_v4, flags::EXACT_V4) | flag(exact_v6, flags::EXACT_V6)
 }
 
 /// The entries for one identity: the MAC itself, then each address and prefix.

@@ -53,6 +53,34 @@ fn one_identity_fits_the_slot() {
     }
 }
 
+/// A frame may be compared as it lies in memory with what is one address of an untagged station's own
+/// MAC, and somebody's.
+#[test]
+fn what_may_be_compared() {
+    use flags::{EXACT_V4, EXACT_V6};
+    let a = Lab::mac(1);
+    let group = Mac([1, 0, 0x5e, 0, 0, 1]);
+    let one: (Option<&[&str]>, Option<&[&str]>) =
+        (Some(&["192.0.2.1/32"]), Some(&["2001:db8::1/128"]));
+    let cases = [
+        (a, 0, one, EXACT_V4 | EXACT_V6),
+        (a, 7, one, 0),
+        (group, 0, one, 0),
+        (Mac::ZERO, 0, one, 0),
+        (a, 0, (None, None), 0),
+        (a, 0, (Some(&[][..]), Some(&[][..])), 0),
+        (a, 0, (Some(&["192.0.2.0/31"][..]), Some(&["2001:db8::/127"][..])), 0),
+        (a, 0, (Some(&["0.0.0.0/32"][..]), Some(&["::/128"][..])), 0),
+        (a, 0, (Some(&["127.0.0.1/32"][..]), Some(&["::1/128"][..])), 0),
+        (a, 0, (Some(&["224.0.0.1/32"][..]), Some(&["ff02::1/128"][..])), 0),
+        (a, 0, (Some(&["255.255.255.255/32"][..]), Some(&["::ffff:192.0.2.1/128"][..])), 0),
+    ];
+    for (mac, vlan, (v4, v6), expect) in cases {
+        let (slot, _) = compile(&[identity(mac, vlan, v4, v6)]);
+        assert_eq!(slot.flags & (EXACT_V4 | EXACT_V6), expect, "{mac} {vlan} {v4:?} {v6:?}");
+    }
+}
+
 /// One that learns anywhere fits the slot too; one that is bound is listed.
 #[test]
 fn learning_is_compiled() {
