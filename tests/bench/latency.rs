@@ -290,14 +290,7 @@ fn now() -> Result<Timestamp> {
 
 /// The template that the VMs name.
 fn registry() -> Registry {
-    let template = Template {
-        id: "lab".to_owned(),
-        version: None,
-        os: None,
-        status: TemplateStatus::Approved,
-        expires: None,
-        images: Vec::new(),
-    };
+    let template = Template::new("lab", TemplateStatus::Approved);
     Registry { templates: vec![template], ..Registry::default() }
 }
 

@@ -281,7 +281,7 @@ Status       revoked since 2027-01-15 07:00:00 UTC (1 h ago)
 Reason       CVE\\u{1b} 7
 Signed by    RWx
 Image        disk, qcow2, sha256 00ff, /images/a
-Profile      devices disk interface, secure_boot true
+Profile      secure_boot true, devices disk interface
 VMs          none
 ";
     check("template show", table, |output| {

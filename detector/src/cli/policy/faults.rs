@@ -63,13 +63,13 @@ mod tests {
 
     #[test]
     fn the_mark_stands_below_the_fault() {
-        let text = "@id(\"a\")\npermit (principal, action == Action::\"jion\", resource);\n";
+        let text = "@id(\"a\")\npermit (principal, action == Action::\"joins\", resource);\n";
         let faults = Rules::parse(text).unwrap_err();
         let said = marked(Path::new("p.cedar"), text, &faults[0], "");
         let expected = "\
-p.cedar:2:30: for policy `a`, unrecognized action `Action::\"jion\"`
-  2 | permit (principal, action == Action::\"jion\", resource);
-    |                              ^^^^^^^^^^^^^^
+p.cedar:2:30: for policy `a`, unrecognized action `Action::\"joins\"`
+  2 | permit (principal, action == Action::\"joins\", resource);
+    |                              ^^^^^^^^^^^^^^^
   help: did you mean `Action::\"join\"`?
 ";
         assert_eq!(said, expected);
