@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 
 /// What the suites need of a kernel, beyond the machine itself. One that is missing is built in, or
 /// the kernel does not have it, which the tests find out. The first is asked for without being named.
-const WANTED: [&str; 24] = [
+const WANTED: [&str; 26] = [
     "crc32c_generic",
     "virtio_pci",
     "9pnet_virtio",
     "9p",
+    "ext4",
+    "loop",
     "tun",
     "bridge",
     "br_netfilter",

@@ -11,6 +11,7 @@ use std::{
 use detector_core::model::Digest;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::verity::Measurement;
 use crate::config::text::read_text;
 
 const MAX_BYTES: u64 = 16 << 20;
@@ -24,7 +25,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 
 /// One state of a regular file. The kernel sets the time of change; nobody but root can set it
 /// back (by the clock or the raw device).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct FileState {
     pub(super) dev: u64,
     pub(super) inode: u64,
@@ -64,6 +65,12 @@ struct CacheFile<Entry> {
 pub(super) struct CacheEntry {
     #[serde(flatten)]
     pub(super) state: FileState,
+    pub(super) sha256: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct MeasuredEntry {
+    pub(super) measurement: Measurement,
     pub(super) sha256: Digest,
 }
 

@@ -1,7 +1,8 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, Metadata},
     io,
+    num::NonZeroUsize,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
@@ -12,16 +13,19 @@ use std::{
 };
 
 use detector_core::model::Digest;
+use lru::LruCache;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    cache::{self, CacheEntry, FileState},
+    cache::{self, CacheEntry, FileState, MeasuredEntry},
     open::{Inode, Opened},
+    verity::Measurement,
 };
 
 /// How many digests are remembered; the least recently used go first. A host has a few dozen
 /// images, and ten thousand digests are two megabytes.
-const MAX_ENTRIES: usize = 10_000;
+const MAX_ENTRIES: NonZeroUsize = NonZeroUsize::new(10_000).expect("more than none");
 
 const BUFFER: usize = 1 << 20;
 
@@ -50,9 +54,10 @@ impl From<io::Error> for DigestError {
     }
 }
 
-/// SHA-256 of files, remembered across restarts in one file.
+/// SHA-256 of files, remembered across restarts.
 pub(super) struct Digests {
-    path: PathBuf,
+    /// Of files by their state, and of what the kernel has measured.
+    paths: [PathBuf; 2],
     memory: Mutex<Memory>,
     /// Files that are being read now.
     busy: Mutex<BTreeSet<Inode>>,
@@ -60,49 +65,47 @@ pub(super) struct Digests {
     saving: Mutex<()>,
 }
 
-#[derive(Default)]
 struct Memory {
-    /// With the turn in which each was last asked for.
-    entries: BTreeMap<FileState, (Digest, u64)>,
-    turn: u64,
+    files: LruCache<FileState, Digest>,
+    measured: LruCache<Measurement, Digest>,
 }
 
 impl Digests {
-    /// Reads the cache in the state directory. One that cannot be used is set aside.
+    /// Reads what is remembered in the state directory. What cannot be used is set aside.
     pub(super) fn open(state: &Path) -> Self {
-        let path = state.join("digests.json");
-        let entries: Vec<CacheEntry> = cache::load(&path).unwrap_or_else(|why| {
-            let aside = path.with_extension("json.bad");
-            let kept = fs::rename(&path, &aside).is_ok();
-            tracing::warn!(
-                path = %path.display(), %why, aside = kept.then(|| aside.display().to_string()),
-                "the cache of digests is not used; images are read again"
-            );
-            Vec::new()
-        });
-        let entries = entries.into_iter().map(|entry| (entry.state, (entry.sha256, 0))).collect();
+        let paths = ["digests.json", "measured.json"].map(|name| state.join(name));
+        let [files, measured] = &paths;
+        let mut memory =
+            Memory { files: LruCache::new(MAX_ENTRIES), measured: LruCache::new(MAX_ENTRIES) };
+        // Those that were used last are written first.
+        for CacheEntry { state, sha256 } in remembered(files).into_iter().rev() {
+            memory.files.put(state, sha256);
+        }
+        for MeasuredEntry { measurement, sha256 } in remembered(measured).into_iter().rev() {
+            memory.measured.put(measurement, sha256);
+        }
         Self {
-            path,
-            memory: Mutex::new(Memory { entries, turn: 0 }),
+            paths,
+            memory: Mutex::new(memory),
             busy: Mutex::default(),
             idle: Condvar::new(),
             saving: Mutex::default(),
         }
     }
 
-    /// The digest of a file whose state has been seen before. Block devices are never remembered, nor
-    /// are files of file systems whose times do not tell of every change.
+    /// The digest of a file that has been read before in this state, or of which the kernel says that it
+    /// has the contents of one that was. Block devices are never remembered, nor are files of file systems
+    /// whose times do not tell of every change.
     pub(super) fn known(&self, opened: &Opened) -> Option<Digest> {
+        let mut memory = lock(&self.memory);
+        if let Some(measurement) = &opened.measurement {
+            return memory.measured.get(measurement).copied();
+        }
         if !opened.dated {
             return None;
         }
         let state = FileState::of(&opened.file.metadata().ok()?)?;
-        let mut memory = lock(&self.memory);
-        memory.turn += 1;
-        let turn = memory.turn;
-        let (digest, used) = memory.entries.get_mut(&state)?;
-        *used = turn;
-        Some(*digest)
+        memory.files.get(&state).copied()
     }
 
     /// Reads a file unless its digest is known. Blocks; whoever asks for a file that another
@@ -113,8 +116,13 @@ impl Digests {
             return Ok(digest);
         }
         let (digest, state) = read_steady(opened, stop)?;
-        if let Some(state) = state {
-            self.remember(state, digest);
+        match (&opened.measurement, state) {
+            (Some(measurement), _) => {
+                lock(&self.memory).measured.put(measurement.clone(), digest);
+                self.save();
+            }
+            (None, Some(state)) => self.remember(state, digest),
+            (None, None) => {}
         }
         Ok(digest)
     }
@@ -131,31 +139,56 @@ impl Digests {
 
     fn remember(&self, state: FileState, digest: Digest) {
         let mut memory = lock(&self.memory);
-        memory.turn += 1;
-        let turn = memory.turn;
         // Earlier states of the same file do not come back.
-        memory.entries.retain(|old, _| (old.dev, old.inode) != (state.dev, state.inode));
-        memory.entries.insert(state, (digest, turn));
-        while memory.entries.len() > MAX_ENTRIES {
-            let oldest = memory.entries.iter().min_by_key(|(_, (_, used))| *used);
-            let Some(oldest) = oldest.map(|(state, _)| *state) else { break };
-            memory.entries.remove(&oldest);
+        let earlier = |old: &FileState| (old.dev, old.inode) == (state.dev, state.inode);
+        let earlier: Vec<_> =
+            memory.files.iter().map(|(old, _)| *old).filter(|old| earlier(old)).collect();
+        for old in earlier {
+            memory.files.pop(&old);
         }
+        memory.files.put(state, digest);
         drop(memory);
-        if let Err(error) = self.save() {
-            tracing::warn!(path = %self.path.display(), %error, "cannot keep the cache of digests");
-        }
+        self.save();
     }
 
-    fn save(&self) -> io::Result<()> {
+    fn save(&self) {
         let _saving = lock(&self.saving);
-        let entries = lock(&self.memory)
-            .entries
+        let memory = lock(&self.memory);
+        let files = memory
+            .files
             .iter()
-            .map(|(state, (sha256, _))| CacheEntry { state: *state, sha256: *sha256 })
-            .collect();
-        cache::save(&self.path, entries)
+            .map(|(state, sha256)| CacheEntry { state: *state, sha256: *sha256 });
+        let files: Vec<_> = files.collect();
+        let measured = memory.measured.iter().map(|(measurement, sha256)| MeasuredEntry {
+            measurement: measurement.clone(),
+            sha256: *sha256,
+        });
+        let measured: Vec<_> = measured.collect();
+        drop(memory);
+        let [files_path, measured_path] = &self.paths;
+        let saved = [
+            (files_path, cache::save(files_path, files)),
+            (measured_path, cache::save(measured_path, measured)),
+        ];
+        for (path, saved) in saved {
+            if let Err(error) = saved {
+                tracing::warn!(path = %path.display(), %error, "cannot keep the cache of digests");
+            }
+        }
     }
+}
+
+/// What is remembered in a file. One that cannot be used is set aside.
+fn remembered<Entry: DeserializeOwned>(path: &Path) -> Vec<Entry> {
+    cache::load(path).unwrap_or_else(|why| {
+        let aside = path.with_extension("json.bad");
+        let kept = fs::rename(path, &aside).is_ok();
+        tracing::warn!(
+            path = %path.display(), %why, aside = kept.then(|| aside.display().to_string()),
+            "the cache of digests is not used; images are read again"
+        );
+        Vec::new()
+    })
 }
 
 /// The right to read a file, given back on drop.

@@ -16,6 +16,7 @@ mod pools;
 mod qcow2;
 mod serials;
 mod signature;
+mod verity;
 mod witness;
 
 pub use chain::{ChainError, Format, MAX_LAYERS, base};

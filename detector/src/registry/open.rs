@@ -13,7 +13,10 @@ use nix::{
     sys::statfs::fstatfs,
 };
 
-use super::pools::Reach;
+use super::{
+    pools::Reach,
+    verity::{self, Measurement},
+};
 
 /// File systems of the kernel's own (`magic.h`: proc, sysfs, cgroup, cgroup2, debugfs, tracefs, bpf,
 /// securityfs, configfs, pstore, efivarfs, selinuxfs, devpts): what looks like a file there need not
@@ -49,6 +52,8 @@ pub(super) struct Opened {
     pub(super) block_device: bool,
     /// Whether its times tell of every change of its contents.
     pub(super) dated: bool,
+    /// What the kernel answers for, of a file with fs-verity.
+    pub(super) measurement: Option<Measurement>,
 }
 
 /// A file whatever its names: device and inode, or the device number of a block device.
@@ -117,7 +122,8 @@ pub(super) fn open(path: &Path, reach: &Reach) -> Result<Opened, OpenError> {
         .open(&by_descriptor)?;
     let id = if block_device { (0, metadata.rdev()) } else { (metadata.dev(), metadata.ino()) };
     let dated = !block_device && !WITHOUT_TIMES.contains(&file_system);
-    Ok(Opened { file, real, id, block_device, dated })
+    let measurement = (!block_device).then(|| verity::measure(&file, file_system)).flatten();
+    Ok(Opened { file, real, id, block_device, dated, measurement })
 }
 
 fn kind(metadata: &Metadata) -> &'static str {

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{
-    super::{open::open, pools::Reach},
+    super::{open::open, pools::Reach, verity::testing::Volume},
     *,
 };
 
@@ -96,14 +96,20 @@ fn the_cache_is_bounded_and_keeps_what_was_used_last() {
     fs::write(&path, "abc").unwrap();
     settle(&path);
     let digests = Digests::open(dir.path());
-    for inode in 0..MAX_ENTRIES as u64 {
-        let state = FileState { dev: u64::MAX, inode, size: 1, mtime_ns: 0, ctime_ns: 0 };
-        lock(&digests.memory).entries.insert(state, (Digest([0; 32]), 0));
+    let state = |inode| FileState { dev: u64::MAX, inode, size: 1, mtime_ns: 0, ctime_ns: 0 };
+    for inode in 0..MAX_ENTRIES.get() as u64 {
+        lock(&digests.memory).files.put(state(inode), Digest([0; 32]));
     }
+    // The first is used again, so that the second is the oldest.
+    lock(&digests.memory).files.get(&state(0));
     digest(&digests, &path);
-    assert_eq!(lock(&digests.memory).entries.len(), MAX_ENTRIES);
-    assert!(digests.known(&opened(&path)).is_some());
     assert!(fs::metadata(dir.path().join("digests.json")).unwrap().len() < 16 << 20);
+    for digests in [digests, Digests::open(dir.path())] {
+        assert_eq!(lock(&digests.memory).files.len(), MAX_ENTRIES.get());
+        assert!(digests.known(&opened(&path)).is_some());
+        assert!(lock(&digests.memory).files.contains(&state(0)));
+        assert!(!lock(&digests.memory).files.contains(&state(1)));
+    }
 }
 
 #[test]
@@ -173,4 +179,32 @@ fn where_times_say_nothing_nothing_is_remembered() {
     let digests = Digests::open(dir.path());
     assert_eq!(digest(&digests, &path).to_string(), ABC);
     assert_eq!(digests.known(&opened(&path)), None);
+}
+
+#[test]
+fn what_the_kernel_answers_for_is_known_wherever_it_lies() {
+    let Some(volume) = Volume::mount() else { return };
+    let file = |name: &str, text: &str, sealed: bool| {
+        let path = volume.path().join(name);
+        fs::write(&path, text).unwrap();
+        if sealed {
+            volume.seal(&path);
+        }
+        path
+    };
+    let (first, copy) = (file("first", "abc", true), file("copy", "abc", true));
+    let (plain, other) = (file("plain", "abc", false), file("other", "abd", true));
+    let state = tempfile::tempdir().unwrap();
+    let digests = Digests::open(state.path());
+    assert_eq!(digests.known(&opened(&first)), None);
+    assert_eq!(digest(&digests, &first).to_string(), ABC);
+    for digests in [digests, Digests::open(state.path())] {
+        for known in [&first, &copy] {
+            assert_eq!(digests.known(&opened(known)).unwrap().to_string(), ABC, "{known:?}");
+        }
+        // The same contents, but nobody answers for them; and others.
+        for unknown in [&plain, &other] {
+            assert_eq!(digests.known(&opened(unknown)), None, "{unknown:?}");
+        }
+    }
 }
