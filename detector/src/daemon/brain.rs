@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Source,
-        Subject, Timestamp, Unsettled, World,
+        Finding, FindingKind, Observed, Policy, Processes, Registry, Source, Timestamp, Unsettled,
+        World,
     },
     reconcile::reconcile,
 };
@@ -70,6 +70,8 @@ pub struct Brain<E> {
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
+    /// Until everything that is known at the start is in force.
+    pub(super) beginning: bool,
 }
 
 impl<E: Enforcer> Brain<E> {
@@ -129,18 +131,24 @@ impl<E: Enforcer> Brain<E> {
             claims: Claims::default(),
             untold: None,
             effects: Vec::new(),
+            beginning: true,
         })
     }
 
-    /// The first turn: decides once everything that is known at the start is in.
+    /// The first turn: decides once everything that is known at the start is in. What follows from it may
+    /// take more turns, while [`Self::is_beginning`].
     pub fn begin(&mut self, now: Timestamp, inputs: Vec<Input>) -> Vec<Effect> {
         self.world.now = now;
         for input in inputs {
             self.take_in(input);
         }
         self.settle();
-        self.keep_adopted();
         std::mem::take(&mut self.effects)
+    }
+
+    /// Whether what was known at the start is not all in force yet.
+    pub fn is_beginning(&self) -> bool {
+        self.beginning
     }
 
     /// Takes in what happened, brings the host to what follows from it, and returns what else has
@@ -314,16 +322,21 @@ impl<E: Enforcer> Brain<E> {
                     let actions = reconcile(&decision.desired, &world.observed);
                     acted = executor.carry_out(enforcer, actions, &world.observed, now);
                 }
-                round == ROUNDS || !(news || acted)
+                round == ROUNDS || !(news || acted) || executor.is_interrupted()
             });
             seen::notice(&mut self.world, &self.decision);
             if news {
                 self.emit(Effect::AskSources);
             } else if acted {
                 self.observe();
-            } else {
+            }
+            if !news && (!acted || self.executor.is_interrupted()) {
                 break;
             }
+        }
+        if self.beginning {
+            self.beginning = self.executor.is_interrupted();
+            self.keep_adopted();
         }
         for wanted in self.media.want(&self.decision.wanted) {
             self.emit(wanted);
@@ -361,23 +374,6 @@ impl<E: Enforcer> Brain<E> {
 /// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
 fn silent_until(finding: &Finding) -> Option<Timestamp> {
     (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + SOURCE_GRACE)
-}
-
-/// A finding about the daemon's own hold on the kernel.
-pub(super) fn enforcement_finding(
-    subject: Subject,
-    title: String,
-    evidence: Vec<(String, String)>,
-    since: Timestamp,
-) -> Finding {
-    Finding {
-        key: FindingKey { kind: FindingKind::EnforcementFailed, subject },
-        severity: Severity::High,
-        title,
-        evidence,
-        next: Some("detector status".to_owned()),
-        since,
-    }
 }
 
 /// The source of that name, as far as it has spoken.

@@ -39,13 +39,23 @@ pub(super) struct Ears {
     pub(super) inputs: mpsc::Receiver<Input>,
 }
 
-/// Runs until everybody who could send an input is gone.
-pub(super) async fn run<E: Enforcer>(mut brain: Brain<E>, mut ears: Ears, mut hands: Hands) {
+/// Runs until everybody who could send an input is gone. Says so once what was known at the start is in
+/// force.
+pub(super) async fn run<E: Enforcer>(
+    mut brain: Brain<E>,
+    mut ears: Ears,
+    mut hands: Hands,
+    begun: impl FnOnce(),
+) {
+    let mut begun = Some(begun);
     let mut look_around = Instant::now() + LOOK_AROUND;
     let mut deaf_until: Option<Instant> = None;
     // When it may look again at what signs are about, and when it glances without any.
     let (mut rested, mut glance) = (Instant::now(), Instant::now() + GLANCE);
     loop {
+        if let Some(begun) = begun.take_if(|_| !brain.is_beginning()) {
+            begun();
+        }
         let mut batch = Vec::new();
         let look = look_around.min(glance);
         let wake = wake_at(&brain).map_or(look, |at| at.min(look));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use detector_common::addr::Mac;
@@ -13,7 +13,6 @@ use detector_core::{
     reconcile::Action,
 };
 
-use super::brain::enforcement_finding;
 use crate::enforcer::{EnforceError, Enforcer};
 
 /// A failed action is tried again after this, then after twice as long, and so on…
@@ -23,13 +22,18 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// The first failure of an action may be a race with an interface that is going away; from this
 /// many on it is a finding.
 const A_FINDING: u32 = 2;
+/// After so long other things have their turn before the next action: to attach a program takes the kernel
+/// milliseconds, and a host may have hundreds of ports to begin with.
+const PORTION: Duration = Duration::from_millis(50);
 
 /// What failed and when it is due again.
 #[derive(Debug, Default)]
 pub(super) struct Executor {
     failures: BTreeMap<Key, Failure>,
-    /// On what the verdict is not in force, because a step that it needs has failed.
+    /// On what the verdict is not in force, because a step that it needs has failed or is still to come.
     behind: BTreeSet<On>,
+    /// When actions were left for the next turn.
+    interrupted: Option<Timestamp>,
     /// Reading back what the kernel holds fails since then.
     blind: Option<(Timestamp, String)>,
 }
@@ -112,8 +116,9 @@ enum On {
 
 impl Executor {
     /// Carries the actions out in their order. After a failure the later actions on the same
-    /// interface wait, since each relies on those before it; other interfaces go on. True when the
-    /// kernel has been changed.
+    /// interface wait, since each relies on those before it; other interfaces go on. What takes longer
+    /// than a portion is left for the next turn: as after a crash, what was done is a beginning that is safe
+    /// by itself. True when the kernel has been changed.
     pub(super) fn carry_out(
         &mut self,
         enforcer: &mut impl Enforcer,
@@ -135,8 +140,17 @@ impl Executor {
         }
         let mut held = BTreeSet::new();
         let mut changed = false;
+        self.interrupted = None;
+        let begun = Instant::now();
         for action in actions {
             let key = key_of(&action);
+            if self.interrupted.is_some() || changed && begun.elapsed() > PORTION {
+                self.interrupted = Some(now);
+                if key.bears() {
+                    held.insert(key.on);
+                }
+                continue;
+            }
             if held.contains(&key.on) {
                 if let Some(failure) = self.failures.get_mut(&key) {
                     failure.due = failure.due.max(now + FIRST_RETRY);
@@ -196,14 +210,19 @@ impl Executor {
         self.blind = Some((since, error.to_string()));
     }
 
-    /// Whether the verdict on the interface is not in force, because a step that it needs has failed and
-    /// waits to be tried again.
+    /// Whether actions were left for the next turn.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
+    /// Whether the verdict on the interface is not in force, because a step that it needs waits to be
+    /// tried, or tried again.
     pub(super) fn is_behind(&self, ifindex: u32) -> bool {
         self.behind.contains(&On::Interface(ifindex))
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.failures.values().map(|failure| failure.due).min()
+        self.failures.values().map(|failure| failure.due).chain(self.interrupted).min()
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
@@ -268,6 +287,23 @@ impl Executor {
         if failure.attempts >= A_FINDING {
             tracing::warn!(step = key.step, on = ?key.on, %error, "action failed");
         }
+    }
+}
+
+/// A finding about the daemon's own hold on the kernel.
+pub(super) fn enforcement_finding(
+    subject: Subject,
+    title: String,
+    evidence: Vec<(String, String)>,
+    since: Timestamp,
+) -> Finding {
+    Finding {
+        key: FindingKey { kind: FindingKind::EnforcementFailed, subject },
+        severity: Severity::High,
+        title,
+        evidence,
+        next: Some("detector status".to_owned()),
+        since,
     }
 }
 

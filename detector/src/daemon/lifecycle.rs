@@ -210,8 +210,7 @@ fn think(
             for effect in brain.begin(at, first) {
                 hands.carry_out(at, effect);
             }
-            let _ = ready.send(Ok(()));
-            cycle::run(brain, ears, hands).await;
+            cycle::run(brain, ears, hands, move || drop(ready.send(Ok(())))).await;
         });
     };
     thread::Builder::new().name("brain".to_owned()).spawn(move || {

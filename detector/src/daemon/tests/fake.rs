@@ -1,6 +1,9 @@
 //! A kernel of plain maps, which fails where a test says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use detector_common::{
     addr::{Address, Mac},
@@ -32,6 +35,8 @@ pub(super) struct FakeKernel {
     pub(super) looks: usize,
     /// Addresses that ports have learned, by ifindex.
     pub(super) learned: BTreeMap<u32, Vec<Learned>>,
+    /// How long each action takes.
+    pub(super) pace: Duration,
     instances: u32,
 }
 
@@ -100,7 +105,10 @@ impl Enforcer for FakeKernel {
     }
 
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
-        let word = word(action);
+        let (word, begun) = (word(action), Instant::now());
+        while begun.elapsed() < self.pace {
+            std::hint::spin_loop();
+        }
         if self.broken.contains(&word) {
             self.log.push(format!("{word}!"));
             return Err(EnforceError(format!("{word}: EIO")));

@@ -6,6 +6,7 @@ mod fake;
 mod loads;
 mod media;
 mod policy;
+mod portions;
 mod ports;
 mod quarantine;
 mod trouble;
