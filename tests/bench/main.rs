@@ -5,7 +5,9 @@
 
 mod bridge;
 mod chart;
+mod crowd;
 mod ebtables;
+mod first_frame;
 mod forwarding;
 mod latency;
 mod loading;
@@ -26,7 +28,8 @@ use crate::report::Report;
 
 const USAGE: &str = "usage: bench [--only PART]… [--rounds N] [--json FILE] [--chart FILE]
   --only PART  measure this part alone, and those of further --only:
-               programs, forwarding, loading, latency
+               programs, forwarding, loading, latency, crowd,
+               first-frame
   --rounds N   how often each side runs; at least 3 (default 11)
   --json FILE  where the figures go (default target/bench.json)
   --chart FILE where the picture of forwarding goes (default target/bench.svg)
@@ -37,11 +40,13 @@ Ends with 1 when a target that must be met is missed.";
 type Measure = fn(usize, &mut Report) -> Result<()>;
 
 /// What can be measured: its name, what it is about, and how.
-const PARTS: [(&str, &str, Measure); 4] = [
+const PARTS: [(&str, &str, Measure); 6] = [
     ("programs", "the programs alone", programs::run),
     (FORWARDING, "the path of a frame", forwarding::run),
     ("loading", "grants put in force", loading::run),
     ("latency", "from claim to decision", latency::run),
+    ("crowd", "a host with many VMs", crowd::run),
+    ("first-frame", "approved VMs that start", first_frame::run),
 ];
 const FORWARDING: &str = "forwarding";
 

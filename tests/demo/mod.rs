@@ -11,7 +11,7 @@ mod stage;
 mod stray_tap;
 
 pub use narrator::Narrator;
-pub use stage::Stage;
+pub use stage::{BOOT, Stage};
 
 use anyhow::{Context, Result};
 

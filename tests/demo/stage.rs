@@ -17,7 +17,7 @@ use crate::netns::NetNs;
 use crate::{link, wait};
 
 /// A guest under emulation needs seconds to boot.
-pub(super) const BOOT: Duration = Duration::from_secs(60);
+pub const BOOT: Duration = Duration::from_secs(60);
 
 pub struct Stage<'a> {
     pub host: &'a Host,

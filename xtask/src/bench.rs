@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 
-use crate::build_ebpf;
+use crate::demo;
 use crate::process;
-use crate::setup::{self, Profile};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -14,8 +13,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    setup::ensure(Profile::Build)?;
-    build_ebpf::build()?;
+    // Some of it is measured with guests.
+    demo::prepare()?;
     let mut bench = process::cargo();
     bench.args(["run", "--quiet", "--release", "-p", "detector-tests", "--bin", "bench", "--"]);
     process::shown(bench.args(&args.rest))
