@@ -29,6 +29,8 @@ pub(crate) struct Args {
 pub(crate) enum Profile {
     /// Building everything, the kernel programs too
     Build,
+    /// What the unit tests call as well
+    Unit,
     /// The lab as well: libvirt, QEMU, a guest kernel
     Lab,
 }

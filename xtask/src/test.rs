@@ -54,7 +54,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return steps.summary();
     }
     if args.suite.is_none() {
-        setup::ensure(Profile::Build)?;
+        // All at once: what the unit tests lack would otherwise come after them only.
+        setup::ensure(if args.unit { Profile::Unit } else { Profile::Lab })?;
         build_ebpf::build()?;
         steps.shown("formatting", || cargo(&["fmt", "--all", "--check"]));
         steps.shown("lints", || {

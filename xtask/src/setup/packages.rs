@@ -70,6 +70,9 @@ fn wanted(profile: Profile, route: Route) -> Vec<&'static str> {
     if route == Route::Debian {
         wanted.extend(pins::EBPF);
     }
+    if profile >= Profile::Unit {
+        wanted.extend(pins::UNIT);
+    }
     if profile >= Profile::Lab {
         wanted.extend(pins::LAB);
     }
@@ -78,10 +81,13 @@ fn wanted(profile: Profile, route: Route) -> Vec<&'static str> {
 
 /// Where there is no dpkg, presence of the programs has to do.
 fn missing_programs(profile: Profile) -> Vec<&'static str> {
-    let build = ["pkg-config", "gcc"].as_slice();
-    let lab = ["libvirtd", "virsh", "qemu-system-x86_64", "qemu-img", "nft", "ip", "unshare"];
-    let lab = if profile >= Profile::Lab { lab.as_slice() } else { &[] };
-    build.iter().chain(lab).copied().filter(|p| process::find(p).is_none()).collect()
+    let needs: [(Profile, &[_]); 3] = [
+        (Profile::Build, &["pkg-config", "gcc"]),
+        (Profile::Unit, &["qemu-img", "nft", "ip"]),
+        (Profile::Lab, &["libvirtd", "virsh", "qemu-system-x86_64", "unshare"]),
+    ];
+    let wanted = needs.iter().filter(|(of, _)| *of <= profile).flat_map(|(_, programs)| *programs);
+    wanted.copied().filter(|program| process::find(program).is_none()).collect()
 }
 
 fn apt(program: &str) -> Apt {

@@ -23,16 +23,16 @@ pub(super) const EBPF: &[&str] = &[
     "libxml2-dev",
 ];
 
+/// What the unit tests call.
+pub(super) const UNIT: &[&str] = &["qemu-utils", "nftables", "iproute2"];
+
 /// The lab.
 pub(super) const LAB: &[&str] = &[
     "libvirt-daemon-system",
     "libvirt-clients",
     "qemu-system-x86",
-    "qemu-utils",
     "busybox-static",
     "dnsmasq-base",
-    "nftables",
-    "iproute2",
     "util-linux",
     "procps",
     "mount",
