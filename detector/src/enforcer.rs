@@ -100,6 +100,8 @@ pub enum Tampered {
     Quarantines,
     /// Which MACs the uplinks bring in from nobody.
     MacOwners,
+    /// Which way the frames of sandboxed ports go.
+    Passages,
     /// A sticky forwarding entry.
     Forwarding,
     /// An XDP program, which sees a port's frames before its guard.
@@ -117,6 +119,7 @@ impl Tampered {
             Self::Grants => "grants",
             Self::Quarantines => "quarantines",
             Self::MacOwners => "mac-owners",
+            Self::Passages => "passages",
             Self::Forwarding => "forwarding",
             Self::Xdp => "xdp",
         }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use aya_obj::generated::{
     BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
-use detector::bpf::Hook;
+use detector::bpf::{Hook, Method};
 use detector_common::MapData;
 use serde_json::Value;
 
@@ -111,6 +111,14 @@ pub fn run(program: BorrowedFd<'_>, context: &SkBuff, frame: &[u8], times: u32) 
     Ok(unsafe { attr.test.retval }.cast_signed())
 }
 
+/// How the product attaches its programs on this kernel, and somebody else may as well.
+pub fn method() -> Method {
+    match detector::bpf::probe() {
+        Ok(features) if !features.tcx => Method::Clsact,
+        _ => Method::Tcx,
+    }
+}
+
 /// Attaches a program to an interface of this network namespace, behind all others, for as long as
 /// the descriptor is open.
 pub fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> Result<OwnedFd> {
@@ -162,22 +170,44 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
+/// Gives an object a name in the BPF file system.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let name = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = name.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = number(object);
+    let pinned = bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr);
+    pinned.map(drop).with_context(|| format!("cannot pin {}", path.display()))
+}
+
 /// Changes an entry of a pinned map, whose value has this type.
 pub fn change<V: MapData>(map: &Path, key: u32, change: impl FnOnce(&mut V)) -> Result<()> {
     let map = open_pin(map)?;
-    let mut value = MaybeUninit::<V>::zeroed();
-    let mut attr = zeroed();
-    attr.__bindgen_anon_2.map_fd = number(map.as_fd());
-    attr.__bindgen_anon_2.key = &raw const key as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
-    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).context("cannot read an entry")?;
-    // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
-    change(unsafe { value.assume_init_mut() });
-    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot change an entry").map(drop)
+    let mut value: V = get(map.as_fd(), &key)?;
+    change(&mut value);
+    put(map.as_fd(), &key, &value)
+}
+
+/// The keys of a map that are of this type.
+pub fn keys<K: MapData>(map: BorrowedFd<'_>) -> Result<Vec<K>> {
+    let mut keys: Vec<K> = Vec::new();
+    loop {
+        let mut next = MaybeUninit::<K>::zeroed();
+        let mut attr = zeroed();
+        attr.__bindgen_anon_2.map_fd = number(map);
+        attr.__bindgen_anon_2.key = keys.last().map_or(0, |key| &raw const *key as u64);
+        attr.__bindgen_anon_2.__bindgen_anon_1.next_key = next.as_mut_ptr() as u64;
+        match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            // SAFETY: the kernel has written a whole key, and every bit pattern is one (MapData).
+            Ok(_) => keys.push(unsafe { next.assume_init() }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
+            Err(error) => return Err(error).context("cannot read the keys of a map"),
+        }
+    }
 }
 
 /// Puts one entry into a map whose keys and values are of these types.
-pub fn put<K: MapData, V: MapData>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
+pub fn put<K: Copy, V: MapData>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = number(map);
     attr.__bindgen_anon_2.key = &raw const *key as u64;
@@ -185,8 +215,20 @@ pub fn put<K: MapData, V: MapData>(map: BorrowedFd<'_>, key: &K, value: &V) -> R
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).context("cannot put an entry").map(|_| ())
 }
 
+/// The value of one entry.
+pub fn get<K: Copy, V: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<V> {
+    let mut value = MaybeUninit::<V>::zeroed();
+    let mut attr = zeroed();
+    attr.__bindgen_anon_2.map_fd = number(map);
+    attr.__bindgen_anon_2.key = &raw const *key as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).context("cannot read an entry")?;
+    // SAFETY: the kernel has written a whole value, and every bit pattern is one (MapData).
+    Ok(unsafe { value.assume_init() })
+}
+
 /// Removes one entry.
-pub fn remove<K: MapData>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
+pub fn remove<K: Copy>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
     let mut attr = zeroed();
     attr.__bindgen_anon_2.map_fd = number(map);
     attr.__bindgen_anon_2.key = &raw const *key as u64;

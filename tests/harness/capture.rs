@@ -87,7 +87,8 @@ impl Drop for Capture {
 }
 
 fn record(socket: &PacketSocket, frames: &Mutex<Vec<Frame>>, stop: &AtomicBool) -> Result<()> {
-    const KEPT: usize = 192;
+    // A whole DHCP message without options.
+    const KEPT: usize = 320;
     let mut buffer = [0; KEPT];
     while !stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];

@@ -3,11 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use detector_guest::Mac;
-use pnet_packet::MutablePacket;
 use pnet_packet::arp::{ArpHardwareTypes, ArpOperation, MutableArpPacket};
 use pnet_packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
 use pnet_packet::icmpv6::{Icmpv6Types, MutableIcmpv6Packet};
-use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet_packet::ipv4::{self, MutableIpv4Packet};
 use pnet_packet::ipv6::MutableIpv6Packet;
 use pnet_packet::udp::MutableUdpPacket;
@@ -29,12 +28,24 @@ impl Station {
         Self { mac: [0x52, 0x54, 0, 0, 0, number], ip: Ipv4Addr::new(192, 0, 2, number) }
     }
 
+    /// The IPv6 address that goes with its IPv4 address.
+    pub const fn ip6(&self) -> Ipv6Addr {
+        ip6(self.ip)
+    }
+
     /// The link-local address that is made of the MAC.
     pub fn link_local(&self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.mac;
         let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
         Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
     }
+}
+
+/// The IPv6 address that goes with an IPv4 address: 2001:db8:: and the four bytes of it.
+pub const fn ip6(ip: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = ip.octets();
+    let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, high, low)
 }
 
 /// "Who has `target`?", or an announcement when that is the sender's own address.
@@ -71,6 +82,22 @@ pub fn udp(from: Station, to: (Mac, Ipv4Addr), ports: (u16, u16), payload: &[u8]
         ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
     }
     frame
+}
+
+/// A UDP datagram over IPv6 with a hop limit of 64.
+pub fn udp6(from: Station, to: (Mac, Ipv6Addr), ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    const UDP: usize = 8;
+    let source = from.ip6();
+    let mut datagram = vec![0; UDP + payload.len()];
+    if let Some(mut udp) = MutableUdpPacket::new(&mut datagram) {
+        udp.set_source(ports.0);
+        udp.set_destination(ports.1);
+        udp.set_length((UDP + payload.len()) as u16);
+        udp.set_payload(payload);
+        let sum = pnet_packet::udp::ipv6_checksum(&udp.to_immutable(), &source, &to.1);
+        udp.set_checksum(sum);
+    }
+    ipv6((from.mac, source), to, IpNextHeaderProtocols::Udp, 64, &datagram)
 }
 
 /// A router's advertisement to all nodes.
@@ -139,24 +166,36 @@ fn arp_packet(
 }
 
 fn icmpv6(from: Station, source: Ipv6Addr, kind: u8, body: &[u8]) -> Vec<u8> {
-    const IPV6: usize = 40;
     const ICMP: usize = 4;
     let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let to = [0x33, 0x33, 0, 0, 0, 1];
-    let mut frame = ethernet(EtherTypes::Ipv6, from.mac, to, IPV6 + ICMP + body.len());
+    let mut message = vec![0; ICMP + body.len()];
+    if let Some(mut icmp) = MutableIcmpv6Packet::new(&mut message) {
+        icmp.set_icmpv6_type(pnet_packet::icmpv6::Icmpv6Type(kind));
+        icmp.set_payload(body);
+        let sum = pnet_packet::icmpv6::checksum(&icmp.to_immutable(), &source, &all_nodes);
+        icmp.set_checksum(sum);
+    }
+    let to = ([0x33, 0x33, 0, 0, 0, 1], all_nodes);
+    ipv6((from.mac, source), to, IpNextHeaderProtocols::Icmpv6, 255, &message)
+}
+
+fn ipv6(
+    from: (Mac, Ipv6Addr),
+    to: (Mac, Ipv6Addr),
+    next: IpNextHeaderProtocol,
+    hop_limit: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    const IPV6: usize = 40;
+    let mut frame = ethernet(EtherTypes::Ipv6, from.0, to.0, IPV6 + payload.len());
     if let Some(mut ip) = MutableIpv6Packet::new(&mut frame[ETHERNET..]) {
         ip.set_version(6);
-        ip.set_payload_length((ICMP + body.len()) as u16);
-        ip.set_next_header(IpNextHeaderProtocols::Icmpv6);
-        ip.set_hop_limit(255);
-        ip.set_source(source);
-        ip.set_destination(all_nodes);
-        if let Some(mut icmp) = MutableIcmpv6Packet::new(ip.payload_mut()) {
-            icmp.set_icmpv6_type(pnet_packet::icmpv6::Icmpv6Type(kind));
-            icmp.set_payload(body);
-            let sum = pnet_packet::icmpv6::checksum(&icmp.to_immutable(), &source, &all_nodes);
-            icmp.set_checksum(sum);
-        }
+        ip.set_payload_length(payload.len() as u16);
+        ip.set_next_header(next);
+        ip.set_hop_limit(hop_limit);
+        ip.set_source(from.1);
+        ip.set_destination(to.1);
+        ip.set_payload(payload);
     }
     frame
 }
@@ -177,6 +216,10 @@ mod tests {
         let frame = udp(a, (BROADCAST, Ipv4Addr::BROADCAST), (1, 2), b"hello");
         assert_eq!(frame[12..14], [0x08, 0x00]);
         assert!(frame.ends_with(b"hello"));
+        let frame = udp6(a, (BROADCAST, ip6(Ipv4Addr::BROADCAST)), (1, 2), b"hello");
+        assert_eq!((frame.len(), &frame[12..14]), (67, &[0x86, 0xdd][..]));
+        assert_eq!(a.ip6().to_string(), "2001:db8::c000:207");
+        let frame = udp(a, (BROADCAST, Ipv4Addr::BROADCAST), (1, 2), b"hello");
         assert_eq!(tagged(&frame, 5)[12..18], [0x81, 0x00, 0, 5, 0x08, 0x00]);
         assert_eq!(router_advertisement(a)[54], 134);
         assert_eq!(neighbour_advertisement(a, a.link_local(), a.link_local())[54], 136);

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod demo;
 pub mod dhcp;
 pub mod ears;
+pub mod family;
 pub mod flow;
 pub mod frames;
 pub mod guest;

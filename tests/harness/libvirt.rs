@@ -56,15 +56,22 @@ impl<'a> Libvirt<'a> {
              mkdir -p /etc/libvirt/hooks; [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu";
         host.check(Command::new("sh").args(["-c", put, "sh"]).arg(&directory))?;
         host.check(Command::new("hostname").arg(format!("lab{number}")))?;
-        let log = std::fs::File::create(directory.join("libvirtd.log"))?;
-        let libvirtd = host
-            .spawn(
-                Command::new("libvirtd").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log),
-            )
-            .context("cannot start libvirtd (package libvirt-daemon-system)")?;
-        let mut libvirt = Self { host, libvirtd };
+        let mut libvirt = Self { host, libvirtd: libvirtd(host)? };
         wait::until("libvirtd", Duration::from_secs(20), || libvirt.answers())?;
         Ok(libvirt)
+    }
+
+    /// The worst that can happen to it. Its domains live on.
+    pub fn kill(&mut self) -> Result<()> {
+        self.libvirtd.kill().context("cannot kill libvirtd")?;
+        self.libvirtd.wait().context("cannot kill libvirtd")?;
+        Ok(())
+    }
+
+    /// Starts it again after [`Self::kill`].
+    pub fn run(&mut self) -> Result<()> {
+        self.libvirtd = libvirtd(self.host)?;
+        wait::until("libvirtd", Duration::from_secs(20), || self.answers())
     }
 
     /// `virsh …`
@@ -154,6 +161,17 @@ impl Drop for Libvirt<'_> {
         let _ = self.libvirtd.kill();
         let _ = self.libvirtd.wait();
     }
+}
+
+fn libvirtd(host: &Host) -> Result<Child> {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(host.path("libvirt/libvirtd.log"))
+        .context("cannot write libvirtd's log")?;
+    let mut libvirtd = Command::new("libvirtd");
+    libvirtd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    host.spawn(&mut libvirtd).context("cannot start libvirtd (package libvirt-daemon-system)")
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -15,22 +15,32 @@ pub enum Need {
     Bonding,
     OpenVSwitch,
     VhostNet,
+    Macvtap,
+    /// The queueing discipline by which libvirt limits what a guest sends.
+    IngressQdisc,
+    /// The kernel's hypervisor.
+    Kvm,
 }
 
 impl Need {
     fn lacking(self) -> Option<String> {
-        let (what, words) = match self {
-            Self::Vlan => ("no VLAN interfaces", "link add link base name probe type vlan id 7"),
-            Self::VlanFiltering => {
-                ("no bridges that mind VLANs", "link add probe type bridge vlan_filtering 1")
+        let (what, tool, words) = match self {
+            Self::Vlan => {
+                ("no VLAN interfaces", "ip", "link add link base name probe type vlan id 7")
             }
-            Self::Bonding => ("no bonds", "link add probe type bond"),
+            Self::VlanFiltering => {
+                ("no bridges that mind VLANs", "ip", "link add probe type bridge vlan_filtering 1")
+            }
+            Self::Bonding => ("no bonds", "ip", "link add probe type bond"),
             Self::OpenVSwitch => return lacking_open_vswitch(),
             Self::VhostNet => return lacking_file("/dev/vhost-net"),
+            Self::Macvtap => ("no macvtap", "ip", "link add link base name probe type macvtap"),
+            Self::IngressQdisc => ("no ingress qdisc", "tc", "qdisc add dev base ingress"),
+            Self::Kvm => return lacking_file("/dev/kvm"),
         };
         let network = NetNs::new().ok()?;
         network.ip("link add base type bridge").ok()?;
-        let refused = network.ip(words).err()?;
+        let refused = network.tool(tool, words).err()?;
         let refused = refused.to_string();
         let why = refused.lines().last().unwrap_or_default();
         let why = why.rsplit(": ").next().unwrap_or_default().trim_end_matches('.');

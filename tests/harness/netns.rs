@@ -74,7 +74,8 @@ impl NetNs {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
-    fn tool(&self, program: &str, words: &str) -> Result<String> {
+    /// Any such program inside, the words separated by blanks.
+    pub fn tool(&self, program: &str, words: &str) -> Result<String> {
         let mut command = self.command(program);
         command.args(words.split_whitespace());
         let result = command.output();

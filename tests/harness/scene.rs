@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use detector_guest::{Beat, Mac, Phase};
+use detector_guest::Mac;
 
 use crate::capture::{Capture, Frame};
 use crate::daemon::{Daemon, Settings};
+use crate::family::Family;
 use crate::flow::await_whole;
 use crate::frames::Station;
 use crate::guest::hex;
@@ -163,19 +164,21 @@ impl Scene {
     }
 }
 
-/// An entry of the static inventory: a VM with one NIC at a port, bound to its one address.
+/// An entry of the static inventory: a VM with one NIC at a port, bound to its one address of either
+/// family.
 pub fn vm(name: &str, port: &str, station: Station) -> String {
     format!(
         "[[vm]]\nname = \"{name}\"\ntemplate = \"lab\"\n[[vm.nic]]\nmac = \"{}\"\n\
-         port = \"{port}\"\naddresses = [\"{}/32\"]\n",
+         port = \"{port}\"\naddresses = [\"{}/32\", \"{}/128\"]\n",
         hex(station.mac),
-        station.ip
+        station.ip,
+        station.ip6()
     )
 }
 
 /// A broadcast with a number.
 pub fn beat(station: Station, seq: u64) -> Vec<u8> {
-    Beat { phase: Phase::Stream, seq, total: 0 }.frame(station.mac, station.ip).to_vec()
+    Family::V4.beat(station, seq)
 }
 
 /// Waits for a datagram; none within the time is `false`.
@@ -201,7 +204,7 @@ pub fn interface_mac(namespace: &NetNs, name: &str) -> Result<Mac> {
 /// Between two frames of a stream.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Streams from the taps while something happens, which is handed what waits for so many more
+/// Streams from the taps, every other frame over IPv6, while something happens, which is handed what waits for so many more
 /// frames of each and says how many there have been. Returns that number at the end.
 pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)) -> u64 {
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -210,8 +213,9 @@ pub fn stream(taps: &[(&Tap, Station)], during: impl FnOnce(&dyn Fn(u64) -> u64)
             stay_in_order();
             let mut seq = 0;
             while !stop.load(Ordering::Relaxed) {
+                let family = Family::BOTH[(seq % 2) as usize];
                 for (tap, station) in taps {
-                    tap.send(&beat(*station, seq)).expect("a tap takes every frame");
+                    tap.send(&family.beat(*station, seq)).expect("a tap takes every frame");
                 }
                 seq += 1;
                 sent.store(seq, Ordering::Relaxed);

@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use detector::api::client::Client;
 use detector::api::{Reply, Request};
-use detector_common::samples::{BROADCAST, IP_A, IP_B, MAC_A, MAC_B, ethernet, ipv4, udp};
+use detector_common::samples::{
+    BROADCAST, ICMPV6, IP_A, IP_B, IP6_A, MAC_A, MAC_B, arp, ethernet, ipv4, ipv6, link_layer,
+    neighbour, tcp4, tcp6, udp,
+};
 use detector_tests::capture::Frame;
 use detector_tests::daemon::Daemon;
 use detector_tests::order::stay_in_order;
-use detector_tests::scene::{PATIENCE, Scene};
+use detector_tests::scene::{self, PATIENCE, Scene};
 use detector_tests::tap::Tap;
 use detector_tests::wait;
 
@@ -20,6 +23,8 @@ use detector_tests::wait;
 mod form;
 #[path = "attack/pass.rs"]
 mod pass;
+#[path = "attack/rules.rs"]
+mod rules;
 #[path = "attack/spoof.rs"]
 mod spoof;
 
@@ -30,6 +35,12 @@ const MAC_R: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x0c];
 const IP_R: [u8; 4] = [192, 0, 2, 12];
 /// The address that it shares with another as a virtual router.
 const IP_SHARED: [u8; 4] = [192, 0, 2, 254];
+const IP6_SHARED: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe];
+
+/// A tap and the identity under which it may say where a row has ended.
+type Guest = (&'static str, [u8; 6], [u8; 4]);
+
+const GUESTS: &[Guest] = &[("tap-a", MAC_A, IP_A), ("tap-b", MAC_B, IP_B), ("tap-r", MAC_R, IP_R)];
 
 const INVENTORY: &str = r#"
 [[vm]]
@@ -52,7 +63,7 @@ template = "lab"
 [[vm.nic]]
 mac = "52:54:00:00:00:0c"
 port = "tap-r"
-addresses = ["192.0.2.12", "192.0.2.254"]
+addresses = ["192.0.2.12", "192.0.2.254", "2001:db8::c", "2001:db8::fe"]
 router = true
 dhcp_server = true
 vrrp = true
@@ -71,24 +82,25 @@ fn row(name: &str, port: &'static str, frame: Vec<u8>, reason: &'static str) -> 
     Row { name: name.to_owned(), port, frame, reason }
 }
 
-/// Two guests, one with roles, and everybody who listens.
+/// Guests, and everybody who listens.
 struct Stage<'a> {
     scene: &'a Scene,
     client: Client,
+    guests: &'static [Guest],
     taps: BTreeMap<&'static str, Tap>,
     marks: u16,
 }
 
 impl<'a> Stage<'a> {
-    fn new(scene: &'a Scene, daemon: &Daemon<'a>) -> Result<Self> {
+    fn new(scene: &'a Scene, daemon: &Daemon<'a>, guests: &'static [Guest]) -> Result<Self> {
         // Snooping would keep reports for groups from whoever is no router.
         scene.host().network().ip("link set br0 type bridge mcast_snooping 0")?;
         let mut taps = BTreeMap::new();
-        for name in ["tap-a", "tap-b", "tap-r"] {
-            taps.insert(name, scene.plug_granted(daemon, name)?);
+        for (name, _, _) in guests {
+            taps.insert(*name, scene.plug_granted(daemon, name)?);
         }
         stay_in_order();
-        Ok(Self { scene, client: daemon.client()?, taps, marks: 0 })
+        Ok(Self { scene, client: daemon.client()?, guests, taps, marks: 0 })
     }
 
     /// Sends the frame; what went otherwise than expected.
@@ -130,11 +142,8 @@ impl<'a> Stage<'a> {
     /// Sends a broadcast that is allowed; all that has arrived outside before it.
     fn until_mark(&mut self, port: &str, seen: usize) -> Result<Vec<Frame>> {
         self.marks += 1;
-        let (mac, ip) = match port {
-            "tap-a" => (MAC_A, IP_A),
-            "tap-b" => (MAC_B, IP_B),
-            _ => (MAC_R, IP_R),
-        };
+        let guest = self.guests.iter().find(|(name, _, _)| *name == port);
+        let (_, mac, ip) = *guest.with_context(|| format!("there is no {port}"))?;
         let datagram = udp(9, 9, &self.marks.to_be_bytes());
         let mark = ethernet(BROADCAST, mac, &[], 0x0800, &ipv4(ip, 17, &datagram));
         self.taps[port].send(&mark)?;
@@ -162,19 +171,24 @@ fn is_part(frame: &[u8], arrived: &[u8]) -> bool {
 }
 
 fn play(rows: impl IntoIterator<Item = Row>) {
+    play_among(GUESTS, INVENTORY, |_| rows.into_iter().collect());
+}
+
+/// Plays rows that may depend on what there is.
+fn play_among(guests: &'static [Guest], inventory: &str, rows: impl FnOnce(&Scene) -> Vec<Row>) {
     let scene = Scene::new().unwrap();
-    let daemon = scene.daemon("enforce", &[INVENTORY.to_owned()]).unwrap();
-    let mut stage = Stage::new(&scene, &daemon).unwrap();
+    let daemon = scene.daemon("enforce", &[inventory.to_owned()]).unwrap();
+    let mut stage = Stage::new(&scene, &daemon, guests).unwrap();
     let mut failures = Vec::new();
-    let mut played = 0;
-    for row in rows {
-        failures.extend(stage.check(&row).unwrap());
-        played += 1;
+    let rows = rows(&scene);
+    for row in &rows {
+        failures.extend(stage.check(row).unwrap());
     }
-    println!("{played} rows");
+    println!("{} rows", rows.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     // What was dropped has taught the bridge nothing.
-    for (mac, place) in [(MAC_A, Some("tap-a")), (MAC_B, Some("tap-b")), (UNKNOWN, None)] {
+    let known = guests.iter().map(|(name, mac, _)| (*mac, Some(*name)));
+    for (mac, place) in known.chain([(UNKNOWN, None)]) {
         assert_eq!(scene.place_of(mac).unwrap().as_deref(), place);
     }
 }
@@ -194,13 +208,39 @@ fn what_a_guest_needs_arrives() {
     play(pass::rows());
 }
 
-/// The host's own MACs are no guest's.
+#[test]
+fn each_rule_for_a_nic_lets_through_what_it_grants_and_no_more() {
+    play_among(rules::GUESTS, rules::INVENTORY, |_| rules::rows());
+}
+
+/// The host's own MACs are no guest's, and neither is that of a machine outside, under which others
+/// know the way out.
 #[test]
 fn the_hosts_and_the_gateways_macs_are_dropped() {
-    let scene = Scene::new().unwrap();
-    let macs = ["br0", "up0"].map(|name| scene.mac(name).unwrap());
-    drop(scene);
-    let gateway = [0x52, 0x54, 0, 0xff, 0xff, 1];
-    let of = |mac| detector_common::samples::tcp4(mac, IP_A);
-    play([macs[0], macs[1], gateway].map(|mac| row("a MAC", "tap-a", of(mac), "mac-not-granted")));
+    play_among(GUESTS, INVENTORY, |scene| {
+        let gateway = scene::interface_mac(scene.far(), "far0").unwrap();
+        let macs = [
+            ("the bridge's", scene.mac("br0").unwrap()),
+            ("the uplink's", scene.mac("up0").unwrap()),
+            ("the gateway's", gateway),
+        ];
+        let frames = |mac| {
+            let arp = ethernet(BROADCAST, mac, &[], 0x0806, &arp(1, mac, IP_A));
+            let advertisement = neighbour(136, IP6_A, &[link_layer(2, mac)]);
+            let packet = ipv6(IP6_A, ICMPV6, 255, &advertisement);
+            [
+                ("IPv4", tcp4(mac, IP_A)),
+                ("IPv6", tcp6(mac, IP6_A)),
+                ("ARP", arp),
+                ("neighbour advertisement", ethernet(BROADCAST, mac, &[], 0x86dd, &packet)),
+            ]
+        };
+        let rows = macs.into_iter().flat_map(|(whose, mac)| {
+            let of = move |(what, frame)| {
+                row(&format!("{what} under {whose} MAC"), "tap-a", frame, "mac-not-granted")
+            };
+            frames(mac).map(of)
+        });
+        rows.collect()
+    });
 }

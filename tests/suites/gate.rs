@@ -4,8 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use anyhow::Context;
 use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::family::{self, Family};
 use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, hears, same, vm};
@@ -41,26 +45,42 @@ const EVERYTHING: Reach =
 const NOTHING: Reach =
     Reach { outside: false, neighbour: false, host: false, routed: false, stolen: false };
 
-/// Lets the host route, and lets it know the way beyond the bridge.
+/// Lets the host route either family, and lets it know the way beyond the bridge.
 fn let_the_host_route(scene: &Scene) {
     let network = scene.host().network();
-    let mut sysctl = network.command("sysctl");
-    assert!(sysctl.args(["-qw", "net.ipv4.ip_forward=1"]).status().unwrap().success());
-    network.ip(&format!("neigh replace {BEYOND} lladdr 02:be:00:00:00:01 dev br0")).unwrap();
+    family::forward(network).unwrap();
+    family::give_addresses(network, "br0", HOST_IP).unwrap();
+    for family in Family::BOTH {
+        let beyond = family.address(BEYOND);
+        network.ip(&format!("neigh replace {beyond} lladdr 02:be:00:00:00:01 dev br0")).unwrap();
+    }
 }
 
 /// Sends from the stray tap to the neighbour, outwards, to the host and by way of the host, and
-/// under the neighbour's MAC.
-fn reach(scene: &Scene, stray: &Tap, neighbour: &Tap, expected: &Reach) -> Reach {
-    let ears = scene.ears(EARS).unwrap();
+/// under the neighbour's MAC, over IPv4 and over IPv6. Each has to reach as far as is expected.
+fn assert_reach(scene: &Scene, stray: &Tap, neighbour: &Tap, expected: Reach, when: &str) {
+    for family in Family::BOTH {
+        let reached = reach(scene, family, stray, neighbour, &expected);
+        assert_eq!(reached, expected, "{family:?}, {when}");
+    }
+}
+
+fn reach(scene: &Scene, family: Family, stray: &Tap, neighbour: &Tap, expected: &Reach) -> Reach {
+    static NUMBER: AtomicU64 = AtomicU64::new(1_000);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let ears = family.ears(scene.host().network(), EARS).unwrap();
+    // Wherever it was believed to be, it is here.
+    neighbour.send(&beat(A, number)).unwrap();
+    scene.await_outside("the neighbour", &beat(A, number)).unwrap();
     neighbour.drain().unwrap();
     let before = scene.outside().unwrap().len();
     let bridge = scene.mac("br0").unwrap();
-    let shout = beat(STRAY, 1);
+    let shout = family.beat(STRAY, number);
     // From an address that is not the bridge's own network's, so that only the way matters.
-    let routed = frames::udp(STRAY, (bridge, BEYOND), (7, 7), b"routed");
-    let to_host = frames::udp(STRAY, (bridge, HOST_IP), (7, EARS), b"host");
-    let theft = frames::arp(Station { mac: A.mac, ..STRAY }, STRAY.ip);
+    let routed = family.udp(STRAY, (bridge, BEYOND), (7, 7), b"routed");
+    let to_host = family.udp(STRAY, (bridge, HOST_IP), (7, EARS), b"host");
+    let theft = family.announcement(Station { mac: A.mac, ..STRAY });
+    while hears(&ears, Duration::ZERO) {}
     for frame in [&shout, &routed, &to_host, &theft] {
         stray.send(frame).unwrap();
     }
@@ -75,7 +95,9 @@ fn reach(scene: &Scene, stray: &Tap, neighbour: &Tap, expected: &Reach) -> Reach
         Ok(reached)
     };
     // What is to come may take its time; what is not is listened for afterwards.
-    wait::until("what it reaches", PATIENCE, || Ok((look()? == *expected).then_some(()))).unwrap();
+    wait::until("what it reaches", PATIENCE, || Ok((look()? == *expected).then_some(())))
+        .with_context(|| format!("{family:?}"))
+        .unwrap();
     wait::pause(SILENCE);
     look().unwrap()
 }
@@ -85,10 +107,8 @@ fn without_the_daemon_a_tap_reaches_everybody() {
     let scene = Scene::new().unwrap();
     let_the_host_route(&scene);
     let a = scene.plug("tap-a").unwrap();
-    a.send(&beat(A, 0)).unwrap();
-    scene.await_outside("a's first", &beat(A, 0)).unwrap();
     let stray = scene.plug("stray0").unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &EVERYTHING), EVERYTHING);
+    assert_reach(&scene, &stray, &a, EVERYTHING, "unguarded");
 }
 
 #[test]
@@ -98,9 +118,9 @@ fn a_tap_that_nobody_knows_reaches_nobody() {
     let daemon = scene.daemon("enforce", &inventory()).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let stray = scene.plug("stray0").unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "at once");
+    assert_reach(&scene, &stray, &a, NOTHING, "at once");
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "guarded");
+    assert_reach(&scene, &stray, &a, NOTHING, "guarded");
 }
 
 #[test]
@@ -111,12 +131,14 @@ fn a_tap_born_while_the_daemon_is_dead_reaches_nobody() {
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     daemon.kill().unwrap();
     let stray = scene.plug("stray0").unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "with the daemon dead");
-    a.send(&beat(A, 1)).unwrap();
-    scene.await_outside("the granted one", &beat(A, 1)).unwrap();
+    assert_reach(&scene, &stray, &a, NOTHING, "with the daemon dead");
+    for family in Family::BOTH {
+        a.send(&family.beat(A, 1)).unwrap();
+        scene.await_outside("the granted one", &family.beat(A, 1)).unwrap();
+    }
     daemon.run().unwrap();
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "with the daemon back");
+    assert_reach(&scene, &stray, &a, NOTHING, "with the daemon back");
     // The name is known, but the port of that name is judged by its own VM, not by the stray's past.
     drop(stray);
     let b = scene.plug_granted(&daemon, "tap-b").unwrap();
@@ -130,21 +152,25 @@ fn a_tap_on_no_bridge_is_not_routed_into_one() {
     let_the_host_route(&scene);
     let network = scene.host().network();
     let stray = Tap::open(network, "stray0", Header::None).unwrap();
-    network.ip("address add 198.51.100.1/24 dev stray0").unwrap();
     network.ip("link set stray0 addrgenmode none up").unwrap();
+    family::give_addresses(network, "stray0", Ipv4Addr::new(198, 51, 100, 1)).unwrap();
     let mac = scene::interface_mac(network, "stray0").unwrap();
     let from = Station { ip: Ipv4Addr::new(198, 51, 100, 2), ..STRAY };
-    let arrives = |payload: &'static [u8], patience| {
-        stray.send(&frames::udp(from, (mac, BEYOND), (7, 7), payload)).unwrap();
+    let arrives = |family: Family, payload: &'static [u8], patience| {
+        stray.send(&family.udp(from, (mac, BEYOND), (7, 7), payload)).unwrap();
         wait::until("the frame", patience, || {
             let arrived = scene.outside()?.iter().any(|f| f.bytes.ends_with(payload));
             Ok(arrived.then_some(()))
         })
         .is_ok()
     };
-    assert!(arrives(b"before", PATIENCE), "without the daemon the host routes it");
+    let before: [&[u8]; 2] = [b"before", b"before6"];
+    for (family, payload) in Family::BOTH.into_iter().zip(before) {
+        assert!(arrives(family, payload, PATIENCE), "{family:?}: without the daemon it is routed");
+    }
     let _daemon = scene.daemon("enforce", &[]).unwrap();
-    assert!(!arrives(b"after", SILENCE));
+    assert!(!arrives(Family::V4, b"after", SILENCE));
+    assert!(!arrives(Family::V6, b"after6", SILENCE));
 }
 
 #[test]
@@ -154,8 +180,8 @@ fn a_new_bridge_is_gated_like_the_old_ones() {
     let daemon = Daemon::start(scene.host(), &settings).unwrap();
     let network = scene.host().network();
     network.ip("link add br9 address 02:b0:00:00:00:09 type bridge mcast_snooping 0").unwrap();
-    network.ip("address add 203.0.113.1/24 dev br9").unwrap();
     network.ip("link set br9 addrgenmode none up").unwrap();
+    family::give_addresses(network, "br9", Ipv4Addr::new(203, 0, 113, 1)).unwrap();
     daemon.await_port("br9", "gate", PATIENCE).unwrap();
     let taps = ["new0", "new1"].map(|name| {
         let tap = Tap::open(network, name, Header::None).unwrap();
@@ -163,11 +189,13 @@ fn a_new_bridge_is_gated_like_the_old_ones() {
         detector_tests::link::enslave(network, name, "br9").unwrap();
         tap
     });
-    let ears = scene.ears(EARS).unwrap();
-    let shout = beat(STRAY, 1);
-    taps[0].send(&shout).unwrap();
-    assert!(!hears(&ears, SILENCE));
-    assert!(!taps[1].drain().unwrap().iter().any(|f| same(f, &shout)));
+    for family in Family::BOTH {
+        let ears = family.ears(network, EARS).unwrap();
+        let shout = family.beat(STRAY, 1);
+        taps[0].send(&shout).unwrap();
+        assert!(!hears(&ears, SILENCE), "{family:?}");
+        assert!(!taps[1].drain().unwrap().iter().any(|f| same(f, &shout)), "{family:?}");
+    }
 }
 
 #[test]
@@ -189,32 +217,36 @@ fn the_stamp_may_be_carried_by_tc_index_as_well() {
     let daemon = Daemon::start(scene.host(), &settings).unwrap();
     let (a, _b) = speak_with_each_other(&scene, &daemon);
     let stray = scene.plug("stray0").unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "at once");
+    assert_reach(&scene, &stray, &a, NOTHING, "at once");
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
-    assert_eq!(reach(&scene, &stray, &a, &NOTHING), NOTHING, "guarded");
+    assert_reach(&scene, &stray, &a, NOTHING, "guarded");
 }
 
 /// Plugs two granted taps; they, the host and the outside hear each other.
 fn speak_with_each_other(scene: &Scene, daemon: &Daemon<'_>) -> (Tap, Tap) {
+    let network = scene.host().network();
+    family::give_addresses(network, "br0", HOST_IP).unwrap();
     let a = scene.plug_granted(daemon, "tap-a").unwrap();
     let b = scene.plug_granted(daemon, "tap-b").unwrap();
-    let ears = scene.ears(EARS).unwrap();
-
-    a.send(&beat(A, 1)).unwrap();
-    b.await_frame("a's broadcast", PATIENCE, |f| same(f, &beat(A, 1))).unwrap();
-    scene.await_outside("a's broadcast", &beat(A, 1)).unwrap();
-    assert!(hears(&ears, PATIENCE), "the host hears it too");
-
-    let unicast = frames::udp(B, (A.mac, A.ip), (5, 6), b"to a");
-    b.send(&unicast).unwrap();
-    a.await_frame("b's unicast", PATIENCE, |f| same(f, &unicast)).unwrap();
-
     let beyond = scene.beyond().unwrap();
-    let from_outside = beat(Station::number(200), 3);
-    beyond.send(&from_outside).unwrap();
-    a.await_frame("the outside", PATIENCE, |f| same(f, &from_outside)).unwrap();
-    assert!(hears(&ears, PATIENCE), "the host hears the outside");
+    for family in Family::BOTH {
+        let ears = family.ears(network, EARS).unwrap();
+        let shout = family.beat(A, 1);
+        a.send(&shout).unwrap();
+        b.await_frame("a's broadcast", PATIENCE, |f| same(f, &shout)).unwrap();
+        scene.await_outside("a's broadcast", &shout).unwrap();
+        assert!(hears(&ears, PATIENCE), "{family:?}: the host hears it too");
 
+        let unicast = family.udp(B, (A.mac, A.ip), (5, 6), b"to a");
+        b.send(&unicast).unwrap();
+        a.await_frame("b's unicast", PATIENCE, |f| same(f, &unicast)).unwrap();
+
+        let from_outside = family.beat(Station::number(200), 3);
+        beyond.send(&from_outside).unwrap();
+        a.await_frame("the outside", PATIENCE, |f| same(f, &from_outside)).unwrap();
+        assert!(hears(&ears, PATIENCE), "{family:?}: the host hears the outside");
+    }
+    let ears = scene.ears(EARS).unwrap();
     ears.send_to(b"from the host", (Ipv4Addr::new(192, 0, 2, 255), 9)).unwrap();
     let hosts = |f: &[u8]| f.ends_with(b"from the host");
     a.await_frame("the host's broadcast", PATIENCE, hosts).unwrap();
@@ -229,7 +261,10 @@ fn a_granted_mac_cannot_be_taken_away_by_another_granted_port() {
     let b = scene.plug_granted(&daemon, "tap-b").unwrap();
     a.send(&beat(A, 1)).unwrap();
     scene.await_outside("a", &beat(A, 1)).unwrap();
-    b.send(&frames::arp(Station { mac: A.mac, ..B }, A.ip)).unwrap();
+    for family in Family::BOTH {
+        b.send(&family.announcement(Station { mac: A.mac, ..B })).unwrap();
+        b.send(&family.announcement(A)).unwrap();
+    }
     b.send(&frames::rarp(A.mac)).unwrap();
     wait::pause(SILENCE);
     assert_eq!(scene.place_of(A.mac).unwrap().as_deref(), Some("tap-a"), "{}", hex(A.mac));
@@ -245,7 +280,7 @@ fn observing_changes_nothing_and_says_what_it_would_do() {
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
     // What is granted keeps its place in every mode.
     let all_but_the_place = Reach { stolen: false, ..EVERYTHING };
-    assert_eq!(reach(&scene, &stray, &a, &all_but_the_place), all_but_the_place);
+    assert_reach(&scene, &stray, &a, all_but_the_place, "observed");
     let port = daemon.ask(&["port", "show", "stray0"]).unwrap();
     assert!(port.json["counters"]["from"]["port-pending"].as_u64() > Some(0), "{port:?}");
 }

@@ -3,7 +3,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use detector_common::samples::{self, DESTINATION_OPTIONS, ICMPV6, UDP};
+use detector_guest::Mac;
 use detector_tests::daemon::Daemon;
+use detector_tests::family::Family;
 use detector_tests::frames::{self, BROADCAST, Station};
 use detector_tests::order::in_order;
 use detector_tests::scene::{HOST_IP, PATIENCE, SILENCE, Scene, beat, vm};
@@ -177,18 +180,62 @@ fn headers_beyond_the_linear_part_are_judged_all_the_same() {
     link::enslave(network, "tap-a", "br0").unwrap();
     daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
     let long = |frame: Vec<u8>| [frame, vec![0; 5000]].concat();
-    for linear in [14, 20, 34, 5000] {
-        let (own, stolen) = (u64::from(linear), u64::from(linear) + 1_000_000);
-        in_order(|| {
-            a.send_split(&long(beat(Station { ip: FOREIGN_IP, ..A }, stolen)), linear).unwrap();
-            a.send_split(&long(beat(OTHER, stolen)), linear).unwrap();
-            a.send_split(&long(beat(A, own)), linear).unwrap();
-        });
-        scene.await_outside("its own", &beat(A, own)).unwrap();
-        for not_granted in [Station { ip: FOREIGN_IP, ..A }, OTHER] {
-            assert_eq!(scene.copies_outside(&beat(not_granted, stolen)).unwrap(), 0, "{linear}");
+    for linear in [14, 20, 34, 54, 62, 5000] {
+        for (number, (name, form)) in (0..).zip(FORMS) {
+            let number = linear * 10 + number;
+            let [own, foreign, clone] =
+                [A, Station { ip: FOREIGN_IP, ..A }, OTHER].map(|station| form(A, station, number));
+            in_order(|| {
+                a.send_split(&long(foreign.clone()), linear).unwrap();
+                a.send_split(&long(clone.clone()), linear).unwrap();
+                a.send_split(&long(own.clone()), linear).unwrap();
+            });
+            scene.await_outside(&format!("{name}, {linear}"), &own).unwrap();
+            for not_granted in [foreign, clone] {
+                let copies = scene.copies_outside(&not_granted).unwrap();
+                assert_eq!(copies, 0, "{name}, {linear}");
+            }
         }
     }
+}
+
+/// A frame of the first one that asserts to be the second, with a number.
+type Form = fn(Station, Station, u16) -> Vec<u8>;
+
+/// Frames that assert an identity where the buffer's linear part may have ended.
+const FORMS: &[(&str, Form)] = &[
+    ("IPv4", |_, who, number| Family::V4.beat(who, number.into())),
+    ("IPv6", |_, who, number| Family::V6.beat(who, number.into())),
+    ("IPv6 behind options", |_, who, number| {
+        let datagram = samples::udp(5, 6, &number.to_be_bytes());
+        let options = samples::extension(UDP, 2, &datagram);
+        let chain = samples::extension(DESTINATION_OPTIONS, 3, &options);
+        ipv6(who.mac, who.ip6(), DESTINATION_OPTIONS, &chain)
+    }),
+    ("a link layer in an option", |from, who, number| {
+        let [high, low] = number.to_be_bytes();
+        let nonce = vec![14, 1, 0, 0, 0, 0, high, low];
+        // Either the target is another's or, of another's MAC, the link layer.
+        let (target, mac) = match who.mac == from.mac {
+            true => (who.ip6(), who.mac),
+            false => (from.ip6(), who.mac),
+        };
+        let options = [nonce, samples::link_layer(2, mac)];
+        let target = target.octets();
+        ipv6(from.mac, from.ip6(), ICMPV6, &samples::neighbour(136, target, &options))
+    }),
+    ("a DHCP client", |from, who, number| {
+        let of = if who.ip == from.ip { who.mac } else { OTHER.mac };
+        let mut message = samples::dhcp(1, of);
+        message[4..6].copy_from_slice(&number.to_be_bytes());
+        let datagram = samples::udp(68, 67, &message);
+        samples::ethernet(BROADCAST, from.mac, &[], 0x0800, &samples::ipv4([0; 4], UDP, &datagram))
+    }),
+];
+
+fn ipv6(mac: Mac, source: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
+    let packet = samples::ipv6(source.octets(), next, 255, payload);
+    samples::ethernet(BROADCAST, mac, &[], 0x86dd, &packet)
 }
 
 /// What the host writes into a frame after the verdict must not change whose it is.
@@ -270,6 +317,7 @@ fn what_was_dropped_is_remembered_and_told() {
     }
     let finding = daemon.await_finding("foreign-identity", "tap-a", PATIENCE).unwrap();
     assert!(finding.to_string().contains("52:54:00:00:00:0b"), "{finding}");
+    assert!(finding["title"].as_str().unwrap().contains("nested behind it"), "{finding}");
     let port = daemon.ask(&["port", "show", "tap-a"]).unwrap().json;
     let sightings = port["sightings"].as_array().unwrap();
     assert_eq!(sightings.len(), 1, "{port}");

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use detector_tests::capture::Capture;
 use detector_tests::daemon::Daemon;
+use detector_tests::family;
 use detector_tests::frames::{self, Station};
+use detector_tests::guest::hex;
 use detector_tests::netns::NetNs;
 use detector_tests::packet::PacketSocket;
 use detector_tests::scene::{self, HOST_IP, PATIENCE, Scene, hears, vm};
@@ -140,9 +142,9 @@ fn the_host_routes_and_translates_for_its_guests() {
     let guest = scene.plug_granted(&daemon, "tap-a").unwrap();
 
     let server_mac = scene::interface_mac(&internet, "net0").unwrap();
-    let hex = detector_tests::guest::hex(server_mac);
-    network.ip(&format!("neigh replace {SERVER} lladdr {hex} dev wan0")).unwrap();
-    let guest_mac = detector_tests::guest::hex(GUEST.mac);
+    let server = hex(server_mac);
+    network.ip(&format!("neigh replace {SERVER} lladdr {server} dev wan0")).unwrap();
+    let guest_mac = hex(GUEST.mac);
     network.ip(&format!("neigh replace {} lladdr {guest_mac} dev br0", GUEST.ip)).unwrap();
     let capture = Capture::start(&internet, "net0").unwrap();
     let bridge = scene.mac("br0").unwrap();
@@ -162,4 +164,46 @@ fn the_host_routes_and_translates_for_its_guests() {
     let is_answer = |frame: &[u8]| frame.ends_with(b"an answer");
     let back = guest.await_frame("the answer", PATIENCE, is_answer).unwrap();
     assert_eq!(back[30..34], GUEST.ip.octets());
+}
+
+/// Over IPv6 nobody translates: the guest's own address goes out, and comes back.
+#[test]
+fn the_host_routes_ipv6_for_its_guests() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    let internet = NetNs::new().unwrap();
+    link::cable((network, "wan0"), (&internet, "net0")).unwrap();
+    family::forward(network).unwrap();
+    family::give_addresses(network, "br0", HOST_IP).unwrap();
+    family::give_addresses(network, "wan0", WAN).unwrap();
+    let daemon = scene.daemon_with_uplinks(&[vm("a", "tap-a", GUEST)], &["wan*"]).unwrap();
+    let guest = scene.plug_granted(&daemon, "tap-a").unwrap();
+
+    let server = Station { mac: scene::interface_mac(&internet, "net0").unwrap(), ip: SERVER };
+    let neighbours = [(server, "wan0"), (GUEST, "br0")];
+    for (station, interface) in neighbours {
+        let (address, mac) = (station.ip6(), hex(station.mac));
+        network.ip(&format!("neigh replace {address} lladdr {mac} dev {interface}")).unwrap();
+    }
+    let capture = Capture::start(&internet, "net0").unwrap();
+    let bridge = scene.mac("br0").unwrap();
+    let stolen = Station { ip: Ipv4Addr::new(192, 0, 2, 77), ..GUEST };
+    let ask = |from: Station, what: &[u8]| {
+        let question = frames::udp6(from, (bridge, server.ip6()), (777, 53), what);
+        guest.send(&question).unwrap();
+    };
+    ask(stolen, b"under another's address");
+    ask(GUEST, b"a question");
+    let arrived = capture
+        .await_frame("the question", PATIENCE, |frame| frame.bytes.ends_with(b"a question"))
+        .unwrap();
+    assert_eq!(arrived.bytes[22..38], GUEST.ip6().octets());
+    let others = capture.frames().unwrap();
+    assert!(!others.iter().any(|frame| frame.bytes.ends_with(b"another's address")));
+
+    let to = (scene.mac("wan0").unwrap(), GUEST.ip6());
+    let answer = frames::udp6(server, to, (53, 777), b"an answer");
+    PacketSocket::open(&internet, "net0").unwrap().send(&answer).unwrap();
+    let back = guest.await_frame("the answer", PATIENCE, |f| f.ends_with(b"an answer")).unwrap();
+    assert_eq!(back[38..54], GUEST.ip6().octets());
 }

@@ -8,6 +8,7 @@ use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::dhcp::{
     self, ACK, DECLINE, DISCOVER, INFORM, Message, NAK, OFFER, RELEASE, REQUEST, Server,
 };
+use detector_tests::family::Family;
 use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::order::in_order;
@@ -65,13 +66,24 @@ fn count(daemon: &Daemon<'_>, port: &str, reason: &str) -> u64 {
 
 /// Whether a frame of the station gets out, told by one that follows from somebody who may speak.
 fn passes(scene: &Scene, tap: &Tap, station: Station, witness: (&Tap, Station), seq: u64) -> bool {
-    let (other, known) = witness;
+    passes_over(Family::V4, scene, tap, station, witness, seq)
+}
+
+fn passes_over(
+    family: Family,
+    scene: &Scene,
+    tap: &Tap,
+    station: Station,
+    (other, known): (&Tap, Station),
+    seq: u64,
+) -> bool {
+    let frame = family.beat(station, seq);
     in_order(|| {
-        tap.send(&beat(station, seq)).unwrap();
+        tap.send(&frame).unwrap();
         other.send(&beat(known, seq)).unwrap();
     });
     scene.await_outside("the witness", &beat(known, seq)).unwrap();
-    scene.copies_outside(&beat(station, seq)).unwrap() == 1
+    scene.copies_outside(&frame).unwrap() == 1
 }
 
 #[test]

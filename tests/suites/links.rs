@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
 use detector_tests::capture::Capture;
+use detector_tests::family::Family;
 use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::needs::{Need, lacks};
@@ -69,6 +70,19 @@ fn a_vlan_of_a_bond_is_an_uplink() {
     if lacks(&[Need::Vlan, Need::Bonding]) {
         return;
     }
+    leaves_by_a_bond(Some(7));
+}
+
+/// Or by the bond itself, without a tag.
+#[test]
+fn a_bond_is_an_uplink() {
+    if lacks(&[Need::Bonding]) {
+        return;
+    }
+    leaves_by_a_bond(None);
+}
+
+fn leaves_by_a_bond(vlan: Option<u16>) {
     let scene = Scene::new().unwrap();
     let network = scene.host().network();
     let beyond = NetNs::new().unwrap();
@@ -79,32 +93,46 @@ fn a_vlan_of_a_bond_is_an_uplink() {
         network.ip(&format!("link set {here} master bond0")).unwrap();
     }
     network.ip("link set bond0 addrgenmode none up").unwrap();
-    network.ip("link add link bond0 name bond0.7 type vlan id 7").unwrap();
-    network.ip("link set bond0.7 addrgenmode none up").unwrap();
-    link::enslave(network, "bond0.7", "br0").unwrap();
     // Both cards lead to one switch.
     link::bridge(&beyond, "switch").unwrap();
     for port in ["sw0", "sw1"] {
         link::enslave(&beyond, port, "switch").unwrap();
     }
-    beyond.ip("link add link switch name vlan7 type vlan id 7").unwrap();
-    beyond.ip("link set vlan7 addrgenmode none up").unwrap();
-    let capture = Capture::start(&beyond, "vlan7").unwrap();
+    let (here, there) = match vlan {
+        None => ("bond0".to_owned(), "switch".to_owned()),
+        Some(id) => {
+            for (namespace, device) in [(network, "bond0"), (&beyond, "switch")] {
+                let name = format!("{device}.{id}");
+                let words = format!("link add link {device} name {name} type vlan id {id}");
+                namespace.ip(&words).unwrap();
+                namespace.ip(&format!("link set {name} addrgenmode none up")).unwrap();
+            }
+            (format!("bond0.{id}"), format!("switch.{id}"))
+        }
+    };
+    link::enslave(network, &here, "br0").unwrap();
+    let capture = Capture::start(&beyond, &there).unwrap();
 
     let vms = [vm("a", "tap-a", A)];
     let daemon = scene.daemon_with_uplinks(&vms, &["bond0*", "eth*"]).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let stray = scene.plug("stray0").unwrap();
-    daemon.await_port("bond0.7", "gate", PATIENCE).unwrap();
-    stray.send(&beat(STRAY, 1)).unwrap();
+    daemon.await_port(&here, "gate", PATIENCE).unwrap();
     let arrives = |seq| {
-        a.send(&beat(A, seq)).unwrap();
-        capture.await_frame("the guest", PATIENCE, |f| same(&f.bytes, &beat(A, seq))).unwrap();
+        for family in Family::BOTH {
+            stray.send(&family.beat(STRAY, seq)).unwrap();
+            let own = family.beat(A, seq);
+            a.send(&own).unwrap();
+            capture.await_frame("the guest", PATIENCE, |f| same(&f.bytes, &own)).unwrap();
+        }
     };
     arrives(1);
-    let back = beat(Station::number(200), 2);
-    PacketSocket::open(&beyond, "vlan7").unwrap().send(&back).unwrap();
-    a.await_frame("the outside", PATIENCE, |f| same(f, &back)).unwrap();
+    let outer = PacketSocket::open(&beyond, &there).unwrap();
+    for family in Family::BOTH {
+        let back = family.beat(Station::number(200), 2);
+        outer.send(&back).unwrap();
+        a.await_frame("the outside", PATIENCE, |f| same(f, &back)).unwrap();
+    }
     // The other card takes over.
     network.ip("link set eth0 down").unwrap();
     wait::until("the bond to notice", PATIENCE, || {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use detector_tests::frames::Station;
 use detector_tests::guest::{Guest, Image};
 use detector_tests::host::Host;
 use detector_tests::libvirt::Libvirt;
+use detector_tests::needs::{Need, lacks};
 use detector_tests::program::Program;
 use detector_tests::scene::vm;
 use detector_tests::{link, wait};
@@ -51,14 +54,6 @@ fn host() -> Host {
 fn daemon<'a>(host: &'a Host, settings: Settings) -> Daemon<'a> {
     let more = format!("{}\n{FAST}", settings.more);
     Daemon::start(host, &Settings { uplinks: Vec::new(), more, ..settings }).unwrap()
-}
-
-fn has_kvm() -> bool {
-    let has = Path::new("/dev/kvm").exists();
-    if !has {
-        eprintln!("skipped: this machine has no /dev/kvm");
-    }
-    has
 }
 
 /// The finding on a process.
@@ -110,6 +105,27 @@ fn words(before: &[&str], program: &Path, after: &[&str]) -> Vec<String> {
     before.iter().chain([&program]).chain(after).map(|word| (*word).to_owned()).collect()
 }
 
+fn start(host: &Host, words: &[String]) -> Program {
+    let mut command = Command::new(&words[0]);
+    Program::start(host, command.args(&words[1..]).env(MODULES.0, MODULES.1)).unwrap()
+}
+
+/// Waits for the finding on the process, which says what the case expects.
+fn assert_told(daemon: &Daemon<'_>, case: &Case, pid: u32) {
+    let finding = finding(daemon, pid);
+    let name = case.name;
+    assert_eq!(finding["kind"], "unknown-vm-process", "{name}");
+    assert_eq!(finding["severity"], case.severity, "{name}: {finding}");
+    for (what, expect) in case.expect {
+        let said = evidence(&finding, what);
+        assert!(said.contains(expect), "{name}: {what} is {said:?}, not {expect:?}");
+    }
+    let started = evidence(&finding, "started");
+    assert!(started.starts_with("20") && started.ends_with('Z'), "{name}: {started}");
+    let show = daemon.show(&["process", "show", &pid.to_string()]).unwrap();
+    assert!(show.contains("unknown"), "{name}: {show}");
+}
+
 #[test]
 fn each_vm_that_no_inventory_knows_is_a_finding() {
     let host = host();
@@ -122,7 +138,11 @@ fn each_vm_that_no_inventory_knows_is_a_finding() {
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let elsewhere = ["unshare", "--net"];
     let user = ["-netdev", "user,id=n"];
-    let mut cases = vec![
+    let cloud_hypervisor = copy_of(HOLDER, &host, "cron");
+    let mut file = File::options().append(true).open(&cloud_hypervisor).unwrap();
+    file.write_all(b"Launch a cloud-hypervisor VMM.").unwrap();
+    drop(file);
+    let cases = [
         Case {
             name: "started past the manager",
             words: words(&[], qemu, &[BARE, &user].concat()),
@@ -166,42 +186,27 @@ fn each_vm_that_no_inventory_knows_is_a_finding() {
             severity: "medium",
             expect: &[("holds", "tap tap-a of another network namespace")],
         },
+        // There is no such program to be had here: one that has its name, and one that has its help.
+        Case {
+            name: "of the name of Cloud Hypervisor",
+            words: words(&[], &copy_of(HOLDER, &host, "cloud-hypervisor-static"), &["nothing"]),
+            severity: "high",
+            expect: &[("recognised", "Cloud Hypervisor (by the name")],
+        },
+        Case {
+            name: "with what is in Cloud Hypervisor",
+            words: words(&[], &cloud_hypervisor, &["nothing"]),
+            severity: "high",
+            expect: &[("recognised", "Cloud Hypervisor (by what is in its file")],
+        },
     ];
-    if has_kvm() {
-        for mode in ["kvm", "kvm-thread", "kvm-behind-many"] {
-            cases.push(Case {
-                name: mode,
-                words: words(&[], &holder, &[mode]),
-                severity: "high",
-                expect: &[("holds", "1 VM of the kernel's hypervisor"), ("program", "/sshd")],
-            });
-        }
-    }
     let inventory = vm("a", "tap-a", Station::number(10));
     let daemon = daemon(&host, Settings { inventory, ..Settings::default() });
-    let start = |words: &[String]| {
-        let mut command = Command::new(&words[0]);
-        Program::start(&host, command.args(&words[1..]).env(MODULES.0, MODULES.1)).unwrap()
-    };
-    let innocent = start(&words(&[], &holder, &["nothing"]));
+    let innocent = start(&host, &words(&[], &holder, &["nothing"]));
     // Its VM is listed with the port that it holds.
-    let known = start(&words(&[], &holder, &["tap", "tap-a"]));
-    let running: Vec<_> = cases.iter().map(|case| (case, start(&case.words))).collect();
-
-    for (case, program) in &running {
-        let finding = finding(&daemon, program.pid());
-        let name = case.name;
-        assert_eq!(finding["kind"], "unknown-vm-process", "{name}");
-        assert_eq!(finding["severity"], case.severity, "{name}: {finding}");
-        for (what, expect) in case.expect {
-            let said = evidence(&finding, what);
-            assert!(said.contains(expect), "{name}: {what} is {said:?}, not {expect:?}");
-        }
-        let started = evidence(&finding, "started");
-        assert!(started.starts_with("20") && started.ends_with('Z'), "{name}: {started}");
-        let show = daemon.show(&["process", "show", &program.pid().to_string()]).unwrap();
-        assert!(show.contains("unknown"), "{name}: {show}");
-    }
+    let known = start(&host, &words(&[], &holder, &["tap", "tap-a"]));
+    let running: Vec<_> = cases.iter().map(|case| (case, start(&host, &case.words))).collect();
+    running.iter().for_each(|(case, program)| assert_told(&daemon, case, program.pid()));
     let known = await_listed(&daemon, known.pid());
     assert_eq!((&known["status"], &known["vm"]["name"]), (&"vm".into(), &"a".into()), "{known}");
     assert_eq!(findings_on(&daemon, known["pid"].as_u64().unwrap() as u32), [] as [Value; 0]);
@@ -217,6 +222,27 @@ fn each_vm_that_no_inventory_knows_is_a_finding() {
         Ok((open == 0).then_some(()))
     })
     .unwrap();
+}
+
+/// Whatever the program is: what it holds is a VM.
+#[test]
+fn who_holds_a_vm_of_the_kernels_hypervisor_is_a_finding() {
+    if lacks(&[Need::Kvm]) {
+        return;
+    }
+    let host = host();
+    let holder = copy_of(HOLDER, &host, "sshd");
+    let daemon = daemon(&host, Settings::default());
+    for mode in ["kvm", "kvm-thread", "kvm-behind-many"] {
+        let case = Case {
+            name: mode,
+            words: words(&[], &holder, &[mode]),
+            severity: "high",
+            expect: &[("holds", "1 VM of the kernel's hypervisor"), ("program", "/sshd")],
+        };
+        let program = start(&host, &case.words);
+        assert_told(&daemon, &case, program.pid());
+    }
 }
 
 /// A process names itself anything and says that it is anybody.

@@ -3,177 +3,122 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use detector::bpf::{Hook, PinPaths};
-use detector_tests::daemon::Daemon;
+use detector::bpf::{Hook, Method};
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
 use detector_tests::guest::hex;
 use detector_tests::order::in_order;
 use detector_tests::scene::{PATIENCE, Scene, beat, same, stream, vm};
 use detector_tests::{bpf, wait};
+use serde_json::Value;
+
+#[path = "tamper/cases.rs"]
+mod cases;
+#[path = "tamper/crime.rs"]
+mod crime;
+
+use cases::{CASES, Case};
+use crime::Crime;
 
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);
 const DENIED: Station = Station::number(20);
+const LEARNER: Station = Station::number(30);
 const STRAY: Station = Station::number(99);
-/// So long the daemon may take at most, on a machine that has nothing else to do.
+/// So long it may take until what somebody has done is undone and told.
 const WITHIN: Duration = Duration::from_secs(1);
-
-struct Crime<'a> {
-    scene: &'a Scene,
-    daemon: &'a Daemon<'a>,
-}
-
-impl Crime<'_> {
-    fn ifindex(&self, interface: &str) -> u32 {
-        let port = self.daemon.ask(&["port", "show", interface]).unwrap().json;
-        port["ifindex"].as_u64().and_then(|index| index.try_into().ok()).unwrap()
-    }
-
-    fn pins(&self) -> PinPaths {
-        PinPaths::new(&self.scene.host().inside("/sys/fs/bpf/detector".as_ref()))
-    }
-
-    fn link(&self, interface: &str, hook: Hook) -> PathBuf {
-        self.pins().link(self.ifindex(interface), hook)
-    }
-
-    fn detach(&self, interface: &str) {
-        Hook::BOTH.into_iter().for_each(|hook| bpf::detach(&self.link(interface, hook)).unwrap());
-    }
-
-    /// A program of somebody else ahead of ours, which passes everything on past it.
-    fn go_ahead(&self, interface: &str) -> OwnedFd {
-        const TC_ACT_OK: i32 = 0;
-        let program = bpf::load(&bpf::returns(TC_ACT_OK)).unwrap();
-        let ifindex = self.ifindex(interface);
-        let attach = || bpf::attach_first(program.as_fd(), ifindex, Hook::Ingress);
-        self.scene.host().network().run(attach).unwrap()
-    }
-
-    fn xdp(&self, interface: &str) -> OwnedFd {
-        const XDP_DROP: i32 = 1;
-        let ifindex = self.ifindex(interface);
-        let attach = || bpf::attach_xdp(&bpf::returns(XDP_DROP), ifindex);
-        self.scene.host().network().run(attach).unwrap()
-    }
-
-    fn tool(&self, program: &str, words: &str) {
-        let mut command = self.scene.host().network().command(program);
-        assert!(command.args(words.split(' ')).status().unwrap().success(), "{program} {words}");
-    }
-}
-
-type Case =
-    (&'static str, fn(&Crime<'_>) -> Option<OwnedFd>, &'static [(&'static str, &'static str)]);
-
-/// What somebody does, and which findings name what of which interface.
-const CASES: &[Case] = &[
-    (
-        "the guards' programs taken off",
-        |crime| {
-            ["tap-a", "tap-d", "stray0"].iter().for_each(|port| crime.detach(port));
-            None
-        },
-        &[("tap-a", "program"), ("tap-d", "program"), ("stray0", "program")],
-    ),
-    (
-        "the gates' programs taken off",
-        |crime| {
-            ["br0", "up0"].iter().for_each(|port| crime.detach(port));
-            None
-        },
-        &[("br0", "program"), ("up0", "program")],
-    ),
-    ("a program put ahead", |crime| Some(crime.go_ahead("tap-d")), &[("tap-d", "order")]),
-    ("an XDP program", |crime| Some(crime.xdp("tap-a")), &[("tap-a", "xdp")]),
-    (
-        "a pin removed",
-        |crime| {
-            std::fs::remove_file(crime.link("tap-a", Hook::Egress)).unwrap();
-            None
-        },
-        &[("tap-a", "pin")],
-    ),
-    (
-        "every pin removed",
-        |crime| {
-            std::fs::remove_dir_all(crime.pins().version()).unwrap();
-            None
-        },
-        &[("was removed", "pin"), ("tap-d", "pin")],
-    ),
-    (
-        "the forwarding entry moved",
-        |crime| {
-            let words = format!("fdb replace {} dev stray0 master static", hex(A.mac));
-            crime.tool("bridge", &words);
-            None
-        },
-        &[("tap-a", "forwarding")],
-    ),
-];
+/// The machine may be busy with other things just then, which says nothing about the daemon.
+const ATTEMPTS: usize = 3;
 
 #[test]
-fn what_is_tampered_with_is_put_back_and_told() {
-    for (name, tamper, findings) in CASES {
-        println!("{name}");
-        let scene = Scene::new().unwrap();
-        let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
-        let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), denied]).unwrap();
-        let a = scene.plug_granted(&daemon, "tap-a").unwrap();
-        let denied = scene.plug("tap-d").unwrap();
-        let stray = scene.plug("stray0").unwrap();
-        daemon.await_port("tap-d", "isolated", PATIENCE).unwrap();
-        daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
-        let instance = || daemon.ask(&["port", "show", "tap-a"]).unwrap().json["instance"].clone();
-        let before = instance();
-        let crime = Crime { scene: &scene, daemon: &daemon };
-        let mut kept = None;
-        let mut noticed = Duration::ZERO;
-        let sent = stream(&[(&a, A), (&denied, DENIED), (&stray, STRAY)], |more| {
-            more(50);
-            let start = Instant::now();
-            kept = tamper(&crime);
-            for (subject, what) in *findings {
-                let found = wait::until(&format!("{what} of {subject}"), PATIENCE, || {
-                    let open = daemon.findings()?.into_iter().map(|mut l| l["finding"].take());
-                    let mut ours = open.filter(|f| f["kind"] == "tampered");
-                    Ok(ours.find(|finding| finding.to_string().contains(subject)))
-                });
-                let found = found.unwrap().to_string();
-                assert!(found.contains(what), "{name}: {found}");
-            }
-            noticed = start.elapsed();
-            more(50);
-        });
-        let late = if noticed > WITHIN { ": late" } else { "" };
-        println!("  put back and told after {noticed:?}{late}");
-        scene.await_stream(A.mac, sent - 10, sent - 1).unwrap();
-        let frames = scene.outside().unwrap();
-        assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "{name}: of the denied VM");
-        assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "{name}: of the stray tap");
-        assert_eq!(instance(), before, "{name}: the port is the same one");
-        assert_eq!(scene.place_of(A.mac).unwrap().as_deref(), Some("tap-a"), "{name}");
-        for port in ["tap-a", "tap-d", "stray0", "br0", "up0"] {
-            assert!(Hook::BOTH.iter().all(|hook| crime.link(port, *hook).exists()), "{port}");
+fn what_is_tampered_with_is_put_back_and_told_within_a_second() {
+    for case in CASES {
+        if case.method.is_some_and(|method| method != bpf::method()) {
+            continue;
         }
-        drop(kept);
-        // The stray tap is judged by its guard again, not only by the gate.
-        stray.send(&beat(STRAY, u64::MAX)).unwrap();
-        let counted = || daemon.ask(&["port", "show", "stray0"]).map(|answer| answer.json);
-        let count = |json: &serde_json::Value| json["counters"]["from"]["port-pending"].as_u64();
-        let then = count(&counted().unwrap());
-        wait::until("the guard's count", PATIENCE, || {
-            stray.send(&beat(STRAY, u64::MAX))?;
-            Ok((count(&counted()?) > then).then_some(()))
-        })
-        .unwrap();
+        let mut took = Vec::new();
+        while took.last().is_none_or(|last| *last > wait::scaled(WITHIN)) {
+            assert!(took.len() < ATTEMPTS, "{}: late each time: {took:?}", case.name);
+            took.push(commit(case));
+        }
+        println!("{}: put back and told after {took:?}", case.name);
     }
+}
+
+/// Does it under a stream of frames; how long it takes until all is told. What is told has been put back.
+fn commit(case: &Case) -> Duration {
+    let name = case.name;
+    let scene = Scene::new().unwrap();
+    let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
+    let learner = vm("learner", "tap-l", LEARNER).replace("addresses", "rule = \"first-come\"\n#");
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), denied, learner]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let learner = scene.plug_granted(&daemon, "tap-l").unwrap();
+    let denied = scene.plug("tap-d").unwrap();
+    let stray = scene.plug("stray0").unwrap();
+    daemon.await_port("tap-d", "isolated", PATIENCE).unwrap();
+    daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
+    learner.send(&beat(LEARNER, 0)).unwrap();
+    scene.await_outside("what has an address now", &beat(LEARNER, 0)).unwrap();
+    let instance = || daemon.ask(&["port", "show", "tap-a"]).unwrap().json["instance"].clone();
+    let before = instance();
+    let crime = Crime { scene: &scene };
+    let mut kept = None;
+    let mut noticed = Duration::ZERO;
+    let sent = stream(&[(&a, A), (&denied, DENIED), (&stray, STRAY)], |more| {
+        more(50);
+        let start = Instant::now();
+        kept = Some((case.tamper)(&crime));
+        let told = |subject: &str, what: &str| {
+            let tampered = tampered(&daemon)?;
+            let of = tampered.iter().map(Value::to_string).find(|text| text.contains(subject));
+            Ok(of.inspect(|found| assert!(found.contains(what), "{name}: {found}")))
+        };
+        for (subject, what) in case.findings {
+            wait::until(&format!("{what} of {subject}"), PATIENCE, || told(subject, what)).unwrap();
+        }
+        noticed = start.elapsed();
+        more(50);
+    });
+    scene.await_stream(A.mac, sent - 10, sent - 1).unwrap();
+    let frames = scene.outside().unwrap();
+    assert_eq!(Flow::of(&frames, DENIED.mac).len(), 0, "{name}: of the denied VM");
+    assert_eq!(Flow::of(&frames, STRAY.mac).len(), 0, "{name}: of the stray tap");
+    assert_eq!(instance(), before, "{name}: the port is the same one");
+    assert_eq!(scene.place_of(A.mac).unwrap().as_deref(), Some("tap-a"), "{name}");
+    for port in ["tap-a", "tap-d", "stray0", "br0", "up0"] {
+        assert!(crime.is_guarded(port), "{name}: {port}");
+    }
+    drop(kept);
+    // What is another's cannot be learned, and what was learned or is free can.
+    in_order(|| {
+        learner.send(&beat(Station { ip: A.ip, ..LEARNER }, 1)).unwrap();
+        learner.send(&beat(LEARNER, 2)).unwrap();
+    });
+    scene.await_outside("the learned address", &beat(LEARNER, 2)).unwrap();
+    let stolen = beat(Station { ip: A.ip, ..LEARNER }, 1);
+    assert_eq!(scene.copies_outside(&stolen).unwrap(), 0, "{name}: a's address");
+    // The stray tap is judged by its guard again, not only by the gate.
+    let count = || -> anyhow::Result<Option<u64>> {
+        let port = daemon.ask(&["port", "show", "stray0"])?.json;
+        Ok(port["counters"]["from"]["port-pending"].as_u64())
+    };
+    let then = count().unwrap();
+    wait::until("the guard's count", PATIENCE, || {
+        stray.send(&beat(STRAY, u64::MAX))?;
+        Ok((count()? > then).then_some(()))
+    })
+    .unwrap();
+    noticed
+}
+
+/// The findings so far that say that something was tampered with.
+fn tampered(daemon: &detector_tests::daemon::Daemon<'_>) -> anyhow::Result<Vec<Value>> {
+    let all = daemon.findings()?.into_iter().map(|mut line| line["finding"].take());
+    Ok(all.filter(|finding| finding["kind"] == "tampered").collect())
 }
 
 /// Rules of somebody else take the stamp away, or put it on: either way nothing gets further than it
@@ -228,12 +173,19 @@ fn what_is_none_of_ours_is_no_finding() {
     let scene = Scene::new().unwrap();
     let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
-    let crime = Crime { scene: &scene, daemon: &daemon };
+    let crime = Crime { scene: &scene };
+    let network = scene.host().network();
     let program = bpf::load(&bpf::returns(-1)).unwrap();
     let ifindex = crime.ifindex("tap-a");
     let sent = stream(&[(&a, A)], |more| {
-        let attach = || bpf::attach(program.as_fd(), ifindex, Hook::Ingress);
-        let _behind = scene.host().network().run(attach).unwrap();
+        let attach = || match bpf::method() {
+            Method::Tcx => bpf::attach(program.as_fd(), ifindex, Hook::Ingress).map(Some),
+            // Filters run in the order of their priorities.
+            Method::Clsact => network
+                .tool("tc", "filter add dev tap-a ingress prio 9 matchall action continue")
+                .map(|_| None),
+        };
+        let _behind = network.run(attach).unwrap();
         more(50);
         crime.tool("nft", "add table inet mine");
         crime.tool("nft", "flush ruleset");

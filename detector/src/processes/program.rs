@@ -55,7 +55,7 @@ const NAMES: [(&str, &str); 16] = [
 
 /// Texts in a file, and of how many of them there have to be some for it to be that program. Written
 /// backwards, so that this program itself does not hold them.
-const CONTENTS: [(&str, usize, &[&str]); 5] = [
+const CONTENTS: [(&str, usize, &[&str]); 6] = [
     (
         "QEMU",
         2,
@@ -74,6 +74,8 @@ const CONTENTS: [(&str, usize, &[&str]); 5] = [
     ("VirtualBox", 1, &["os.MMVxoBV"]),
     // The path of its source, in its messages.
     ("Firecracker", 1, &["sr.niam/crs/rekcarcerif/crs"]),
+    // What its help begins with.
+    ("Cloud Hypervisor", 1, &[".MMV rosivrepyh-duolc a hcnuaL"]),
 ];
 
 fn forwards(text: &str) -> String {
@@ -243,6 +245,8 @@ mod tests {
             ("/usr/bin/qemu-img", None),
             ("/usr/bin/qemu-x86_64", None),
             ("/opt/firecracker-v1.7.0-x86_64", Some("Firecracker")),
+            ("/usr/local/bin/cloud-hypervisor-static", Some("Cloud Hypervisor")),
+            ("/usr/bin/ch-remote", None),
             ("/usr/lib/virtualbox/VBoxHeadless", Some("VirtualBox")),
             ("/usr/lib/virtualbox/VBoxSVC", None),
             ("/usr/sbin/nginx", None),
@@ -267,6 +271,18 @@ mod tests {
             file.extend(forwards(qemu[2]).bytes());
             assert_eq!(programs.search(&mut &file[..]).unwrap(), Some("QEMU"), "{gap}");
         }
+    }
+
+    #[test]
+    fn each_program_is_known_by_its_own_texts() {
+        let programs = Programs::new().unwrap();
+        for (name, least, texts) in CONTENTS {
+            let file = texts[..least].iter().map(|text| forwards(text)).collect::<Vec<_>>();
+            let file = file.join("\0");
+            assert_eq!(programs.search(&mut file.as_bytes()).unwrap(), Some(name));
+        }
+        let other = "Remotely control a cloud-hypervisor VMM.";
+        assert_eq!(programs.search(&mut other.as_bytes()).unwrap(), None, "its remote control");
     }
 
     #[test]

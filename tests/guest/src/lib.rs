@@ -1,7 +1,7 @@
 //! The frames that a lab's guest sends: numbered, and each telling how many frames the guest has
 //! sent in all, so that whoever watches the wire can tell that none was lost.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A MAC address as on the wire.
 pub type Mac = [u8; 6];
@@ -13,9 +13,12 @@ pub const MARKERS: u64 = 3;
 
 /// Bytes of a beat's frame.
 pub const LEN: usize = ETHERNET + IPV4 + UDP + PAYLOAD;
+/// The same over IPv6.
+pub const LEN6: usize = ETHERNET + IPV6 + UDP + PAYLOAD;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
+const IPV6: usize = 40;
 const UDP: usize = 8;
 const PAYLOAD: usize = 24;
 const MAGIC: [u8; 7] = *b"detbeat";
@@ -63,23 +66,59 @@ impl Beat {
         ip[10..12].copy_from_slice(&sum.to_be_bytes());
 
         // A UDP checksum of zero means that there is none.
-        let udp = &mut ip[IPV4..];
+        self.write_datagram(&mut ip[IPV4..]);
+        frame
+    }
+
+    /// The frame to all nodes that carries this beat over IPv6.
+    pub fn frame6(&self, mac: Mac, source: Ipv6Addr) -> [u8; LEN6] {
+        const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let mut frame = [0; LEN6];
+        frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+        frame[6..12].copy_from_slice(&mac);
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+
+        let length = ((UDP + PAYLOAD) as u16).to_be_bytes();
+        let ip = &mut frame[ETHERNET..];
+        ip[0] = 0x60;
+        ip[4..6].copy_from_slice(&length);
+        ip[6] = 17;
+        ip[7] = 64;
+        ip[8..24].copy_from_slice(&source.octets());
+        ip[24..40].copy_from_slice(&ALL_NODES.octets());
+        self.write_datagram(&mut ip[IPV6..]);
+
+        // Over IPv6 there has to be one: of both addresses, length, protocol and datagram.
+        let pseudo = [&ip[8..IPV6], &[0, 0], &length, &[0, 0, 0, 17], &ip[IPV6..]].concat();
+        let sum = match checksum(&pseudo) {
+            0 => 0xffff,
+            sum => sum,
+        };
+        ip[IPV6 + 6..IPV6 + 8].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    fn write_datagram(&self, udp: &mut [u8]) {
         udp[0..2].copy_from_slice(&PORT.to_be_bytes());
         udp[2..4].copy_from_slice(&PORT.to_be_bytes());
         udp[4..6].copy_from_slice(&((UDP + PAYLOAD) as u16).to_be_bytes());
-
         let payload = &mut udp[UDP..];
         payload[..7].copy_from_slice(&MAGIC);
         payload[7] = self.phase as u8;
         payload[8..16].copy_from_slice(&self.seq.to_be_bytes());
         payload[16..24].copy_from_slice(&self.total.to_be_bytes());
-        frame
     }
 
     /// The beat in a frame, if it is one.
     pub fn parse(frame: &[u8]) -> Option<Self> {
-        let payload = frame.get(ETHERNET + IPV4 + UDP..LEN)?;
-        if frame[12..14] != [0x08, 0x00] || payload[..7] != MAGIC {
+        let header = match frame.get(12..14)? {
+            [0x08, 0x00] => IPV4,
+            [0x86, 0xdd] => IPV6,
+            _ => return None,
+        };
+        let start = ETHERNET + header + UDP;
+        let payload = frame.get(start..start + PAYLOAD)?;
+        if payload[..7] != MAGIC {
             return None;
         }
         let number = |at: usize| {
@@ -120,6 +159,11 @@ mod tests {
             assert_eq!(Beat::parse(&frame), Some(beat));
             assert_eq!(checksum(&frame[14..34]), 0, "the header sums up to nothing");
             for cut in 0..LEN {
+                assert_eq!(Beat::parse(&frame[..cut]), None);
+            }
+            let frame = beat.frame6([2, 0, 0, 0, 0, 1], "2001:db8::7".parse().unwrap());
+            assert_eq!(Beat::parse(&frame), Some(beat));
+            for cut in 0..LEN6 {
                 assert_eq!(Beat::parse(&frame[..cut]), None);
             }
         }

@@ -44,6 +44,8 @@ pub(super) fn rows() -> Vec<Row> {
     let plain = || tcp4(MAC_A, IP_A);
     let ip = ipv4(IP_A, TCP, &[0; 20]);
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0][..], &ip].concat();
+    let snap6 =
+        [&[0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd][..], &ipv6(IP6_A, TCP, 64, &[0; 20])].concat();
     let snap_arp = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &arp(1, MAC_A, IP_A)].concat();
     let tag_behind_snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0, 0, 0, 8, 0][..], &ip].concat();
     let advertisement = neighbour(136, IP6_A, &[link_layer(2, MAC_A)]);
@@ -63,6 +65,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("three tags", with_tags(&[(Q, 0), (Q, 0), (Q, 0)]), "vlan-tags"),
         // LLC, and what is unknown.
         ("SNAP with IPv4", from_a(snap.len() as u16, &snap), "llc"),
+        ("SNAP with IPv6", from_a(snap6.len() as u16, &snap6), "llc"),
         ("SNAP with ARP", from_a(snap_arp.len() as u16, &snap_arp), "llc"),
         ("a tag behind SNAP", from_a(tag_behind_snap.len() as u16, &tag_behind_snap), "llc"),
         ("spanning tree's LLC", from_a(38, &[0x42; 38]), "llc"),

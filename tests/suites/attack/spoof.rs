@@ -40,6 +40,10 @@ fn tagged(mac: [u8; 6], who: &Who, tags: &[(u16, u16)]) -> Vec<u8> {
     ethernet(BROADCAST, mac, tags, 0x0800, &ipv4(who.v4, TCP, &[0; 20]))
 }
 
+fn tagged6(mac: [u8; 6], who: &Who, tags: &[(u16, u16)]) -> Vec<u8> {
+    ethernet(BROADCAST, mac, tags, 0x86dd, &ipv6(who.v6, TCP, 64, &[0; 20]))
+}
+
 const Q: u16 = 0x8100;
 const AD: u16 = 0x88a8;
 
@@ -94,9 +98,16 @@ const ATTEMPTS: &[Attempt] = &[
     ("IPv6, later fragment", "ipv6-source", |mac, who| {
         v6(mac, &ipv6(who.v6, FRAGMENT, 64, &fragment(UDP, 9, false, &[0; 16])))
     }),
-    ("IPv6 behind a priority tag", "ipv6-source", |mac, who| {
-        let packet = ipv6(who.v6, TCP, 64, &[0; 20]);
-        ethernet(BROADCAST, mac, &[(Q, 0xe000)], 0x86dd, &packet)
+    ("IPv6 behind a priority tag", "ipv6-source", |mac, who| tagged6(mac, who, &[(Q, 0xe000)])),
+    ("IPv6 behind two priority tags", "ipv6-source", |mac, who| {
+        tagged6(mac, who, &[(AD, 0), (Q, 0)])
+    }),
+    ("IPv6 behind five tags", "vlan-tags", |mac, who| {
+        tagged6(mac, who, &[(AD, 0), (Q, 0), (AD, 0), (Q, 0), (AD, 0)])
+    }),
+    ("advertisement behind a priority tag", "nd-target", |mac, who| {
+        let message = neighbour(136, who.v6, &[link_layer(2, mac)]);
+        ethernet(BROADCAST, mac, &[(Q, 0)], 0x86dd, &ipv6(IP6_A, ICMPV6, 255, &message))
     }),
     ("neighbour advertisement", "nd-target", |mac, who| {
         own6(mac, &neighbour(136, who.v6, &[link_layer(2, mac)]))

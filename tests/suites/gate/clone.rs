@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use detector_tests::daemon::Daemon;
+use detector_tests::family::{self, Family};
 use detector_tests::frames::{self, BROADCAST, Station};
 use detector_tests::order::in_order;
 use detector_tests::packet::PacketSocket;
@@ -48,11 +49,15 @@ fn a_guests_mac_does_not_come_in_from_outside() {
     assert!(gets_in(&beyond, &b, &beat(A, 1)), "before its VM is here, it is somewhere else");
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
 
-    let gratuitous = frames::arp(A, A.ip);
-    let announcement = frames::rarp(A.mac);
-    let unicast = frames::udp(A, (B.mac, B.ip), (1, 2), b"clone");
-    let tagged = frames::tagged(&beat(A, 2), 7);
-    let clones = [beat(A, 3), gratuitous, announcement, unicast, tagged];
+    let mut clones = vec![frames::rarp(A.mac)];
+    for family in Family::BOTH {
+        clones.extend([
+            family.beat(A, 3),
+            family.announcement(A),
+            family.udp(A, (B.mac, B.ip), (1, 2), b"clone"),
+            frames::tagged(&family.beat(A, 2), 7),
+        ]);
+    }
     for frame in &clones {
         assert!(!gets_in(&beyond, &b, frame), "{frame:x?}");
     }
@@ -61,9 +66,11 @@ fn a_guests_mac_does_not_come_in_from_outside() {
     assert!(finding.contains("up0") && finding.contains("detector explain victim"), "{finding}");
     assert_eq!(scene.place_of(A.mac).unwrap().as_deref(), Some("tap-a"));
 
-    for frame in [beat(OUTER, 1), beat(SHARED, 1), frames::udp(OUTER, (B.mac, B.ip), (1, 2), b"x")]
-    {
-        assert!(gets_in(&beyond, &b, &frame), "{frame:x?}");
+    for family in Family::BOTH {
+        let unicast = family.udp(OUTER, (B.mac, B.ip), (1, 2), b"x");
+        for frame in [family.beat(OUTER, 1), family.beat(SHARED, 1), unicast] {
+            assert!(gets_in(&beyond, &b, &frame), "{frame:x?}");
+        }
     }
     a.send(&beat(A, 9)).unwrap();
     scene.await_outside("the VM itself", &beat(A, 9)).unwrap();
@@ -83,21 +90,25 @@ fn neither_does_the_host_hear_it() {
     let beyond = scene.beyond().unwrap();
     let daemon = scene.daemon("enforce", &inventory()).unwrap();
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
-    let ears = scene.ears(detector_guest::PORT).unwrap();
+    let network = scene.host().network();
+    family::give_addresses(network, "br0", HOST_IP).unwrap();
     let bridge = scene.mac("br0").unwrap();
-    let say = |from: Station| {
-        let to = (bridge, HOST_IP);
-        beyond.send(&frames::udp(from, to, (7, detector_guest::PORT), b"hello")).unwrap();
-    };
-    say(A);
-    assert!(!hears(&ears, SILENCE));
-    say(OUTER);
-    assert!(hears(&ears, PATIENCE));
-    // Nor does it get out of the host again by another way.
-    let reflected = frames::udp(A, (BROADCAST, HOST_IP), (1, 2), b"reflected");
-    beyond.send(&reflected).unwrap();
-    wait::pause(SILENCE);
-    assert_eq!(scene.copies_outside(&reflected).unwrap(), 0);
+    for family in Family::BOTH {
+        let ears = family.ears(network, detector_guest::PORT).unwrap();
+        let say = |from: Station| {
+            let to = (bridge, HOST_IP);
+            beyond.send(&family.udp(from, to, (7, detector_guest::PORT), b"hello")).unwrap();
+        };
+        say(A);
+        assert!(!hears(&ears, SILENCE), "{family:?}");
+        say(OUTER);
+        assert!(hears(&ears, PATIENCE), "{family:?}");
+        // Nor does it get out of the host again by another way.
+        let reflected = family.udp(A, (BROADCAST, HOST_IP), (1, 2), b"reflected");
+        beyond.send(&reflected).unwrap();
+        wait::pause(SILENCE);
+        assert_eq!(scene.copies_outside(&reflected).unwrap(), 0, "{family:?}");
+    }
 }
 
 #[test]

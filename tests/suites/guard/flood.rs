@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::family::Family;
 
 use super::*;
 
@@ -21,11 +22,13 @@ fn daemon<'a>(scene: &'a Scene, vms: &[String]) -> Daemon<'a> {
     Daemon::start(scene.host(), &settings).unwrap()
 }
 
-/// A claim that has not been made before: another MAC, address and VLAN with every number.
+/// A claim that has not been made before: another MAC, address and VLAN with every number, over IPv4 and
+/// IPv6.
 fn random(number: u32) -> Vec<u8> {
     // Any odd factor visits every number once.
     let [x, y, z, w] = number.wrapping_mul(0x9e37_79b1).to_be_bytes();
-    let frame = beat(Station { mac: [2, 1, x, y, z, w], ip: Ipv4Addr::new(10, w, y, x) }, 0);
+    let station = Station { mac: [2, 1, x, y, z, w], ip: Ipv4Addr::new(10, w, y, x) };
+    let frame = Family::BOTH[(number / 3 % 2) as usize].beat(station, 0);
     match number % 3 {
         0 => frame,
         _ => frames::tagged(&frame, 1 + (number % 4094) as u16),
@@ -136,6 +139,44 @@ fn a_flood_on_one_port_holds_up_nothing_on_another() {
     assert_eq!(scene.place_of(A.mac).unwrap().as_deref(), Some("tap-a"));
 }
 
+/// A million claims, or as many as there are time for: each is counted once, as dropped; what was not
+/// told of them is counted as well, and their number is bounded by the port's budget.
+#[test]
+fn each_of_a_great_many_claims_is_dropped_and_counted() {
+    const MOST: u32 = 1_000_000;
+    const LEAST: u32 = 100_000;
+    const TIME: Duration = Duration::from_secs(10);
+    let scene = Scene::new().unwrap();
+    let vms = [vm("flood", "tap-a", A), vm("quiet", "tap-b", OTHER)];
+    let daemon = daemon(&scene, &vms);
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    let quiet = || daemon.ask(&["port", "show", "tap-b"]).unwrap().json["counters"].clone();
+    let before = quiet();
+    let start = Instant::now();
+    let mut sent = 0;
+    while sent < MOST && start.elapsed() < wait::scaled(TIME) {
+        a.send(&random(sent)).unwrap();
+        sent += 1;
+    }
+    let took = start.elapsed();
+    assert!(sent >= LEAST, "{sent} frames in {took:?} are not many");
+    let counters = daemon.ask(&["port", "show", "tap-a"]).unwrap().json["counters"].clone();
+    let refused =
+        counters["from"].as_object().unwrap().values().map(|count| count.as_u64().unwrap());
+    assert_eq!(refused.sum::<u64>(), u64::from(sent), "each is counted once: {counters}");
+    let number = |key: &str| counters[key].as_u64().unwrap();
+    let untold = number("events_lost") + number("events_held");
+    println!("{sent} frames in {took:?}; {counters}");
+    assert!(number("events_held") > 0, "the port's budget holds back: {counters}");
+    let told = u64::from(sent) - untold;
+    assert!(told < u64::from(sent) / 10, "{told} of {sent} were told one by one");
+    assert_eq!(quiet(), before, "nothing of it is another port's");
+    assert_eq!(scene.outside().unwrap().len(), 0, "and nothing got out");
+    b.send(&beat(OTHER, 1)).unwrap();
+    scene.await_outside("the quiet one", &beat(OTHER, 1)).unwrap();
+}
+
 /// The first finding about a port comes as soon beside a flood as without one, and what the kernel
 /// keeps of others stays. The machine may be busy with other things, which the median over pairs that
 /// follow each other closely leaves out.
@@ -156,7 +197,8 @@ fn a_flood_delays_no_neighbours_finding_and_evicts_nothing() {
     // More claims than a port has places for, so that any place that is taken shows.
     for number in 0..64 {
         let address = Ipv4Addr::new(203, 0, 113, number);
-        witness.send(&beat(Station { ip: address, ..OTHER }, 0)).unwrap();
+        let family = Family::BOTH[usize::from(number % 2)];
+        witness.send(&family.beat(Station { ip: address, ..OTHER }, 0)).unwrap();
     }
     let remembered = || {
         let shown = daemon.ask(&["port", "show", "tap-b"]).unwrap().json;
@@ -178,7 +220,9 @@ fn a_flood_delays_no_neighbours_finding_and_evicts_nothing() {
             let flooded = number % 2 == 1;
             flood.turn(flooded);
             let sent = flood.sent.load(Ordering::Relaxed);
-            tap.send(&beat(Station { ip: FOREIGN_IP, ..station(number) }, 1)).unwrap();
+            // Pairs alternate, so that both of one are of one family.
+            let family = Family::BOTH[usize::from(number / 2 % 2)];
+            tap.send(&family.beat(Station { ip: FOREIGN_IP, ..station(number) }, 1)).unwrap();
             let spoofed = Instant::now();
             daemon.await_finding("foreign-identity", &port(number), PATIENCE).unwrap();
             delays[usize::from(flooded)].push(spoofed.elapsed());

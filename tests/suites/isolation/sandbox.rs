@@ -1,11 +1,17 @@
 //! The sandbox: quarantined VMs speak with what is attached to its bridge, and with nobody else.
 
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
+use detector::bpf::PinPaths;
+use detector_common::{maps, sandbox::Passage};
+use detector_tests::bpf;
 use detector_tests::capture::Capture;
+use detector_tests::family::{self, Family};
 use detector_tests::netns::NetNs;
 use detector_tests::packet::PacketSocket;
-use detector_tests::scene::{HOST_IP, hears};
+use detector_tests::scene::{HOST_IP, hears, stream};
 
 use super::*;
 
@@ -26,9 +32,8 @@ impl Sandbox {
         let network = scene.host().network();
         link::bridge(network, "sbx0").unwrap();
         // The host is there too, with an address in the range that everybody uses, and routes.
-        network.ip("address add 198.51.100.1/24 dev sbx0").unwrap();
-        let mut sysctl = network.command("sysctl");
-        assert!(sysctl.args(["-qw", "net.ipv4.ip_forward=1"]).status().unwrap().success());
+        family::give_addresses(network, "sbx0", Ipv4Addr::new(198, 51, 100, 1)).unwrap();
+        family::forward(network).unwrap();
         let service = NetNs::new().unwrap();
         link::cable((network, "svc0"), (&service, "eth0")).unwrap();
         link::enslave(network, "svc0", "sbx0").unwrap();
@@ -77,16 +82,19 @@ fn ends(scene: &Scene) -> usize {
 }
 
 fn speaks_both_ways(sandbox: &Sandbox, tap: &Tap, station: Station, number: u64) {
-    tap.send(&beat(station, number)).unwrap();
-    sandbox.await_heard("the guest's broadcast", &beat(station, number));
-    // Any address will do there.
-    let elsewhere = Station { ip: Ipv4Addr::new(198, 51, 100, 9), ..station };
-    let question = frames::udp(elsewhere, (SERVICE.mac, SERVICE.ip), (7, 7), b"question");
-    tap.send(&question).unwrap();
-    sandbox.await_heard("the guest's unicast", &question);
-    let answer = frames::udp(SERVICE, (station.mac, station.ip), (7, 7), &number.to_be_bytes());
-    sandbox.say(&answer);
-    tap.await_frame("the answer", PATIENCE, |f| same(f, &answer)).unwrap();
+    for family in Family::BOTH {
+        tap.send(&family.beat(station, number)).unwrap();
+        sandbox.await_heard("the guest's broadcast", &family.beat(station, number));
+        // Any address will do there.
+        let elsewhere = Station { ip: Ipv4Addr::new(198, 51, 100, 9), ..station };
+        let question = family.udp(elsewhere, (SERVICE.mac, SERVICE.ip), (7, 7), b"question");
+        tap.send(&question).unwrap();
+        sandbox.await_heard("the guest's unicast", &question);
+        let to = (station.mac, station.ip);
+        let answer = family.udp(SERVICE, to, (7, 7), &number.to_be_bytes());
+        sandbox.say(&answer);
+        tap.await_frame("the answer", PATIENCE, |f| same(f, &answer)).unwrap();
+    }
 }
 
 #[test]
@@ -101,26 +109,31 @@ fn a_sandboxed_vm_speaks_with_the_sandbox_and_with_nobody_else() {
     speaks_both_ways(&sandbox, &other, OTHER, 2);
 
     // Outwards, to a neighbour, to the host, and by way of the host.
-    let ears = scene.ears(EARS).unwrap();
+    let network = scene.host().network();
+    // It hears IPv4 as well.
+    let ears = Family::V6.ears(network, EARS).unwrap();
     let neighbours = [&a, &other];
     neighbours.iter().for_each(|tap| drop(tap.drain().unwrap()));
     let bridges = ["br0", "sbx0"].map(|bridge| scene.mac(bridge).unwrap());
-    let mut attacks = vec![beat(DENIED, 3), frames::arp(DENIED, A.ip), frames::rarp(DENIED.mac)];
-    for to in [A.mac, OTHER.mac, bridges[0], bridges[1]] {
-        for ip in [A.ip, OTHER.ip, HOST_IP, Ipv4Addr::new(198, 51, 100, 1)] {
-            attacks.push(frames::udp(DENIED, (to, ip), (7, EARS), b"attack"));
-        }
-    }
+    let mut attacks = vec![frames::arp(DENIED, A.ip), frames::rarp(DENIED.mac)];
     // Under what is not its own it reaches not even the sandbox.
-    let spoofs = [
-        beat(Station { mac: A.mac, ..DENIED }, 4),
-        frames::arp(Station { mac: OTHER.mac, ..DENIED }, SERVICE.ip),
-        frames::tagged(&beat(DENIED, 5), 7),
-        frames::router_advertisement(DENIED),
-        frames::other(DENIED, 0x88b5, &[0; 46]),
-    ];
+    let mut spoofs =
+        vec![frames::router_advertisement(DENIED), frames::other(DENIED, 0x88b5, &[0; 46])];
+    for family in Family::BOTH {
+        attacks.extend([family.beat(DENIED, 3), family.announcement(DENIED)]);
+        for to in [A.mac, OTHER.mac, bridges[0], bridges[1]] {
+            for ip in [A.ip, OTHER.ip, HOST_IP, Ipv4Addr::new(198, 51, 100, 1)] {
+                attacks.push(family.udp(DENIED, (to, ip), (7, EARS), b"attack"));
+            }
+        }
+        spoofs.extend([
+            family.beat(Station { mac: A.mac, ..DENIED }, 4),
+            family.announcement(Station { mac: OTHER.mac, ip: SERVICE.ip }),
+            frames::tagged(&family.beat(DENIED, 5), 7),
+        ]);
+    }
     attacks.iter().chain(&spoofs).for_each(|frame| rogue.send(frame).unwrap());
-    sandbox.await_heard("the broadcast", &beat(DENIED, 3));
+    sandbox.await_heard("the broadcast", &Family::V6.beat(DENIED, 3));
     wait::pause(SILENCE);
     let outside = scene.outside().unwrap();
     for frame in attacks.iter().chain(&spoofs) {
@@ -132,24 +145,26 @@ fn a_sandboxed_vm_speaks_with_the_sandbox_and_with_nobody_else() {
         assert!(got.iter().all(|f| f[6..12] != DENIED.mac), "{}: {got:02x?}", tap.name());
     }
     assert!(!hears(&ears, SILENCE), "the host");
+    drop(ears);
     for frame in &spoofs {
         assert!(!sandbox.has_heard(frame), "{frame:02x?}");
     }
 
     // From outside, from a neighbour and from the host into the sandbox.
     let beyond = scene.beyond().unwrap();
-    let inwards = [beat(A, 6), frames::udp(A, (DENIED.mac, DENIED.ip), (7, 7), b"inwards")];
-    for frame in &inwards {
-        a.send(frame).unwrap();
-        beyond.send(frame).unwrap();
+    let there = Ipv4Addr::new(198, 51, 100, 77);
+    for family in Family::BOTH {
+        let unicast = family.udp(A, (DENIED.mac, DENIED.ip), (7, 7), b"inwards");
+        for frame in [&family.beat(A, 6), &unicast] {
+            a.send(frame).unwrap();
+            beyond.send(frame).unwrap();
+        }
+        let neighbour = family.address(there);
+        let words = format!("neigh replace {neighbour} lladdr 02:be:00:00:00:07 dev sbx0");
+        network.ip(&words).unwrap();
+        a.send(&family.udp(A, (bridges[0], there), (7, 7), b"inwards")).unwrap();
     }
-    let routed = frames::udp(A, (bridges[0], Ipv4Addr::new(198, 51, 100, 77)), (7, 7), b"inwards");
-    scene
-        .host()
-        .network()
-        .ip("neigh replace 198.51.100.77 lladdr 02:be:00:00:00:07 dev sbx0")
-        .unwrap();
-    a.send(&routed).unwrap();
+    let ears = scene.ears(EARS).unwrap();
     ears.send_to(b"inwards", (Ipv4Addr::new(192, 0, 2, 255), 9)).unwrap();
     a.await_frame("the host's broadcast", PATIENCE, |f| f.ends_with(b"inwards")).unwrap();
     wait::pause(SILENCE);
@@ -192,7 +207,8 @@ fn a_sandbox_outlives_the_daemon_and_its_loss_cuts_off() {
     let inner = network.ip("-oneline link show").unwrap();
     let inner = inner.split([' ', '@']).find(|word| word.starts_with("dsbi")).unwrap();
     network.ip(&format!("link del {inner}")).unwrap();
-    let lost = [beat(DENIED, 3), frames::arp(DENIED, A.ip)];
+    let lost = Family::BOTH.map(|family| [family.beat(DENIED, 3), family.announcement(DENIED)]);
+    let lost = lost.concat();
     lost.iter().for_each(|frame| rogue.send(frame).unwrap());
     wait::pause(SILENCE);
     assert_eq!(lost.iter().map(|f| scene.copies_outside(f).unwrap()).sum::<usize>(), 0);
@@ -222,6 +238,54 @@ fn a_sandbox_outlives_the_daemon_and_its_loss_cuts_off() {
     assert_eq!(daemon.ask(&["port", "show", "tap-d"]).unwrap().json["isolation"], "drop");
     drop(rogue);
     wait::until("the pair to be gone", PATIENCE, || Ok((ends(&scene) == 0).then_some(()))).unwrap();
+}
+
+/// Somebody with the daemon's capabilities sends a sandboxed VM another way: it gets nowhere, and its way
+/// is put back and told.
+#[test]
+fn a_way_that_is_tampered_with_is_put_back_and_told() {
+    type Crime = fn(BorrowedFd<'_>, u32, u32);
+    let crimes: [(&str, Crime); 3] = [
+        ("taken away", |ways, port, _| bpf::remove(ways, &port).unwrap()),
+        ("to a neighbour", |ways, port, neighbour| {
+            let there = bpf::get::<u32, Passage>(ways, &port).unwrap();
+            bpf::put(ways, &port, &Passage { peer: neighbour, ..there }).unwrap();
+        }),
+        ("one for a neighbour", |ways, port, neighbour| {
+            let there = bpf::get::<u32, Passage>(ways, &port).unwrap();
+            bpf::put(ways, &neighbour, &there).unwrap();
+        }),
+    ];
+    for (name, crime) in crimes {
+        let scene = Scene::new().unwrap();
+        let sandbox = Sandbox::new(&scene);
+        let daemon = daemon(&scene, "enforce", &inventory(), MORE);
+        let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+        let rogue = plug(&scene, &daemon, "tap-d");
+        let pins = PinPaths::new(&scene.host().inside("/sys/fs/bpf/detector".as_ref()));
+        let ways = bpf::open_pin(&pins.map(maps::SANDBOX)).unwrap();
+        let index = |port: &str| -> u32 {
+            let shown = daemon.ask(&["port", "show", port]).unwrap().json;
+            shown["ifindex"].as_u64().unwrap() as u32
+        };
+        let (port, neighbour) = (index("tap-d"), index("tap-a"));
+        let sent = stream(&[(&a, A), (&rogue, DENIED)], |more| {
+            more(50);
+            let start = Instant::now();
+            crime(ways.as_fd(), port, neighbour);
+            let told = daemon.await_finding("tampered", "passages", PATIENCE).unwrap();
+            println!("{name}: put back and told after {:?}", start.elapsed());
+            assert!(told.to_string().contains("the way of interface"), "{name}: {told}");
+            more(50);
+        });
+        scene.await_stream(A.mac, 0, sent - 1).unwrap();
+        let outside = scene.outside().unwrap();
+        assert_eq!(outside.iter().filter(|f| f.source() == Some(DENIED.mac)).count(), 0, "{name}");
+        let at_neighbour = a.drain().unwrap();
+        assert!(at_neighbour.iter().all(|f| f[6..12] != DENIED.mac), "{name}");
+        assert_eq!(ends(&scene), 2, "{name}: the passage is the one that there was");
+        speaks_both_ways(&sandbox, &rogue, DENIED, u64::MAX);
+    }
 }
 
 #[test]

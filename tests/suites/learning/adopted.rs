@@ -154,3 +154,45 @@ fn what_is_spoken_under_in_observe_mode_stays_for_a_while() {
         assert!(!passes(&scene, tap, station, witness, seq), "{station:?}");
     }
 }
+
+/// The same over IPv6: what the host's neighbour table has, and what is spoken under in observe mode.
+#[test]
+fn ipv6_addresses_are_kept_in_the_same_ways() {
+    let scene = Scene::new().unwrap();
+    let vms = [
+        learner("a", "tap-a", A, "dhcp", ""),
+        learner("b", "tap-b", B, "dhcp", ""),
+        vm("w", "tap-w", WITNESS),
+    ];
+    let [a, b, w] = ["tap-a", "tap-b", "tap-w"].map(|port| scene.plug(port).unwrap());
+    // What is its own, and what is another's, under its MAC.
+    for address in [A.ip6(), WITNESS.ip6()] {
+        let mac = hex(A.mac);
+        let entry = format!("neighbour replace {address} lladdr {mac} dev br0 nud stale");
+        scene.host().network().ip(&entry).unwrap();
+    }
+    let learning = "adopt = [\"neighbours\", \"observed\"]\nadopt_for = \"1h\"";
+    let mut daemon = Daemon::start(scene.host(), &settings("observe", &vms, learning)).unwrap();
+    for port in ["tap-a", "tap-b", "tap-w"] {
+        daemon.await_port(port, "granted", PATIENCE).unwrap();
+    }
+    let over6 =
+        |tap: &Tap, station, seq| passes_over(Family::V6, &scene, tap, station, (&w, WITNESS), seq);
+    let foreign = [at(B, A.ip), at(B, WITNESS.ip)];
+    for (seq, station) in (1..).zip([foreign[0], foreign[1], B]) {
+        assert!(over6(&b, station, seq), "observed: {station:?}");
+    }
+    assert_eq!(origins(&daemon, "tap-a"), [(A.ip6().to_string(), "neighbour".to_owned())]);
+    assert_eq!(origins(&daemon, "tap-b"), [(B.ip6().to_string(), "observed".to_owned())]);
+
+    daemon.switch_to("enforce");
+    daemon.terminate().unwrap();
+    daemon.run().unwrap();
+    daemon.await_port("tap-b", "granted", PATIENCE).unwrap();
+    assert!(over6(&a, A, 10), "its own");
+    assert!(over6(&b, B, 11), "its own");
+    let refused = [(&b, foreign[0]), (&b, foreign[1]), (&a, at(A, B.ip)), (&a, at(A, WITNESS.ip))];
+    for (seq, (tap, station)) in (12..).zip(refused) {
+        assert!(!over6(tap, station, seq), "{station:?}");
+    }
+}

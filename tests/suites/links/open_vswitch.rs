@@ -9,6 +9,7 @@ use detector_common::port::flags;
 use detector_common::settings::Mode;
 use detector_common::stamp::Stamp;
 use detector_core::reconcile::{Action, SlotEntry};
+use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::host::Host;
 use detector_tests::open_vswitch::OpenVSwitch;
 use detector_tests::pins::PinRoot;
@@ -103,4 +104,29 @@ fn guards_and_the_hosts_gate_hold_in_open_vswitch() {
         assert_eq!(host, to_host, "{name}, to the host");
         assert_eq!(neighbour, to_neighbour.unwrap_or(neighbour), "{name}, to its neighbour");
     }
+}
+
+/// The daemon takes no ports of Open vSwitch on, and says so of a VM that speaks through one.
+#[test]
+fn a_listed_vms_tap_in_open_vswitch_is_told_of() {
+    if lacks(&[Need::OpenVSwitch]) {
+        return;
+    }
+    let host = Host::new().unwrap();
+    let network = host.network();
+    link::bridge(network, "br0").unwrap();
+    let switch = OpenVSwitch::start(&host).unwrap();
+    switch.set(&["add-br", "ovs0"]).unwrap();
+    let _tap = Tap::open(network, "tap-a", Header::None).unwrap();
+    network.ip("link set tap-a addrgenmode none up").unwrap();
+    switch.set(&["add-port", "ovs0", "tap-a"]).unwrap();
+    let settings = Settings {
+        uplinks: Vec::new(),
+        inventory: vm("a", "tap-a", A),
+        more: "unknown_port_grace = \"200ms\"\n".to_owned(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(&host, &settings).unwrap();
+    let finding = daemon.await_finding("unguarded-attachment", "tap-a", PATIENCE).unwrap();
+    assert!(finding["evidence"].to_string().contains("is on no bridge"), "{finding}");
 }

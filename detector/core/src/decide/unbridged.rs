@@ -1,4 +1,5 @@
-//! Interfaces of VMs on which no guard can be, because they are on no bridge.
+//! Interfaces of VMs on which no guard can be: those on no bridge, and macvtaps that have their device to
+//! themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,19 @@ pub(super) fn of_vm<'a>(
     loose.iter().filter_map(|ifindex| world.links.get(ifindex)).filter(is_its)
 }
 
-/// One has a guard without a bridge; of the other its source says that it has none.
+/// The macvtaps of this VM that have their device to themselves, whatever source the VM is from. One
+/// that does not name its ports is known by its MACs, which such a macvtap shares with its device.
+pub(super) fn passed_through<'a>(vm: &'a Vm, world: &'a World) -> impl Iterator<Item = &'a Link> {
+    let links = world.links.values().filter(|link| link.kind == LinkKind::MacvtapPassthrough);
+    links.filter(|link| {
+        vm.nics.iter().any(|nic| match nic.port.as_deref() {
+            Some(port) => port == link.name,
+            None => link.mac == Some(nic.mac),
+        })
+    })
+}
+
+/// One has a guard without a bridge; the other has none, on a bridge or not.
 fn is_macvtap(link: &Link) -> bool {
     matches!(link.kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough)
 }

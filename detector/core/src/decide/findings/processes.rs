@@ -7,7 +7,7 @@ use crate::{
     decide::{
         ProcessOwner, VmStatus,
         text::{bounded, explain, moment, quoted},
-        unbridged::of_vm,
+        unbridged::{of_vm, passed_through},
     },
     model::{
         Attachment, AttachmentKind, FindingKind, PowerState, Recognised, Severity, Subject, Vm,
@@ -157,6 +157,12 @@ fn unguarded(facts: &Facts<'_>, found: &mut Found) {
         let mut ways: BTreeSet<Attachment> = vm.attachments.iter().cloned().collect();
         ways.extend(unbridged(vm, facts, found));
         let listed: BTreeSet<_> = ways.iter().map(|way| way.kind).collect();
+        if !listed.contains(&AttachmentKind::Macvtap) {
+            ways.extend(passed_through(vm, world).map(|link| Attachment {
+                kind: AttachmentKind::Macvtap,
+                what: format!("{} has its device to itself", link.name),
+            }));
+        }
         for process in processes.get(&vm.uuid).into_iter().flatten() {
             // The inventory says it better where it says it at all.
             let news = process.attachments.iter().filter(|way| !listed.contains(&way.kind));

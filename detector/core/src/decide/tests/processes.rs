@@ -179,7 +179,7 @@ fn hostile_texts_stay_data() {
 fn ways_out_without_a_guard() {
     let way = |kind, what: &str| Attachment { kind, what: what.to_owned() };
     type Case = (&'static str, fn(&mut Lab, &mut VmProcess), &'static [AttachmentKind]);
-    use AttachmentKind::{Passthrough, Unbridged, UserMode};
+    use AttachmentKind::{Macvtap, Passthrough, Unbridged, UserMode};
     let cases: &[Case] = &[
         ("none", |_, _| (), &[]),
         (
@@ -213,6 +213,31 @@ fn ways_out_without_a_guard() {
                 lab.pass(lab.world.policy.unknown_port_grace);
             },
             &[Unbridged],
+        ),
+        (
+            "its port is a macvtap that has its device to itself",
+            |lab, _| lab.link(Lab::port(1), "vnet1", LinkKind::MacvtapPassthrough, None),
+            &[Macvtap],
+        ),
+        (
+            "the same with no port named",
+            |lab, _| {
+                lab.link(Lab::port(1), "macvtap0", LinkKind::MacvtapPassthrough, None);
+                let link = lab.world.links.get_mut(&Lab::port(1)).unwrap();
+                link.mac = Some(Lab::mac(1));
+                lab.vm(1).nics[0].port = None;
+            },
+            &[Macvtap],
+        ),
+        (
+            "a macvtap of another's",
+            |lab, _| lab.link(70, "macvtap7", LinkKind::MacvtapPassthrough, None),
+            &[],
+        ),
+        (
+            "its port is a macvtap beside others",
+            |lab, _| lab.link(Lab::port(1), "vnet1", LinkKind::Macvtap, None),
+            &[],
         ),
         (
             "its port is not on its bridge yet",

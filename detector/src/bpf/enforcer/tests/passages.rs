@@ -1,4 +1,7 @@
+use detector_common::sandbox;
+
 use super::*;
+use crate::enforcer::{Recheck, Tampered};
 
 fn sandboxed(port: u32, instance: u32) -> Action {
     let by = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
@@ -59,6 +62,26 @@ fn passages_outlive_the_daemon_and_go_with_their_port() {
         // The bridge has a new port, which is a change as well.
         enforcer.observe().unwrap();
         assert!(!enforcer.look_around().unwrap().changed, "damage {number}");
+    }
+
+    // What somebody does to the map is undone, and the passage stays open.
+    let inner = interface(&mut enforcer, port).passage.unwrap().inner;
+    let astray = sandbox::Passage { peer: other, instance: 2 };
+    type Crime<'a> = &'a dyn Fn(&mut KernelEnforcer);
+    let crimes: [(Crime<'_>, u32); 4] = [
+        (&|it| it.maps.drop_passage(port).unwrap(), port),
+        (&|it| it.maps.put_passage(port, astray).unwrap(), port),
+        (&|it| it.maps.drop_passage(inner).unwrap(), port),
+        (&|it| it.maps.put_passage(other, astray).unwrap(), other),
+    ];
+    let whole = enforcer.maps.passages().unwrap();
+    for (number, (crime, of)) in crimes.into_iter().enumerate() {
+        crime(&mut enforcer);
+        let Recheck { tampering, .. } = enforcer.look_around().unwrap();
+        let told: Vec<_> = tampering.iter().map(|one| (one.port.unwrap().0, one.what)).collect();
+        assert_eq!(told, [(of, Tampered::Passages)], "crime {number}");
+        assert_eq!(enforcer.maps.passages().unwrap(), whole, "crime {number}");
+        assert_eq!(interface(&mut enforcer, port).passage.unwrap().inner, inner, "crime {number}");
     }
 
     let refused = Action::OpenPassage { ifindex: port, instance: 9, bridge };

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use detector_common::port::{MacOwner, PortSlot};
-use detector_core::model::QuarantineTarget;
+use detector_common::{
+    port::{MacOwner, PortSlot},
+    sandbox::Passage,
+};
+use detector_core::model::{self, QuarantineTarget};
 
 use super::super::KernelEnforcer;
 use crate::{bpf::BpfError, enforcer::Tampered};
@@ -112,6 +115,30 @@ impl KernelEnforcer {
             let (mac, vlan) = station;
             let found = format!("the owner of {mac} on VLAN {vlan} was added, changed or removed");
             self.watch.found(port, Tampered::MacOwners, found, put_back);
+        }
+        Ok(())
+    }
+
+    /// Each open passage has its two entries, and no other interface has one.
+    pub(super) fn verify_passages(&mut self) -> Result<(), BpfError> {
+        let mut wanted = BTreeMap::new();
+        for (ifindex, held) in &self.mirror.interfaces {
+            let Some(model::Passage { inner, .. }) = held.passage else { continue };
+            let instance = held.slot.instance;
+            wanted.insert(*ifindex, Passage { peer: inner, instance });
+            wanted.insert(inner, Passage { peer: *ifindex, instance });
+        }
+        for (ifindex, passage) in different(&self.maps.passages()?, &wanted) {
+            let put_back = match passage {
+                Some(passage) => self.maps.put_passage(ifindex, passage),
+                None => self.maps.drop_passage(ifindex),
+            };
+            // The port's own entry, or that of the inner end of its passage.
+            let port = [Some(ifindex), passage.map(|passage| passage.peer)].into_iter().flatten();
+            let held = port.filter_map(|port| self.mirror.interfaces.get(&port)).next();
+            let port = held.map(|held| (held.slot.ifindex, held.slot.instance));
+            let found = format!("the way of interface {ifindex} was added, changed or removed");
+            self.watch.found(port, Tampered::Passages, found, put_back);
         }
         Ok(())
     }

@@ -142,6 +142,7 @@ impl KernelEnforcer {
         self.verify_settings()?;
         let freed = self.verify_programs()?;
         self.verify_slots()?;
+        self.verify_passages()?;
         Ok(freed)
     }
 
