@@ -1,5 +1,7 @@
 //! Guests that ran before the daemon was first started on their host.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 const C: Station = Station::number(12);
@@ -153,4 +155,47 @@ fn what_is_spoken_under_in_observe_mode_stays_for_a_while() {
     for (seq, tap, station) in [(12, &b, at(B, A.ip)), (13, &a, at(A, C.ip)), (14, &c, C)] {
         assert!(!passes(&scene, tap, station, witness, seq), "{station:?}");
     }
+}
+
+/// IPv6 in both ways: what the host's neighbour table says, and what is spoken under in observe mode.
+#[test]
+fn ipv6_addresses_are_adopted_too() {
+    let [known, spoken, host] = ["2001:db8::a", "2001:db8::b", "2001:db8::1"]
+        .map(|address| address.parse::<Ipv6Addr>().unwrap());
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip(&format!("address add {host}/64 dev br0 nodad")).unwrap();
+    let vms = [
+        learner("a", "tap-a", A, "dhcp", ""),
+        learner("b", "tap-b", B, "dhcp", ""),
+        vm("w", "tap-w", WITNESS),
+    ];
+    let [a, b, w] = ["tap-a", "tap-b", "tap-w"].map(|port| scene.plug(port).unwrap());
+    for address in [known, host] {
+        let mac = hex(A.mac);
+        let entry = format!("-6 neighbour replace {address} lladdr {mac} dev br0 nud stale");
+        network.ip(&entry).unwrap();
+    }
+    let mut daemon = Daemon::start(scene.host(), &settings("observe", &vms, "")).unwrap();
+    for port in ["tap-a", "tap-b", "tap-w"] {
+        daemon.await_port(port, "granted", PATIENCE).unwrap();
+    }
+    let origin = |address: Ipv6Addr, origin: &str| (address.to_string(), origin.to_owned());
+    assert_eq!(origins(&daemon, "tap-a"), [origin(known, "neighbour")]);
+    let goes_out = |from, address, seq| v6::goes_out(&scene, from, address, (&w, WITNESS), seq);
+    assert!(goes_out((&b, B), spoken, 1));
+    assert!(goes_out((&b, B), known, 2), "observed only");
+    assert_eq!(origins(&daemon, "tap-b"), [origin(spoken, "observed")]);
+    let finding = daemon.await_finding("address-conflict", "tap-b\\\" claims", PATIENCE).unwrap();
+    let text = finding.to_string();
+    assert!(text.contains("tap-a") && text.contains(&known.to_string()), "{text}");
+
+    daemon.switch_to("enforce");
+    daemon.terminate().unwrap();
+    daemon.run().unwrap();
+    daemon.await_port("tap-b", "granted", PATIENCE).unwrap();
+    assert!(goes_out((&a, A), known, 10), "its own");
+    assert!(goes_out((&b, B), spoken, 11), "its own");
+    assert!(!goes_out((&b, B), known, 12), "what a has");
+    assert!(!goes_out((&a, A), spoken, 13), "what b has");
 }
