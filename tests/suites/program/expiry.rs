@@ -8,7 +8,6 @@ use detector_common::addr::{Mac, Station};
 use detector_common::learned::{EXTENDED_SECONDS, FIRST_COME_SECONDS, Origin};
 use detector_common::samples::{MAC_B, tcp6};
 use detector_core::model::{Learned, Timestamp};
-use detector_tests::wait;
 
 use super::*;
 
@@ -28,7 +27,7 @@ fn take_over(address: Address, frame: &[u8]) -> Result<()> {
     let mut port = Port::new()?;
     let clock = JiffyClock::new()?;
     let (ifindex, instance) = (LO, port.instance);
-    let flags = flags::GRANTED | flags::LEARNS | flags::FIRST_COME | flags::V4 | flags::V6;
+    let flags = flags::GRANTED | flags::LEARNS | flags::FIRST_COME;
     let slot = SlotEntry { flags, mac: MAC_A, ..SlotEntry::default() };
     port.enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
     let owners = bpf::open_pin(&PinPaths::new(port.pins.path()).map(maps::ADDRESS_OWNERS))?;
