@@ -12,6 +12,7 @@ pub mod claim;
 pub mod counters;
 pub mod event;
 pub mod frame;
+pub mod gate;
 pub mod learned;
 pub mod lease;
 pub mod maps;

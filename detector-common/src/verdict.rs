@@ -210,7 +210,7 @@ const fn unless_learned(refused: Reason) -> Reason {
 /// by what `ask` says. An address that is refused becomes the claim's source, to be told of. What routers
 /// share they have by turns, so that under a virtual router's MAC there is nothing to learn.
 #[inline(always)]
-pub fn settle(claim: &mut Claim, ask: impl Fn(Station, Address) -> Reason) -> Reason {
+pub fn settle(claim: &mut Claim, mut ask: impl FnMut(Station, Address) -> Reason) -> Reason {
     let station = claim.station;
     let asserts = !matches!(claim.family, Family::None) || claim.target != Address::UNSPECIFIED;
     if asserts && station.is_virtual_router() {

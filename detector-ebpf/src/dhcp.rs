@@ -8,18 +8,16 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use detector_common::{
-    addr::{Address, Station},
     claim::Family,
     frame::{COPY_BYTES, COPY_SLACK, Copied, opaque},
-    learned::{Origin, Owner, Transaction, expiry, is_learnable, key},
-    lease::{self, Act, Exchange, MAX_ADDRESSES},
+    gate,
+    learned::{self, Transaction},
+    lease::{self, Act, Exchange},
     maps::{self, TRANSACTIONS_PER_PORT},
-    port::{GrantKey, PortSlot, Role, flags},
-    verdict::Grants,
 };
 
 use crate::{
-    learned::{forget, kept, now, take},
+    learned::{Maps, kept, now},
     lookup::{self, MapGrants},
     skb::Skb,
 };
@@ -48,12 +46,7 @@ pub extern "C" fn learn_request(skb: *mut __sk_buff) -> i32 {
     if let Some(slot) = lookup::port(skb.ifindex())
         && let Some(exchange) = read(&skb)
     {
-        let now = now();
-        if exchange.is(Act::Asks) {
-            begin(transaction(slot, exchange, now), slot.id);
-        } else if exchange.is(Act::GivesUp) {
-            give_up(slot, exchange, now);
-        }
+        learned::heard(&mut Maps, slot, exchange, now());
     }
     0
 }
@@ -86,139 +79,25 @@ pub extern "C" fn learn_reply(skb: *mut __sk_buff) -> i32 {
         && (exchange.is(Act::Leases) || exchange.is(Act::Refuses))
         && is_from_server(&skb)
     {
-        let now = now();
-        let reply = transaction(slot, exchange, now);
-        if let Some(wanted) = answered(&reply, slot.id, now, settings.hz) {
-            let station = Station::from_word(exchange.client);
-            if exchange.is(Act::Leases) {
-                take_leases(slot, exchange, now, settings.hz);
-            } else if wanted != 0 {
-                forget(slot, &key(slot, station, Address::mapped_word(wanted)), station, now);
-            }
-        }
+        learned::told(&mut Maps, slot, exchange, now(), settings.hz);
     }
     0
 }
 
+/// An entry of the map.
 #[inline(always)]
-fn take_leases(slot: &PortSlot, exchange: &Exchange, now: u64, hz: u32) {
-    let station = Station::from_word(exchange.client);
-    let mut number = opaque(0);
-    while number < MAX_ADDRESSES {
-        if let Some(lease) = exchange.lease(number) {
-            let key = key(slot, station, lease.address);
-            if lease.seconds == 0 {
-                forget(slot, &key, station, now);
-            } else if is_learnable(lease.address) {
-                let owner = Owner {
-                    expires: expiry(lease.seconds, now, hz),
-                    since: now,
-                    station: station.word(),
-                    ifindex: slot.ifindex,
-                    instance: slot.instance,
-                    place: 0,
-                    origin: Origin::Dhcp as u32,
-                };
-                take(slot, &key, owner, now, true);
-            }
-        }
-        number += 1;
-    }
+pub(crate) fn transaction(number: u32) -> Option<*mut Transaction> {
+    DHCP_TRANSACTIONS.get_ptr_mut(number)
 }
 
-#[inline(always)]
-fn give_up(slot: &PortSlot, exchange: &Exchange, now: u64) {
-    let station = Station::from_word(exchange.client);
-    let mut number = opaque(0);
-    while number < MAX_ADDRESSES {
-        if let Some(lease) = exchange.lease(number) {
-            forget(slot, &key(slot, station, lease.address), station, now);
-        }
-        number += 1;
-    }
-}
-
-/// What a message says of its transaction.
-#[inline(always)]
-fn transaction(slot: &PortSlot, exchange: &Exchange, now: u64) -> Transaction {
-    Transaction {
-        station: exchange.client,
-        begun: now,
-        id: exchange.id,
-        wanted: exchange.wanted,
-        instance: slot.instance,
-        family: exchange.family,
-    }
-}
-
-/// Notes what a client has begun. The oldest of the port's own makes room.
-#[inline(never)]
-fn begin(new: Transaction, id: u16) {
-    let first = u32::from(id) * TRANSACTIONS_PER_PORT;
-    let (mut best, mut oldest) = (first, u64::MAX);
-    let mut left = opaque(TRANSACTIONS_PER_PORT as usize) as u32;
-    while left > 0 {
-        left -= 1;
-        let Some(entry) = DHCP_TRANSACTIONS.get(first + left) else { break };
-        let same = (entry.id, entry.family) == (new.id, new.family);
-        let age = if entry.instance != new.instance || (same && entry.station == new.station) {
-            0
-        } else {
-            entry.begun
-        };
-        if age < oldest {
-            (best, oldest) = (first + left, age);
-        }
-    }
-    if let Some(entry) = DHCP_TRANSACTIONS.get_ptr_mut(best) {
-        // SAFETY: a living map value; a race can only mix up transactions of this port, of which
-        // neither is answered then.
-        unsafe { *entry = new };
-    }
-}
-
-/// Whether the port has begun the transaction of this reply: the address that it named then, or 0.
-#[inline(always)]
-fn answered(reply: &Transaction, id: u16, now: u64, hz: u32) -> Option<u32> {
-    let first = u32::from(id) * TRANSACTIONS_PER_PORT;
-    let mut left = opaque(TRANSACTIONS_PER_PORT as usize) as u32;
-    while left > 0 {
-        left -= 1;
-        let entry = DHCP_TRANSACTIONS.get(first + left)?;
-        if entry.is_answered_by(reply, now, hz) {
-            return Some(entry.wanted);
-        }
-    }
-    None
-}
-
-/// Whether a frame on its way to a port comes from where a DHCP server may be: the host itself, an
-/// uplink, an interface that is trusted, or a port with that role. In observe mode any other's comes by too.
+/// See [`gate::may_serve`].
 #[inline(always)]
 fn is_from_server(skb: &Skb) -> bool {
-    let source = skb.ingress_ifindex();
-    if source == 0 {
-        return true;
-    }
-    let Some(slot) = lookup::port(source) else { return false };
-    match slot.role() {
-        Role::Uplink | Role::Trusted => true,
-        // What comes in by a port on a device of its own comes from beyond the host.
-        Role::GuestOnDevice => source == skb.ifindex(),
-        Role::Guest if slot.has(flags::DHCP_SERVER) => true,
-        Role::Guest if slot.has(flags::MORE_GRANTS) => {
-            let Some(header) = skb.frame().window::<14>(0) else { return false };
-            let key = GrantKey {
-                ifindex: slot.ifindex,
-                instance: slot.instance,
-                mac: header.mac::<6>().mac(),
-                vlan: skb.tag().vlan(),
-                address: [0; 16],
-            };
-            MapGrants.grant(&key).is_some_and(|grant| grant.flags & flags::DHCP_SERVER != 0)
-        }
-        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
-    }
+    let sender = || {
+        let header = skb.frame().window::<14>(0)?;
+        Some(header.mac::<6>().on_vlan(skb.tag().vlan()))
+    };
+    gate::may_serve(skb.ingress_ifindex(), skb.ifindex(), lookup::port, sender, &MapGrants)
 }
 
 /// Reads the message in a frame.

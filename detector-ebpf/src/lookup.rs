@@ -7,7 +7,7 @@ use aya_ebpf::{
 use detector_common::{
     addr::Station,
     maps,
-    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     sandbox::Passage,
     settings::Settings,
@@ -87,21 +87,6 @@ pub(crate) fn port(ifindex: u32) -> Option<&'static PortSlot> {
     }
     // SAFETY: slots are replaced whole and never freed while a program runs (RCU).
     unsafe { PORT_OVERFLOW.get(ifindex) }
-}
-
-/// Whether frames that came in by this interface, and carry the stamp, may be delivered.
-#[inline(always)]
-pub(crate) fn in_force(ifindex: u32) -> bool {
-    match port(ifindex) {
-        None => false,
-        Some(slot) => match slot.role() {
-            Role::Vacant | Role::Sandbox => false,
-            Role::Guest | Role::GuestOnDevice => {
-                slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
-            }
-            Role::Uplink | Role::Bridge | Role::Trusted => true,
-        },
-    }
 }
 
 /// The entry of a sandboxed port, or of the inner end of a passage.

@@ -44,6 +44,17 @@ impl SkBuff {
         words[10] = ifindex;
         Self(words)
     }
+
+    /// One that has come into the host by this interface; 0 for the host's own.
+    pub fn came_in_by(mut self, ifindex: u32) -> Self {
+        self.0[9] = ifindex;
+        self
+    }
+
+    pub fn with_mark(mut self, mark: u32) -> Self {
+        self.0[2] = mark;
+        self
+    }
 }
 
 /// A program that returns this and does nothing else.

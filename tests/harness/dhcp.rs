@@ -26,9 +26,12 @@ pub const INFORM: u8 = 8;
 pub const SOLICIT: u8 = 1;
 pub const ADVERTISE: u8 = 2;
 pub const REQUEST6: u8 = 3;
+pub const CONFIRM: u8 = 4;
 pub const RENEW: u8 = 5;
 pub const REPLY: u8 = 7;
 pub const RELEASE6: u8 = 8;
+pub const DECLINE6: u8 = 9;
+pub const INFORMATION: u8 = 11;
 
 const MAGIC: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 

@@ -35,7 +35,7 @@ pub fn until<T>(
 /// How many times slower than usual everything is, as `DETECTOR_TESTS_SLOWNESS` says: under emulation
 /// what takes milliseconds elsewhere takes longer than a test would wait, or listen for what must not
 /// come.
-fn slowness() -> u32 {
+pub fn slowness() -> u32 {
     let number = std::env::var("DETECTOR_TESTS_SLOWNESS").ok();
     number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }

@@ -1,28 +1,21 @@
 //! The gate: what no guard has vetted reaches neither the host nor anything beyond it, so that a tap
 //! that nobody has guarded yet is mute.
 
-use detector_common::{parse::Claim, port::Role, reason::Reason};
+use detector_common::{gate, parse::Claim, reason::Reason};
 
 use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
-
-/// linux/if_packet.h
-const PACKET_HOST: u32 = 0;
-const PACKET_LOOPBACK: u32 = 5;
 
 /// Frames that the bridge hands to the host. Here `ingress_ifindex` is the bridge itself, so the
 /// stamp alone decides.
 #[inline(always)]
 pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
-    let reason = if stamp::is_set(skb) {
-        Reason::Vetted
-    } else if is_own_multicast(skb) {
-        if let Some(slot) = lookup::port(skb.ifindex()) {
+    let reason = gate::vet_for_host(stamp::is_set(skb), || {
+        let own = is_own_multicast(skb);
+        if own && let Some(slot) = lookup::port(skb.ifindex()) {
             counters::to(slot, Reason::HostOwn);
         }
-        Reason::HostOwn
-    } else {
-        Reason::Unvetted
-    };
+        own
+    });
     let outcome = settle(skb, reason);
     if matches!(outcome, Outcome::Next) {
         stamp::clear(skb);
@@ -37,7 +30,7 @@ pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
     if source == 0 {
         return Outcome::Next;
     }
-    let outcome = settle(skb, vet_routed(source));
+    let outcome = settle(skb, gate::vet_routed(lookup::port(source)));
     if matches!(outcome, Outcome::Next) {
         stamp::set(skb);
     }
@@ -76,35 +69,10 @@ pub(crate) fn uplink_egress(skb: &Skb) -> Outcome {
     outcome
 }
 
-/// Whether a frame on its way out of the bridge comes from where it may: from the host itself, or
-/// stamped and from an interface in force.
+/// See [`gate::vet_source`].
 #[inline(always)]
 pub(crate) fn vet_source(skb: &Skb) -> Reason {
-    let source = skb.ingress_ifindex();
-    if source == 0 {
-        Reason::HostOwn
-    } else if !stamp::is_set(skb) {
-        Reason::Unvetted
-    } else if lookup::in_force(source) {
-        Reason::Vetted
-    } else {
-        Reason::SourceNotInForce
-    }
-}
-
-/// Frames that the host routes into a bridge come from an interface that is known to lead
-/// elsewhere. A guest's port is none: its frames come by its bridge.
-#[inline(always)]
-fn vet_routed(source: u32) -> Reason {
-    match lookup::port(source) {
-        None => Reason::Unvetted,
-        Some(slot) => match slot.role() {
-            Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-            Role::Vacant | Role::Guest | Role::GuestOnDevice | Role::Sandbox => {
-                Reason::SourceNotInForce
-            }
-        },
-    }
+    gate::vet_source(skb.ingress_ifindex(), || stamp::is_set(skb), lookup::port)
 }
 
 /// Counts and drops what has not been vetted. Where the bridge or uplink has no slot, the gate is
@@ -130,14 +98,10 @@ fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
     if settings.enforces() { Outcome::Drop } else { Outcome::Next }
 }
 
-/// Multicast that the host sends to itself: looped back by a socket, or the bridge's own IGMP or MLD
-/// query. Frames from a port never look so: for them the network stack has set the packet type
-/// from the destination.
+/// See [`gate::is_own_multicast`].
 #[inline(always)]
 pub(crate) fn is_own_multicast(skb: &Skb) -> bool {
-    match skb.packet_type() {
-        PACKET_LOOPBACK => true,
-        PACKET_HOST => skb.frame().window::<6>(0).is_some_and(|header| header.u8::<0>() & 1 != 0),
-        _ => false,
-    }
+    gate::is_own_multicast(skb.packet_type(), || {
+        skb.frame().window::<6>(0).map(|header| header.u8::<0>())
+    })
 }

@@ -1,9 +1,6 @@
 //! Guard, frames to the guest: only to a port whose verdict is in force, and only what was vetted.
 
-use detector_common::{
-    port::{PortSlot, flags},
-    reason::Reason,
-};
+use detector_common::{gate, learned, port::flags, reason::Reason};
 
 use super::gate::vet_source;
 use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
@@ -25,7 +22,17 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else {
         return if lookup::enforces() { Outcome::Drop } else { Outcome::Next };
     };
-    let reason = vet(skb, slot, vet_source);
+    let reason = gate::vet_towards(
+        slot,
+        || vet_source(skb),
+        || {
+            let brought = super::sandbox::brought(skb, slot);
+            if brought {
+                counters::to(slot, Reason::Sandboxed);
+            }
+            brought
+        },
+    );
     if !reason.passes() {
         counters::to(slot, reason);
         if slot.has(flags::ISOLATED_BY_OPERATOR) || lookup::enforces() {
@@ -33,25 +40,9 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
         }
     }
     // Before the reply is delivered, so that no frame under the new address comes too early.
-    if reason.passes() && slot.flags & (flags::LEARNS | flags::FIRST_COME) == flags::LEARNS {
+    if reason.passes() && learned::follows(slot) {
         dhcp::learn_reply(skb.raw());
     }
     stamp::clear(skb);
     Outcome::Next
-}
-
-#[inline(always)]
-fn vet(skb: &Skb, slot: &PortSlot, vet_source: impl FnOnce(&Skb) -> Reason) -> Reason {
-    if slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED {
-        vet_source(skb)
-    } else if slot.has(flags::ISOLATED) {
-        if super::sandbox::brought(skb, slot) {
-            counters::to(slot, Reason::Sandboxed);
-            Reason::Sandboxed
-        } else {
-            Reason::PortIsolated
-        }
-    } else {
-        Reason::PortPending
-    }
 }

@@ -1,7 +1,8 @@
 //! Guard, frames from the guest: a claim that is granted is stamped, any other is dropped.
 
 use detector_common::{
-    claim::{ClaimRecord, Family},
+    claim::ClaimRecord,
+    learned as common,
     parse::{Claim, ethertype},
     port::{PortSlot, flags},
     reason::Reason,
@@ -111,16 +112,10 @@ pub(crate) fn finish(skb: &Skb) -> Step {
         }
     }
     let reason = skb.forget(reason);
-    if reason as u8 == Reason::AddressNotLeased as u8
-        && slot.has(flags::LEARNS)
-        && claim.roles & flags::DHCP_CLIENT != 0
-        && matches!(claim.family, Family::V4)
-    {
+    if common::may_renew(slot, claim, reason) {
         return Step::Renew;
     }
-    // Not under somebody else's identity: the answer would be believed to be this port's.
-    let own = reason.passes() || reason as u8 == Reason::AddressNotLeased as u8;
-    let asks = own && slot.has(flags::LEARNS) && claim.roles & flags::DHCP_CLIENT != 0;
+    let asks = common::asks(slot, claim, reason);
     let outcome = if reason.passes() && !slot.is_sandboxed() {
         stamp::set(skb);
         Outcome::Next

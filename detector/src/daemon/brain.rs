@@ -107,6 +107,7 @@ impl<E: Enforcer> Brain<E> {
             leases: Vec::new(),
             adoption: Default::default(),
             addresses: BTreeSet::new(),
+            gateways: BTreeSet::new(),
             seen,
             noticed: BTreeMap::new(),
             processes: Processes::default(),
@@ -250,6 +251,11 @@ impl<E: Enforcer> Brain<E> {
             Input::Addresses(addresses) => {
                 let news = self.world.addresses != addresses;
                 self.world.addresses = addresses;
+                return news;
+            }
+            Input::Gateways(gateways) => {
+                let news = self.world.gateways != gateways;
+                self.world.gateways = gateways;
                 return news;
             }
             Input::Evidence { file, ticket, evidence } => {

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use detector_core::{
@@ -20,7 +20,7 @@ use super::{cycle::now, input::Input};
 use crate::{
     inventory::{SourceEvent, file},
     leases::Leases,
-    net::{NetError, host_addresses},
+    net::{NetError, gateways, host_addresses},
     policy::PolicyFile,
     registry::Manifests,
 };
@@ -124,15 +124,22 @@ pub(super) async fn watch(
     }
 }
 
-/// Tells of every change of leases and of the host's own addresses.
+/// Tells of every change of leases, of the host's own addresses, and of its gateways. A host may have very
+/// many routes: looking takes at most a fiftieth of the time.
 pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
     let mut told = Told::default();
+    let mut took = Duration::ZERO;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK.max(took * 50)).await;
         let look = leases.clone();
-        let looked = spawn_blocking(move || (look.read(), host_addresses())).await;
-        let Ok((leases, addresses)) = looked else { continue };
-        for change in told.changes(leases, addresses) {
+        let looked = spawn_blocking(move || {
+            let start = Instant::now();
+            let found = (look.read(), host_addresses(), gateways());
+            (found, start.elapsed())
+        });
+        let Ok(((leases, addresses, gateways), time)) = looked.await else { continue };
+        took = time;
+        for change in told.changes(leases, addresses, gateways) {
             if inputs.send(change).await.is_err() {
                 return;
             }
@@ -145,14 +152,16 @@ pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
 struct Told {
     leases: Vec<KnownLease>,
     addresses: BTreeSet<IpAddr>,
+    gateways: BTreeSet<IpAddr>,
 }
 
 impl Told {
-    /// What has changed. Addresses that cannot be listed now stay protected.
+    /// What has changed. Addresses and gateways that cannot be listed now stay protected.
     fn changes(
         &mut self,
         leases: Vec<KnownLease>,
         addresses: Result<BTreeSet<IpAddr>, NetError>,
+        gateways: Result<BTreeSet<IpAddr>, NetError>,
     ) -> Vec<Input> {
         let mut changes = Vec::new();
         if leases != self.leases {
@@ -168,6 +177,17 @@ impl Told {
             Err(error) => tracing::warn!(
                 %error,
                 "cannot list the host's own addresses, which ports must not learn"
+            ),
+        }
+        match gateways {
+            Ok(gateways) if gateways != self.gateways => {
+                self.gateways.clone_from(&gateways);
+                changes.push(Input::Gateways(gateways));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot list the host's gateways, whose addresses ports must not learn"
             ),
         }
         changes
@@ -198,24 +218,30 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_listed_stay_as_they_are() {
-        let refused = || {
+        type Found = Result<BTreeSet<IpAddr>, NetError>;
+        let refused = || -> Found {
             let source = std::io::Error::from_raw_os_error(libc::ENOBUFS);
             Err(NetError::Refused { what: "list addresses".into(), source })
         };
         let own: BTreeSet<IpAddr> = [[192, 0, 2, 1].into()].into();
+        let known = || -> Found { Ok(own.clone()) };
         let mut told = Told::default();
-        let mut told_of = |addresses| -> Vec<BTreeSet<IpAddr>> {
-            let changes = told.changes(Vec::new(), addresses).into_iter();
+        // First the host's own, then its gateways.
+        let mut told_of = |addresses: Found, gateways: Found| -> Vec<(bool, BTreeSet<IpAddr>)> {
+            let changes = told.changes(Vec::new(), addresses, gateways).into_iter();
             let of = |change| match change {
-                Input::Addresses(addresses) => addresses,
+                Input::Addresses(addresses) => (true, addresses),
+                Input::Gateways(gateways) => (false, gateways),
                 other => panic!("{other:?}"),
             };
             changes.map(of).collect()
         };
-        assert_eq!(told_of(refused()), [], "before any is known");
-        assert_eq!(told_of(Ok(own.clone())), std::slice::from_ref(&own));
-        assert_eq!(told_of(refused()), []);
-        assert_eq!(told_of(Ok(own)), [], "it is as before");
-        assert_eq!(told_of(Ok(BTreeSet::new())), [BTreeSet::new()], "they are gone indeed");
+        assert_eq!(told_of(refused(), refused()), [], "before any is known");
+        assert_eq!(told_of(known(), refused()), [(true, own.clone())]);
+        assert_eq!(told_of(refused(), known()), [(false, own.clone())]);
+        assert_eq!(told_of(refused(), refused()), []);
+        assert_eq!(told_of(known(), known()), [], "they are as before");
+        let gone = [(true, BTreeSet::new()), (false, BTreeSet::new())];
+        assert_eq!(told_of(Ok(BTreeSet::new()), Ok(BTreeSet::new())), gone, "they are gone indeed");
     }
 }

@@ -49,6 +49,8 @@ pub enum Input {
     Adopt(Known),
     /// The host's own addresses, all of them.
     Addresses(BTreeSet<IpAddr>),
+    /// The gateways that the host itself uses, all of them.
+    Gateways(BTreeSet<IpAddr>),
     /// A medium has been read, as [`Effect::Gather`] asked.
     Evidence {
         file: ImageFile,

@@ -38,7 +38,7 @@ use crate::{
     config::{Config, Scan},
     inventory::LibvirtSource,
     leases::{Adopted, Leases, Remembered},
-    net::{LinkEvents, host_addresses, neighbours},
+    net::{LinkEvents, gateways, host_addresses, neighbours},
     processes::{self, ScanOptions},
     registry::{Gatherer, Pools},
 };
@@ -107,6 +107,7 @@ pub fn run(config: &Config) -> Result<()> {
         Input::Rules(policy.read()),
         Input::Leases(leases.read()),
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
+        Input::Gateways(gateways().context("cannot list the host's default routes")?),
         Input::Adopt(known),
         Input::Source(files::inventory(&inventory)),
     ];

@@ -1,4 +1,4 @@
-//! rtnetlink: which interfaces and neighbours there are, and the forwarding entries of bridge ports.
+//! rtnetlink: which interfaces, neighbours and gateways there are, and the forwarding entries of bridge ports.
 //!
 //! Messages are read here attribute by attribute and not by a typed library: such a library drops
 //! the whole message when one attribute is new to it or a name is no UTF-8, and an interface that
@@ -8,6 +8,7 @@
 mod addresses;
 mod changes;
 mod forwarding;
+mod gateways;
 mod link;
 mod links;
 mod neighbours;
@@ -24,6 +25,7 @@ pub(crate) mod testing;
 pub use addresses::host_addresses;
 pub(crate) use changes::{Changed, Changes, LinkChanges};
 pub use forwarding::{Forwarding, ForwardingEntry};
+pub use gateways::gateways;
 pub use link::{frames, link_by_index, link_by_name, links};
 pub use links::{LinkEvent, LinkEvents};
 pub use neighbours::neighbours;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use detector_common::reason::Reason;
 use etherparse::{IpNumber, Ipv4HeaderSlice, UdpHeaderSlice};
 
-use crate::{Arrival, Said, renewal::renewed};
+use crate::{Arrival, Said, options::renewed};
 
 /// Addresses that a frame may come from: neither "this" network, nor loopback, multicast, reserved.
 pub(crate) fn is_somebodys(address: Ipv4Addr) -> bool {

@@ -5,14 +5,18 @@
 //! The rules come from docs/attack-cases.md and docs/reasons.md. A frame passes when it breaks none. When it
 //! breaks several, the product may name any of them; when it breaks one, it must name that one.
 
+pub mod bridge;
 pub mod dice;
 pub mod frames;
 pub mod granted;
 mod ipv4;
 mod ipv6;
 pub mod learned;
+pub mod lease;
 mod link;
-mod renewal;
+pub mod model;
+mod options;
+pub mod talk;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,7 +28,7 @@ use detector_core::reconcile::{AddressSet, Identity};
 type Mac = [u8; 6];
 
 /// A frame as it comes to the guard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Arrival {
     pub bytes: Vec<u8>,
     /// The outermost tag, where the network stack has taken it out of the frame: type, and priority with
@@ -45,20 +49,36 @@ pub enum Port {
 
 /// The rules that the frame breaks; none when it passes.
 pub fn broken(arrival: &Arrival, port: &Port) -> BTreeSet<Reason> {
-    let said = link::read(arrival);
-    match port {
-        Port::Isolated => [Reason::PortIsolated].into(),
-        // What cannot be read may be said to be so first.
-        Port::Pending => said
-            .broken
-            .into_iter()
-            .filter(|reason| *reason == Reason::Truncated)
-            .chain([Reason::PortPending])
-            .collect(),
-        Port::Granted(identities) => {
-            let mut broken = said.broken.clone();
-            broken.extend(not_granted(&said, identities));
-            broken
+    Reading::of(arrival).broken(port)
+}
+
+/// A frame that has been taken apart, to be judged at one port or many.
+#[derive(Debug)]
+pub struct Reading(Said);
+
+impl Reading {
+    pub fn of(arrival: &Arrival) -> Self {
+        Self(link::read(arrival))
+    }
+
+    /// The rules that the frame breaks at this port.
+    pub fn broken(&self, port: &Port) -> BTreeSet<Reason> {
+        let said = &self.0;
+        match port {
+            Port::Isolated => [Reason::PortIsolated].into(),
+            // What cannot be read may be said to be so first.
+            Port::Pending => said
+                .broken
+                .iter()
+                .copied()
+                .filter(|reason| *reason == Reason::Truncated)
+                .chain([Reason::PortPending])
+                .collect(),
+            Port::Granted(identities) => {
+                let mut broken = said.broken.clone();
+                broken.extend(not_granted(said, identities));
+                broken
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Guests that ran before the daemon was first started on their host.
 
+use std::net::Ipv6Addr;
+
 use super::*;
 
 const C: Station = Station::number(12);
@@ -155,44 +157,45 @@ fn what_is_spoken_under_in_observe_mode_stays_for_a_while() {
     }
 }
 
-/// The same over IPv6: what the host's neighbour table has, and what is spoken under in observe mode.
+/// IPv6 in both ways: what the host's neighbour table says, and what is spoken under in observe mode.
 #[test]
-fn ipv6_addresses_are_kept_in_the_same_ways() {
+fn ipv6_addresses_are_adopted_too() {
+    let [known, spoken, host] = ["2001:db8::a", "2001:db8::b", "2001:db8::1"]
+        .map(|address| address.parse::<Ipv6Addr>().unwrap());
     let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip(&format!("address add {host}/64 dev br0 nodad")).unwrap();
     let vms = [
         learner("a", "tap-a", A, "dhcp", ""),
         learner("b", "tap-b", B, "dhcp", ""),
         vm("w", "tap-w", WITNESS),
     ];
     let [a, b, w] = ["tap-a", "tap-b", "tap-w"].map(|port| scene.plug(port).unwrap());
-    // What is its own, and what is another's, under its MAC.
-    for address in [A.ip6(), WITNESS.ip6()] {
+    for address in [known, host] {
         let mac = hex(A.mac);
-        let entry = format!("neighbour replace {address} lladdr {mac} dev br0 nud stale");
-        scene.host().network().ip(&entry).unwrap();
+        let entry = format!("-6 neighbour replace {address} lladdr {mac} dev br0 nud stale");
+        network.ip(&entry).unwrap();
     }
-    let learning = "adopt = [\"neighbours\", \"observed\"]\nadopt_for = \"1h\"";
-    let mut daemon = Daemon::start(scene.host(), &settings("observe", &vms, learning)).unwrap();
+    let mut daemon = Daemon::start(scene.host(), &settings("observe", &vms, "")).unwrap();
     for port in ["tap-a", "tap-b", "tap-w"] {
         daemon.await_port(port, "granted", PATIENCE).unwrap();
     }
-    let over6 =
-        |tap: &Tap, station, seq| passes_over(Family::V6, &scene, tap, station, (&w, WITNESS), seq);
-    let foreign = [at(B, A.ip), at(B, WITNESS.ip)];
-    for (seq, station) in (1..).zip([foreign[0], foreign[1], B]) {
-        assert!(over6(&b, station, seq), "observed: {station:?}");
-    }
-    assert_eq!(origins(&daemon, "tap-a"), [(A.ip6().to_string(), "neighbour".to_owned())]);
-    assert_eq!(origins(&daemon, "tap-b"), [(B.ip6().to_string(), "observed".to_owned())]);
+    let origin = |address: Ipv6Addr, origin: &str| (address.to_string(), origin.to_owned());
+    assert_eq!(origins(&daemon, "tap-a"), [origin(known, "neighbour")]);
+    let goes_out = |from, address, seq| v6::goes_out(&scene, from, address, (&w, WITNESS), seq);
+    assert!(goes_out((&b, B), spoken, 1));
+    assert!(goes_out((&b, B), known, 2), "observed only");
+    assert_eq!(origins(&daemon, "tap-b"), [origin(spoken, "observed")]);
+    let finding = daemon.await_finding("address-conflict", "tap-b\\\" claims", PATIENCE).unwrap();
+    let text = finding.to_string();
+    assert!(text.contains("tap-a") && text.contains(&known.to_string()), "{text}");
 
     daemon.switch_to("enforce");
     daemon.terminate().unwrap();
     daemon.run().unwrap();
     daemon.await_port("tap-b", "granted", PATIENCE).unwrap();
-    assert!(over6(&a, A, 10), "its own");
-    assert!(over6(&b, B, 11), "its own");
-    let refused = [(&b, foreign[0]), (&b, foreign[1]), (&a, at(A, B.ip)), (&a, at(A, WITNESS.ip))];
-    for (seq, (tap, station)) in (12..).zip(refused) {
-        assert!(!over6(tap, station, seq), "{station:?}");
-    }
+    assert!(goes_out((&a, A), known, 10), "its own");
+    assert!(goes_out((&b, B), spoken, 11), "its own");
+    assert!(!goes_out((&b, B), known, 12), "what a has");
+    assert!(!goes_out((&a, A), spoken, 13), "what b has");
 }

@@ -94,6 +94,8 @@ fn ipv6_too_and_link_local_addresses() {
     .unwrap();
     assert_eq!(addresses(&daemon, "tap-a"), [global.to_string(), private.to_string()]);
     assert_eq!(addresses(&daemon, "tap-b"), [] as [String; 0]);
+    let finding = daemon.await_finding("address-conflict", "tap-b\\\" claims", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("2001:db8::"), "{finding}");
 }
 
 #[test]
@@ -109,6 +111,49 @@ fn what_is_configured_is_protected() {
     let finding = daemon.await_finding("address-conflict", "tap-a", PATIENCE).unwrap();
     assert!(finding.to_string().contains("the network itself"), "{finding}");
     assert!(passes(&scene, &a, A, (&b, B), 2));
+}
+
+/// Nobody has to configure the gateways of the host itself, of either family.
+#[test]
+fn the_hosts_gateways_are_protected() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    network.ip("address add 2001:db8::1/64 dev br0 nodad").unwrap();
+    let before = Ipv4Addr::new(192, 0, 2, 253);
+    let local: Ipv6Addr = "fe80::fe".parse().unwrap();
+    network.ip(&format!("route add default via {before}")).unwrap();
+    network.ip(&format!("-6 route add default via {local} dev br0")).unwrap();
+    let vms = [learner("a", "tap-a", A, "first-come", ""), vm("b", "tap-b", B)];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    assert!(!passes(&scene, &a, at(A, before), (&b, B), 1), "the gateway's");
+    a.send(&frames::neighbour_advertisement(A, local, local)).unwrap();
+    let refused = |more: u64| {
+        wait::until("it to be refused", PATIENCE, || {
+            Ok((count(&daemon, "tap-a", "address-taken") == more).then_some(()))
+        })
+        .unwrap();
+    };
+    refused(2);
+    let finding = daemon.await_finding("address-conflict", "tap-a", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("the network itself"), "{finding}");
+    assert!(passes(&scene, &a, A, (&b, B), 2), "its own");
+
+    // The route changes: whoever has claimed the new gateway's address has it no more.
+    assert!(passes(&scene, &a, at(A, GATEWAY), (&b, B), 3), "nobody's");
+    network.ip(&format!("route replace default via {GATEWAY}")).unwrap();
+    let mut seq = 10;
+    wait::until("the new gateway to be protected", PATIENCE, || {
+        seq += 1;
+        Ok((!passes(&scene, &a, at(A, GATEWAY), (&b, B), seq)).then_some(()))
+    })
+    .unwrap();
+    wait::until("the old one to be anybody's", PATIENCE, || {
+        seq += 1;
+        Ok(passes(&scene, &a, at(A, before), (&b, B), seq).then_some(()))
+    })
+    .unwrap();
 }
 
 /// What came first is granted by the rule, and goes with it.

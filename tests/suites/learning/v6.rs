@@ -3,29 +3,42 @@
 use std::net::Ipv6Addr;
 
 use detector_common::samples::{UDP, ethernet, ipv6, udp};
-use detector_tests::dhcp::{ADVERTISE, Client6, RELEASE6, RENEW, REPLY, REQUEST6, SOLICIT};
+use detector_tests::dhcp::{
+    ADVERTISE, CONFIRM, Client6, DECLINE6, INFORMATION, RELEASE6, RENEW, REPLY, REQUEST6, SOLICIT,
+};
 
 use super::*;
 
 const CLIENT: Client6 = Client6 { station: A, id: 0x0012_3456 };
 
 /// A datagram under the address, with a number.
-fn frame(address: Ipv6Addr, seq: u8) -> Vec<u8> {
+fn frame(station: Station, address: Ipv6Addr, seq: u8) -> Vec<u8> {
     let datagram = udp(4242, 4000 + u16::from(seq), &[seq; 8]);
     let to = [0x33, 0x33, 0, 0, 0, 1];
-    ethernet(to, A.mac, &[], 0x86dd, &ipv6(address.octets(), UDP, 64, &datagram))
+    ethernet(to, station.mac, &[], 0x86dd, &ipv6(address.octets(), UDP, 64, &datagram))
 }
 
-/// Whether a frame under the address gets out.
-fn passes6(scene: &Scene, tap: &Tap, address: Ipv6Addr, witness: (&Tap, Station), seq: u8) -> bool {
+/// Whether a frame of the station under the address gets out.
+pub(super) fn goes_out(
+    scene: &Scene,
+    (tap, station): (&Tap, Station),
+    address: Ipv6Addr,
+    witness: (&Tap, Station),
+    seq: u8,
+) -> bool {
     let (other, known) = witness;
-    let mark = beat(known, 1_000 + u64::from(seq));
+    let (said, mark) = (frame(station, address, seq), beat(known, 1_000 + u64::from(seq)));
     in_order(|| {
-        tap.send(&frame(address, seq)).unwrap();
+        tap.send(&said).unwrap();
         other.send(&mark).unwrap();
     });
     scene.await_outside("the witness", &mark).unwrap();
-    scene.copies_outside(&frame(address, seq)).unwrap() == 1
+    scene.copies_outside(&said).unwrap() == 1
+}
+
+/// The same of the client.
+fn passes6(scene: &Scene, tap: &Tap, address: Ipv6Addr, witness: (&Tap, Station), seq: u8) -> bool {
+    goes_out(scene, (tap, A), address, witness, seq)
 }
 
 #[test]
@@ -102,4 +115,74 @@ fn only_the_answer_to_what_was_asked_teaches() {
         serve(scene, a, &CLIENT.is_told(REPLY, SERVER, &[address], 0));
         assert!(!passes6(scene, a, address, (b, B), 32), "the server ends it");
     });
+}
+
+#[test]
+fn leases_end() {
+    with_server("enforce", |scene, daemon, a, b| {
+        let address: Ipv6Addr = "2001:db8::77".parse().unwrap();
+        let server = [0, 3, 0, 1, 2, 2, 2, 2, 2, 2];
+        let client = |id| Client6 { id, ..CLIENT };
+        let gain = |id: u32, seconds: u32| {
+            a.send(&client(id).says(REQUEST6, Some(&server), &[address])).unwrap();
+            serve(scene, a, &client(id).is_told(REPLY, SERVER, &[address], seconds));
+        };
+        // What asks for no lease is answered with none.
+        for (seq, kind) in [(1, CONFIRM), (2, INFORMATION)] {
+            a.send(&client(seq.into()).says(kind, None, &[address])).unwrap();
+            serve(scene, a, &client(seq.into()).is_told(REPLY, SERVER, &[address], 600));
+            assert!(!passes6(scene, a, address, (b, B), seq), "{kind}");
+        }
+        gain(3, 600);
+        assert!(passes6(scene, a, address, (b, B), 3), "leased");
+        a.send(&client(4).says(DECLINE6, Some(&server), &[address])).unwrap();
+        assert!(!passes6(scene, a, address, (b, B), 4), "declined");
+        assert_eq!(learned(daemon, "tap-a"), [] as [Value; 0]);
+
+        gain(5, 5);
+        assert!(passes6(scene, a, address, (b, B), 5), "leased for a while");
+        let mut seq = 10;
+        wait::until("the lease to end", PATIENCE, || {
+            seq = 10 + (seq + 1) % 200;
+            Ok((!passes6(scene, a, address, (b, B), seq)).then_some(()))
+        })
+        .unwrap();
+        wait::until("it to be told no more", PATIENCE, || {
+            Ok(learned(daemon, "tap-a").is_empty().then_some(()))
+        })
+        .unwrap();
+    });
+}
+
+/// What a server has leased to one is another's neither by a lease nor by coming first, and both are told.
+#[test]
+fn a_lease_that_lasts_is_nobody_elses() {
+    let scene = Scene::new().unwrap();
+    let witness = Station::number(12);
+    let vms = [
+        learner("a", "tap-a", A, "dhcp", ""),
+        learner("b", "tap-b", B, "first-come", ""),
+        vm("c", "tap-c", witness),
+    ];
+    let daemon = scene.daemon("enforce", &vms).unwrap();
+    let [a, b, c] =
+        ["tap-a", "tap-b", "tap-c"].map(|port| scene.plug_granted(&daemon, port).unwrap());
+    let address: Ipv6Addr = "2001:db8::77".parse().unwrap();
+    a.send(&CLIENT.says(SOLICIT, None, &[])).unwrap();
+    serve(&scene, &a, &CLIENT.is_told(REPLY, SERVER, &[address], 600));
+    assert!(passes6(&scene, &a, address, (&c, witness), 1), "leased");
+    assert!(!goes_out(&scene, (&b, B), address, (&c, witness), 2), "claimed by another");
+    let finding = daemon.await_finding("address-conflict", "tap-b\\\" claims", PATIENCE).unwrap();
+    let text = finding.to_string();
+    assert!(text.contains("tap-a") && text.contains("2001:db8::77"), "{text}");
+    assert!(passes6(&scene, &a, address, (&c, witness), 3), "still its own");
+
+    // What came first gives way to a server's word.
+    let claimed: Ipv6Addr = "2001:db8::78".parse().unwrap();
+    assert!(goes_out(&scene, (&b, B), claimed, (&c, witness), 4), "the first");
+    let again = Client6 { id: 2, ..CLIENT };
+    a.send(&again.says(SOLICIT, None, &[])).unwrap();
+    serve(&scene, &a, &again.is_told(REPLY, SERVER, &[claimed], 600));
+    assert!(!goes_out(&scene, (&b, B), claimed, (&c, witness), 5), "leased to another");
+    assert!(passes6(&scene, &a, claimed, (&c, witness), 6), "by a server's word");
 }

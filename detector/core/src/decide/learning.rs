@@ -138,9 +138,11 @@ fn lends(rule: LearningRule, link: &Link, vm: Uuid, world: &World) -> Option<Len
 }
 
 /// The addresses that no port may learn, on each bridge and VLAN on which one learns: the host's own,
-/// those that are configured, and those that are granted to another NIC as its own.
+/// those that are configured, those of the host's gateways, and those that are granted to another NIC as its
+/// own. A NIC that learns and plays the router may be the gateway.
 pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey> {
     let mut places = BTreeSet::new();
+    let mut routed = BTreeSet::new();
     let mut granted = BTreeSet::new();
     let mut kept = BTreeSet::new();
     for port in ports {
@@ -150,6 +152,9 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
                 for identity in identities {
                     if identity.learns.is_some() {
                         places.insert((scope, identity.vlan));
+                        if identity.router {
+                            routed.insert((scope, identity.vlan));
+                        }
                     } else {
                         let own = own(identity).into_iter();
                         granted.extend(own.map(|address| (scope, identity.vlan, address)));
@@ -172,12 +177,16 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
     };
     let hosts =
         places.iter().flat_map(|place| everywhere.iter().map(move |address| key(*place, address)));
+    let gateways = places
+        .difference(&routed)
+        .flat_map(|place| world.gateways.iter().map(move |address| key(*place, address)));
     let nics = granted
         .iter()
         .filter(|(scope, vlan, _)| places.contains(&(*scope, *vlan)))
         .map(|(scope, vlan, address)| key((*scope, *vlan), address));
     let held = world.observed.protected.iter().filter(|key| kept.contains(&key.scope)).copied();
     hosts
+        .chain(gateways)
         .chain(nics)
         .filter(|key| is_learnable(key.address))
         .chain(held)

@@ -42,6 +42,8 @@ pub struct World {
     pub adoption: Adoption,
     /// The host's own addresses.
     pub addresses: BTreeSet<IpAddr>,
+    /// The gateways that the host itself uses.
+    pub gateways: BTreeSet<IpAddr>,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,
     /// How many frames of each guest port are refused, by ifindex.

@@ -101,6 +101,7 @@ impl Lab {
             leases: Vec::new(),
             adoption: Default::default(),
             addresses: Default::default(),
+            gateways: Default::default(),
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),
             noticed: BTreeMap::new(),

@@ -143,6 +143,27 @@ fn what_is_the_networks_or_anothers_is_protected() {
     assert_eq!(protected(&lab.settle().0), []);
 }
 
+/// Unless it may be the gateway itself.
+#[test]
+fn the_hosts_gateways_are_protected() {
+    let mut lab = lab();
+    let before = protected(&lab.settle().0);
+    lab.world.gateways = ["192.0.2.253", "fe80::fe"].map(|one| one.parse().unwrap()).into();
+    let gateways = keys(&["192.0.2.253", "fe80::fe"]);
+    let mut all = [before.clone(), gateways].concat();
+    all.sort();
+    assert_eq!(protected(&lab.settle().0), all);
+    // A router that has its address by the rule of another is none that learns it.
+    lab.nic(2).router = Some(true);
+    assert_eq!(protected(&lab.settle().0), all);
+    lab.nic(1).router = Some(true);
+    assert_eq!(protected(&lab.settle().0), before);
+    lab.nic(1).router = None;
+    assert_eq!(protected(&lab.settle().0), all);
+    lab.world.gateways.clear();
+    assert_eq!(protected(&lab.settle().0), before, "the route is gone");
+}
+
 #[test]
 fn findings_name_both_and_close_when_it_is_settled() {
     let mut lab = lab();

@@ -1,0 +1,138 @@
+//! Which frames are delivered: what no guard has vetted goes nowhere, by where a frame comes from and
+//! whether it carries the stamp. Whatever takes a look-up is asked for only where it matters.
+
+use crate::{
+    addr::Station,
+    port::{GrantKey, PortSlot, Role, flags},
+    reason::Reason,
+    verdict::Grants,
+};
+
+/// linux/if_packet.h
+const PACKET_HOST: u32 = 0;
+const PACKET_LOOPBACK: u32 = 5;
+
+/// Whether frames that came in by this interface, and carry the stamp, may be delivered.
+#[inline(always)]
+pub const fn is_in_force(slot: &PortSlot) -> bool {
+    match slot.role() {
+        Role::Vacant | Role::Sandbox => false,
+        Role::Guest | Role::GuestOnDevice => {
+            slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
+        }
+        Role::Uplink | Role::Bridge | Role::Trusted => true,
+    }
+}
+
+/// Whether a frame on its way out of a bridge comes from where it may: from the host itself, or stamped
+/// and from an interface in force. `source` is the interface by which it came into the host, 0 for none.
+#[inline(always)]
+pub fn vet_source<'a>(
+    source: u32,
+    is_stamped: impl FnOnce() -> bool,
+    slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
+) -> Reason {
+    if source == 0 {
+        return Reason::HostOwn;
+    }
+    if !is_stamped() {
+        return Reason::Unvetted;
+    }
+    match slot_of(source) {
+        Some(slot) if is_in_force(slot) => Reason::Vetted,
+        _ => Reason::SourceNotInForce,
+    }
+}
+
+/// Whether a frame may go to the guest of a port. `vet_source` says whether it comes from where it may;
+/// `is_brought`, to a port in the sandbox, whether its own passage has brought it.
+#[inline(always)]
+pub fn vet_towards(
+    slot: &PortSlot,
+    vet_source: impl FnOnce() -> Reason,
+    is_brought: impl FnOnce() -> bool,
+) -> Reason {
+    if slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED {
+        vet_source()
+    } else if slot.has(flags::ISOLATED) {
+        if is_brought() { Reason::Sandboxed } else { Reason::PortIsolated }
+    } else {
+        Reason::PortPending
+    }
+}
+
+/// Whether a frame that the bridge hands to the host may be: there the source is the bridge itself, so
+/// that the stamp alone decides.
+#[inline(always)]
+pub fn vet_for_host(is_stamped: bool, is_own_multicast: impl FnOnce() -> bool) -> Reason {
+    if is_stamped {
+        Reason::Vetted
+    } else if is_own_multicast() {
+        Reason::HostOwn
+    } else {
+        Reason::Unvetted
+    }
+}
+
+/// Frames that the host routes into a bridge come from an interface that is known to lead
+/// elsewhere. A guest's port is none: its frames come by its bridge.
+#[inline(always)]
+pub const fn vet_routed(source: Option<&PortSlot>) -> Reason {
+    let Some(slot) = source else { return Reason::Unvetted };
+    match slot.role() {
+        Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
+        Role::Vacant | Role::Guest | Role::GuestOnDevice | Role::Sandbox => {
+            Reason::SourceNotInForce
+        }
+    }
+}
+
+/// Multicast that the host sends to itself: looped back by a socket, or the bridge's own IGMP or MLD
+/// query. Frames from a port never look so: for them the network stack has set the packet type
+/// from the destination. `destination` is the first byte of that.
+#[inline(always)]
+pub fn is_own_multicast(packet_type: u32, destination: impl FnOnce() -> Option<u8>) -> bool {
+    match packet_type {
+        PACKET_LOOPBACK => true,
+        PACKET_HOST => destination().is_some_and(|first| first & 1 != 0),
+        _ => false,
+    }
+}
+
+/// Whether a frame on its way to the port `to` comes from where a DHCP server may be: the host itself
+/// (no `source`), an uplink, an interface that is trusted, or a port with that role. In observe mode any
+/// other's comes by too. `sender` is who sent it, by the frame.
+#[inline(always)]
+pub fn may_serve<'a>(
+    source: u32,
+    to: u32,
+    slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
+    sender: impl FnOnce() -> Option<Station>,
+    more: &impl Grants,
+) -> bool {
+    if source == 0 {
+        return true;
+    }
+    let Some(slot) = slot_of(source) else { return false };
+    match slot.role() {
+        Role::Uplink | Role::Trusted => true,
+        // What comes in by a port on a device of its own comes from beyond the host.
+        Role::GuestOnDevice => source == to,
+        Role::Guest if slot.has(flags::DHCP_SERVER) => true,
+        Role::Guest if slot.has(flags::MORE_GRANTS) => {
+            let Some(sender) = sender() else { return false };
+            let key = GrantKey {
+                ifindex: slot.ifindex,
+                instance: slot.instance,
+                mac: sender.mac(),
+                vlan: sender.vlan(),
+                address: [0; 16],
+            };
+            more.grant(&key).is_some_and(|grant| grant.flags & flags::DHCP_SERVER != 0)
+        }
+        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
