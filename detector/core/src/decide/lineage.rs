@@ -35,6 +35,18 @@ impl<'a> Images<'a> {
         namesakes.min_by_key(|template| self.order(template))
     }
 
+    /// Those whose profiles count, the strictest first: where several cover a VM it has to be what all
+    /// of them ask, but for drafts, which ask nothing of the VMs of others.
+    fn asking(&self, of: impl Iterator<Item = &'a Template>) -> Vec<&'a Template> {
+        let mut all: Vec<_> = of.collect();
+        all.sort_by_key(|template| self.order(template));
+        let mut first = true;
+        all.retain(|template| {
+            std::mem::take(&mut first) || template.status != TemplateStatus::Draft
+        });
+        all
+    }
+
     /// The templates that an image is part of.
     fn with(&self, role: MediumRole, digest: Digest) -> impl Iterator<Item = usize> {
         let start = self.index.partition_point(|(r, d, _)| (*r, *d) < (role, digest));
@@ -80,6 +92,8 @@ pub(super) struct Lineage<'a> {
     /// Other templates that cover the same media, where the proven one is the strictest of several
     /// with a different status.
     pub(super) rivals: Vec<&'a Template>,
+    /// Every template that covers the media, or that the source may mean; the one that counts first.
+    pub(super) covering: Vec<&'a Template>,
     /// A medium whose digest is that of before its VM ran, by a certificate.
     pub(super) certified: Option<&'a Path>,
 }
@@ -161,7 +175,8 @@ impl<'a> Lineage<'a> {
         let exhausted = candidates.as_ref().is_some_and(Vec::is_empty);
         gaps.mixed = exhausted && gaps.foreign.is_none();
 
-        let (proof, rivals) = gaps.proof(vm, candidates.unwrap_or_default(), images);
+        let covering = candidates.unwrap_or_default();
+        let (proof, rivals) = gaps.proof(vm, covering.clone(), images);
         let declared = vm.declared_template.as_deref();
         let standing = match (proof, declared) {
             (Standing::Proven(template), _) => Standing::Proven(template),
@@ -172,7 +187,15 @@ impl<'a> Lineage<'a> {
             (_, Some(id)) => Standing::Declared(id, images.named(id)),
             (_, None) => Standing::None,
         };
-        Self { standing, gaps, rivals, certified }
+        let covering = match standing {
+            Standing::Proven(_) => images.asking(covering.into_iter()),
+            Standing::Declared(name, _) => {
+                let all = images.registry.templates.iter();
+                images.asking(all.filter(|template| template.is_named(name)))
+            }
+            Standing::Open | Standing::None => Vec::new(),
+        };
+        Self { standing, gaps, rivals, covering, certified }
     }
 
     /// The template that the VM is proven, or said, to descend from.

@@ -21,6 +21,7 @@ mod lineage;
 pub mod policy;
 mod ports;
 mod processes;
+pub mod profile;
 mod quarantines;
 mod requirements;
 mod shields;

@@ -1,6 +1,8 @@
 //! What is said of each requirement to people. The policy decides which are met; of those that the
 //! built-in policy has, one function each knows what was found.
 
+mod profile;
+
 use super::{
     Outcome, Requirement,
     approval::{Approval, approval},
@@ -37,14 +39,19 @@ const KNOWN: [(&str, Say); 8] = [
 ];
 
 /// Every requirement with what was found, also behind one that fails, so that one reading shows all
-/// there is to mend. In the order of the policy.
+/// there is to mend. In the order of the policy; what a profile could ask and does not is left out.
 pub(super) fn describe(case: &Case<'_>, rules: &Rules, verdict: &Verdict) -> Vec<Requirement> {
     let mut all: Vec<_> = verdict
         .rules
         .iter()
-        .map(|of| {
+        .filter_map(|of| {
             let rule = rules.rule(&of.id);
             let known = KNOWN.iter().find(|(id, _)| *id == of.id).map(|(_, say)| say(case));
+            let known = match profile::say(&of.id, case) {
+                Some(profile::Said::NothingAsked(outcome)) if outcome == of.outcome => return None,
+                Some(profile::Said::Asked(said)) => Some(said),
+                _ => known,
+            };
             let sentence = rule.map_or("", |rule| &rule.sentence);
             let said = match (verdict.errors.get(&of.id), known) {
                 (Some(error), _) => erroneous(&of.id, error),
@@ -52,7 +59,7 @@ pub(super) fn describe(case: &Case<'_>, rules: &Rules, verdict: &Verdict) -> Vec
                 (None, Some(known)) if known.outcome == of.outcome => known,
                 _ => in_its_words(&of.id, of.outcome, rule),
             };
-            Requirement { sentence: sentence.to_owned(), ..said }
+            Some(Requirement { sentence: sentence.to_owned(), ..said })
         })
         .collect();
     if verdict.permitted != Outcome::Met {

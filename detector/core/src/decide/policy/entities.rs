@@ -8,7 +8,10 @@ use cedar_policy::{
 use detector_common::quarantine::QuarantineMode;
 
 use super::{Fact, Facts, NicFacts, facts};
-use crate::model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState};
+use crate::{
+    decide::profile::Ask,
+    model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState},
+};
 
 /// An entity with its attributes. One without a value is not known yet.
 pub(super) struct Record {
@@ -64,6 +67,11 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
     let mut template = None;
     let mut lineage_attributes =
         vec![("evidence", evidence), ("registered", known(&facts.registered, |is| yes(*is)))];
+    // Positive facts: what is taken away from them, or is silent, meets nothing.
+    lineage_attributes.extend(
+        Ask::ALL
+            .map(|ask| (ask.attribute(), known(&facts.unmet, |unmet| yes(!unmet.contains(&ask))))),
+    );
     match &facts.template {
         Fact::Unknown => lineage_attributes.push(("template", None)),
         Fact::Known(of) => {

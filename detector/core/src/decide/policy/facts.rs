@@ -8,6 +8,7 @@ use crate::{
     decide::{
         approval::{Approval, approval},
         lineage,
+        profile::{self, Ask},
         requirements::Case,
     },
     model::{
@@ -23,6 +24,15 @@ pub enum Fact<T> {
     Unknown,
 }
 
+impl<T> Fact<T> {
+    fn map<U>(&self, value: impl FnOnce(&T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(known) => Fact::Known(value(known)),
+            Self::Unknown => Fact::Unknown,
+        }
+    }
+}
+
 /// Everything that a verdict on a VM depends on: the same facts, the same verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -34,6 +44,8 @@ pub struct Facts {
     pub registered: Fact<bool>,
     /// Unknown where there is none to judge by.
     pub template: Fact<TemplateFacts>,
+    /// What the profile of its template asks and it is not; unknown like the template.
+    pub unmet: Fact<BTreeSet<Ask>>,
     pub declared: Option<String>,
     pub media: usize,
     pub media_roles: BTreeSet<MediumRole>,
@@ -142,6 +154,10 @@ impl Facts {
                 expired: template.expires.is_some_and(|at| at <= case.now),
             })
         });
+        let unmet = template.map(|_| {
+            let asking = lineage.covering.iter();
+            asking.flat_map(|one| profile::unmet(&one.profile, &vm.posture)).collect()
+        });
         let gaps = &lineage.gaps;
         let read = gaps.unreadable.is_none() && gaps.pending.is_none();
         Self {
@@ -152,6 +168,7 @@ impl Facts {
             standing,
             registered,
             template,
+            unmet,
             declared: vm.declared_template.clone(),
             media: vm.media.len(),
             media_roles: vm.media.iter().map(|medium| medium.role).collect(),

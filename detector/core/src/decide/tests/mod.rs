@@ -9,6 +9,7 @@ mod in_force;
 mod interfaces;
 mod learning;
 mod processes;
+mod profiles;
 mod purity;
 mod quarantine;
 mod revocation;
