@@ -269,7 +269,7 @@ impl Template {
             version: self.version.clone(),
             os: self.os.clone(),
             status: Fact::Known(self.status),
-            expired: self.expired,
+            expired: Fact::Known(self.expired),
         }
     }
 }

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use crate::model::{
     Digest, Evidence, EvidenceLevel, Medium, MediumRole, MediumSource, Registry, Template,
-    TemplateStatus, Timestamp, Vm, World,
+    TemplateStatus, Timestamp, Today, Vm, World,
 };
 
 /// The registered images, in the order of role and digest.
 pub(super) struct Images<'a> {
     registry: &'a Registry,
-    now: Timestamp,
+    today: Today,
     index: Vec<(MediumRole, Digest, usize)>,
 }
 
 impl<'a> Images<'a> {
-    pub(super) fn new(registry: &'a Registry, now: Timestamp) -> Self {
+    pub(super) fn new(registry: &'a Registry, today: Today) -> Self {
         let mut index: Vec<_> = registry
             .templates
             .iter()
@@ -25,7 +25,7 @@ impl<'a> Images<'a> {
             })
             .collect();
         index.sort_unstable();
-        Self { registry, now, index }
+        Self { registry, today, index }
     }
 
     /// The template that a source names. Of several versions, where it does not say which, the
@@ -59,7 +59,11 @@ impl<'a> Images<'a> {
     /// Whether a template that is in force has the image.
     fn admit(&self, role: MediumRole, digest: Digest) -> bool {
         let mut covering = self.with(role, digest).map(|number| &self.registry.templates[number]);
-        covering.any(|template| self.leniency(template) >= DEPRECATED)
+        covering.any(|template| {
+            // Where that is not known it takes nothing away.
+            let expired = self.expired(template) == Some(true);
+            leniency(template.status, expired) >= DEPRECATED
+        })
     }
 
     /// The strictest first, and no two alike that differ in what a verdict says of them.
@@ -69,16 +73,23 @@ impl<'a> Images<'a> {
     }
 
     fn leniency(&self, template: &Template) -> u8 {
-        let expired = template.expires.is_some_and(|at| at <= self.now);
-        match (template.status, expired) {
-            // A draft says nothing about images that another template has: whoever prepares a new
-            // version takes nothing away from the old one.
-            (TemplateStatus::Draft, _) => 4,
-            (TemplateStatus::Revoked, _) => 0,
-            (_, true) => 1,
-            (TemplateStatus::Deprecated, _) => DEPRECATED,
-            (TemplateStatus::Approved, _) => 3,
-        }
+        leniency(template.status, self.expired(template) != Some(false))
+    }
+
+    fn expired(&self, template: &Template) -> Option<bool> {
+        template.expires.map_or(Some(false), |at| self.today.has_come(at))
+    }
+}
+
+fn leniency(status: TemplateStatus, expired: bool) -> u8 {
+    match (status, expired) {
+        // A draft says nothing about images that another template has: whoever prepares a new
+        // version takes nothing away from the old one.
+        (TemplateStatus::Draft, _) => 4,
+        (TemplateStatus::Revoked, _) => 0,
+        (_, true) => 1,
+        (TemplateStatus::Deprecated, _) => DEPRECATED,
+        (TemplateStatus::Approved, _) => 3,
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
             let mut attributes = vec![
                 ("id", Some(text(&of.id))),
                 ("status", known(&of.status, |status| text(status.as_str()))),
-                ("expired", Some(yes(of.expired))),
+                ("expired", known(&of.expired, |expired| yes(*expired))),
             ];
             attributes.extend(of.version.as_deref().map(|it| ("version", Some(text(it)))));
             attributes.extend(of.os.as_deref().map(|it| ("os", Some(text(it)))));

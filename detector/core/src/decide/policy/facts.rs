@@ -81,7 +81,8 @@ pub struct TemplateFacts {
     pub os: Option<String>,
     /// Unknown while VMs of a revoked template keep what is in force.
     pub status: Fact<TemplateStatus>,
-    pub expired: bool,
+    /// Unknown where the clock has been set across that date.
+    pub expired: Fact<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,11 +148,15 @@ impl Facts {
                 id: template.id.clone(),
                 version: template.version.clone(),
                 os: template.os.clone(),
-                status: match approval(template, case.policy, case.now, case.in_force) {
+                status: match approval(template, case.policy, case.today, case.in_force) {
                     Approval::Keeps { .. } => Fact::Unknown,
                     Approval::Admits(_) | Approval::Refuses { .. } => Fact::Known(template.status),
                 },
-                expired: template.expires.is_some_and(|at| at <= case.now),
+                expired: match template.expires.map(|at| case.today.has_come(at)) {
+                    Some(None) => Fact::Unknown,
+                    Some(Some(expired)) => Fact::Known(expired),
+                    None => Fact::Known(false),
+                },
             })
         });
         let unmet = template.map(|_| {

@@ -28,7 +28,7 @@ fn good() -> Facts {
             version: None,
             os: Some("debian".to_owned()),
             status: Fact::Known(TemplateStatus::Approved),
-            expired: false,
+            expired: Fact::Known(false),
         }),
         unmet: Fact::Known(BTreeSet::new()),
         declared: None,
@@ -82,7 +82,7 @@ fn denied() -> Facts {
 fn expired() -> Facts {
     let mut facts = good();
     if let Fact::Known(template) = &mut facts.template {
-        template.expired = true;
+        template.expired = Fact::Known(true);
     }
     facts
 }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod claims;
+mod clock;
 mod conflicts;
 mod evidence;
 mod findings;
