@@ -132,6 +132,7 @@ fn posture_attributes(posture: &Posture) -> Vec<(&'static str, Option<Restricted
     let attributes = [
         ("firmware", posture.firmware.map(|of| text(of.as_str()))),
         ("secureBoot", posture.secure_boot.map(yes)),
+        ("storedVariables", posture.stored_variables.map(yes)),
         ("tpm", posture.tpm.map(|of| text(of.as_str()))),
         ("tpmVersion", posture.tpm_version.as_deref().map(text)),
         ("launchSecurity", posture.launch_security.map(|of| text(of.as_str()))),
