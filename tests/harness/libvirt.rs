@@ -111,8 +111,13 @@ impl<'a> Libvirt<'a> {
     pub fn define(&self, guest: &Guest, image: &Image, bridge: &str) -> Result<()> {
         let directory = self.host.directory();
         image.overlay(&guest.overlay(directory))?;
+        self.define_as(guest, &guest.domain(image, bridge, directory))
+    }
+
+    /// Defines the guest by this description, or describes it anew.
+    pub fn define_as(&self, guest: &Guest, domain: &str) -> Result<()> {
         let path = self.host.path(&format!("{}.xml", guest.name));
-        write(&path, &guest.domain(image, bridge, directory), 0o644)?;
+        write(&path, domain, 0o644)?;
         self.virsh(&["define", &path.to_string_lossy()]).map(drop)
     }
 

@@ -126,3 +126,50 @@ fn a_full_copy_has_a_certificate_of_birth() {
     write("somebody");
     run("isolated");
 }
+
+/// The digests are right, and the machine around them is not what the template's profile asks for.
+#[test]
+fn a_device_outside_the_profile_is_refused_until_the_profile_allows_it() {
+    const KINDS: &str =
+        r#"["disk", "interface", "serial", "console", "input", "memballoon", "audio""#;
+    let host = host();
+    let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+    let manifest = image.manifest("lab").unwrap();
+    let with_profile =
+        |profile: &str| format!("{manifest}[profile]\nfirmware = \"bios\"\n{profile}\n");
+    let strict = with_profile(&format!("shared_directories = false\ndevices = {KINDS}]"));
+    let mut settings = settings(&image);
+    settings.templates = vec![("lab.toml".to_owned(), strict)];
+    let mut daemon = Daemon::configure(&host, &settings).unwrap();
+    let libvirt = Libvirt::start(&host, Some(&daemon.hook())).unwrap();
+    daemon.run().unwrap();
+    let [plain, sharing] = [Guest::new("plain", 25), Guest::new("sharing", 26)];
+    libvirt.define(&plain, &image, "br0").unwrap();
+    libvirt.define(&sharing, &image, "br0").unwrap();
+    let share = format!(
+        "<filesystem type='mount'><source dir='{}'/><target dir='data'/></filesystem></devices>",
+        host.directory().display()
+    );
+    let domain = sharing.domain(&image, "br0", host.directory());
+    libvirt.define_as(&sharing, &domain.replace("</devices>", &share)).unwrap();
+    let [plain, sharing] = [plain, sharing].map(|guest| {
+        libvirt.start_domain(&guest).unwrap();
+        libvirt.tap(&guest).unwrap()
+    });
+    daemon.await_port(&plain, "granted", PATIENCE).unwrap();
+    daemon.await_port(&sharing, "isolated", PATIENCE).unwrap();
+    let decided = daemon.ask(&["policy", "explain", "sharing"]).unwrap().json;
+    let rules = ["profile-shared-directories", "profile-devices"];
+    assert_eq!(decided["rules"], serde_json::json!(rules), "{decided}");
+    let said = daemon.show(&["explain", "sharing"]).unwrap();
+    for words in ["asks for no directory of the host", "the VM has filesystem", "in the profile"] {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+
+    let wider = format!("shared_directories = true\ndevices = {KINDS}, \"filesystem\"]");
+    daemon.write_template("lab.toml", &with_profile(&wider)).unwrap();
+    // Each quarantine by a verdict is lifted by a person, who sees it judged anew.
+    let released = daemon.ask(&["quarantine", "release", "vm", "sharing"]).unwrap();
+    assert_eq!(released.code, 0, "{released:?}");
+    daemon.await_port(&sharing, "granted", PATIENCE).unwrap();
+}

@@ -1,12 +1,12 @@
-//! From the kernel's `jiffies64` to the time of day.
+//! From the kernel's `jiffies64` to moments ([`crate::clock`]).
 
 use detector_core::model::Timestamp;
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::BpfError;
 
-/// Converts `jiffies64`, in which sightings and events are stamped, to wall-clock time. Exact to a
-/// few ticks.
+/// Converts `jiffies64`, in which sightings and events are stamped, to moments. Exact to a few
+/// ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JiffyClock {
     tick_nanos: u64,
@@ -34,13 +34,12 @@ impl JiffyClock {
         u32::try_from(hz).unwrap_or(u32::MAX)
     }
 
-    /// The time of day at a count of ticks. Later ones than now, and what is no count at all, are
+    /// The moment of a count of ticks. Later ones than now, and what is no count at all, are
     /// now or the beginning of the host.
     pub fn timestamp(self, jiffies: u64) -> Timestamp {
         let uptime = nanos(ClockId::CLOCK_MONOTONIC);
         let age = uptime.saturating_sub(self.since_boot(jiffies));
-        let now = nanos(ClockId::CLOCK_REALTIME);
-        Timestamp(now.saturating_sub(age) / NANOS_PER_MILLI)
+        Timestamp(crate::clock::now().0.saturating_sub(age / NANOS_PER_MILLI))
     }
 
     /// The count of ticks now.
@@ -48,15 +47,14 @@ impl JiffyClock {
         self.initial().saturating_add(nanos(ClockId::CLOCK_MONOTONIC) / self.tick_nanos)
     }
 
-    /// The count of ticks at a time of day: that of now for what has passed.
+    /// The count of ticks at a moment: that of now for what has passed.
     pub fn jiffies(self, at: Timestamp) -> u64 {
-        let now = nanos(ClockId::CLOCK_REALTIME) / NANOS_PER_MILLI;
-        let ahead = at.0.saturating_sub(now).saturating_mul(NANOS_PER_MILLI);
+        let ahead = at.0.saturating_sub(crate::clock::now().0).saturating_mul(NANOS_PER_MILLI);
         let uptime = nanos(ClockId::CLOCK_MONOTONIC).saturating_add(ahead);
         self.initial().saturating_add(uptime / self.tick_nanos)
     }
 
-    /// The time of day at a count of ticks that may lie ahead.
+    /// The moment of a count of ticks that may lie ahead.
     pub fn deadline(self, jiffies: u64) -> Timestamp {
         let uptime = nanos(ClockId::CLOCK_MONOTONIC);
         let ahead = self.since_boot(jiffies).saturating_sub(uptime) / NANOS_PER_MILLI;
@@ -106,7 +104,7 @@ mod tests {
     fn this_kernel_agrees_with_its_configuration() {
         let clock = JiffyClock::new().unwrap();
         assert!([100, 250, 300, 1000].contains(&clock.hz()), "{}", clock.hz());
-        let now = nanos(ClockId::CLOCK_REALTIME) / NANOS_PER_MILLI;
+        let now = crate::clock::now().0;
         assert!(clock.timestamp(u64::MAX).0.abs_diff(now) < 1000);
         assert!(clock.timestamp(0).0 < now);
         for ahead in [0, 1_000, 3_600_000] {

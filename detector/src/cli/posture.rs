@@ -19,7 +19,11 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, posture: &Posture) -> Resu
         None => ", secure boot unknown",
     };
     let firmware = posture.firmware.map_or("unknown", |firmware| firmware.as_str());
-    row("Firmware", Some(format!("{firmware}{boot}")));
+    let kept = match posture.stored_variables {
+        Some(true) => ", variables in a file that no digest covers",
+        Some(false) | None => "",
+    };
+    row("Firmware", Some(format!("{firmware}{boot}{kept}")));
     let version = posture.tpm_version.as_ref().map_or(String::new(), |text| format!(" {text}"));
     row("TPM", posture.tpm.map(|tpm| format!("{}{version}", tpm.as_str())));
     row("Launch", posture.launch_security.map(|launch| launch.as_str().to_owned()));

@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKind, Observed, Policy, Processes, Registry, Source, Timestamp, Unsettled,
-        World,
+        Finding, FindingKind, Observed, Policy, Processes, Registry, Skew, Source, Timestamp,
+        Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -19,6 +19,7 @@ use super::{
     admission::Admissions,
     answer,
     claims::Claims,
+    clock::DayClock,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
     learning::Learning,
@@ -67,6 +68,7 @@ pub struct Brain<E> {
     pub(super) events: u64,
     settled: Timestamp,
     pub(super) claims: Claims,
+    day: DayClock,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -89,6 +91,7 @@ impl<E: Enforcer> Brain<E> {
         let seen = enforcer.seen()?;
         let world = World {
             now,
+            skew: Skew::default(),
             policy,
             rules: Rulebook::default(),
             registry: Registry::default(),
@@ -130,6 +133,7 @@ impl<E: Enforcer> Brain<E> {
             events: 0,
             settled: now,
             claims: Claims::default(),
+            day: DayClock::new(now),
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -294,6 +298,11 @@ impl<E: Enforcer> Brain<E> {
             Input::Signs(signs) => {
                 let rechecked = self.enforcer.recheck_for(&signs);
                 return self.looked_around(rechecked);
+            }
+            Input::Clock(reading) => {
+                let news = self.day.take(self.world.now, reading);
+                self.world.skew = self.day.skew();
+                return news;
             }
             Input::Tick => {
                 let rechecked = self.enforcer.recheck();

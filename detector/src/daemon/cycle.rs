@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use detector_core::model::Timestamp;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout_at},
@@ -11,6 +10,7 @@ use tokio::{
 use super::{brain::Brain, hands::Hands, input::Input};
 use crate::{
     bpf::{BpfError, Events, Signs, busy},
+    clock,
     enforcer::{Enforcer, Sign},
     net::{LinkEvent, LinkEvents},
 };
@@ -103,15 +103,17 @@ pub(super) async fn run<E: Enforcer>(
         drain_links(&mut ears.links, &mut batch).await;
         let (start, before) = (Instant::now(), busy());
         if start >= look_around {
+            batch.insert(0, Input::Clock(clock::read()));
             batch.push(Input::Tick);
             look_around = start + LOOK_AROUND;
         } else if start >= glance {
             batch.push(Input::Signs(BTreeSet::from([Sign::Programs])));
         }
         let looks = batch.iter().any(|input| matches!(input, Input::Signs(_)));
-        let now = now();
+        let now = clock::now();
+        let today = clock::read().day;
         for effect in brain.turn(now, batch) {
-            hands.carry_out(now, effect);
+            hands.carry_out(today, effect);
         }
         if looks {
             // A whole look sees to its own share.
@@ -121,12 +123,6 @@ pub(super) async fn run<E: Enforcer>(
             glance = end + rest.max(GLANCE);
         }
     }
-}
-
-/// The time of day.
-pub(super) fn now() -> Timestamp {
-    let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn next_link(
@@ -154,6 +150,6 @@ async fn drain_links(links: &mut LinkEvents, batch: &mut Vec<Input>) {
 }
 
 fn wake_at<E: Enforcer>(brain: &Brain<E>) -> Option<Instant> {
-    let wait = brain.wake_at()?.since(now());
+    let wait = brain.wake_at()?.since(clock::now());
     Some(Instant::now() + wait.max(BREATH))
 }

@@ -16,8 +16,9 @@ use detector_core::{
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{cycle::now, input::Input};
+use super::input::Input;
 use crate::{
+    clock,
     inventory::{SourceEvent, file},
     leases::Leases,
     net::{NetError, gateways, host_addresses},
@@ -66,7 +67,7 @@ impl PolicySource {
 
     /// Reads it now; blocks.
     pub(super) fn read(&self) -> Rulebook {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).reload(now())
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).reload(clock::now())
     }
 
     /// Reads it now; `None` where that breaks.

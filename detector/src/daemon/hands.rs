@@ -71,7 +71,8 @@ impl Callers {
 }
 
 impl Hands {
-    pub(super) fn carry_out(&mut self, now: Timestamp, effect: Effect) {
+    /// `today` is the time of day, for people.
+    pub(super) fn carry_out(&mut self, today: Timestamp, effect: Effect) {
         match effect {
             Effect::Reply { id, reply, last } => {
                 if !self.callers.answer(id, reply, last) && !last {
@@ -117,7 +118,7 @@ impl Hands {
             }
             Effect::Tell(change) => {
                 findings::log(&change);
-                if let Err(TrySendError::Full(_)) = self.journal.try_send((now, change)) {
+                if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {
                     tracing::warn!("findings: the file is too slow, one is not written");
                 }
             }

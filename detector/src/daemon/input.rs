@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::adoption::Known;
 use crate::{
     api::{ApiError, Reply, Request},
+    clock::Reading,
     config::OnRefusal,
     enforcer::Sign,
     findings::Change,
@@ -79,6 +80,8 @@ pub enum Input {
     Processes(Scanned),
     /// Somebody may have touched what is in force.
     Signs(BTreeSet<Sign>),
+    /// What the time of day is said to be.
+    Clock(Reading),
     /// Time has passed.
     Tick,
 }

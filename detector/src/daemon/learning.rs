@@ -50,7 +50,12 @@ impl Learning {
     }
 
     fn tell(&self, world: &mut World) {
-        world.leases = self.files.iter().chain(self.kept.iter().flatten()).cloned().collect();
+        // Servers write down ends by the time of day.
+        let of_files = self.files.iter().map(|lease| KnownLease {
+            expires: lease.expires.map(|at| world.skew.moment(at)),
+            ..lease.clone()
+        });
+        world.leases = of_files.chain(self.kept.iter().flatten().cloned()).collect();
     }
 }
 
@@ -106,7 +111,12 @@ impl<E: Enforcer> Brain<E> {
         self.learning.kept = Some(leases.clone());
         if news {
             self.learning.tell(&mut self.world);
-            self.emit(Effect::Remember(leases));
+            // The next start knows moments by the time of day only.
+            let skew = self.world.skew;
+            let leases = leases
+                .into_iter()
+                .map(|lease| KnownLease { expires: lease.expires.map(|at| skew.day(at)), ..lease });
+            self.emit(Effect::Remember(leases.collect()));
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     adoption::Known,
     brain::Brain,
     calls,
-    cycle::{self, Ears, now},
+    cycle::{self, Ears},
     files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     api::{peer::Access, server, socket},
     bpf::{Events, KernelEnforcer, Options},
+    clock,
     config::{Config, Scan},
     inventory::LibvirtSource,
     leases::{Adopted, Leases, Remembered},
@@ -79,7 +80,7 @@ pub fn run(config: &Config) -> Result<()> {
     if !uri.is_empty() {
         expected.push(Expected { name: uri.clone(), live: true });
     }
-    let brain = Brain::new(now(), config.policy(), rules, expected, enforcer)?;
+    let brain = Brain::new(clock::now(), config.policy(), rules, expected, enforcer)?;
 
     let listener = socket::bind(&config.paths.socket, group)?;
     let manifests = config.manifests(true).map_err(|why| anyhow!(why))?;
@@ -162,7 +163,7 @@ fn scan(scan: &Scan, inputs: mpsc::Sender<Input>) -> Result<()> {
         ignored: scan.ignored.clone(),
     };
     let tell = move |scanned| inputs.blocking_send(Input::Processes(scanned)).is_ok();
-    processes::spawn(options, now, tell).context("cannot start to scan the host's processes")
+    processes::spawn(options, clock::now, tell).context("cannot start to scan the host's processes")
 }
 
 /// Findings may name addresses of tenants, so that the directory is nobody else's. Without it the
@@ -207,9 +208,9 @@ fn think(
                 }
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            let at = now();
-            for effect in brain.begin(at, first) {
-                hands.carry_out(at, effect);
+            let today = clock::read().day;
+            for effect in brain.begin(clock::now(), first) {
+                hands.carry_out(today, effect);
             }
             cycle::run(brain, ears, hands, move || drop(ready.send(Ok(())))).await;
         });

@@ -12,6 +12,7 @@ mod answer;
 pub mod brain;
 mod calls;
 mod claims;
+mod clock;
 mod cycle;
 mod execute;
 mod files;

@@ -8,10 +8,11 @@ use detector_core::{
     decide::{
         VmStatus,
         policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts},
+        profile,
     },
     model::{
         AddressRule, AttachmentKind, EvidenceLevel, LinkKind, MediumRole, Posture, PowerState,
-        TemplateStatus,
+        SecurityProfile, TemplateStatus,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -101,12 +102,15 @@ struct Template {
     os: Option<String>,
     status: TemplateStatus,
     expired: bool,
+    /// What its VMs have to be like: compared with `posture`.
+    profile: SecurityProfile,
 }
 
 impl Default for Template {
     fn default() -> Self {
         let (id, status) = ("template".to_owned(), TemplateStatus::Approved);
-        Self { id, version: None, os: None, status, expired: false }
+        let profile = SecurityProfile::default();
+        Self { id, version: None, os: None, status, expired: false, profile }
     }
 }
 
@@ -241,6 +245,7 @@ impl Case {
             standing: fact(known(Unknown::Evidence), standing),
             registered: fact(known(Unknown::Registered), self.registered),
             template: fact(template, self.template.facts()),
+            unmet: fact(template, profile::unmet(&self.template.profile, &self.posture)),
             declared: self.declared_template.clone(),
             media: self.media,
             media_roles: self.media_roles.clone(),
@@ -264,7 +269,7 @@ impl Template {
             version: self.version.clone(),
             os: self.os.clone(),
             status: Fact::Known(self.status),
-            expired: self.expired,
+            expired: Fact::Known(self.expired),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     ports,
     text::{bounded, moment, quoted},
 };
-use crate::model::{Policy, Revoked, Template, TemplateStatus, Timestamp, Vm, World};
+use crate::model::{Policy, Revoked, Template, TemplateStatus, Timestamp, Today, Vm, World};
 
 /// In sentences for people.
 pub(super) enum Approval {
@@ -25,7 +25,7 @@ pub(super) enum Approval {
 pub(super) fn approval(
     template: &Template,
     policy: &Policy,
-    now: Timestamp,
+    today: Today,
     in_force: bool,
 ) -> Approval {
     let name = quoted(&template.name());
@@ -47,7 +47,7 @@ pub(super) fn approval(
                     finding: format!("{revoked}. The policy lets its VMs keep what is in force."),
                     remedy: "Rebuild the VM from an approved template.".to_owned(),
                 },
-                End::At(end) if in_force && now < end => {
+                End::At(end) if in_force && today.has_come(end) != Some(true) => {
                     let end = moment(end);
                     Approval::Keeps {
                         finding: format!("{revoked}. Its VMs keep what is in force until {end}."),

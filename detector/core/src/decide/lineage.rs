@@ -4,18 +4,18 @@ use std::path::Path;
 
 use crate::model::{
     Digest, Evidence, EvidenceLevel, Medium, MediumRole, MediumSource, Registry, Template,
-    TemplateStatus, Timestamp, Vm, World,
+    TemplateStatus, Timestamp, Today, Vm, World,
 };
 
 /// The registered images, in the order of role and digest.
 pub(super) struct Images<'a> {
     registry: &'a Registry,
-    now: Timestamp,
+    today: Today,
     index: Vec<(MediumRole, Digest, usize)>,
 }
 
 impl<'a> Images<'a> {
-    pub(super) fn new(registry: &'a Registry, now: Timestamp) -> Self {
+    pub(super) fn new(registry: &'a Registry, today: Today) -> Self {
         let mut index: Vec<_> = registry
             .templates
             .iter()
@@ -25,7 +25,7 @@ impl<'a> Images<'a> {
             })
             .collect();
         index.sort_unstable();
-        Self { registry, now, index }
+        Self { registry, today, index }
     }
 
     /// The template that a source names. Of several versions, where it does not say which, the
@@ -33,6 +33,18 @@ impl<'a> Images<'a> {
     pub(super) fn named(&self, name: &str) -> Option<&'a Template> {
         let namesakes = self.registry.templates.iter().filter(|template| template.is_named(name));
         namesakes.min_by_key(|template| self.order(template))
+    }
+
+    /// Those whose profiles count, the strictest first: where several cover a VM it has to be what all
+    /// of them ask, but for drafts, which ask nothing of the VMs of others.
+    fn asking(&self, of: impl Iterator<Item = &'a Template>) -> Vec<&'a Template> {
+        let mut all: Vec<_> = of.collect();
+        all.sort_by_key(|template| self.order(template));
+        let mut first = true;
+        all.retain(|template| {
+            std::mem::take(&mut first) || template.status != TemplateStatus::Draft
+        });
+        all
     }
 
     /// The templates that an image is part of.
@@ -47,7 +59,11 @@ impl<'a> Images<'a> {
     /// Whether a template that is in force has the image.
     fn admit(&self, role: MediumRole, digest: Digest) -> bool {
         let mut covering = self.with(role, digest).map(|number| &self.registry.templates[number]);
-        covering.any(|template| self.leniency(template) >= DEPRECATED)
+        covering.any(|template| {
+            // Where that is not known it takes nothing away.
+            let expired = self.expired(template) == Some(true);
+            leniency(template.status, expired) >= DEPRECATED
+        })
     }
 
     /// The strictest first, and no two alike that differ in what a verdict says of them.
@@ -57,16 +73,23 @@ impl<'a> Images<'a> {
     }
 
     fn leniency(&self, template: &Template) -> u8 {
-        let expired = template.expires.is_some_and(|at| at <= self.now);
-        match (template.status, expired) {
-            // A draft says nothing about images that another template has: whoever prepares a new
-            // version takes nothing away from the old one.
-            (TemplateStatus::Draft, _) => 4,
-            (TemplateStatus::Revoked, _) => 0,
-            (_, true) => 1,
-            (TemplateStatus::Deprecated, _) => DEPRECATED,
-            (TemplateStatus::Approved, _) => 3,
-        }
+        leniency(template.status, self.expired(template) != Some(false))
+    }
+
+    fn expired(&self, template: &Template) -> Option<bool> {
+        template.expires.map_or(Some(false), |at| self.today.has_come(at))
+    }
+}
+
+fn leniency(status: TemplateStatus, expired: bool) -> u8 {
+    match (status, expired) {
+        // A draft says nothing about images that another template has: whoever prepares a new
+        // version takes nothing away from the old one.
+        (TemplateStatus::Draft, _) => 4,
+        (TemplateStatus::Revoked, _) => 0,
+        (_, true) => 1,
+        (TemplateStatus::Deprecated, _) => DEPRECATED,
+        (TemplateStatus::Approved, _) => 3,
     }
 }
 
@@ -80,6 +103,8 @@ pub(super) struct Lineage<'a> {
     /// Other templates that cover the same media, where the proven one is the strictest of several
     /// with a different status.
     pub(super) rivals: Vec<&'a Template>,
+    /// Every template that covers the media, or that the source may mean; the one that counts first.
+    pub(super) covering: Vec<&'a Template>,
     /// A medium whose digest is that of before its VM ran, by a certificate.
     pub(super) certified: Option<&'a Path>,
 }
@@ -161,7 +186,8 @@ impl<'a> Lineage<'a> {
         let exhausted = candidates.as_ref().is_some_and(Vec::is_empty);
         gaps.mixed = exhausted && gaps.foreign.is_none();
 
-        let (proof, rivals) = gaps.proof(vm, candidates.unwrap_or_default(), images);
+        let covering = candidates.unwrap_or_default();
+        let (proof, rivals) = gaps.proof(vm, covering.clone(), images);
         let declared = vm.declared_template.as_deref();
         let standing = match (proof, declared) {
             (Standing::Proven(template), _) => Standing::Proven(template),
@@ -172,7 +198,15 @@ impl<'a> Lineage<'a> {
             (_, Some(id)) => Standing::Declared(id, images.named(id)),
             (_, None) => Standing::None,
         };
-        Self { standing, gaps, rivals, certified }
+        let covering = match standing {
+            Standing::Proven(_) => images.asking(covering.into_iter()),
+            Standing::Declared(name, _) => {
+                let all = images.registry.templates.iter();
+                images.asking(all.filter(|template| template.is_named(name)))
+            }
+            Standing::Open | Standing::None => Vec::new(),
+        };
+        Self { standing, gaps, rivals, covering, certified }
     }
 
     /// The template that the VM is proven, or said, to descend from.

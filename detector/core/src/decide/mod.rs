@@ -21,6 +21,7 @@ mod lineage;
 pub mod policy;
 mod ports;
 mod processes;
+pub mod profile;
 mod quarantines;
 mod requirements;
 mod shields;
@@ -180,7 +181,7 @@ pub fn decide(world: &World) -> Decision {
 /// has changed with it, nothing is told; the findings are those of the next one.
 pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
     let inventory = inventory::merge(&world.sources);
-    let images = Images::new(&world.registry, world.now);
+    let images = Images::new(&world.registry, world.today());
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
     let links = policy::links_by_name(world);
@@ -275,7 +276,7 @@ fn judge(
     let (policy, registry) = (&world.policy, &world.registry);
     let revoked = |template: &Template| template.status == TemplateStatus::Revoked;
     let in_force = lineage.template().is_some_and(revoked) && approval::is_in_force(vm, world);
-    let case = Case { vm, lineage, policy, registry, now: world.now, in_force };
+    let case = Case { vm, lineage, policy, registry, today: world.today(), in_force };
     let rules = &world.rules.rules;
     let verdict = rules.judge(PolicyFacts::of(&case, world, links));
     let requirements = requirements::describe(&case, rules, &verdict);

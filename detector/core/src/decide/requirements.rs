@@ -1,6 +1,8 @@
 //! What is said of each requirement to people. The policy decides which are met; of those that the
 //! built-in policy has, one function each knows what was found.
 
+mod profile;
+
 use super::{
     Outcome, Requirement,
     approval::{Approval, approval},
@@ -8,7 +10,7 @@ use super::{
     policy::{NO_PERMIT, Rule, Rules, Verdict},
     text::{bounded, quoted, quoted_path},
 };
-use crate::model::{EvidenceLevel, Policy, Registry, Template, Timestamp, Vm};
+use crate::model::{EvidenceLevel, Policy, Registry, Today, Vm};
 
 /// What the requirements look at.
 pub(super) struct Case<'a> {
@@ -16,7 +18,7 @@ pub(super) struct Case<'a> {
     pub(super) lineage: &'a Lineage<'a>,
     pub(super) policy: &'a Policy,
     pub(super) registry: &'a Registry,
-    pub(super) now: Timestamp,
+    pub(super) today: Today,
     /// Whether a grant of the VM is in force; asked for revoked templates only.
     pub(super) in_force: bool,
 }
@@ -37,14 +39,19 @@ const KNOWN: [(&str, Say); 8] = [
 ];
 
 /// Every requirement with what was found, also behind one that fails, so that one reading shows all
-/// there is to mend. In the order of the policy.
+/// there is to mend. In the order of the policy; what a profile could ask and does not is left out.
 pub(super) fn describe(case: &Case<'_>, rules: &Rules, verdict: &Verdict) -> Vec<Requirement> {
     let mut all: Vec<_> = verdict
         .rules
         .iter()
-        .map(|of| {
+        .filter_map(|of| {
             let rule = rules.rule(&of.id);
             let known = KNOWN.iter().find(|(id, _)| *id == of.id).map(|(_, say)| say(case));
+            let known = match profile::say(&of.id, case) {
+                Some(profile::Said::NothingAsked(outcome)) if outcome == of.outcome => return None,
+                Some(profile::Said::Asked(said)) => Some(said),
+                _ => known,
+            };
             let sentence = rule.map_or("", |rule| &rule.sentence);
             let said = match (verdict.errors.get(&of.id), known) {
                 (Some(error), _) => erroneous(&of.id, error),
@@ -52,7 +59,7 @@ pub(super) fn describe(case: &Case<'_>, rules: &Rules, verdict: &Verdict) -> Vec
                 (None, Some(known)) if known.outcome == of.outcome => known,
                 _ => in_its_words(&of.id, of.outcome, rule),
             };
-            Requirement { sentence: sentence.to_owned(), ..said }
+            Some(Requirement { sentence: sentence.to_owned(), ..said })
         })
         .collect();
     if verdict.permitted != Outcome::Met {
@@ -216,7 +223,7 @@ fn evidence_sufficient(case: &Case<'_>) -> Requirement {
 fn template_approved(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-approved";
     let Some(template) = case.lineage.template() else { return no_template(ID) };
-    match approval(template, case.policy, case.now, case.in_force) {
+    match approval(template, case.policy, case.today, case.in_force) {
         Approval::Admits(finding) => met(ID, finding),
         Approval::Keeps { finding, remedy } => unknown(ID, finding, &remedy),
         Approval::Refuses { finding, remedy } => failed(ID, finding, &remedy),
@@ -226,25 +233,33 @@ fn template_approved(case: &Case<'_>) -> Requirement {
 fn template_unexpired(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-unexpired";
     let Some(template) = case.lineage.template() else { return no_template(ID) };
-    if is_expired(template, case.now) {
-        failed(
+    let Some(expires) = template.expires else {
+        return met(ID, "The template's approval does not expire.");
+    };
+    let name = quoted(&template.id);
+    match case.today.has_come(expires) {
+        Some(false) => met(ID, "The template's approval has not expired."),
+        Some(true) => failed(
             ID,
-            format!("The approval of template {} has expired.", quoted(&template.id)),
+            format!("The approval of template {name} has expired."),
             "Rebuild the VM from a current template, or renew the approval in the manifest.",
-        )
-    } else if template.expires.is_some() {
-        met(ID, "The template's approval has not expired.")
-    } else {
-        met(ID, "The template's approval does not expire.")
+        ),
+        None => unknown(
+            ID,
+            format!(
+                "Whether the approval of template {name} has expired is not known: the host's \
+                 clock has been set."
+            ),
+            CLOCK,
+        ),
     }
 }
 
 const REGISTER: &str = "Rebuild the VM from a registered template, or register what it boots: an \
                         [[image]] with role and sha256 for each medium, in one manifest.";
 
-fn is_expired(template: &Template, now: Timestamp) -> bool {
-    template.expires.is_some_and(|at| at <= now)
-}
+const CLOCK: &str =
+    "Set the host's clock right; if it is, restart the daemon, which takes its word.";
 
 impl Case<'_> {
     fn word_suffices(&self) -> bool {

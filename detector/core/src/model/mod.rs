@@ -33,6 +33,6 @@ pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{
     FirmwareKind, Image, ImageFormat, Registry, Rejected, SecurityProfile, Template, TemplateStatus,
 };
-pub use time::Timestamp;
+pub use time::{Skew, Timestamp, Today};
 pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
 pub use world::{Health, Seen, Source, Unsettled, World};

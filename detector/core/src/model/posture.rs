@@ -15,6 +15,10 @@ pub struct Posture {
     /// True only when the firmware has secure boot and comes with keys enrolled: without keys it takes
     /// any boot loader. The guest's own variables can say otherwise later on.
     pub secure_boot: Option<bool>,
+    /// Whether the firmware's variables (keys, boot entries) come from a file of the VM's own, which no
+    /// digest covers.
+    #[serde(default)]
+    pub stored_variables: Option<bool>,
     pub tpm: Option<TpmKind>,
     /// `1.2` or `2.0`.
     pub tpm_version: Option<String>,
@@ -126,6 +130,8 @@ impl Posture {
         let stated = (self.secure_boot, other.secure_boot);
         self.secure_boot = stated.0.into_iter().chain(stated.1).min();
         either("secure boot", matches!(stated, (Some(one), Some(two)) if one != two));
+        self.stored_variables =
+            self.stored_variables.into_iter().chain(other.stored_variables).max();
         self.raw_arguments = self.raw_arguments.into_iter().chain(other.raw_arguments).max();
         unite(&mut self.host_devices, other.host_devices.as_ref());
         unite(&mut self.shared_memory, other.shared_memory.as_ref());
@@ -166,6 +172,7 @@ mod tests {
         let one = Posture {
             firmware: Some(Firmware::Efi),
             secure_boot: Some(true),
+            stored_variables: Some(true),
             tpm: Some(TpmKind::Emulator),
             host_devices: list("pci a"),
             devices: Some([("disk".to_owned(), 2)].into()),
@@ -175,6 +182,7 @@ mod tests {
         let other = Posture {
             firmware: Some(Firmware::Bios),
             secure_boot: Some(false),
+            stored_variables: Some(false),
             machine: Some("pc".to_owned()),
             host_devices: list("pci b"),
             devices: Some([("disk".to_owned(), 1), ("graphics".to_owned(), 1)].into()),
@@ -184,6 +192,7 @@ mod tests {
         let expect = Posture {
             firmware: None,
             secure_boot: Some(false),
+            stored_variables: Some(true),
             tpm: Some(TpmKind::Emulator),
             machine: Some("pc".to_owned()),
             host_devices: Some(vec!["pci a".to_owned(), "pci b".to_owned()]),

@@ -8,14 +8,17 @@ use uuid::Uuid;
 
 use super::{
     Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed,
-    Policy, Processes, Registry, Rejected, Timestamp, Vm,
+    Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
 /// Everything that a decision depends on.
 #[derive(Clone, Debug)]
 pub struct World {
+    /// A time that only grows: by it everything is paced, and everything has happened since.
     pub now: Timestamp,
+    /// From there to the time of day, which somebody may set.
+    pub skew: Skew,
     pub policy: Policy,
     /// The rules by which VMs may join networks.
     pub rules: Rulebook,
@@ -54,6 +57,13 @@ pub struct World {
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
     /// Processes that are VMs, or may be.
     pub processes: Processes,
+}
+
+impl World {
+    /// What dates in manifests are compared with.
+    pub fn today(&self) -> Today {
+        self.skew.today(self.now)
+    }
 }
 
 /// An inventory source and what it last said. What a lost source said stays.

@@ -57,6 +57,7 @@ impl Lab {
         let disk = |digest| (MediumRole::Disk, digest);
         let world = World {
             now,
+            skew: Default::default(),
             policy: Policy {
                 mode,
                 evidence: EvidenceLevel::Digest,

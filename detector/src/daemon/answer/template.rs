@@ -45,6 +45,6 @@ impl<E: Enforcer> Brain<E> {
             .map(|(uuid, _)| self.vm(*uuid).map_or(uuid.to_string(), |(_, vm)| vm.name.clone()))
             .collect();
         vms.sort();
-        TemplateView::of(template, vms, self.world.now)
+        TemplateView::of(template, vms, self.world.skew.day(self.world.now))
     }
 }

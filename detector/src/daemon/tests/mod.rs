@@ -2,6 +2,7 @@
 
 mod admission;
 mod claims;
+mod clock;
 mod fake;
 mod loads;
 mod media;

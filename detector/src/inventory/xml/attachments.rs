@@ -13,7 +13,7 @@ const MOST: usize = 64;
 pub(super) fn attachments(domain: Node<'_, '_>) -> Vec<Attachment> {
     let mut ways: Vec<_> = devices(domain, "interface").filter_map(interface).collect();
     ways.extend(devices(domain, "hostdev").filter_map(host_device));
-    ways.extend(arguments::further(&super::media::qemu_words(domain)));
+    ways.extend(arguments::further(&super::unread::qemu_words(domain)));
     ways.sort();
     ways.dedup();
     ways.truncate(MOST);

@@ -3,61 +3,13 @@ use std::path::Path;
 use detector_core::model::{ImageFile, Medium, MediumRole, MediumSource};
 use roxmltree::Node;
 
-use super::{XmlError, at, attribute, child, children, code, devices, text};
+use super::{XmlError, at, attribute, child, children, code, devices, text, unread};
 
 /// Each medium costs a walk and a hash; nothing boots from that many.
 const MAX_MEDIA: usize = 64;
 
 /// A backing chain in the description that is longer than this is a mistake.
 const MAX_BACKING: usize = 64;
-
-/// QEMU's own arguments that put further media into the VM, or code from elsewhere: devices load images
-/// and ROMs, settings of others put theirs in place, a monitor adds what it likes while the VM runs.
-const QEMU_MEDIA: [&str; 41] = [
-    "-drive",
-    "-blockdev",
-    "-hda",
-    "-hdb",
-    "-hdc",
-    "-hdd",
-    "-cdrom",
-    "-fda",
-    "-fdb",
-    "-sd",
-    "-mtdblock",
-    "-pflash",
-    "-kernel",
-    "-initrd",
-    "-bios",
-    "-option-rom",
-    "-readconfig",
-    "-loadvm",
-    "-L",
-    "-M",
-    "-acpitable",
-    "-chardev",
-    "-device",
-    "-dtb",
-    "-fsdev",
-    "-global",
-    "-incoming",
-    "-machine",
-    "-mon",
-    "-monitor",
-    "-qmp",
-    "-qmp-pretty",
-    "-set",
-    "-virtfs",
-    "-append",
-    "-boot",
-    "-fw_cfg",
-    "-plugin",
-    "-shim",
-    "-smbios",
-    "-usbdevice",
-];
-
-const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// Everything that a domain can boot from, in boot order.
 pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
@@ -84,9 +36,7 @@ pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         media.extend(every_disk(domain)?);
         media.extend(devices(domain, "interface").filter(boots).map(network));
     }
-    media.extend(foreign_arguments(domain));
-    media.extend(qemu_arguments(domain));
-    media.extend(qemu_overrides(domain));
+    media.extend(unread::media(domain));
 
     let mut distinct: Vec<Medium> = Vec::new();
     for medium in media {
@@ -281,52 +231,4 @@ fn every_disk(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
 /// Without its ROM a network card boots nothing.
 fn boots(interface: &Node<'_, '_>) -> bool {
     attribute(*interface, "rom", "enabled") != Some("no")
-}
-
-/// Arguments for hypervisors other than QEMU that libvirt hands on unread: which of them name media
-/// nobody knows here.
-fn foreign_arguments(domain: Node<'_, '_>) -> Option<Medium> {
-    let mut foreign = domain.children().filter(|child| {
-        let name = child.tag_name();
-        name.name() == "commandline" && name.namespace().is_some_and(|uri| uri != QEMU_NAMESPACE)
-    });
-    let what = "arguments of its hypervisor that libvirt has not read".to_owned();
-    foreign.next().map(|_| remote(MediumRole::Disk, what))
-}
-
-/// Properties of devices that are put in place of libvirt's: a ROM or a drive may be among them.
-fn qemu_overrides(domain: Node<'_, '_>) -> Option<Medium> {
-    let overrides = |child: &Node<'_, '_>| child.has_tag_name((QEMU_NAMESPACE, "override"));
-    domain
-        .children()
-        .any(|child| overrides(&child))
-        .then(|| remote(MediumRole::Disk, "properties of QEMU's devices (override)".to_owned()))
-}
-
-/// Whether anything reaches the hypervisor that libvirt has not looked at.
-pub(super) fn is_beyond_libvirt(domain: Node<'_, '_>) -> bool {
-    let named = |child: Node<'_, '_>| child.tag_name().name() == "commandline";
-    qemu_overrides(domain).is_some() || domain.children().any(named)
-}
-
-/// The arguments that libvirt hands to QEMU unread.
-pub(super) fn qemu_words(domain: Node<'_, '_>) -> Vec<String> {
-    let lines = domain
-        .children()
-        .filter(|child| child.has_tag_name((QEMU_NAMESPACE, "commandline")))
-        .flat_map(|line| line.children());
-    lines.filter_map(|argument| argument.attribute("value").map(str::to_owned)).collect()
-}
-
-/// Media that are hidden in such arguments.
-fn qemu_arguments(domain: Node<'_, '_>) -> Vec<Medium> {
-    qemu_words(domain)
-        .into_iter()
-        .filter(|value| {
-            // QEMU takes -drive and --drive alike.
-            let option = format!("-{}", value.trim_start_matches('-'));
-            value.starts_with('-') && QEMU_MEDIA.contains(&option.as_str())
-        })
-        .map(|value| remote(MediumRole::Disk, format!("an argument of QEMU ({value})")))
-        .collect()
 }

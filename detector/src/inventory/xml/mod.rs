@@ -9,6 +9,7 @@ mod media;
 pub(super) mod pool;
 mod posture;
 mod shape;
+mod unread;
 
 use std::fmt;
 

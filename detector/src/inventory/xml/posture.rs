@@ -20,10 +20,11 @@ pub(super) fn posture(domain: Node<'_, '_>) -> Posture {
     let virtual_machine = text_of(kind) == Some("hvm");
     let architecture = of_type("arch");
     let (tpm, tpm_version) = tpm(domain);
+    let firmware =
+        os.filter(|_| virtual_machine).and_then(|os| firmware(os, architecture.as_deref()));
     Posture {
-        firmware: os
-            .filter(|_| virtual_machine)
-            .and_then(|os| firmware(os, architecture.as_deref())),
+        firmware,
+        stored_variables: os.and_then(|os| stored_variables(os, firmware)),
         secure_boot: os.filter(|_| virtual_machine).and_then(secure_boot),
         tpm: Some(tpm),
         tpm_version,
@@ -36,7 +37,7 @@ pub(super) fn posture(domain: Node<'_, '_>) -> Posture {
         shared_memory: Some(shared_memory(domain)),
         shared_directories: Some(shared_directories(domain)),
         devices: Some(kinds(domain)),
-        raw_arguments: Some(super::media::is_beyond_libvirt(domain)),
+        raw_arguments: Some(super::unread::is_any(domain)),
     }
 }
 
@@ -50,6 +51,18 @@ fn firmware(os: Node<'_, '_>, architecture: Option<&str>) -> Option<Firmware> {
         (None, Some("pflash")) => Some(Firmware::Efi),
         (None, _) if text_of(loader).is_some() => None,
         (None, _) => matches!(architecture, Some("x86_64" | "i686")).then_some(Firmware::Bios),
+    }
+}
+
+/// Where EFI keeps its variables there is a file that is there before the guest, and no digest covers it.
+fn stored_variables(os: Node<'_, '_>, firmware: Option<Firmware>) -> Option<bool> {
+    let named = ["nvram", "varstore"].iter().any(|tag| child(os, tag).is_some());
+    let stateless = child(os, "loader").and_then(|loader| loader.attribute("stateless"));
+    match firmware {
+        _ if named => Some(true),
+        Some(Firmware::Bios) => Some(false),
+        Some(Firmware::Efi) => Some(stateless != Some("yes")),
+        None => None,
     }
 }
 

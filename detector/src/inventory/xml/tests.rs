@@ -137,12 +137,17 @@ fn boot_order() {
             "code beside the boot order",
             format!(
                 "{}<commandline xmlns='http://libvirt.org/schemas/domain/qemu/1.0'>
-                 <arg value='-cpu'/><arg value='--drive'/><arg value='file=/evil'/></commandline>",
+                 <arg value='-cpu'/><arg value='host'/><arg value='--drive'/><arg value='file=/evil'/>
+                 <env name='LD_PRELOAD' value='/evil.so'/></commandline>",
                 devices(
                     "<interface type='bridge'><mac address='52:54:00:00:00:01'/><rom file='/rom'/></interface>"
                 )
             ),
-            &["firmware /rom raw", "disk remote(an argument of QEMU (--drive))"],
+            &[
+                "firmware /rom raw",
+                "disk remote(an argument of QEMU (--drive))",
+                "disk remote(a variable of QEMU's environment (LD_PRELOAD))",
+            ],
         ),
         (
             "code by way of devices, settings and overrides",

@@ -6,7 +6,7 @@ use super::{Found, finding, pair};
 use crate::{
     decide::{
         interfaces,
-        text::{bounded, quoted},
+        text::{bounded, moment, quoted},
     },
     model::{FindingKind, Health, Quarantine, Rejected, Severity, Subject, Timestamp, World},
 };
@@ -23,6 +23,7 @@ pub(super) fn report(world: &World, found: &mut Found) {
     }
     rejections(found, &world.registry.rejected, world.now);
     policy(world, found);
+    clock(world, found);
     sandbox(world, found);
 }
 
@@ -46,6 +47,26 @@ fn policy(world: &World, found: &mut Found) {
         evidence.collect(),
         Some(format!("detector policy check {}", refused.path)),
         refused.since,
+    ));
+}
+
+/// The time of day is not what it should be by the time that has passed.
+fn clock(world: &World, found: &mut Found) {
+    let Some(since) = world.skew.doubted else { return };
+    // From when it was noticed on, so that time alone makes no news of it.
+    let today = world.skew.today(since);
+    let dates = [today.earliest, today.latest].map(moment);
+    found.add(finding(
+        (FindingKind::ClockJumped, Subject::Host),
+        Severity::Medium,
+        format!(
+            "The host's clock has been set, so that it was {} or {}: whether what ends in between has \
+             ended is not known; what is in force stays, nothing new is admitted by it.",
+            dates[0], dates[1]
+        ),
+        vec![pair("earliest", &dates[0]), pair("latest", &dates[1])],
+        Some("detector status".to_owned()),
+        since,
     ));
 }
 

@@ -163,8 +163,8 @@ fn template(
     found: &mut Found,
 ) {
     let Some(template) = lineage.template() else { return };
-    if let Some(expires) = template.expires.filter(|at| *at > world.now) {
-        found.wake_at(expires);
+    if let Some(until) = template.expires.and_then(|at| world.today().until(at)) {
+        found.wake_at(world.now + until);
     }
     if template.status == TemplateStatus::Revoked && decision.status == VmStatus::Pending {
         revoked(vm, template, world, found);
@@ -185,21 +185,23 @@ fn revoked(vm: &Vm, template: &Template, world: &World, found: &mut Found) {
     evidence.extend(template.reason.iter().map(|reason| pair("reason", reason)));
     evidence.extend(template.since.map(|since| pair("revoked", moment(since))));
     let until = match approval::end(template, &world.policy) {
-        End::At(end) if end > world.now => {
-            found.wake_at(end);
+        End::At(end) => {
+            // It is pending for another reason.
+            let Some(until) = world.today().until(end) else { return };
+            found.wake_at(world.now + until);
             evidence.push(pair("deadline", moment(end)));
             format!("until {}", moment(end))
         }
         End::Never => "as the policy says".to_owned(),
         // It is pending for another reason.
-        End::At(_) | End::Now => return,
+        End::Now => return,
     };
     let title = format!(
         "VM {} descends from the revoked {}; what is in force stays {until}.",
         quoted(&vm.name),
         quoted(&template.name())
     );
-    let since = template.since.unwrap_or(world.now).min(world.now);
+    let since = template.since.map_or(world.now, |since| world.skew.moment(since)).min(world.now);
     found.add(about(vm, FindingKind::RevokedTemplate, Severity::High, title, evidence, since));
 }
 

@@ -8,7 +8,10 @@ use cedar_policy::{
 use detector_common::quarantine::QuarantineMode;
 
 use super::{Fact, Facts, NicFacts, facts};
-use crate::model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState};
+use crate::{
+    decide::profile::Ask,
+    model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState},
+};
 
 /// An entity with its attributes. One without a value is not known yet.
 pub(super) struct Record {
@@ -64,6 +67,11 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
     let mut template = None;
     let mut lineage_attributes =
         vec![("evidence", evidence), ("registered", known(&facts.registered, |is| yes(*is)))];
+    // Positive facts: what is taken away from them, or is silent, meets nothing.
+    lineage_attributes.extend(
+        Ask::ALL
+            .map(|ask| (ask.attribute(), known(&facts.unmet, |unmet| yes(!unmet.contains(&ask))))),
+    );
     match &facts.template {
         Fact::Unknown => lineage_attributes.push(("template", None)),
         Fact::Known(of) => {
@@ -72,7 +80,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
             let mut attributes = vec![
                 ("id", Some(text(&of.id))),
                 ("status", known(&of.status, |status| text(status.as_str()))),
-                ("expired", Some(yes(of.expired))),
+                ("expired", known(&of.expired, |expired| yes(*expired))),
             ];
             attributes.extend(of.version.as_deref().map(|it| ("version", Some(text(it)))));
             attributes.extend(of.os.as_deref().map(|it| ("os", Some(text(it)))));
@@ -124,6 +132,7 @@ fn posture_attributes(posture: &Posture) -> Vec<(&'static str, Option<Restricted
     let attributes = [
         ("firmware", posture.firmware.map(|of| text(of.as_str()))),
         ("secureBoot", posture.secure_boot.map(yes)),
+        ("storedVariables", posture.stored_variables.map(yes)),
         ("tpm", posture.tpm.map(|of| text(of.as_str()))),
         ("tpmVersion", posture.tpm_version.as_deref().map(text)),
         ("launchSecurity", posture.launch_security.map(|of| text(of.as_str()))),

@@ -8,6 +8,7 @@ use crate::{
     decide::{
         approval::{Approval, approval},
         lineage,
+        profile::{self, Ask},
         requirements::Case,
     },
     model::{
@@ -23,6 +24,15 @@ pub enum Fact<T> {
     Unknown,
 }
 
+impl<T> Fact<T> {
+    fn map<U>(&self, value: impl FnOnce(&T) -> U) -> Fact<U> {
+        match self {
+            Self::Known(known) => Fact::Known(value(known)),
+            Self::Unknown => Fact::Unknown,
+        }
+    }
+}
+
 /// Everything that a verdict on a VM depends on: the same facts, the same verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -34,6 +44,8 @@ pub struct Facts {
     pub registered: Fact<bool>,
     /// Unknown where there is none to judge by.
     pub template: Fact<TemplateFacts>,
+    /// What the profile of its template asks and it is not; unknown like the template.
+    pub unmet: Fact<BTreeSet<Ask>>,
     pub declared: Option<String>,
     pub media: usize,
     pub media_roles: BTreeSet<MediumRole>,
@@ -69,7 +81,8 @@ pub struct TemplateFacts {
     pub os: Option<String>,
     /// Unknown while VMs of a revoked template keep what is in force.
     pub status: Fact<TemplateStatus>,
-    pub expired: bool,
+    /// Unknown where the clock has been set across that date.
+    pub expired: Fact<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,12 +148,20 @@ impl Facts {
                 id: template.id.clone(),
                 version: template.version.clone(),
                 os: template.os.clone(),
-                status: match approval(template, case.policy, case.now, case.in_force) {
+                status: match approval(template, case.policy, case.today, case.in_force) {
                     Approval::Keeps { .. } => Fact::Unknown,
                     Approval::Admits(_) | Approval::Refuses { .. } => Fact::Known(template.status),
                 },
-                expired: template.expires.is_some_and(|at| at <= case.now),
+                expired: match template.expires.map(|at| case.today.has_come(at)) {
+                    Some(None) => Fact::Unknown,
+                    Some(Some(expired)) => Fact::Known(expired),
+                    None => Fact::Known(false),
+                },
             })
+        });
+        let unmet = template.map(|_| {
+            let asking = lineage.covering.iter();
+            asking.flat_map(|one| profile::unmet(&one.profile, &vm.posture)).collect()
         });
         let gaps = &lineage.gaps;
         let read = gaps.unreadable.is_none() && gaps.pending.is_none();
@@ -152,6 +173,7 @@ impl Facts {
             standing,
             registered,
             template,
+            unmet,
             declared: vm.declared_template.clone(),
             media: vm.media.len(),
             media_roles: vm.media.iter().map(|medium| medium.role).collect(),

@@ -6,7 +6,7 @@ use detector_common::quarantine::QuarantineMode;
 
 use super::{entities::records, *};
 use crate::{
-    decide::VmStatus,
+    decide::{VmStatus, profile::Ask},
     model::{EvidenceLevel, Firmware, LinkKind, MediumRole, Posture, PowerState, TemplateStatus},
 };
 
@@ -28,8 +28,9 @@ fn good() -> Facts {
             version: None,
             os: Some("debian".to_owned()),
             status: Fact::Known(TemplateStatus::Approved),
-            expired: false,
+            expired: Fact::Known(false),
         }),
+        unmet: Fact::Known(BTreeSet::new()),
         declared: None,
         media: 1,
         media_roles: [MediumRole::Disk].into(),
@@ -81,7 +82,7 @@ fn denied() -> Facts {
 fn expired() -> Facts {
     let mut facts = good();
     if let Fact::Known(template) = &mut facts.template {
-        template.expired = true;
+        template.expired = Fact::Known(true);
     }
     facts
 }
@@ -135,6 +136,9 @@ fn what_is_absent_or_unknown_never_widens_access() {
         denied(),
         expired(),
     ];
+    let unmet = Ask::ALL.map(|ask| Facts { unmet: Fact::Known([ask].into()), ..good() });
+    let alone: Vec<_> = alone.into_iter().chain(unmet).collect();
+    assert_eq!(alone.len(), rules.about("join", RuleEffect::Forbid).count());
     for (facts, requirement) in alone.iter().zip(rules.list()) {
         assert_eq!(rules.evaluate(facts).decided_by, [requirement.id.as_str()]);
     }
@@ -165,7 +169,7 @@ fn what_is_absent_or_unknown_never_widens_access() {
             }
         }
     }
-    assert!(stricter >= 20, "only {stricter} of them matter");
+    assert!(stricter >= 100, "only {stricter} of them matter");
 }
 
 /// Every entity that is missing altogether makes the verdict stricter or leaves it.

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod claims;
+mod clock;
 mod conflicts;
 mod evidence;
 mod findings;
@@ -9,6 +10,7 @@ mod in_force;
 mod interfaces;
 mod learning;
 mod processes;
+mod profiles;
 mod purity;
 mod quarantine;
 mod revocation;

@@ -59,12 +59,30 @@ fn firmware_and_secure_boot() {
     }
 }
 
+/// Nobody has looked at what is in the file of the firmware's variables.
+#[test]
+fn stored_variables() {
+    let hvm = "<type arch='x86_64' machine='q35'>hvm</type>";
+    let stateless = "<loader type='pflash' stateless='yes'>/ovmf</loader>";
+    for (os, expected) in [
+        (format!("<os>{hvm}</os>"), Some(false)),
+        (format!("<os>{hvm}<nvram>/v</nvram></os>"), Some(true)),
+        (format!("<os firmware='efi'>{hvm}</os>"), Some(true)),
+        (format!("<os>{hvm}{stateless}</os>"), Some(false)),
+        (format!("<os>{hvm}{stateless}<nvram>/v</nvram></os>"), Some(true)),
+        (format!("<os>{hvm}<loader type='rom'>/x</loader></os>"), None),
+    ] {
+        assert_eq!(read(&os).stored_variables, expected, "{os}");
+    }
+}
+
 #[test]
 fn what_is_not_there_is_known_not_to_be_there() {
     let posture = read("<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>");
     let expect = Posture {
         firmware: Some(Firmware::Bios),
         secure_boot: Some(false),
+        stored_variables: Some(false),
         tpm: Some(TpmKind::Absent),
         tpm_version: None,
         launch_security: Some(LaunchSecurity::Absent),

@@ -1,0 +1,59 @@
+//! The clocks of this host.
+//!
+//! The time of day can be set, and whoever sets it back by an hour would stop for an hour what waits for
+//! it. So what is paced, and what has happened since, goes by a clock that only grows: the time of day
+//! when this process looked at it first, and what has passed since by the kernel's own count, with the
+//! time that the host has slept.
+
+use std::sync::OnceLock;
+
+use detector_core::model::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// What the time of day is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub day: Timestamp,
+    /// Whether somebody keeps it in step with other clocks. The kernel forgets so when it is set by hand.
+    pub synchronised: bool,
+}
+
+/// The time that only grows.
+pub fn now() -> Timestamp {
+    static BEGINNING: OnceLock<u64> = OnceLock::new();
+    let passed = millis(ClockId::CLOCK_BOOTTIME);
+    let beginning =
+        BEGINNING.get_or_init(|| millis(ClockId::CLOCK_REALTIME).saturating_sub(passed));
+    Timestamp(beginning.saturating_add(passed))
+}
+
+/// The time of day.
+pub fn read() -> Reading {
+    Reading { day: Timestamp(millis(ClockId::CLOCK_REALTIME)), synchronised: is_synchronised() }
+}
+
+fn millis(clock: ClockId) -> u64 {
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    seconds * 1000 + u64::try_from(time.tv_nsec()).unwrap_or(0) / 1_000_000
+}
+
+fn is_synchronised() -> bool {
+    // SAFETY: all zeroes is a `timex` that asks for nothing to be changed.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a `timex` of our own, which outlives the call.
+    let told = unsafe { libc::adjtimex(&raw mut state) };
+    told >= 0 && state.status & libc::STA_UNSYNC == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_agree_while_nobody_sets_one() {
+        let (steady, read) = (now(), read());
+        assert!(read.day.0.abs_diff(steady.0) < 1000, "{read:?}, {steady:?}");
+        assert!(now() >= steady);
+    }
+}
