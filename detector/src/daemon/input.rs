@@ -14,13 +14,14 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::adoption::Known;
+use super::{adoption::Known, mode::Start};
 use crate::{
     api::{ApiError, Reply, Request},
     config::OnRefusal,
     enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
+    mode::Kept,
     net::LinkEvent,
     processes::Scanned,
 };
@@ -47,6 +48,10 @@ pub enum Input {
     Leases(Vec<KnownLease>),
     /// What is known of guests from before the start.
     Adopt(Known),
+    /// What is known of the mode from before the start.
+    Mode(Start),
+    /// Whether the mode has been kept, as [`Effect::KeepMode`] asked.
+    ModeKept(Result<(), String>),
     /// The host's own addresses, all of them.
     Addresses(BTreeSet<IpAddr>),
     /// A medium has been read, as [`Effect::Gather`] asked.
@@ -119,6 +124,8 @@ pub enum Effect {
     Remember(Vec<KnownLease>),
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
+    /// Keep the mode that has been confirmed, before anything that follows is done.
+    KeepMode(Kept),
 }
 
 /// How admissions are answered.

@@ -90,6 +90,12 @@ pub enum FindingKind {
     /// A verdict is in force, and something beside it that helps is not: a shield, a passage, a
     /// forwarding entry.
     EnforcementImpaired,
+    /// Enforcing is suspended for some time.
+    BreakGlass,
+    /// Enforcing was provisional, and nobody has confirmed it.
+    EnforcingLapsed,
+    /// Denials are findings only, for some time.
+    Maintenance,
 }
 
 impl FindingKind {
@@ -118,6 +124,9 @@ impl FindingKind {
             Self::PolicyError => "policy-error",
             Self::MediumChanged => "medium-changed",
             Self::EnforcementImpaired => "enforcement-impaired",
+            Self::BreakGlass => "break-glass",
+            Self::EnforcingLapsed => "enforcing-lapsed",
+            Self::Maintenance => "maintenance",
         }
     }
 }

@@ -8,6 +8,7 @@ mod findings;
 mod in_force;
 mod interfaces;
 mod learning;
+mod mode;
 mod processes;
 mod purity;
 mod quarantine;
