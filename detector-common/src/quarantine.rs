@@ -54,6 +54,10 @@ pub enum Cause {
     Operator = 2,
 }
 
+/// Added to [`Cause::Verdict`] in [`QuarantineRecord::cause`]: enforcing was provisional, and where it is not
+/// confirmed the quarantine goes with it.
+pub const PROVISIONAL: u16 = 1 << 8;
+
 /// What becomes of a quarantined port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
@@ -74,7 +78,7 @@ pub const NOTE_BYTES: usize = 112;
 pub struct QuarantineRecord {
     /// Nanoseconds since the Unix epoch.
     pub since: u64,
-    /// A [`Cause`] code.
+    /// A [`Cause`] code, with [`PROVISIONAL`] or without.
     pub cause: u16,
     /// A [`QuarantineMode`] code.
     pub mode: u16,

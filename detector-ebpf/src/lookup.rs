@@ -14,6 +14,8 @@ use detector_common::{
     verdict::Grants,
 };
 
+use crate::learned;
+
 const NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 
 #[map]
@@ -65,10 +67,16 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
 }
 
-/// Whether drop verdicts are carried out.
+/// Whether drop verdicts are carried out. What passes never asks.
 #[inline(always)]
 pub(crate) fn enforces() -> bool {
-    settings().is_none_or(Settings::enforces)
+    settings().is_none_or(carries_out)
+}
+
+/// The same for those who have the settings already.
+#[inline(always)]
+pub(crate) fn carries_out(settings: &Settings) -> bool {
+    settings.enforces(learned::now)
 }
 
 /// The slot in force for an interface, where it has its own. The number of the interface is a word, since

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{learned::OwnerKey, reason::Reason};
 use detector_core::{
-    model::{Learned, Observed, Seen},
+    model::{Learned, Observed, Seen, Ticks},
     reconcile::Action,
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub trait Enforcer {
 
     /// Carries out one action. Carrying it out again changes nothing.
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError>;
+
+    /// The kernel's count of ticks so many seconds from now.
+    fn ticks_after(&mut self, seconds: u64) -> Result<Ticks, EnforceError>;
 
     /// Looks whether what is in force is still in force, and puts back what somebody else has
     /// changed.

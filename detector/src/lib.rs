@@ -13,6 +13,7 @@ pub mod enforcer;
 pub mod findings;
 pub mod inventory;
 mod leases;
+mod mode;
 pub mod net;
 pub mod policy;
 pub mod processes;

@@ -150,7 +150,7 @@ impl Bridge {
         let ifindexes = self.network.run(|| {
             let options = Options { pins: root, stamp: Stamp::default(), method: None };
             let mut enforcer = KernelEnforcer::open(&options)?;
-            enforcer.execute(&Action::SetMode(Mode::Enforce))?;
+            enforcer.execute(&Action::SetMode(Mode::Enforce.into()))?;
             let name = BRIDGE.to_owned();
             enforcer.execute(&Action::AttachBridge { ifindex: if_nametoindex(BRIDGE)?, name })?;
             let name = UPLINK.to_owned();

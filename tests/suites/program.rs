@@ -112,7 +112,7 @@ fn without_a_passage_nothing_goes_to_the_sandbox() {
     let in_force = |by: u32, mode: Mode| {
         NetNs::new().unwrap().run(|| {
             let mut port = Port::new()?;
-            port.enforcer.execute(&Action::SetMode(mode))?;
+            port.enforcer.execute(&Action::SetMode(mode.into()))?;
             let flags = flags::ISOLATED | flags::SANDBOXED | flags::V4 | flags::V6 | by;
             let slot = SlotEntry { flags, mac: MAC_A, ..SlotEntry::default() };
             let instance = port.instance;
@@ -291,7 +291,7 @@ impl Port {
         let paths = PinPaths::new(&root);
         let mut enforcer =
             KernelEnforcer::open(&Options { pins: root, stamp: Stamp::default(), method: None })?;
-        enforcer.execute(&Action::SetMode(Mode::Enforce))?;
+        enforcer.execute(&Action::SetMode(Mode::Enforce.into()))?;
         enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
         let slot = enforcer.observe()?.interfaces[&LO].slot;
         let guard = attached(&enforcer, &paths, (LO, "lo"), Hook::Ingress)?;

@@ -56,7 +56,7 @@ pub fn ask(
     let (origin, seconds) = if first_come {
         (Origin::FirstCome, FIRST_COME_SECONDS as u32)
     } else {
-        lent(slot, settings)
+        lent(slot, settings, now)
     };
     if seconds == 0 || !is_learnable(address) {
         return Reason::AddressNotLeased;
@@ -68,10 +68,10 @@ pub fn ask(
 /// What a port that learns from servers is lent, when it speaks under an address that is nobody's: by
 /// which origin, and for how many seconds.
 #[inline(always)]
-fn lent(slot: &PortSlot, settings: &Settings) -> (Origin, u32) {
+fn lent(slot: &PortSlot, settings: &Settings, now: u64) -> (Origin, u32) {
     if slot.has(flags::ARRIVED) {
         (Origin::Migrated, slot.lends())
-    } else if settings.enforces() {
+    } else if settings.enforces(|| now) {
         (Origin::Observed, 0)
     } else {
         (Origin::Observed, slot.lends())

@@ -94,8 +94,9 @@ fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
         return Outcome::Next;
     };
     counters::from(slot, reason as u8);
-    report::sighting(slot, settings, &claim.record(reason), settings.enforces());
-    if settings.enforces() { Outcome::Drop } else { Outcome::Next }
+    let dropped = lookup::carries_out(settings);
+    report::sighting(slot, settings, &claim.record(reason), dropped);
+    if dropped { Outcome::Drop } else { Outcome::Next }
 }
 
 /// See [`gate::is_own_multicast`].

@@ -68,7 +68,11 @@ pub(crate) fn whole(skb: &Skb) -> Step {
     let Some(settings) = lookup::settings() else { return Step::Done(Outcome::Drop) };
     let Some(slot) = lookup::port(skb.ifindex()) else {
         report::no_slot(skb, settings);
-        return Step::Done(if settings.enforces() { Outcome::Drop } else { Outcome::Next });
+        return Step::Done(if lookup::carries_out(settings) {
+            Outcome::Drop
+        } else {
+            Outcome::Next
+        });
     };
 
     // A guest chooses how much of a frame is linear (virtio's hdr_len). What cannot be pulled is
@@ -161,7 +165,7 @@ const fn is_arp(claim: &Claim) -> bool {
 #[inline(always)]
 fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
     counters::from(slot, claim.reason);
-    let dropped = settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR);
+    let dropped = lookup::carries_out(settings) || slot.has(flags::ISOLATED_BY_OPERATOR);
     report::sighting(slot, settings, claim, dropped);
     if dropped {
         return Outcome::Drop;

@@ -26,7 +26,7 @@ pub(crate) fn enter(skb: &Skb) -> Way {
         // It was until now.
         _ => return Way::Nowhere,
     };
-    if !(settings.enforces() || slot.has(flags::ISOLATED_BY_OPERATOR)) {
+    if !(lookup::carries_out(settings) || slot.has(flags::ISOLATED_BY_OPERATOR)) {
         counters::from(slot, Reason::Sandboxed as u8);
         stamp::set(skb);
         return Way::Next;

@@ -28,7 +28,8 @@ pub enum Right {
     Nothing,
     /// Everything that an operator does.
     Operate,
-    /// Also what only the host's own software does: hand in a VM that is about to start.
+    /// Also what only root and the host's own software do: change the mode, hand in a VM that is about to
+    /// start.
     Admit,
 }
 

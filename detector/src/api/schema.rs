@@ -1,11 +1,11 @@
 //! Requests and replies of version 1. Fields are added, never renamed or removed, within a version.
 
-use detector_core::model::QuarantineTarget;
+use detector_core::model::{ModeRequest, QuarantineTarget};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, PolicyDiffView, PolicyView, PortView, ProcessView,
-    QuarantineChange, QuarantineView, Status, TemplateView, VmView,
+    AdmissionView, Explanation, FindingView, ModeDetail, PolicyDiffView, PolicyView, PortView,
+    Preview, ProcessView, QuarantineChange, QuarantineView, Status, TemplateView, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -44,6 +44,14 @@ pub enum Request {
     },
     /// The quarantines in force, then every change, until the client closes.
     QuarantineWatch {},
+    /// Changes the mode in the caller's name; only root and the daemon's own user may.
+    ModeChange {
+        change: ModeRequest,
+        #[serde(default)]
+        reason: String,
+    },
+    /// What enforcing would cut.
+    EnforcePreview {},
     TemplateList {},
     TemplateShow {
         id: String,
@@ -110,6 +118,9 @@ pub enum Reply {
     QuarantineChange(QuarantineChange),
     /// The quarantine has been lifted.
     Released(QuarantineTarget),
+    /// The mode that holds now.
+    Mode(ModeDetail),
+    Preview(Box<Preview>),
     Templates(Vec<TemplateView>),
     Template(Box<TemplateView>),
     Findings(Vec<FindingView>),

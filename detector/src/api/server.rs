@@ -113,6 +113,10 @@ async fn converse(stream: UnixStream, peer: &Peer, right: Right, calls: &mpsc::S
                 ErrorCode::Forbidden,
                 "only root hands in VMs that are about to start",
             )),
+            Ok(Request::ModeChange { .. }) if right < Right::Admit => Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "only root and the daemon's own user change the mode",
+            )),
             other => other,
         };
         let open = match outcome {

@@ -199,7 +199,10 @@ fn strangers_are_refused_and_the_group_may_not_admit() {
     }
     let list = r#"{"v":1,"request":{"port-list":{}}}"#;
     let admit = r#"{"v":1,"request":{"admit":{"name":"a","op":"start","xml":""}}}"#;
+    let mode = r#"{"v":1,"request":{"mode-change":{"change":{"observe":{}}}}}"#;
     let cases = [
+        (4000, 4242, mode, Err(ErrorCode::Forbidden)),
+        (0, 0, mode, Err(ErrorCode::NotFound)),
         (4000, 4000, list, Err(ErrorCode::Forbidden)),
         (4000, 4242, list, Ok(Reply::Ports(Vec::new()))),
         (4000, 4242, admit, Err(ErrorCode::Forbidden)),

@@ -3,12 +3,14 @@
 //! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
 //! they reach a terminal.
 
+mod mode;
 mod policy;
 mod port;
 mod template;
 
 use std::collections::BTreeMap;
 
+use detector_common::settings::Mode;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
@@ -20,6 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
@@ -34,6 +37,9 @@ pub struct Status {
     /// Version of the pinned maps.
     pub schema: u32,
     pub mode: ModeView,
+    /// How the mode has come about, and when it ends.
+    #[serde(default)]
+    pub mode_detail: Option<ModeDetail>,
     pub evidence: EvidenceLevel,
     pub started: Timestamp,
     pub sources: Vec<SourceView>,
@@ -59,6 +65,15 @@ pub enum ModeView {
     Enforce,
     /// No settings have been written to the kernel.
     None,
+}
+
+impl From<Mode> for ModeView {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Enforce => Self::Enforce,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! From the kernel's `jiffies64` to moments ([`crate::clock`]).
 
-use detector_core::model::Timestamp;
+use detector_core::model::{Ticks, Timestamp};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::BpfError;
@@ -45,6 +45,16 @@ impl JiffyClock {
     /// The count of ticks now.
     pub fn now(self) -> u64 {
         self.initial().saturating_add(nanos(ClockId::CLOCK_MONOTONIC) / self.tick_nanos)
+    }
+
+    /// The same as plain data.
+    pub fn ticks(self) -> Ticks {
+        Ticks(self.now())
+    }
+
+    /// The count of ticks so many seconds from now.
+    pub fn ticks_after(self, seconds: u64) -> Ticks {
+        Ticks(self.now().saturating_add(seconds.saturating_mul(u64::from(self.hz()))))
     }
 
     /// The count of ticks at a moment: that of now for what has passed.

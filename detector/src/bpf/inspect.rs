@@ -10,12 +10,14 @@ use detector_common::{
     quarantine::Cause,
     settings::Settings,
 };
-use detector_core::model::{Learned, Quarantine, QuarantineTarget, Seen};
+use detector_core::model::{
+    Deed, Learned, ModeRecord, ModeRequest, ObservedMode, Quarantine, QuarantineTarget, Seen,
+};
 
 use super::{
     BpfError, JiffyClock, PinPaths, Pins,
     attach::{self, Standing},
-    enforcer::{programs_of, seen},
+    enforcer::{observed_mode, programs_of, seen},
     holder,
     maps::Maps,
     object, schema, shield,
@@ -171,6 +173,33 @@ impl Inspector {
 }
 
 impl Inspector {
+    /// The mode as it is pinned; `None` where none has been set yet.
+    pub fn mode(&self) -> Result<Option<ObservedMode>, BpfError> {
+        Ok(mode_in(&self.maps.settings()?, self.clock))
+    }
+
+    /// Changes the mode on the pins themselves, when no daemon runs.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Locked`] when a daemon runs; [`BpfError::Refused`] where the request does not fit the mode.
+    pub fn change_mode(
+        root: &Path,
+        change: ModeRequest,
+        deed: Deed,
+    ) -> Result<ObservedMode, BpfError> {
+        let mut pinned = Pinned::claim(root)?;
+        let clock = JiffyClock::new()?;
+        let settings = pinned.maps.settings()?;
+        let from = mode_in(&settings, clock)
+            .ok_or_else(|| BpfError::Refused("no daemon has set a mode yet".to_owned()))?;
+        let record = change
+            .apply(&from, deed, clock.ticks_after(change.seconds()))
+            .map_err(|refusal| BpfError::Refused(refusal.0))?;
+        pinned.maps.write_settings(record.write(settings))?;
+        Ok(observed_mode(record, clock))
+    }
+
     /// Records a quarantine on the pins themselves and isolates its ports, when no daemon runs. A
     /// VM's ports are only known to the daemon: they are isolated when it runs again.
     ///
@@ -225,6 +254,11 @@ impl Inspector {
         })?;
         Ok(Applied { record, ports })
     }
+}
+
+fn mode_in(settings: &Settings, clock: JiffyClock) -> Option<ObservedMode> {
+    let written = settings.next_instance != 0;
+    written.then(|| observed_mode(ModeRecord::read(settings), clock))
 }
 
 /// The maps, held against everybody else.

@@ -16,7 +16,7 @@ use detector_common::{
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     sandbox::Passage,
-    settings::Settings,
+    settings::{PROVISIONAL, Settings},
 };
 
 use super::{BpfError, PinPaths, pod::Pod, sys};
@@ -105,8 +105,23 @@ impl Maps {
             .map_err(failed("read", maps::SETTINGS))
     }
 
+    /// The kernel copies an entry while programs read it. So a mode is switched by a word alone: whatever it
+    /// makes count is there before, and stays until after.
     pub(super) fn write_settings(&mut self, settings: Settings) -> Result<(), BpfError> {
-        self.settings.set(0, Pod(settings), 0).map_err(failed("write", maps::SETTINGS))
+        let old = self.settings()?;
+        let provisional = |settings: &Settings| settings.mode & PROVISIONAL != 0;
+        let first = if provisional(&settings) {
+            Settings { mode: old.mode, ..settings }
+        } else {
+            Settings { change: old.change, ..settings }
+        };
+        let mut write = |settings: Settings| {
+            self.settings.set(0, Pod(settings), 0).map_err(failed("write", maps::SETTINGS))
+        };
+        if first != settings && (provisional(&settings) || provisional(&old)) {
+            write(first)?;
+        }
+        write(settings)
     }
 
     /// Every slot that is not vacant, wherever it is.

@@ -233,7 +233,7 @@ mod tests {
         wrong.pin(paths.map(maps::SETTINGS)).unwrap();
 
         let error = check(&paths, &expected).unwrap_err().to_string();
-        for part in ["SETTINGS", "value 8 bytes", "value 12 bytes", "rm -r"] {
+        for part in ["SETTINGS", "value 8 bytes", "value 288 bytes", "rm -r"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         let pinned = Map::from_map_data(MapData::from_pin(paths.map(maps::SETTINGS)).unwrap());

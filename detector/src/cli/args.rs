@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
+mod mode;
 mod template;
 use super::policy::PolicyCommand;
 
@@ -79,6 +81,23 @@ Examples:
 
 Exits with 3 when findings are open.")]
     Status,
+    /// Carry verdicts out: for good, or until somebody has to confirm it
+    #[command(args_conflicts_with_subcommands = true, after_help = mode::ENFORCE)]
+    Enforce {
+        #[command(flatten)]
+        args: EnforceArgs,
+        #[command(subcommand)]
+        command: Option<EnforceCommand>,
+    },
+    /// Carry nothing out any more: verdicts are computed and counted, every frame goes on
+    #[command(after_help = mode::OBSERVE)]
+    Observe(ObserveArgs),
+    /// Suspend enforcing for some time, also with the daemon dead
+    #[command(after_help = mode::BREAK_GLASS)]
+    BreakGlass(BreakGlassArgs),
+    /// Let denials be findings only for some time
+    #[command(after_help = mode::MAINTENANCE)]
+    Maintenance(MaintenanceArgs),
     /// Interfaces through which guests speak
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Port {
@@ -159,7 +178,7 @@ Examples:
 
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Observe or enforce, in place of the configured mode
+    /// Observe or enforce from this start on, whatever was in force or confirmed before
     #[arg(long, value_enum)]
     pub mode: Option<ModeArg>,
     /// Form of the log on standard error

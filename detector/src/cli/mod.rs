@@ -1,7 +1,7 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `template verify` of an image that differs or
+//! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
 mod args;
@@ -12,6 +12,7 @@ mod explain;
 mod finding;
 mod hook;
 mod man;
+mod mode;
 mod output;
 mod pins;
 mod policy;
@@ -44,6 +45,10 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Run(args) => run::run(&global, &args),
         Command::Status => status::run(&global),
+        Command::Enforce { args, command } => mode::enforce(&global, &args, command),
+        Command::Observe(args) => mode::observe(&global, &args),
+        Command::BreakGlass(args) => mode::break_glass(&global, &args),
+        Command::Maintenance(args) => mode::maintenance(&global, &args),
         Command::Port { command } => port::run(&global, &command),
         Command::Vm { command } => vm::run(&global, &command),
         Command::Quarantine { command } => quarantine::run(&global, &command),

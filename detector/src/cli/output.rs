@@ -175,6 +175,16 @@ impl<W: Write> Output<W> {
         }
     }
 
+    /// How long until then, in the largest unit; nothing of what is over.
+    pub(super) fn ahead(&self, at: Timestamp) -> String {
+        let seconds = (at.as_second() - self.now.as_second()).max(0);
+        match seconds {
+            0..120 => format!("in {seconds} s"),
+            120..7200 => format!("in {} min", seconds / 60),
+            _ => format!("in {} h", seconds / 3600),
+        }
+    }
+
     /// A moment, for logs to be compared with, and how long ago that was.
     pub(super) fn when(&self, at: Timestamp) -> String {
         format!("{} ({})", at.strftime("%F %T UTC"), self.ago(at))

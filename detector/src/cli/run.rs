@@ -18,18 +18,17 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
 }
 
 fn follow(global: &Global, args: &RunArgs) -> Result<Done> {
-    let mut config = config(global)?;
-    match args.mode {
-        Some(ModeArg::Observe) => config.mode = Mode::Observe,
-        Some(ModeArg::Enforce) => config.mode = Mode::Enforce,
-        None => {}
-    }
+    let config = config(global)?;
+    let mode = args.mode.map(|mode| match mode {
+        ModeArg::Observe => Mode::Observe,
+        ModeArg::Enforce => Mode::Enforce,
+    });
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = fmt().with_writer(std::io::stderr).with_env_filter(filter);
     match args.log {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
     }
-    lifecycle::run(&config)?;
+    lifecycle::run(&config, mode)?;
     Ok(Done::Fine)
 }

@@ -6,12 +6,10 @@ use super::{
     Done, Global,
     ask::{ask, unexpected},
     finding::{self, Detail},
+    mode,
     output::{Output, Text, Tone},
 };
-use crate::api::{
-    Reply, Request,
-    view::{ModeView, Status},
-};
+use crate::api::{Reply, Request, view::Status};
 
 pub(super) fn run(global: &Global) -> Result<Done> {
     let status = match ask(global, Request::Status {})? {
@@ -27,15 +25,10 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     if output.is_json() {
         return output.json(status);
     }
-    let mode = match status.mode {
-        ModeView::Enforce => Text("enforce".into(), Tone::Good),
-        ModeView::Observe => Text(
-            "observe: nothing is dropped but what an operator quarantines".into(),
-            Tone::Attention,
-        ),
-        ModeView::None => Text("none yet".into(), Tone::Attention),
-    };
-    output.field("Mode", mode)?;
+    match &status.mode_detail {
+        Some(detail) => mode::print(output, detail)?,
+        None => output.field("Mode", Text("none yet".into(), Tone::Attention))?,
+    }
     output
         .field("Daemon", format!("{}, started {}", status.version, output.ago(status.started)))?;
     let network = [(status.bridges, "bridge"), (status.uplinks, "uplink")]

@@ -1,5 +1,7 @@
 //! What people and programs see, with names that guests have chosen to do harm.
 
+mod mode;
+
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
     model::{
@@ -318,6 +320,7 @@ VMs          none
 fn the_daemon_at_a_glance() {
     let table = "\
 Mode         observe: nothing is dropped but what an operator quarantines
+Since        2027-01-15T07:55:00Z (5 min ago), as configured
 Daemon       0.1.0, started 5 min ago
 Network      1 bridge, 2 uplinks
 Ports        3 granted, 1 isolated
@@ -344,6 +347,7 @@ high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
             version: "0.1.0".into(),
             schema: 1,
             mode: ModeView::Observe,
+            mode_detail: Some(mode::detail()),
             evidence: EvidenceLevel::Digest,
             started: at(-300),
             sources: vec![source],

@@ -296,7 +296,7 @@ impl<E: Enforcer> Brain<E> {
     }
 
     fn denied(&self, uuid: Uuid) -> AdmissionView {
-        let observing = self.world.policy.mode == Mode::Observe;
+        let observing = self.world.mode() == Mode::Observe;
         let refuse = self.admissions.rules.denied == OnRefusal::Refuse && !observing;
         let decision = self.decision.vms.get(&uuid);
         let responses = decision.map(|decision| decision.responses.clone()).unwrap_or_default();
@@ -318,7 +318,7 @@ impl<E: Enforcer> Brain<E> {
     }
 
     fn undecided(&self, name: &str, uuid: Option<Uuid>, why: &str) -> AdmissionView {
-        let observing = self.world.policy.mode == Mode::Observe;
+        let observing = self.world.mode() == Mode::Observe;
         let refuse = self.admissions.rules.on_timeout == OnRefusal::Refuse && !observing;
         let effect = match (observing, refuse) {
             (true, _) => "starts unjudged (mode is observe)",

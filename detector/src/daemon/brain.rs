@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKind, Observed, Policy, Processes, Registry, Skew, Source, Timestamp,
-        Unsettled, World,
+        Finding, FindingKind, Observed, ObservedMode, Policy, Processes, Registry, Skew, Source,
+        Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -26,6 +26,7 @@ use super::{
     links,
     loads::{self, Looks},
     media::Media,
+    mode::Keeping,
     seen,
     since::Since,
     sources::{self, Expected},
@@ -59,6 +60,7 @@ pub struct Brain<E> {
     pub(super) tampered: Tampers,
     looks: Looks,
     pub(super) learning: Learning,
+    pub(super) keeping: Keeping,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -106,6 +108,7 @@ impl<E: Enforcer> Brain<E> {
             disturbed: BTreeMap::new(),
             loads: loads::at_the_start(&observed, now),
             observed,
+            asked: None,
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
@@ -127,6 +130,7 @@ impl<E: Enforcer> Brain<E> {
             tampered: Tampers::default(),
             looks: Looks::default(),
             learning: Learning::default(),
+            keeping: Keeping::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -219,7 +223,7 @@ impl<E: Enforcer> Brain<E> {
 
     /// The mode that the kernel is in.
     pub fn mode(&self) -> Option<Mode> {
-        self.world.observed.mode
+        self.world.observed.mode.as_ref().map(ObservedMode::effective)
     }
 
     pub(super) fn emit(&mut self, effect: Effect) {
@@ -252,6 +256,8 @@ impl<E: Enforcer> Brain<E> {
             Input::Rules(rules) => self.world.rules = rules,
             Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
             Input::Adopt(known) => self.adopt(known),
+            Input::Mode(start) => self.start_in_mode(start),
+            Input::ModeKept(result) => self.mode_kept(result),
             Input::Addresses(addresses) => {
                 let news = self.world.addresses != addresses;
                 self.world.addresses = addresses;
@@ -359,12 +365,14 @@ impl<E: Enforcer> Brain<E> {
         for run in self.media.follow(&self.world, &self.decision) {
             self.emit(run);
         }
+        self.follow_mode();
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         self.untold = findings.iter().filter_map(silent_until).filter(|until| *until > now).min();
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
+        findings.extend(self.mode_findings());
         findings.extend(self.media.findings(now));
         findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {

@@ -24,7 +24,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const A_FINDING: u32 = 2;
 /// After so long other things have their turn before the next action: to attach a program takes the kernel
 /// milliseconds, and a host may have hundreds of ports to begin with.
-const PORTION: Duration = Duration::from_millis(50);
+const PORTION: Duration = Duration::from_millis(100);
 
 /// What failed and when it is due again.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ use crate::{
     findings::{self, Change, Journal},
     inventory::LibvirtSource,
     leases::{Adopted, Remembered},
+    mode::ModeFile,
     registry::Gatherer,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Hands {
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
+    pub(super) mode: ModeFile,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -115,6 +117,14 @@ impl Hands {
             Effect::KeepAdopted(ports) => {
                 let adopted = self.adopted.clone();
                 self.runtime.spawn_blocking(move || adopted.write(ports));
+            }
+            Effect::KeepMode(kept) => {
+                // It is rare, and whoever has confirmed it is told only once it is on the disk.
+                let result = self.mode.write(&kept);
+                if let Err(why) = &result {
+                    tracing::error!(why, "the mode cannot be kept for after a restart of the host");
+                }
+                let _ = self.inputs.try_send(Input::ModeKept(result));
             }
             Effect::Tell(change) => {
                 findings::log(&change);

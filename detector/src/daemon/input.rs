@@ -14,7 +14,7 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::adoption::Known;
+use super::{adoption::Known, mode::Start};
 use crate::{
     api::{ApiError, Reply, Request},
     clock::Reading,
@@ -22,6 +22,7 @@ use crate::{
     enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
+    mode::Kept,
     net::LinkEvent,
     processes::Scanned,
 };
@@ -48,6 +49,10 @@ pub enum Input {
     Leases(Vec<KnownLease>),
     /// What is known of guests from before the start.
     Adopt(Known),
+    /// What is known of the mode from before the start.
+    Mode(Start),
+    /// Whether the mode has been kept, as [`Effect::KeepMode`] asked.
+    ModeKept(Result<(), String>),
     /// The host's own addresses, all of them.
     Addresses(BTreeSet<IpAddr>),
     /// The gateways that the host itself uses, all of them.
@@ -124,6 +129,8 @@ pub enum Effect {
     Remember(Vec<KnownLease>),
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
+    /// Keep the mode that has been confirmed, before anything that follows is done.
+    KeepMode(Kept),
 }
 
 /// How admissions are answered.

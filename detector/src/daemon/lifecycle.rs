@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use detector_common::settings::Mode;
 use detector_core::model::{EvidenceLevel, Neighbour};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -30,6 +31,7 @@ use super::{
     files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
+    mode::Start,
     sources::Expected,
 };
 use crate::{
@@ -39,6 +41,7 @@ use crate::{
     config::{Config, Scan},
     inventory::LibvirtSource,
     leases::{Adopted, Leases, Remembered},
+    mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
     processes::{self, ScanOptions},
     registry::{Gatherer, Pools},
@@ -48,8 +51,8 @@ use crate::{
 const INPUTS: usize = 1024;
 const CALLS: usize = 64;
 
-/// Runs the daemon until it is told to stop. What is in force then stays in force.
-pub fn run(config: &Config) -> Result<()> {
+/// Runs the daemon until it is told to stop, in the mode that whoever starts it wants, if any. What is in force then stays in force.
+pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("detector")
@@ -100,7 +103,9 @@ pub fn run(config: &Config) -> Result<()> {
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
+        mode: ModeFile::new(&config.paths.state),
     };
+    let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let first = vec![
@@ -110,11 +115,12 @@ pub fn run(config: &Config) -> Result<()> {
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
         Input::Gateways(gateways().context("cannot list the host's default routes")?),
         Input::Adopt(known),
+        Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
 
-    let access = Access { uid: nix::unistd::geteuid().as_raw(), group };
+    let access = Access { uid, group };
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
@@ -124,7 +130,7 @@ pub fn run(config: &Config) -> Result<()> {
     tokio::spawn(files::watch(templates, policy, inventory, inputs.clone()));
     scan(&config.scan, inputs)?;
     notify_ready();
-    tracing::info!(mode = ?config.mode, socket = %config.paths.socket.display(), "ready");
+    tracing::info!(socket = %config.paths.socket.display(), "ready");
 
     wait_for_the_end(&runtime)?;
     tracing::info!("stopping; what is in force stays in force");

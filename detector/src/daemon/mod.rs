@@ -24,6 +24,7 @@ mod links;
 mod loads;
 mod look;
 mod media;
+pub mod mode;
 mod runs;
 mod seen;
 mod since;

@@ -82,7 +82,7 @@ fn guards_and_the_hosts_gate_hold_in_open_vswitch() {
     let _enforcer = network
         .run(|| {
             let mut enforcer = KernelEnforcer::open(&options)?;
-            enforcer.execute(&Action::SetMode(Mode::Enforce))?;
+            enforcer.execute(&Action::SetMode(Mode::Enforce.into()))?;
             take_on(&mut enforcer, "ovs0", None);
             take_on(&mut enforcer, "tap-a", Some(A));
             take_on(&mut enforcer, "tap-b", Some(B));

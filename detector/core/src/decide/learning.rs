@@ -130,7 +130,7 @@ fn lends(rule: LearningRule, link: &Link, vm: Uuid, world: &World) -> Option<Len
     let rules = world.policy.adoption;
     let arrived = rules.migrated && world.adoption.is_arriving(vm, world.now);
     let observed = rules.observed
-        && world.policy.mode == Mode::Observe
+        && world.mode() == Mode::Observe
         && world.adoption.ports.contains(&link.ifindex);
     let seconds = u32::try_from(rules.lasts.as_secs()).unwrap_or(u32::MAX);
     (rule == LearningRule::Dhcp && seconds != 0 && (arrived || observed))

@@ -8,7 +8,9 @@
 //! - Only a positive statement takes a grant away: the VM is off, fails a requirement, is
 //!   quarantined, or sources contradict each other about it.
 //! - The mode changes neither verdict nor plan. It decides whether a denial is recorded as a
-//!   quarantine, which only a person lifts: in observe mode a denial ends with its reason.
+//!   quarantine, which only a person lifts: in observe mode a denial ends with its reason, and what was
+//!   recorded while enforcing was provisional goes where that is not confirmed. Under maintenance a denial
+//!   takes nothing away and grants nothing.
 
 mod approval;
 mod contests;
@@ -18,6 +20,7 @@ mod interfaces;
 mod inventory;
 mod learning;
 mod lineage;
+mod mode;
 pub mod policy;
 mod ports;
 mod processes;
@@ -243,7 +246,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let shields = shields::wanted(world, &interfaces);
     let mut decision = Decision {
         desired: Desired {
-            mode: Some(world.policy.mode),
+            mode: Some(mode::wanted(world)),
             interfaces,
             in_transit,
             protected,
@@ -340,15 +343,16 @@ fn wanted(
         .collect()
 }
 
-/// Every quarantine in force, for no decision lifts one, and in enforce mode one more for each VM
-/// that runs and is denied.
+/// Every quarantine in force, for no decision lifts one but those that await the mode's confirmation, and in
+/// enforce mode one more for each VM that runs and is denied.
 fn quarantines(
     inventory: &[Merged<'_>],
     decisions: &[VmDecision],
     world: &World,
 ) -> BTreeMap<QuarantineTarget, Quarantine> {
     let mut quarantines = world.observed.quarantines.clone();
-    if world.policy.mode == Mode::Enforce {
+    mode::settle(&mut quarantines, world);
+    if world.mode() == Mode::Enforce && !world.is_under_maintenance() {
         let denied = inventory.iter().zip(decisions);
         let is_denied = |one: &VmDecision| one.status == VmStatus::Denied && one.responses.isolate;
         for (merged, decision) in denied.filter(|(_, one)| is_denied(one)) {
@@ -356,7 +360,8 @@ fn quarantines(
             let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
             let note = failed.map_or("", |one| &one.finding);
             let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
-                .in_mode(decision.responses.mode());
+                .in_mode(decision.responses.mode())
+                .on_trial(world.is_on_trial());
             quarantines.insert(target, quarantine);
         }
     }

@@ -172,7 +172,7 @@ impl<'a> Ports<'a> {
         if identities.is_empty() {
             return Isolation::drop(by);
         }
-        let carried_out = by == Isolator::Operator || self.world.policy.mode == Mode::Enforce;
+        let carried_out = by == Isolator::Operator || self.world.mode() == Mode::Enforce;
         let bridge = carried_out.then_some(bridge);
         Isolation { by, sandbox: Some(Sandbox { identities, bridge }) }
     }
@@ -213,6 +213,15 @@ impl<'a> Ports<'a> {
         });
         match judged.status {
             VmStatus::Off => (PortPlan::Pending, format!("VM {name} does not run.")),
+            VmStatus::Denied if self.world.is_under_maintenance() => {
+                let stays = in_force || port.observed.is_some_and(|held| is_isolated(&held.slot));
+                let plan = if stays { PortPlan::Keep } else { PortPlan::Pending };
+                let why = format!(
+                    "VM {name} fails a requirement, and there is maintenance: what is in force stays, \
+                     nothing new is granted."
+                );
+                (plan, why)
+            }
             VmStatus::Denied if !judged.responses.isolate => {
                 let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
                 let why = format!(
@@ -333,6 +342,10 @@ pub(super) fn held_macs(held: &ObservedInterface) -> impl Iterator<Item = Mac> {
     let listed = held.grants.keys().filter(|key| key.address == [0; 16]).map(|key| key.mac);
     let listed = listed.take_while(|_| is_granted(&held.slot));
     inline.into_iter().filter(|mac| *mac != Mac::ZERO).chain(listed)
+}
+
+fn is_isolated(slot: &PortSlot) -> bool {
+    slot.role().is_guest() && slot.has(flags::ISOLATED)
 }
 
 pub(super) fn is_granted(slot: &PortSlot) -> bool {

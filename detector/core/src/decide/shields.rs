@@ -21,7 +21,7 @@ pub(super) fn wanted(
             let Some((_, InterfacePlan::Guest(plan))) = interfaces.get(ifindex) else {
                 return false;
             };
-            held.slot.instance == load.instance && is_cut_off(plan, held, world.policy.mode)
+            held.slot.instance == load.instance && is_cut_off(plan, held, world.mode())
         })
         .map(|(ifindex, _)| *ifindex)
         .collect()

@@ -92,6 +92,12 @@ pub enum FindingKind {
     EnforcementImpaired,
     /// Somebody has set the host's clock: what depends on the date is not known for now.
     ClockJumped,
+    /// Enforcing is suspended for some time.
+    BreakGlass,
+    /// Enforcing was provisional, and nobody has confirmed it.
+    EnforcingLapsed,
+    /// Denials are findings only, for some time.
+    Maintenance,
 }
 
 impl FindingKind {
@@ -121,6 +127,9 @@ impl FindingKind {
             Self::MediumChanged => "medium-changed",
             Self::EnforcementImpaired => "enforcement-impaired",
             Self::ClockJumped => "clock-jumped",
+            Self::BreakGlass => "break-glass",
+            Self::EnforcingLapsed => "enforcing-lapsed",
+            Self::Maintenance => "maintenance",
         }
     }
 }

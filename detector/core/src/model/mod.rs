@@ -6,6 +6,7 @@ mod finding;
 mod learned;
 mod link;
 mod load;
+mod mode;
 mod observed;
 mod policy;
 mod posture;
@@ -22,6 +23,9 @@ pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
+pub use mode::{
+    Deed, Maintenance, ModeRecord, ModeRefusal, ModeRequest, ObservedMode, Ticks, mode_text,
+};
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
 pub use policy::{AddressRule, EvidenceLevel, Policy, Revoked};
 pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};

@@ -4,10 +4,9 @@ use detector_common::{
     addr::Mac,
     learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey},
-    settings::Mode,
 };
 
-use super::{Quarantine, QuarantineTarget};
+use super::{ObservedMode, Quarantine, QuarantineTarget};
 
 /// What the kernel holds, as far as it is ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub struct Observed {
     /// Addresses that no port may learn.
     pub protected: BTreeSet<OwnerKey>,
     /// `None` until settings have been written.
-    pub mode: Option<Mode>,
+    pub mode: Option<ObservedMode>,
 }
 
 /// An interface with a slot in force.

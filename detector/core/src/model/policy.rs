@@ -8,6 +8,7 @@ use super::{AdoptionRules, FloodLimits};
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// What a host is put into at its first start.
     pub mode: Mode,
     /// The weakest evidence of lineage that admits a VM.
     pub evidence: EvidenceLevel,

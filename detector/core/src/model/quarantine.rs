@@ -1,6 +1,8 @@
 use detector_common::{
     addr::Mac,
-    quarantine::{Cause, NOTE_BYTES, QuarantineKey, QuarantineMode, QuarantineRecord, Scope},
+    quarantine::{
+        Cause, NOTE_BYTES, PROVISIONAL, QuarantineKey, QuarantineMode, QuarantineRecord, Scope,
+    },
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -25,6 +27,9 @@ pub struct Quarantine {
     pub cause: Cause,
     #[serde(with = "mode_text")]
     pub mode: QuarantineMode,
+    /// By verdict while enforcing was provisional: it goes when that is not confirmed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
     /// User id of the person, or of the daemon.
     pub uid: u32,
     /// Why, for people: at most [`NOTE_BYTES`] bytes, without NUL. [`Quarantine::new`] sees to it,
@@ -47,12 +52,17 @@ impl Quarantine {
             whole if whole.len() == note.len() => note,
             _ => format!("{}…", cut(&note, NOTE_BYTES - '…'.len_utf8()).trim_end()),
         };
-        Self { target, since, cause, mode: QuarantineMode::Drop, uid, note }
+        Self { target, since, cause, mode: QuarantineMode::Drop, provisional: false, uid, note }
     }
 
     /// The same in another mode.
     pub fn in_mode(self, mode: QuarantineMode) -> Self {
         Self { mode, ..self }
+    }
+
+    /// The same, to be confirmed with the mode.
+    pub fn on_trial(self, provisional: bool) -> Self {
+        Self { provisional, ..self }
     }
 
     /// The entry's value in the `QUARANTINE` map.
@@ -62,7 +72,7 @@ impl Quarantine {
         note[..text.len()].copy_from_slice(text);
         QuarantineRecord {
             since: self.since.0.saturating_mul(NANOS_PER_MILLI),
-            cause: self.cause as u16,
+            cause: self.cause as u16 | if self.provisional { PROVISIONAL } else { 0 },
             mode: self.mode as u16,
             uid: self.uid,
             note,
@@ -74,8 +84,9 @@ impl Quarantine {
     /// no UTF-8 in the note is replaced.
     pub fn from_record(target: QuarantineTarget, record: &QuarantineRecord) -> Self {
         let end = record.note.iter().position(|byte| *byte == 0).unwrap_or(NOTE_BYTES);
-        let cause =
-            if record.cause == Cause::Verdict as u16 { Cause::Verdict } else { Cause::Operator };
+        let by_verdict = record.cause & !PROVISIONAL == Cause::Verdict as u16;
+        let cause = if by_verdict { Cause::Verdict } else { Cause::Operator };
+        let provisional = by_verdict && record.cause & PROVISIONAL != 0;
         let note = String::from_utf8_lossy(&record.note[..end]);
         let mode = if record.mode == QuarantineMode::Sandbox as u16 {
             QuarantineMode::Sandbox
@@ -83,7 +94,7 @@ impl Quarantine {
             QuarantineMode::Drop
         };
         let since = Timestamp(record.since / NANOS_PER_MILLI);
-        Self::new(target, since, cause, record.uid, &note).in_mode(mode)
+        Self::new(target, since, cause, record.uid, &note).in_mode(mode).on_trial(provisional)
     }
 }
 
@@ -213,7 +224,7 @@ mod tests {
                 assert_eq!(quarantine.note.len(), *length, "{note:?}");
                 assert_eq!(quarantine.note.ends_with('…'), note.len() > NOTE_BYTES, "{note:?}");
                 let quarantine = match cause {
-                    Cause::Verdict => quarantine,
+                    Cause::Verdict => quarantine.on_trial(note.len() % 2 == 0),
                     Cause::Operator => quarantine.in_mode(QuarantineMode::Sandbox),
                 };
                 let back = Quarantine::from_record(TARGETS[0], &quarantine.record());

@@ -7,8 +7,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed,
-    Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
+    Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, ModeRecord, NicSettings,
+    Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -38,6 +38,8 @@ pub struct World {
     /// Media that have been read and cannot be read any more, and why.
     pub disturbed: BTreeMap<ImageFile, String>,
     pub observed: Observed,
+    /// The mode that somebody has asked for, until it is in force.
+    pub asked: Option<ModeRecord>,
     /// Addresses that ports have learned, by ifindex.
     pub learned: BTreeMap<u32, Vec<Learned>>,
     /// Leases that are known from elsewhere, for ports that are about to learn.

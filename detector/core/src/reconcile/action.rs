@@ -1,18 +1,17 @@
 use detector_common::{
     addr::{Address, Mac},
     learned::OwnerKey,
-    settings::Mode,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Quarantine, QuarantineTarget, Timestamp};
+use crate::model::{ModeRecord, Quarantine, QuarantineTarget, Timestamp};
 
 /// One primitive step on the kernel. Plain data, so that it can cross a process boundary, be logged
 /// and be compared; carrying one out twice is the same as once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    SetMode(#[serde(with = "mode_text")] Mode),
+    SetMode(ModeRecord),
     /// Give the interface a new instance and a mute slot, then attach the guard.
     AttachGuard {
         ifindex: u32,
@@ -195,25 +194,5 @@ impl From<ProtectedEntry> for OwnerKey {
     fn from(entry: ProtectedEntry) -> Self {
         let ProtectedEntry { scope, vlan, address } = entry;
         Self { address: Address::from_bytes(address), scope, vlan, pad: 0 }
-    }
-}
-
-mod mode_text {
-    use detector_common::settings::Mode;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(mode: &Mode, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(match mode {
-            Mode::Observe => "observe",
-            Mode::Enforce => "enforce",
-        })
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "observe" => Ok(Mode::Observe),
-            "enforce" => Ok(Mode::Enforce),
-            other => Err(D::Error::unknown_variant(other, &["observe", "enforce"])),
-        }
     }
 }

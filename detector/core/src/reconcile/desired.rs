@@ -6,16 +6,15 @@ use std::{
 use detector_common::{
     addr::Mac,
     learned::{Origin, OwnerKey},
-    settings::Mode,
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::model::{Quarantine, QuarantineTarget, Timestamp};
+use crate::model::{ModeRecord, Quarantine, QuarantineTarget, Timestamp};
 
 /// The state that the host should be in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    pub mode: Option<Mode>,
+    pub mode: Option<ModeRecord>,
     /// Interfaces in scope, by ifindex.
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
     /// Guest ports whose VM is between two hosts, by ifindex: what is granted stays granted, but the

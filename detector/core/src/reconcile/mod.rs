@@ -77,10 +77,11 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         }
     }
 
-    let mode = desired.mode.filter(|mode| observed.mode != Some(*mode)).map(Action::SetMode);
-    let (observe, enforce) = match mode {
-        Some(Action::SetMode(Mode::Enforce)) => (None, mode),
-        _ => (mode, None),
+    let pinned = observed.mode.as_ref().map(|mode| &mode.record);
+    let mode = desired.mode.as_ref().filter(|mode| pinned != Some(*mode));
+    let (enforce, observe) = match mode {
+        Some(record) if record.mode == Mode::Enforce => (mode, None),
+        _ => (None, mode),
     };
     let missing = desired
         .quarantines
@@ -90,7 +91,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         observed.quarantines.keys().filter(|target| !desired.quarantines.contains_key(target));
 
     let mut actions: Vec<Action> = Vec::new();
-    actions.extend(observe);
+    actions.extend(observe.cloned().map(Action::SetMode));
     actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
     let protect = difference(&desired.protected, &observed.protected);
     let unprotect = difference(&observed.protected, &desired.protected);
@@ -99,7 +100,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions.extend(protect.map(|entries| Action::Protect { entries }));
     actions.extend(steps.into_actions());
     actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
-    actions.extend(enforce);
+    actions.extend(enforce.cloned().map(Action::SetMode));
     actions
 }
 

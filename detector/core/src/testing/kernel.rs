@@ -8,7 +8,9 @@ use detector_common::{
 };
 
 use crate::{
-    model::{Observed, ObservedInterface, Passage, Shield},
+    model::{
+        ModeRecord, Observed, ObservedInterface, ObservedMode, Passage, Shield, Ticks, Timestamp,
+    },
     reconcile::{Action, GrantEntry},
 };
 
@@ -17,13 +19,25 @@ use crate::{
 #[derive(Clone, Default)]
 pub(crate) struct FakeKernel {
     pub(crate) state: Observed,
+    ticks: Ticks,
     last_instance: u32,
 }
 
 impl FakeKernel {
+    /// The kernel's clock, which ticks once a millisecond, is this far.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        self.ticks = Ticks(now.0);
+        let record = self.state.mode.take().map(|mode| mode.record);
+        self.state.mode = record.map(|record| self.mode_of(record));
+    }
+
+    fn mode_of(&self, record: ModeRecord) -> ObservedMode {
+        ObservedMode::at(record, self.ticks, |at| Timestamp(at.0))
+    }
+
     pub(crate) fn apply(&mut self, action: &Action) {
         match action {
-            Action::SetMode(mode) => self.state.mode = Some(*mode),
+            Action::SetMode(record) => self.state.mode = Some(self.mode_of(record.clone())),
             Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
             Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
@@ -144,7 +158,7 @@ impl FakeKernel {
     }
 
     pub(crate) fn mode(&self) -> Option<Mode> {
-        self.state.mode
+        self.state.mode.as_ref().map(ObservedMode::effective)
     }
 
     fn attach(&mut self, ifindex: u32, role: Role) {

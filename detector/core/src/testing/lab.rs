@@ -5,7 +5,7 @@ use detector_common::{
     claim::{ClaimRecord, Family},
     quarantine::{Cause, QuarantineMode},
     reason::Reason,
-    settings::Mode,
+    settings::{Cause as ModeCause, Mode},
 };
 use uuid::Uuid;
 
@@ -13,10 +13,10 @@ use super::FakeKernel;
 use crate::{
     decide::{Decision, decide},
     model::{
-        AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Health,
-        Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource, Nic,
-        Policy, Posture, PowerState, Quarantine, QuarantineTarget, Registry, Revoked, Seen, Source,
-        Template, TemplateStatus, Timestamp, Unsettled, Vm, World,
+        AddressRule, AdoptionRules, Chain, Deed, Digest, Evidence, EvidenceLevel, FloodLimits,
+        Health, Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource,
+        ModeRecord, Nic, Policy, Posture, PowerState, Quarantine, QuarantineTarget, Registry,
+        Revoked, Seen, Source, Template, TemplateStatus, Ticks, Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -98,6 +98,7 @@ impl Lab {
             booted: BTreeMap::new(),
             disturbed: BTreeMap::new(),
             observed: Default::default(),
+            asked: None,
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
@@ -109,6 +110,7 @@ impl Lab {
             processes: Default::default(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
+        lab.kernel.tick(now);
         lab.link(BRIDGE, "br0", LinkKind::Bridge, None);
         lab.link(UPLINK, "eth0", LinkKind::Physical, Some(BRIDGE));
         lab.source(MANAGER);
@@ -254,6 +256,19 @@ impl Lab {
 
     pub(crate) fn pass(&mut self, time: Duration) {
         self.world.now = self.world.now + time;
+        self.kernel.tick(self.world.now);
+    }
+
+    /// Somebody asks for this mode.
+    pub(crate) fn switch(&mut self, mode: Mode) {
+        self.switch_until(mode, None);
+    }
+
+    /// Somebody asks for this mode, for some time.
+    pub(crate) fn switch_until(&mut self, mode: Mode, until: Option<Timestamp>) {
+        let deed = Deed::new(self.world.now, 1000, ModeCause::Operator, "a test");
+        let until = until.map(|at| Ticks(at.0));
+        self.world.asked = Some(ModeRecord { until, ..ModeRecord::confirmed(mode, deed) });
     }
 
     pub(crate) fn decide(&mut self) -> Decision {
@@ -268,6 +283,10 @@ impl Lab {
             let decision = self.decide();
             let actions = reconcile(&decision.desired, &self.kernel.state);
             actions.iter().for_each(|action| self.kernel.apply(action));
+            let pinned = self.kernel.state.mode.as_ref().map(|mode| &mode.record);
+            if pinned == self.world.asked.as_ref() {
+                self.world.asked = None;
+            }
             if actions.is_empty() {
                 return (decision, done);
             }

@@ -20,11 +20,7 @@ use crate::{
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
         match action {
-            Action::SetMode(mode) => {
-                self.change_settings(Settings { mode: *mode as u32, ..self.settings })?;
-                self.mirror.mode = Some(*mode);
-                Ok(())
-            }
+            Action::SetMode(record) => self.set_mode(record),
             Action::AttachGuard { ifindex, name } => {
                 self.take_on(*ifindex, name, guest_role(*ifindex)?)
             }
@@ -181,7 +177,7 @@ impl KernelEnforcer {
         }
     }
 
-    fn change_settings(&mut self, settings: Settings) -> Result<(), BpfError> {
+    pub(super) fn change_settings(&mut self, settings: Settings) -> Result<(), BpfError> {
         if settings != self.settings {
             self.maps.write_settings(settings)?;
             self.settings = settings;

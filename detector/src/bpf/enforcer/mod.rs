@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod mode;
 mod owners;
 mod passages;
 mod resync;
@@ -27,10 +28,11 @@ use detector_common::{
     stamp::Stamp,
 };
 use detector_core::{
-    model::{Learned, Observed, Seen},
+    model::{Learned, Observed, Seen, Ticks},
     reconcile::Action,
 };
 
+pub(super) use mode::observed as observed_mode;
 use verify::Watch;
 
 use super::{
@@ -162,12 +164,17 @@ impl KernelEnforcer {
 impl Enforcer for KernelEnforcer {
     fn observe(&mut self) -> Result<Observed, EnforceError> {
         self.absorb_changes()?;
+        self.recheck_mode();
         Ok(self.mirror.clone())
     }
 
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {
         self.absorb_changes()?;
         Ok(self.carry_out(action)?)
+    }
+
+    fn ticks_after(&mut self, seconds: u64) -> Result<Ticks, EnforceError> {
+        Ok(self.clock.ticks_after(seconds))
     }
 
     fn recheck(&mut self) -> Result<Recheck, EnforceError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use detector_common::{
     port::{MacOwner, PortSlot, Role},
-    settings::{Mode, Settings},
+    settings::Settings,
 };
 use detector_core::model::{
     Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield,
@@ -30,12 +30,9 @@ impl KernelEnforcer {
         self.settings = self.maps.settings()?;
         let mut mirror = Observed {
             // Before the mode has been set for the first time, nothing is decided.
-            mode: self.mirror.mode,
+            mode: self.mirror.mode.as_ref().map(|_| self.mode_now()),
             ..Observed::default()
         };
-        if mirror.mode.is_some() {
-            mirror.mode = Some(mode(&self.settings));
-        }
         for (key, record) in self.maps.quarantines()? {
             match QuarantineTarget::try_from(key) {
                 Ok(target) => {
@@ -170,7 +167,7 @@ impl KernelEnforcer {
             self.maps.write_settings(settings)?;
             self.settings = settings;
         }
-        self.mirror.mode = (!fresh).then(|| mode(&settings));
+        self.mirror.mode = (!fresh).then(|| self.mode_now());
         Ok(())
     }
 
@@ -238,8 +235,4 @@ pub(super) fn bare(slot: PortSlot) -> ObservedInterface {
         shield: Shield::Off,
         passage: None,
     }
-}
-
-fn mode(settings: &Settings) -> Mode {
-    if settings.enforces() { Mode::Enforce } else { Mode::Observe }
 }

@@ -5,6 +5,7 @@ mod finding;
 mod name;
 pub(super) mod policy;
 mod port;
+mod preview;
 mod process;
 pub(super) mod quarantine;
 mod status;
@@ -22,7 +23,7 @@ use super::{
     input::{CallId, Effect},
 };
 use crate::{
-    api::{ApiError, ErrorCode, Reply, Request},
+    api::{ApiError, ErrorCode, Reply, Request, view::ModeDetail},
     enforcer::Enforcer,
 };
 
@@ -55,6 +56,10 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.watchers.insert(id);
             Ok(Reply::Quarantines(brain.quarantine_views()))
         }
+        Request::ModeChange { change, reason } => {
+            brain.change_mode(change, &reason, uid).map(|mode| Reply::Mode(ModeDetail::from(mode)))
+        }
+        Request::EnforcePreview {} => Ok(Reply::Preview(Box::new(brain.preview()))),
         Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
         Request::TemplateShow { id } => {
             brain.template_named(&id).map(|template| Reply::Template(Box::new(template)))

@@ -53,7 +53,7 @@ impl<E: Enforcer> Brain<E> {
                     power: vm.power,
                     from: verdict(from),
                     to: verdict(to),
-                    effect: effect(from, to, world.policy.mode).to_owned(),
+                    effect: effect(from, to, world.mode()).to_owned(),
                     rules: to.rules.clone(),
                     why: why(to),
                 })

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use detector_common::{maps::SCHEMA_VERSION, port::Role, settings::Mode};
+use detector_common::{maps::SCHEMA_VERSION, port::Role};
 use detector_core::model::Health;
 
 use crate::{
-    api::view::{ModeView, SourceView, Status, moment, vm_status},
+    api::view::{ModeDetail, ModeView, SourceView, Status, moment, vm_status},
     daemon::brain::Brain,
     enforcer::Enforcer,
 };
@@ -26,11 +26,8 @@ impl<E: Enforcer> Brain<E> {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA_VERSION,
-            mode: match self.mode() {
-                Some(Mode::Observe) => ModeView::Observe,
-                Some(Mode::Enforce) => ModeView::Enforce,
-                None => ModeView::None,
-            },
+            mode: self.mode().map_or(ModeView::None, ModeView::from),
+            mode_detail: self.world.observed.mode.as_ref().map(ModeDetail::from),
             evidence: self.world.policy.evidence,
             started: moment(self.started),
             sources: self.source_views(),

@@ -11,7 +11,10 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, Role},
 };
 use detector_core::{
-    model::{Learned, Observed, ObservedInterface, Passage, Seen, Shield},
+    model::{
+        Learned, ModeRecord, Observed, ObservedInterface, ObservedMode, Passage, Seen, Shield,
+        Ticks, Timestamp,
+    },
     reconcile::Action,
 };
 
@@ -37,13 +40,24 @@ pub(super) struct FakeKernel {
     pub(super) learned: BTreeMap<u32, Vec<Learned>>,
     /// How long each action takes.
     pub(super) pace: Duration,
-    instances: u32,
+    /// Its clock, which ticks once a millisecond.
+    pub(super) ticks: u64,
+    pub(super) instances: u32,
 }
 
 impl FakeKernel {
     /// Takes what has been carried out since the last call.
     pub(super) fn taken(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
+    }
+
+    fn mode_of(&self, record: ModeRecord) -> ObservedMode {
+        ObservedMode::at(record, Ticks(self.ticks), |at| Timestamp(at.0))
+    }
+
+    /// What another daemon has left behind.
+    pub(super) fn put_mode(&mut self, record: ModeRecord) {
+        self.state.mode = Some(self.mode_of(record));
     }
 
     fn attach(&mut self, ifindex: u32, role: Role) {
@@ -70,7 +84,7 @@ impl FakeKernel {
 
 fn word(action: &Action) -> String {
     match action {
-        Action::SetMode(mode) => format!("mode {mode:?}"),
+        Action::SetMode(record) => format!("mode {:?}", record.mode),
         Action::AttachGuard { ifindex, .. } => format!("guard {ifindex}"),
         Action::AttachUplink { ifindex, .. } => format!("uplink {ifindex}"),
         Action::AttachBridge { ifindex, .. } => format!("bridge {ifindex}"),
@@ -101,6 +115,8 @@ impl Enforcer for FakeKernel {
         if self.observe_fails {
             return Err(EnforceError("the maps are gone".to_owned()));
         }
+        let record = self.state.mode.take().map(|mode| mode.record);
+        self.state.mode = record.map(|record| self.mode_of(record));
         Ok(self.state.clone())
     }
 
@@ -118,7 +134,7 @@ impl Enforcer for FakeKernel {
             return Ok(());
         }
         match action {
-            Action::SetMode(mode) => self.state.mode = Some(*mode),
+            Action::SetMode(record) => self.state.mode = Some(self.mode_of(record.clone())),
             Action::AttachGuard { ifindex, .. } => self.attach(*ifindex, Role::Guest),
             Action::AttachUplink { ifindex, .. } => self.attach(*ifindex, Role::Uplink),
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
@@ -206,12 +222,23 @@ impl Enforcer for FakeKernel {
         Ok(())
     }
 
+    fn ticks_after(&mut self, seconds: u64) -> Result<Ticks, EnforceError> {
+        Ok(Ticks(self.ticks.saturating_add(seconds.saturating_mul(1000))))
+    }
+
     fn recheck_for(&mut self, _: &BTreeSet<Sign>) -> Result<Recheck, EnforceError> {
         self.recheck()
     }
 
     fn recheck(&mut self) -> Result<Recheck, EnforceError> {
-        Ok(std::mem::take(&mut self.recheck))
+        let mut recheck = std::mem::take(&mut self.recheck);
+        // What ends by itself, as the kernel's own clock has it.
+        recheck.changed |= self
+            .state
+            .mode
+            .as_ref()
+            .is_some_and(|known| *known != self.mode_of(known.record.clone()));
+        Ok(recheck)
     }
 
     fn resync(&mut self) -> Result<(), EnforceError> {

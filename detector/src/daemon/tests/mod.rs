@@ -6,6 +6,7 @@ mod clock;
 mod fake;
 mod loads;
 mod media;
+mod mode;
 mod policy;
 mod portions;
 mod ports;
@@ -18,7 +19,7 @@ use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settin
 use detector_core::model::{
     AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image,
     ImageFile, Layer, Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, Posture,
-    PowerState, Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
+    PowerState, QuarantineTarget, Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
 };
 use uuid::Uuid;
 
@@ -47,6 +48,8 @@ struct Host {
     now: u64,
     effects: Vec<Effect>,
     calls: u64,
+    /// How far the clock is behind the kernel's ticks.
+    lag: u64,
     /// The test says itself what looking at media again shows; otherwise nothing has changed.
     looked_at: bool,
 }
@@ -57,33 +60,15 @@ impl Host {
     }
 
     fn with(mode: Mode, change: impl FnOnce(&mut AdmissionRules)) -> Self {
-        let policy = Policy {
-            mode,
-            evidence: EvidenceLevel::Digest,
-            default_rule: AddressRule::Any,
-            bridges: vec!["*".to_owned()],
-            uplinks: Vec::new(),
-            trusted: Vec::new(),
-            protected: Vec::new(),
-            adoption: AdoptionRules::DEFAULT,
-            unknown_port_grace: Duration::from_secs(1),
-            flood: FloodLimits::DEFAULT,
-            quarantine: QuarantineMode::Drop,
-            sandbox: None,
-            revoked: Revoked::Quarantine,
-            revoked_grace: Duration::ZERO,
-        };
         let mut rules = AdmissionRules {
             timeout: Duration::from_secs(10),
             on_timeout: OnRefusal::Mute,
             denied: OnRefusal::Mute,
         };
         change(&mut rules);
-        let sources = vec![Expected { name: LIBVIRT.to_owned(), live: true }];
-        let kernel = FakeKernel::default();
         let now = 1_000_000;
-        let brain = Brain::new(Timestamp(now), policy, rules, sources, kernel).unwrap();
-        let mut host = Self { brain, now, effects: Vec::new(), calls: 0, looked_at: false };
+        let brain = Self::brain_with(mode, rules, FakeKernel { ticks: now, ..Default::default() });
+        let mut host = Self { brain, now, effects: Vec::new(), calls: 0, lag: 0, looked_at: false };
         let bridge = Link {
             ifindex: BRIDGE,
             name: "br0".to_owned(),
@@ -103,6 +88,37 @@ impl Host {
         host
     }
 
+    /// A brain over this kernel that has heard of nothing yet.
+    fn brain(mode: Mode, kernel: FakeKernel) -> Brain<FakeKernel> {
+        let rules = AdmissionRules {
+            timeout: Duration::from_secs(10),
+            on_timeout: OnRefusal::Mute,
+            denied: OnRefusal::Mute,
+        };
+        Self::brain_with(mode, rules, kernel)
+    }
+
+    fn brain_with(mode: Mode, rules: AdmissionRules, kernel: FakeKernel) -> Brain<FakeKernel> {
+        let policy = Policy {
+            mode,
+            evidence: EvidenceLevel::Digest,
+            default_rule: AddressRule::Any,
+            bridges: vec!["*".to_owned()],
+            uplinks: Vec::new(),
+            trusted: Vec::new(),
+            protected: Vec::new(),
+            adoption: AdoptionRules::DEFAULT,
+            unknown_port_grace: Duration::from_secs(1),
+            flood: FloodLimits::DEFAULT,
+            quarantine: QuarantineMode::Drop,
+            sandbox: None,
+            revoked: Revoked::Quarantine,
+            revoked_grace: Duration::ZERO,
+        };
+        let sources = vec![Expected { name: LIBVIRT.to_owned(), live: true }];
+        Brain::new(Timestamp(1_000_000), policy, rules, sources, kernel).unwrap()
+    }
+
     fn kernel(&mut self) -> &mut FakeKernel {
         self.brain.enforcer_mut()
     }
@@ -110,7 +126,8 @@ impl Host {
     /// A turn with this, a millisecond later.
     fn turn(&mut self, inputs: Vec<Input>) -> &mut Self {
         self.now += 1;
-        let effects = self.brain.turn(Timestamp(self.now), inputs);
+        self.kernel().ticks = self.now;
+        let effects = self.brain.turn(Timestamp(self.now - self.lag), inputs);
         self.effects.extend(effects);
         let before = self.effects.len();
         self.effects.retain(|effect| self.looked_at || !matches!(effect, Effect::LookAgain(_)));

@@ -7,7 +7,7 @@ use super::{super::input::Admit, *};
 const CALL: u64 = 700;
 const PORTS: std::ops::Range<u32> = 10..14;
 /// Longer than a portion, so that one holds one action.
-const PACE: Duration = Duration::from_millis(60);
+const PACE: Duration = Duration::from_millis(110);
 
 fn taps() -> Vec<Input> {
     PORTS.map(|ifindex| tap(ifindex, &format!("vnet{ifindex}"))).collect()

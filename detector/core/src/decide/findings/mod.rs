@@ -4,6 +4,7 @@ mod claims;
 mod clones;
 mod floods;
 mod learning;
+mod mode;
 mod ports;
 mod processes;
 mod sources;
@@ -36,6 +37,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     let mut found = Found::default();
     sources::report(facts.world, &mut found);
+    mode::report(facts.world, &mut found);
     vms::report(facts, &mut found);
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);

@@ -148,11 +148,11 @@ fn adopted_ports_are_lent_addresses_while_frames_are_observed() {
     lab.settle();
     assert_eq!(lends(&lab, 1), None);
     lab.world.policy.adoption.observed = true;
-    lab.world.policy.mode = Mode::Enforce;
+    lab.switch(Mode::Enforce);
     lab.settle();
     assert_eq!(lends(&lab, 1), None);
     // Who claims first has it anyway.
-    lab.world.policy.mode = Mode::Observe;
+    lab.switch(Mode::Observe);
     lab.nic(1).rule = Some(AddressRule::FirstCome);
     lab.settle();
     assert_eq!(lends(&lab, 1), None);

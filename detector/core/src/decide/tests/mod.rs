@@ -9,6 +9,7 @@ mod findings;
 mod in_force;
 mod interfaces;
 mod learning;
+mod mode;
 mod processes;
 mod profiles;
 mod purity;

@@ -53,7 +53,7 @@ fn observe_mode_records_nothing() {
     assert!(lab.kernel.state.quarantines.is_empty());
 
     let mut enforced = lab.clone();
-    enforced.world.policy.mode = Mode::Enforce;
+    enforced.switch(Mode::Enforce);
     enforced.settle();
     assert_eq!(enforced.kernel.state.quarantines.len(), 1);
 

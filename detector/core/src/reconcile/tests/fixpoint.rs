@@ -13,8 +13,8 @@ type Change = (&'static str, fn(&mut Lab));
 /// Worlds, each a change of one with five VMs.
 const WORLDS: &[Change] = &[
     ("as it is", |_| ()),
-    ("observe", |lab| lab.world.policy.mode = Mode::Observe),
-    ("enforce", |lab| lab.world.policy.mode = Mode::Enforce),
+    ("observe", |lab| lab.switch(Mode::Observe)),
+    ("enforce", |lab| lab.switch(Mode::Enforce)),
     ("no links", |lab| lab.world.links.clear()),
     ("no sources", |lab| lab.world.sources.clear()),
     ("lost", Lab::lose),

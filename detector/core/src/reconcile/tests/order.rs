@@ -9,7 +9,7 @@ use crate::{
 /// The phase of an action, as the documentation of [`reconcile`] numbers them.
 fn phase(action: &Action) -> u32 {
     match action {
-        Action::SetMode(Mode::Observe) => 1,
+        Action::SetMode(record) if record.mode == Mode::Observe => 1,
         Action::PutQuarantine(_) | Action::Unprotect { .. } | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
@@ -21,9 +21,16 @@ fn phase(action: &Action) -> u32 {
         Action::PutShield { .. } | Action::DropShield { .. } => 53,
         Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
         Action::LiftQuarantine(_) => 60,
-        Action::SetMode(Mode::Enforce) => 70,
+        Action::SetMode(_) => 70,
         // They belong to the phase that they follow.
         Action::DropGrants { .. } | Action::UnpinForwarding { .. } | Action::YieldMac { .. } => 0,
+    }
+}
+
+fn sets(action: Option<&Action>) -> Option<Mode> {
+    match action? {
+        Action::SetMode(record) => Some(record.mode),
+        _ => None,
     }
 }
 
@@ -47,7 +54,7 @@ fn what_takes_away_comes_before_what_gives() {
     lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
     lab.world.links.remove(&Lab::port(2));
     lab.add_vm(5);
-    lab.world.policy.mode = Mode::Enforce;
+    lab.switch(Mode::Enforce);
     let actions = round(&mut lab);
     assert_in_order(&actions);
     assert!(matches!(&actions[0], Action::PutQuarantine(_)), "{actions:#?}");
@@ -56,7 +63,7 @@ fn what_takes_away_comes_before_what_gives() {
             if *ifindex == Lab::port(4) && slot.flags & 2 != 0)
     };
     assert!(isolates(&actions[1]), "{actions:#?}");
-    assert_eq!(actions.last(), Some(&Action::SetMode(Mode::Enforce)));
+    assert_eq!(sets(actions.last()), Some(Mode::Enforce));
 }
 
 #[test]
@@ -64,7 +71,7 @@ fn observe_comes_first_and_enforce_last() {
     let mut lab = Lab::with_vms(Mode::Enforce, 1);
     let first = round(&mut lab);
     assert_in_order(&first);
-    assert_eq!(first.last(), Some(&Action::SetMode(Mode::Enforce)));
+    assert_eq!(sets(first.last()), Some(Mode::Enforce));
     let attached: Vec<_> = first
         .iter()
         .filter_map(|action| match action {
@@ -77,11 +84,11 @@ fn observe_comes_first_and_enforce_last() {
     assert_eq!(attached, [UPLINK, BRIDGE, Lab::port(1)]);
     lab.settle();
 
-    lab.world.policy.mode = Mode::Observe;
+    lab.switch(Mode::Observe);
     lab.add_vm(2);
     let back = round(&mut lab);
     assert_in_order(&back);
-    assert_eq!(back.first(), Some(&Action::SetMode(Mode::Observe)));
+    assert_eq!(sets(back.first()), Some(Mode::Observe));
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn a_guarded_port_outlives_the_enforcer() {
 
         let mut first = open_by(&root, Some(method)).unwrap();
         assert_eq!(first.observe().unwrap(), Observed::default());
-        carry_out(&mut first, &[Action::SetMode(Mode::Enforce), guard(port), guard(port)]);
+        carry_out(&mut first, &[Action::SetMode(Mode::Enforce.into()), guard(port), guard(port)]);
         let mute = interface(&mut first, port);
         assert_eq!((mute.slot.instance, mute.slot.id, mute.slot.flags), (1, 0, 0));
         assert_eq!(mute.slot.role(), Role::Guest);
@@ -165,7 +165,7 @@ fn holder_process() {
     carry_out(
         &mut enforcer,
         &[
-            Action::SetMode(Mode::Enforce),
+            Action::SetMode(Mode::Enforce.into()),
             guard(port),
             Action::WriteSlot { ifindex: port, instance: 1, slot: granted() },
         ],
@@ -203,7 +203,7 @@ fn killing_the_process_leaves_the_guard_on() {
     guest.send(&unknown_frame());
     let snapshot = Inspector::open(root.path()).unwrap().snapshot().unwrap();
     assert_eq!(snapshot.holder, None);
-    assert!(snapshot.settings.enforces() && snapshot.ports[0].guarded);
+    assert!(snapshot.settings.enforces(|| 0) && snapshot.ports[0].guarded);
     assert_eq!(snapshot.ports[0].counts.from[&Reason::EtherTypeUnknown], 1);
     let slot = interface(&mut open(&root), port).slot;
     assert_eq!(slot, snapshot.ports[0].slot);

@@ -1,4 +1,5 @@
 mod lifecycle;
+mod mode;
 mod passages;
 mod quarantine;
 mod shield;

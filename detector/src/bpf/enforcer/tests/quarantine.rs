@@ -9,7 +9,7 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     let frame = unknown_frame();
 
     let mut enforcer = open(&root);
-    carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce), guard(port)]);
+    carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce.into()), guard(port)]);
     carry_out(&mut enforcer, &[Action::WriteSlot { ifindex: port, instance: 1, slot: granted() }]);
     let event = ns.block_on(async {
         let mut events = enforcer.events().unwrap();

@@ -27,7 +27,7 @@ fn a_shield_counts_outlives_the_daemon_and_yields_to_the_slot() {
     );
     let by_verdict = flags::ISOLATED;
     let mut enforcer = open(&root);
-    carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce), guard(port)]);
+    carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce.into()), guard(port)]);
     carry_out(&mut enforcer, &[isolated(port, by_verdict), put.clone(), put.clone()]);
     assert_eq!(xdp_mode(), Some(" xdp"), "native, never generic");
     assert_eq!(interface(&mut enforcer, port).shield, Shield::On);
@@ -49,7 +49,7 @@ fn a_shield_counts_outlives_the_daemon_and_yields_to_the_slot() {
 
     // The guard is heard where the shield lets frames through.
     let released = isolated(port, flags::GRANTED);
-    let observed = [Action::SetMode(Mode::Observe), isolated(port, by_verdict)];
+    let observed = [Action::SetMode(Mode::Observe.into()), isolated(port, by_verdict)];
     for actions in [std::slice::from_ref(&released), &observed] {
         carry_out(&mut enforcer, actions);
         guest.send(&unknown_frame());

@@ -45,7 +45,7 @@ impl Victim {
         carry_out(
             &mut enforcer,
             &[
-                Action::SetMode(Mode::Enforce),
+                Action::SetMode(Mode::Enforce.into()),
                 Action::PutQuarantine(quarantine),
                 guard(port),
                 Action::PutGrants {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use detector_common::{
     port::{MacOwner, PortSlot},
     sandbox::Passage,
+    settings::Settings,
 };
-use detector_core::model::{self, QuarantineTarget};
+use detector_core::model::{self, ModeRecord, QuarantineTarget};
 
 use super::super::KernelEnforcer;
 use crate::{bpf::BpfError, enforcer::Tampered};
@@ -16,11 +17,15 @@ use crate::{bpf::BpfError, enforcer::Tampered};
 type Differences = BTreeMap<Option<(u32, u32)>, u32>;
 
 impl KernelEnforcer {
+    /// A mode that has ended by itself is no change: its end is part of what was written.
     pub(super) fn verify_settings(&mut self) -> Result<(), BpfError> {
         let found = self.maps.settings()?;
         if found != self.settings {
             let put_back = self.maps.write_settings(self.settings);
-            self.watch.found(None, Tampered::Settings, format!("{found:?}"), put_back);
+            let Settings { mode, hz, next_instance, .. } = found;
+            let told = ModeRecord::read(&found);
+            let found = format!("mode {mode}, hz {hz}, next instance {next_instance}: {told:?}");
+            self.watch.found(None, Tampered::Settings, found, put_back);
         }
         Ok(())
     }

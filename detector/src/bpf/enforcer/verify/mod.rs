@@ -101,6 +101,7 @@ impl KernelEnforcer {
             changed |= self.verify_thoroughly()?;
         }
         changed |= self.recheck_aside()?;
+        changed |= self.recheck_mode();
         Ok(self.told(changed))
     }
 

@@ -7,6 +7,7 @@ use aya::programs::{
 use detector_common::{
     port::{Grant, MacOwner},
     quarantine::QuarantineKey,
+    settings::PROVISIONAL,
 };
 
 use super::*;
@@ -19,6 +20,17 @@ pub(super) const CASES: &[Case] = &[
         |victim| {
             let mut settings = victim.maps().settings().unwrap();
             settings.mode = Mode::Observe as u32;
+            victim.maps().write_settings(settings).unwrap();
+        },
+        false,
+        &[Tampered::Settings],
+    ),
+    (
+        "a mode that falls back at once",
+        |victim| {
+            let mut settings = victim.maps().settings().unwrap();
+            settings.mode = Mode::Enforce as u32 | PROVISIONAL;
+            settings.change.until = 0;
             victim.maps().write_settings(settings).unwrap();
         },
         false,
