@@ -14,7 +14,7 @@ use std::{
 
 use detector_core::model::KnownLease;
 
-pub(crate) use adopted::Adopted;
+pub(crate) use adopted::{Adopted, boot_id};
 pub(crate) use remembered::Remembered;
 
 /// Where leases are known from.
@@ -44,7 +44,7 @@ impl Leases {
 }
 
 /// Puts a file of the state directory in the place of the one of before, in one step.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut options = File::options();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;

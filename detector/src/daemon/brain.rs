@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Skew,
-        Source, Subject, Timestamp, Unsettled, World,
+        Finding, FindingKey, FindingKind, Graces, Observed, Policy, Processes, Registry, Severity,
+        Skew, Source, Subject, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -26,6 +26,7 @@ use super::{
     links,
     loads::{self, Looks},
     media::Media,
+    responses::Pauses,
     seen,
     since::Since,
     sources::{self, Expected},
@@ -69,6 +70,7 @@ pub struct Brain<E> {
     settled: Timestamp,
     pub(super) claims: Claims,
     day: DayClock,
+    pub(super) pauses: Pauses,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -111,6 +113,7 @@ impl<E: Enforcer> Brain<E> {
             seen,
             noticed: BTreeMap::new(),
             processes: Processes::default(),
+            graces: Graces::default(),
         };
         Ok(Self {
             world,
@@ -131,6 +134,7 @@ impl<E: Enforcer> Brain<E> {
             settled: now,
             claims: Claims::default(),
             day: DayClock::new(now),
+            pauses: Pauses::default(),
             untold: None,
             effects: Vec::new(),
         })
@@ -194,6 +198,7 @@ impl<E: Enforcer> Brain<E> {
             self.untold,
             self.executor.wake_at(),
             self.media.wake_at(),
+            self.pauses.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
             self.tampered.wake_at(),
@@ -285,6 +290,11 @@ impl<E: Enforcer> Brain<E> {
                 let rechecked = self.enforcer.recheck_for(&signs);
                 return self.looked_around(rechecked);
             }
+            Input::Graces(graces) => self.world.graces = graces,
+            Input::GracesLost(why) => {
+                self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
+            }
+            Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();
@@ -340,6 +350,8 @@ impl<E: Enforcer> Brain<E> {
         for run in self.media.follow(&self.world, &self.decision) {
             self.emit(run);
         }
+        self.keep_graces();
+        self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
@@ -347,6 +359,7 @@ impl<E: Enforcer> Brain<E> {
         findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
         findings.extend(self.media.findings(now));
+        findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));

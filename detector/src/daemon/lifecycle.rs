@@ -37,7 +37,8 @@ use crate::{
     bpf::{Events, KernelEnforcer, Options},
     clock,
     config::{Config, Scan},
-    inventory::LibvirtSource,
+    graces::GraceFile,
+    inventory::{LibvirtSource, Suspender},
     leases::{Adopted, Leases, Remembered},
     net::{LinkEvents, host_addresses, neighbours},
     processes::{self, ScanOptions},
@@ -100,6 +101,8 @@ pub fn run(config: &Config) -> Result<()> {
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
+        graces: GraceFile::new(&config.paths.state),
+        suspender: suspender(inputs.clone())?,
     };
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
@@ -109,6 +112,7 @@ pub fn run(config: &Config) -> Result<()> {
         Input::Leases(leases.read()),
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
         Input::Adopt(known),
+        Input::Graces(hands.graces.read()),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
@@ -256,6 +260,12 @@ fn follow_libvirt(
         }
     });
     Ok(Some(LibvirtSource::spawn(uri, events, move |told| pools.tell(told))?))
+}
+
+/// Libvirt may take as long as it likes: it has a thread of its own.
+fn suspender(inputs: mpsc::Sender<Input>) -> Result<Suspender> {
+    let tell = move |vm, result| drop(inputs.blocking_send(Input::Paused(vm, result)));
+    Suspender::spawn(tell).context("cannot start to suspend VMs")
 }
 
 fn wait_for_the_end(runtime: &Runtime) -> Result<()> {

@@ -24,6 +24,7 @@ mod links;
 mod loads;
 mod look;
 mod media;
+mod responses;
 mod runs;
 mod seen;
 mod since;

@@ -92,6 +92,8 @@ pub enum FindingKind {
     EnforcementImpaired,
     /// Somebody has set the host's clock: what depends on the date is not known for now.
     ClockJumped,
+    /// A VM that is denied was to be suspended, and is not.
+    PauseFailed,
 }
 
 impl FindingKind {
@@ -121,6 +123,7 @@ impl FindingKind {
             Self::MediumChanged => "medium-changed",
             Self::EnforcementImpaired => "enforcement-impaired",
             Self::ClockJumped => "clock-jumped",
+            Self::PauseFailed => "pause-failed",
         }
     }
 }

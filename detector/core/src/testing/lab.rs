@@ -106,6 +106,7 @@ impl Lab {
             loads: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Default::default(),
+            graces: Default::default(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
         lab.link(BRIDGE, "br0", LinkKind::Bridge, None);

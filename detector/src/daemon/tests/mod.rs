@@ -9,6 +9,7 @@ mod media;
 mod policy;
 mod ports;
 mod quarantine;
+mod responses;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
