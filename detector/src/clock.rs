@@ -20,11 +20,25 @@ pub struct Reading {
 
 /// The time that only grows.
 pub fn now() -> Timestamp {
+    at_uptime(millis(ClockId::CLOCK_BOOTTIME))
+}
+
+/// The moment at which the host had been running for so many milliseconds: another process says another
+/// one of it, by the time of day at its own start.
+pub fn at_uptime(passed: u64) -> Timestamp {
+    Timestamp(beginning().saturating_add(passed))
+}
+
+/// For how many milliseconds the host had been running at a moment.
+pub fn uptime(at: Timestamp) -> u64 {
+    at.0.saturating_sub(beginning())
+}
+
+fn beginning() -> u64 {
     static BEGINNING: OnceLock<u64> = OnceLock::new();
-    let passed = millis(ClockId::CLOCK_BOOTTIME);
-    let beginning =
-        BEGINNING.get_or_init(|| millis(ClockId::CLOCK_REALTIME).saturating_sub(passed));
-    Timestamp(beginning.saturating_add(passed))
+    *BEGINNING.get_or_init(|| {
+        millis(ClockId::CLOCK_REALTIME).saturating_sub(millis(ClockId::CLOCK_BOOTTIME))
+    })
 }
 
 /// The time of day.
@@ -55,5 +69,6 @@ mod tests {
         let (steady, read) = (now(), read());
         assert!(read.day.0.abs_diff(steady.0) < 1000, "{read:?}, {steady:?}");
         assert!(now() >= steady);
+        assert_eq!(at_uptime(uptime(steady)), steady);
     }
 }

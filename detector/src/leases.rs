@@ -14,7 +14,7 @@ use std::{
 
 use detector_core::model::KnownLease;
 
-pub(crate) use adopted::Adopted;
+pub(crate) use adopted::{Adopted, boot_id};
 pub(crate) use remembered::Remembered;
 
 /// Where leases are known from.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod enforcer;
 pub mod findings;
+mod graces;
 pub mod inventory;
 mod leases;
 mod mode;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "lineage/boot.rs"]
+mod boot;
+
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 

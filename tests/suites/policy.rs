@@ -107,6 +107,40 @@ fn a_policy_that_cannot_be_used_changes_nothing() {
     daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
 }
 
+/// Needs no daemon, and no root: whoever writes a policy tries it.
+#[test]
+fn a_policy_is_tried_on_cases() {
+    let scene = Scene::new().unwrap();
+    let test = |policy: &str, cases: &str| {
+        let [policy_file, cases_file] = ["own.cedar", "cases.toml"].map(|n| scene.host().path(n));
+        std::fs::write(&policy_file, policy).unwrap();
+        std::fs::write(&cases_file, cases).unwrap();
+        let mut command = Command::new(artefacts::detector().unwrap());
+        command.args(["--output", "json", "policy", "test"]).arg(cases_file);
+        command.arg("--policy").arg(policy_file);
+        let output = scene.host().output(&mut command).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), json, said)
+    };
+    let (code, json, said) = test(DEFAULT, include_str!("../../packaging/policy-cases.toml"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(json["cases"].as_array().unwrap().len() >= 10, "{json}");
+    assert_eq!(json["cases"][0]["rules"], serde_json::json!(["may-join"]));
+
+    let grace =
+        r#"@id("time") @grace("1h") permit (principal, action == Action::"grace", resource);"#;
+    let policy = format!("{NO_B}{grace}{DEFAULT}");
+    let own = "[[case]]\nname = \"b\"\nvm_name = \"b\"\nexpect = \"denied\"\nrules = [\"no-b\"]\n";
+    let (code, _, said) = test(&policy, &format!("{own}grace = \"60m\"\npause = false\n"));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, json, said) = test(&policy, &format!("{own}grace = \"none\"\n"));
+    assert_eq!((code, said.contains("1 of 1 cases")), (Some(1), true), "{said}");
+    assert!(json["cases"][0]["wrong"][0].as_str().unwrap().contains("1h"), "{json}");
+    let (code, _, said) = test(&policy.replace("1h", "soon"), own);
+    assert_eq!((code, said.contains("is no grace period")), (Some(1), true), "{said}");
+}
+
 /// libvirt hands the hook's standard error to whoever has typed `virsh start`.
 #[test]
 fn whoever_starts_a_refused_vm_reads_the_rules_sentence() {

@@ -140,6 +140,27 @@ fn a_grace_period_is_for_those_that_run() {
 }
 
 #[test]
+fn a_revocation_may_be_a_finding_only() {
+    let scene = Scene::new().unwrap();
+    let vms = [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat();
+    let more = "revoked = \"finding\"\n".to_owned();
+    let settings = Settings { inventory: vms, more, ..Settings::default() };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+
+    run(&daemon, &["template", "revoke", "lab", "--reason", "CVE-2026-1"], 0);
+    let finding = daemon.await_finding("revoked-template", "CVE-2026-1", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("as the policy says"), "{finding}");
+    daemon.await_port("tap-a", "kept", PATIENCE).unwrap();
+    a.send(&beat(A, 1)).unwrap();
+    scene.await_outside("what keeps what is in force", &beat(A, 1)).unwrap();
+    // Nobody new is admitted, and a new life of the port is new.
+    let b = scene.plug("tap-b").unwrap();
+    daemon.await_port("tap-b", "isolated", PATIENCE).unwrap();
+    assert_cut_off(&scene, &b, B, 1);
+}
+
+#[test]
 fn only_a_signed_manifest_revokes_and_nothing_older_undoes_it() {
     let key = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
     let sign = |text: &str| {

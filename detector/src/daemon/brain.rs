@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKind, Observed, ObservedMode, Policy, Processes, Registry, Skew, Source,
-        Timestamp, Unsettled, World,
+        Finding, FindingKind, Graces, Observed, ObservedMode, Policy, Processes, Registry, Skew,
+        Source, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -27,6 +27,7 @@ use super::{
     loads::{self, Looks},
     media::Media,
     mode::Keeping,
+    responses::Pauses,
     seen,
     since::Since,
     sources::{self, Expected},
@@ -71,6 +72,7 @@ pub struct Brain<E> {
     settled: Timestamp,
     pub(super) claims: Claims,
     day: DayClock,
+    pub(super) pauses: Pauses,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -117,6 +119,7 @@ impl<E: Enforcer> Brain<E> {
             seen,
             noticed: BTreeMap::new(),
             processes: Processes::default(),
+            graces: Graces::default(),
         };
         Ok(Self {
             world,
@@ -138,6 +141,7 @@ impl<E: Enforcer> Brain<E> {
             settled: now,
             claims: Claims::default(),
             day: DayClock::new(now),
+            pauses: Pauses::default(),
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -207,6 +211,7 @@ impl<E: Enforcer> Brain<E> {
             self.untold,
             self.executor.wake_at(),
             self.media.wake_at(),
+            self.pauses.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
             self.tampered.wake_at(),
@@ -305,6 +310,11 @@ impl<E: Enforcer> Brain<E> {
                 let rechecked = self.enforcer.recheck_for(&signs);
                 return self.looked_around(rechecked);
             }
+            Input::Graces(graces) => self.world.graces = graces,
+            Input::GracesLost(why) => {
+                self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
+            }
+            Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();
@@ -366,6 +376,8 @@ impl<E: Enforcer> Brain<E> {
             self.emit(run);
         }
         self.follow_mode();
+        self.keep_graces();
+        self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
@@ -374,6 +386,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.executor.findings());
         findings.extend(self.mode_findings());
         findings.extend(self.media.findings(now));
+        findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));

@@ -18,7 +18,8 @@ use super::input::{CallId, Effect, Input};
 use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
-    inventory::LibvirtSource,
+    graces::GraceFile,
+    inventory::{LibvirtSource, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
     registry::Gatherer,
@@ -39,6 +40,8 @@ pub(super) struct Hands {
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
     pub(super) mode: ModeFile,
+    pub(super) graces: GraceFile,
+    pub(super) suspender: Suspender,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -113,6 +116,20 @@ impl Hands {
             Effect::Remember(leases) => {
                 let leases_file = self.leases.clone();
                 self.runtime.spawn_blocking(move || leases_file.write(&leases));
+            }
+            Effect::KeepGraces(begun) => {
+                let (graces, inputs) = (self.graces.clone(), self.inputs.clone());
+                graces.set(begun);
+                self.runtime.spawn_blocking(move || {
+                    if let Err(why) = graces.write() {
+                        let _ = inputs.blocking_send(Input::GracesLost(why));
+                    }
+                });
+            }
+            Effect::Pause { source, vm } => {
+                if let Err(why) = self.suspender.suspend(&source, vm) {
+                    let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
+                }
             }
             Effect::KeepAdopted(ports) => {
                 let adopted = self.adopted.clone();

@@ -10,7 +10,9 @@ use std::{
 use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
-    model::{Digest, Evidence, ImageFile, KnownLease, Link, Registry, Vm},
+    model::{
+        Digest, Evidence, Graces, ImageFile, KnownLease, Link, Registry, Rejected, Timestamp, Vm,
+    },
 };
 use uuid::Uuid;
 
@@ -85,6 +87,12 @@ pub enum Input {
     Processes(Scanned),
     /// Somebody may have touched what is in force.
     Signs(BTreeSet<Sign>),
+    /// Since when VMs have a grace period, as it was kept before the start.
+    Graces(Graces),
+    /// That cannot be kept.
+    GracesLost(Rejected),
+    /// A VM is suspended, or why it is not, as [`Effect::Pause`] asked.
+    Paused(Uuid, Result<(), String>),
     /// What the time of day is said to be.
     Clock(Reading),
     /// Time has passed.
@@ -127,6 +135,10 @@ pub enum Effect {
     Tell(Change),
     /// Keep these leases for after a restart of the host.
     Remember(Vec<KnownLease>),
+    /// Keep since when VMs have a grace period.
+    KeepGraces(BTreeMap<Uuid, Timestamp>),
+    /// Have the manager of this name suspend a VM.
+    Pause { source: String, vm: Uuid },
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.

@@ -39,7 +39,8 @@ use crate::{
     bpf::{Events, KernelEnforcer, Options},
     clock,
     config::{Config, Scan},
-    inventory::LibvirtSource,
+    graces::GraceFile,
+    inventory::{LibvirtSource, Suspender},
     leases::{Adopted, Leases, Remembered},
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
@@ -104,6 +105,8 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
         mode: ModeFile::new(&config.paths.state),
+        graces: GraceFile::new(&config.paths.state),
+        suspender: suspender(inputs.clone())?,
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
@@ -116,6 +119,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         Input::Gateways(gateways().context("cannot list the host's default routes")?),
         Input::Adopt(known),
         Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
+        Input::Graces(hands.graces.read()),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
@@ -262,6 +266,12 @@ fn follow_libvirt(
         }
     });
     Ok(Some(LibvirtSource::spawn(uri, events, move |told| pools.tell(told))?))
+}
+
+/// Libvirt may take as long as it likes: it has a thread of its own.
+fn suspender(inputs: mpsc::Sender<Input>) -> Result<Suspender> {
+    let tell = move |vm, result| drop(inputs.blocking_send(Input::Paused(vm, result)));
+    Suspender::spawn(tell).context("cannot start to suspend VMs")
 }
 
 fn wait_for_the_end(runtime: &Runtime) -> Result<()> {

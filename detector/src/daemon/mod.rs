@@ -25,6 +25,7 @@ mod loads;
 mod look;
 mod media;
 pub mod mode;
+mod responses;
 mod runs;
 mod seen;
 mod since;

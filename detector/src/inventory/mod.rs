@@ -17,7 +17,7 @@ use detector_core::model::{
 };
 use uuid::Uuid;
 
-pub use libvirt::LibvirtSource;
+pub use libvirt::{LibvirtSource, Suspender};
 
 /// What a source has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]

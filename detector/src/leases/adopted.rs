@@ -59,7 +59,8 @@ impl Adopted {
     }
 }
 
-fn boot_id() -> String {
+/// Which boot of the host this is.
+pub(crate) fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default()
 }
 

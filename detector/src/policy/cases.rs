@@ -1,6 +1,6 @@
 //! Cases to try a policy on: a VM, and what the rules are expected to say of it.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Result, bail};
 use detector_common::quarantine::QuarantineMode;
@@ -35,6 +35,11 @@ pub struct Case {
     find: Option<bool>,
     isolate: Option<bool>,
     sandbox: Option<bool>,
+    pause: Option<bool>,
+    /// `"none"`, or a span: `"1h"`.
+    grace: Option<String>,
+    /// By which rule every NIC gets its addresses that lists none.
+    address_rule: Option<AddressRule>,
 
     /// What is not known yet of the VM.
     #[serde(default)]
@@ -149,11 +154,12 @@ struct Host {
     evidence: EvidenceLevel,
     /// Denied VMs go to the sandbox.
     sandbox: bool,
+    default_rule: AddressRule,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { evidence: EvidenceLevel::Digest, sandbox: false }
+        Self { evidence: EvidenceLevel::Digest, sandbox: false, default_rule: AddressRule::Any }
     }
 }
 
@@ -210,9 +216,28 @@ impl Case {
             ("find", self.find, responses.find),
             ("isolate", self.isolate, responses.isolate),
             ("sandbox", self.sandbox, responses.sandbox),
+            ("pause", self.pause, responses.pause),
         ] {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 wrong.push(format!("expected {name} = {expected}"));
+            }
+        }
+        let grace = responses.grace.map_or_else(
+            || "none".to_owned(),
+            |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+        );
+        let same = |expected: &str| match humantime::parse_duration(expected) {
+            Ok(span) => Some(span.as_secs()) == responses.grace,
+            Err(_) => expected == grace,
+        };
+        if let Some(expected) = self.grace.as_deref().filter(|expected| !same(expected)) {
+            wrong.push(format!("expected grace = {expected:?}, and it is {grace:?}"));
+        }
+        if let Some(expected) = self.address_rule {
+            let default = self.host.default_rule;
+            let mut rules = verdict.address_rules.iter().map(|rule| rule.unwrap_or(default));
+            if let Some(other) = rules.find(|rule| *rule != expected) {
+                wrong.push(format!("expected address_rule {expected:?}, and one is {other:?}"));
             }
         }
         wrong.extend(verdict.errors.iter().map(|(id, why)| format!("{id}: {why}")));
@@ -241,6 +266,7 @@ impl Case {
                     QuarantineMode::Drop
                 },
                 sandbox: self.host.sandbox,
+                default_rule: self.host.default_rule,
             },
             standing: fact(known(Unknown::Evidence), standing),
             registered: fact(known(Unknown::Registered), self.registered),

@@ -96,7 +96,7 @@ pub(super) fn addresses(rule: AddressRule, list: &[IpNet]) -> Addresses {
 pub(super) fn refused(nic: &Nic) -> Vec<String> {
     let rule = rule(nic, AddressRule::Exact);
     let addresses = nic.addresses.iter().filter(|net| !is_source(rule, **net));
-    let addresses = addresses.map(|net| format!("address {net} ({})", rule_name(rule)));
+    let addresses = addresses.map(|net| format!("address {net} ({})", rule.as_str()));
     let vlans = nic.vlans.iter().filter(|id| **id > LAST_VLAN);
     let mac = (!is_station(nic.mac)).then(|| format!("MAC {}", nic.mac));
     mac.into_iter().chain(addresses).chain(vlans.map(|id| format!("VLAN {id}"))).collect()
@@ -161,16 +161,6 @@ impl Network for Ipv6Net {
 /// A virtual router's MAC is nobody's own: who may use it says `vrrp`.
 fn is_station(mac: Mac) -> bool {
     !mac.is_group() && mac != Mac::ZERO && !Station::new(mac, 0).is_virtual_router()
-}
-
-pub(super) fn rule_name(rule: AddressRule) -> &'static str {
-    match rule {
-        AddressRule::Exact => "exact",
-        AddressRule::Prefix => "prefix",
-        AddressRule::Any => "any",
-        AddressRule::Dhcp => "dhcp",
-        AddressRule::FirstCome => "first-come",
-    }
 }
 
 /// What a list entry stands for under the rule.

@@ -34,7 +34,10 @@ mod unbridged;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use self::{
     findings::{OF_CLAIMS, findings_of_port, kind_of_claim},
@@ -57,7 +60,7 @@ use self::{
 };
 use crate::{
     model::{
-        Finding, ImageFile, Link, MediumSource, PowerState, ProcessId, Quarantine,
+        AddressRule, Finding, ImageFile, Link, MediumSource, PowerState, ProcessId, Quarantine,
         QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
@@ -96,6 +99,8 @@ impl Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmDecision {
     pub status: VmStatus,
+    /// What the rules say of it, whether it runs or is quarantined, or not.
+    pub verdict: VmStatus,
     /// The template that it descends from, where one is proven or declared.
     pub template: Option<String>,
     /// The version of it, where the template is registered and has one.
@@ -108,8 +113,26 @@ pub struct VmDecision {
     pub rules: Vec<String>,
     /// What becomes of it where it fails a requirement.
     pub responses: Responses,
+    /// The grace period of a VM that is denied with a grant in force.
+    pub grace: Option<Grace>,
+    /// By which rule its NICs get addresses, in their order; `None` where the policy does not say.
+    pub address_rules: Vec<Option<AddressRule>>,
     /// Rules that could not be evaluated, and why.
     pub errors: BTreeMap<String, String>,
+}
+
+/// From when until when a VM that is denied keeps what is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grace {
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+impl VmDecision {
+    /// Whether it is denied, and keeps what is in force for now.
+    pub fn is_spared(&self, now: Timestamp) -> bool {
+        self.status == VmStatus::Denied && self.grace.is_some_and(|grace| now < grace.until)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +224,8 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             merged,
             status: decision.status,
             responses: decision.responses.clone(),
+            spared: decision.grace.filter(|_| decision.is_spared(world.now)),
+            address_rules: decision.address_rules.clone(),
         })
         .collect();
 
@@ -290,6 +315,9 @@ fn judge(
     } else {
         verdict.status()
     };
+    let verdict_status = verdict.status();
+    let grace =
+        (status == VmStatus::Denied).then(|| grace(vm, &verdict.responses, world)).flatten();
     let template = match lineage.standing {
         Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
             Some(template.id.clone())
@@ -300,13 +328,29 @@ fn judge(
     let template_version = lineage.template().and_then(|template| template.version.clone());
     VmDecision {
         status,
+        verdict: verdict_status,
         template,
         template_version,
         requirements,
         rules: verdict.decided_by.clone(),
         responses: verdict.responses.clone(),
+        grace,
+        address_rules: verdict.address_rules.clone(),
         errors: verdict.errors.clone(),
     }
+}
+
+/// The grace period of a VM that is denied: while a grant of it is in force, from its first denial on. A
+/// VM that is started anew has none.
+fn grace(vm: &Vm, responses: &Responses, world: &World) -> Option<Grace> {
+    let seconds = responses.grace.filter(|_| world.graces.lost.is_none())?;
+    if !approval::is_in_force(vm, world) {
+        return None;
+    }
+    // What lies ahead is no beginning.
+    let begun = world.graces.begun.get(&vm.uuid).map(|at| (*at).min(world.now));
+    let since = begun.unwrap_or(world.now);
+    Some(Grace { since, until: since + Duration::from_secs(seconds) })
 }
 
 /// The VMs of the inventory are in the order of their UUIDs.
@@ -354,7 +398,9 @@ fn quarantines(
     mode::settle(&mut quarantines, world);
     if world.mode() == Mode::Enforce && !world.is_under_maintenance() {
         let denied = inventory.iter().zip(decisions);
-        let is_denied = |one: &VmDecision| one.status == VmStatus::Denied && one.responses.isolate;
+        let is_denied = |one: &VmDecision| {
+            one.status == VmStatus::Denied && one.responses.isolate && !one.is_spared(world.now)
+        };
         for (merged, decision) in denied.filter(|(_, one)| is_denied(one)) {
             let target = QuarantineTarget::Vm(merged.vm.uuid);
             let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);

@@ -10,15 +10,15 @@ use detector_common::{
 };
 
 use super::{
-    PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
+    Grace, PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
     inventory::Merged,
     learning,
     policy::Responses,
     quarantines,
-    text::{bounded, quoted},
+    text::{bounded, moment, quoted},
 };
 use crate::{
-    model::{Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
+    model::{AddressRule, Link, Nic, ObservedInterface, PowerState, QuarantineTarget, World},
     reconcile::{Identity, Isolation, Isolator, Learning, PortPlan, Sandbox},
 };
 
@@ -27,6 +27,19 @@ pub(super) struct Judged<'a> {
     pub(super) merged: &'a Merged<'a>,
     pub(super) status: VmStatus,
     pub(super) responses: Responses,
+    /// It is denied, and keeps what is in force for now.
+    pub(super) spared: Option<Grace>,
+    /// Of each NIC, where the policy says how it gets its addresses.
+    pub(super) address_rules: Vec<Option<AddressRule>>,
+}
+
+impl Judged<'_> {
+    /// The rule of a NIC whose source says nothing of its addresses.
+    pub(super) fn default_rule(&self, nic: &Nic, world: &World) -> AddressRule {
+        let nics = self.merged.vm.nics.iter().zip(&self.address_rules);
+        let mut chosen = nics.filter(|(one, _)| *one == nic);
+        chosen.find_map(|(_, rule)| *rule).unwrap_or(world.policy.default_rule)
+    }
 }
 
 /// A guest port and what is in store for it.
@@ -222,6 +235,15 @@ impl<'a> Ports<'a> {
                 );
                 (plan, why)
             }
+            VmStatus::Denied if let Some(grace) = judged.spared => {
+                let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
+                let until = moment(self.world.skew.day(grace.until));
+                let why = format!(
+                    "VM {name} fails a requirement, and the policy gives it until {until}: what is in \
+                     force stays, nothing new is granted."
+                );
+                (plan, why)
+            }
             VmStatus::Denied if !judged.responses.isolate => {
                 let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
                 let why = format!(
@@ -283,12 +305,13 @@ impl<'a> Ports<'a> {
         merged: &Merged<'_>,
         claims: &[(&str, usize, &Nic)],
     ) -> Vec<Identity> {
-        let default = self.world.policy.default_rule;
         let mut identities: Vec<Identity> = claims
             .iter()
             .filter(|(.., nic)| !merged.withheld.contains(&nic.mac))
             .filter(|(.., nic)| !self.host_macs.contains(&nic.mac))
-            .flat_map(|(.., nic)| identity::identities(nic, default))
+            .flat_map(|(_, number, nic)| {
+                identity::identities(nic, self.vms[*number].default_rule(nic, self.world))
+            })
             .collect();
         identities.sort_by_key(|identity| (identity.mac, identity.vlan));
         // A MAC that is listed twice for one VLAN has what both entries grant.

@@ -98,6 +98,8 @@ pub enum FindingKind {
     EnforcingLapsed,
     /// Denials are findings only, for some time.
     Maintenance,
+    /// A VM that is denied was to be suspended, and is not.
+    PauseFailed,
 }
 
 impl FindingKind {
@@ -130,6 +132,7 @@ impl FindingKind {
             Self::BreakGlass => "break-glass",
             Self::EnforcingLapsed => "enforcing-lapsed",
             Self::Maintenance => "maintenance",
+            Self::PauseFailed => "pause-failed",
         }
     }
 }

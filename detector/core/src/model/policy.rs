@@ -74,3 +74,15 @@ pub enum AddressRule {
     /// Who claims an address first has it (RFC 6620), within the listed prefixes if there are any.
     FirstCome,
 }
+
+impl AddressRule {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Prefix => "prefix",
+            Self::Any => "any",
+            Self::Dhcp => "dhcp",
+            Self::FirstCome => "first-come",
+        }
+    }
+}

@@ -59,6 +59,16 @@ pub struct World {
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
     /// Processes that are VMs, or may be.
     pub processes: Processes,
+    pub graces: Graces,
+}
+
+/// Since when VMs that are denied have a grace period.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Graces {
+    pub begun: BTreeMap<Uuid, Timestamp>,
+    /// Why that cannot be read, or kept, when it cannot: then there is none, or every restart would begin
+    /// it anew.
+    pub lost: Option<Rejected>,
 }
 
 impl World {

@@ -108,6 +108,7 @@ impl Lab {
             loads: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Default::default(),
+            graces: Default::default(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
         lab.kernel.tick(now);

@@ -147,9 +147,17 @@ fn show<W: Write>(output: &mut Output<W>, policy: &PolicyView) -> Result<()> {
             RuleEffect::Permit => "permit",
             RuleEffect::Forbid => "forbid unless",
         };
+        let value = match (rule.grace, rule.address_rule) {
+            (Some(seconds), _) => {
+                let span = std::time::Duration::from_secs(seconds);
+                format!(" {}", humantime::format_duration(span))
+            }
+            (None, Some(rule)) => format!(" {}", rule.as_str()),
+            (None, None) => String::new(),
+        };
         vec![
             rule.id.as_str().into(),
-            rule.action.as_str().into(),
+            format!("{}{value}", rule.action).into(),
             effect.into(),
             rule.sentence.as_str().into(),
         ]

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use detector_common::settings::Mode;
-use detector_core::decide::{Outcome, VmDecision, VmStatus, decide, policy::Rules};
+use detector_core::decide::{
+    VmDecision, VmStatus, decide,
+    policy::{Responses, Rules},
+};
 
 use super::open;
 use crate::{
@@ -51,8 +54,8 @@ impl<E: Enforcer> Brain<E> {
                 differs(from, to).then(|| PolicyChange {
                     vm: VmRef { uuid: *uuid, name: vm.name.clone() },
                     power: vm.power,
-                    from: verdict(from),
-                    to: verdict(to),
+                    from: from.verdict,
+                    to: to.verdict,
                     effect: effect(from, to, world.mode()).to_owned(),
                     rules: to.rules.clone(),
                     why: why(to),
@@ -64,37 +67,34 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-/// What the rules say of it, whether it runs or is quarantined, or not.
-fn verdict(decision: &VmDecision) -> VmStatus {
-    let any = |outcome| decision.requirements.iter().any(|one| one.outcome == outcome);
-    if any(Outcome::Failed) {
-        VmStatus::Denied
-    } else if any(Outcome::Unknown) {
-        VmStatus::Pending
-    } else {
-        VmStatus::Approved
-    }
-}
-
 fn differs(from: &VmDecision, to: &VmDecision) -> bool {
     let what = |one: &VmDecision| {
-        let responses = &one.responses;
-        (one.status, verdict(one), responses.find, responses.isolate, responses.sandbox)
+        // By which rules is no difference.
+        let responses = Responses { rules: Vec::new(), ..one.responses.clone() };
+        (one.status, one.verdict, responses, one.address_rules.clone())
     };
     what(from) != what(to)
 }
 
 /// What would follow for its ports.
 fn effect(from: &VmDecision, to: &VmDecision, mode: Mode) -> &'static str {
-    match (to.status, verdict(to)) {
+    match (to.status, to.verdict) {
         (VmStatus::Off, _) => "nothing until it starts",
         (VmStatus::Quarantined, VmStatus::Approved) => "stays quarantined until it is released",
         (VmStatus::Quarantined, _) => "stays quarantined",
+        (VmStatus::Approved, _)
+            if from.status == VmStatus::Approved && from.address_rules != to.address_rules =>
+        {
+            "is granted addresses by another rule"
+        }
         (VmStatus::Approved, _) => "is granted its identities",
         (VmStatus::Pending, _) if from.status == VmStatus::Approved => "keeps what is in force",
         (VmStatus::Pending, _) => "stays as it is until there is a verdict",
         (VmStatus::Denied, _) if !to.responses.isolate => {
             "keeps what is in force, and is granted nothing new"
+        }
+        (VmStatus::Denied, _) if to.grace.is_some() => {
+            "keeps what is in force for its grace period, then is quarantined"
         }
         (VmStatus::Denied, _) if mode == Mode::Observe => "would be quarantined (mode is observe)",
         (VmStatus::Denied, _) if to.responses.sandbox => {

@@ -11,6 +11,7 @@ mod policy;
 mod portions;
 mod ports;
 mod quarantine;
+mod responses;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};

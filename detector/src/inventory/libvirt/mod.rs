@@ -6,6 +6,7 @@
 mod callbacks;
 mod events;
 mod session;
+mod suspend;
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{SourceEvent, Update};
 use events::Signal;
 use session::Session;
+pub use suspend::Suspender;
 
 /// The first and the longest pause between attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -22,6 +22,10 @@ pub(super) fn report(world: &World, found: &mut Found) {
         lost(found, "templates", why, world.now);
     }
     rejections(found, &world.registry.rejected, world.now);
+    if let Some(lost) = &world.graces.lost {
+        let why = format!("{}, and no VM has a grace period", lost.why);
+        rejections(found, &[Rejected { place: lost.place.clone(), why }], world.now);
+    }
     policy(world, found);
     clock(world, found);
     sandbox(world, found);

@@ -30,9 +30,12 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         let vm = &judged.merged.vm;
         entries(vm, facts.world.now, found);
         hosts_macs(vm, &host, facts.world.now, found);
-        virtual_routers(vm, facts.world, found);
+        virtual_routers(judged, facts.world, found);
         if vm.power == PowerState::Off {
             continue;
+        }
+        if let Some(grace) = decision.grace.filter(|_| decision.is_spared(facts.world.now)) {
+            found.wake_at(grace.until);
         }
         rogue(vm, decision, facts.world, found);
         errors(vm, decision, facts.world.now, found);
@@ -55,6 +58,9 @@ fn rogue(vm: &Vm, decision: &VmDecision, world: &World, found: &mut Found) {
     }
     evidence.insert(0, pair("uuid", vm.uuid));
     evidence.push(pair("decided by", decision.rules.join(", ")));
+    if let Some(grace) = decision.grace.filter(|_| decision.is_spared(world.now)) {
+        evidence.push(pair("keeps what is in force until", moment(world.skew.day(grace.until))));
+    }
     let record = world.observed.quarantines.get(&QuarantineTarget::Vm(vm.uuid));
     let title = format!("VM {} does not meet the policy.", quoted(&vm.name));
     let since = record.map_or(world.now, |record| record.since);
@@ -68,10 +74,12 @@ fn errors(vm: &Vm, decision: &VmDecision, now: Timestamp, found: &mut Found) {
     }
     let mut evidence = vec![pair("uuid", vm.uuid)];
     evidence.extend(decision.errors.iter().map(|(id, why)| pair(id, why)));
-    let title = format!(
-        "A rule of the policy cannot be evaluated for VM {}, which denies.",
-        quoted(&vm.name)
-    );
+    let effect = match decision.verdict {
+        VmStatus::Denied => "which denies, and spares it no response",
+        _ => "so that the stricter of its answers holds",
+    };
+    let title =
+        format!("A rule of the policy cannot be evaluated for VM {}, {effect}.", quoted(&vm.name));
     found.add(about(vm, FindingKind::PolicyError, Severity::High, title, evidence, now));
 }
 
@@ -225,15 +233,16 @@ fn hosts_macs(vm: &Vm, host: &BTreeMap<Mac, &Link>, now: Timestamp, found: &mut 
 }
 
 /// What routers share is learned by none of them.
-fn virtual_routers(vm: &Vm, world: &World, found: &mut Found) {
+fn virtual_routers(judged: &Judged<'_>, world: &World, found: &mut Found) {
+    let vm = &judged.merged.vm;
     for nic in vm.nics.iter().filter(|nic| nic.vrrp) {
-        let rule = identity::rule(nic, world.policy.default_rule);
+        let rule = identity::rule(nic, judged.default_rule(nic, world));
         if !matches!(rule, AddressRule::Dhcp | AddressRule::FirstCome) {
             continue;
         }
         let way_out = format!(
             "vrrp with the rule {}: set the rule \"exact\" and list its addresses, shared ones too",
-            identity::rule_name(rule)
+            rule.as_str()
         );
         let evidence = vec![(format!("NIC {}", nic.mac), way_out)];
         let title = format!(

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities};
-use detector_common::quarantine::QuarantineMode;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Facts, NicFacts, Rule, RuleEffect, Rules,
+    Facts, NicFacts, Responses, Rule, RuleEffect, Rules,
     entities::{Record, Unaskable, Unknowns, entities, records, request},
 };
-use crate::decide::{Outcome, VmStatus};
+use crate::{
+    decide::{Outcome, VmStatus},
+    model::AddressRule,
+};
 
 /// What the rules say of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub struct Verdict {
     /// The rules that decided: those that permit it, those that forbid it, or those that are undecided.
     pub decided_by: Vec<String>,
     pub responses: Responses,
+    /// Of each NIC, in their order, the rule by which it gets its addresses; `None` where the policy says
+    /// nothing of it, and where its source says enough.
+    pub address_rules: Vec<Option<AddressRule>>,
     /// Rules that could not be evaluated, and why. Each is a failure.
     pub errors: BTreeMap<String, String>,
 }
@@ -31,33 +35,6 @@ pub struct Verdict {
 pub struct RuleOutcome {
     pub id: String,
     pub outcome: Outcome,
-}
-
-/// What becomes of a VM that may not join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Responses {
-    /// It is told as a finding.
-    pub find: bool,
-    /// Its ports are isolated; otherwise what is in force stays, and nothing new is granted.
-    pub isolate: bool,
-    /// Isolated, it speaks with the sandbox rather than with nobody.
-    pub sandbox: bool,
-    /// The rules that took a response away, or allowed the sandbox.
-    pub rules: Vec<String>,
-}
-
-/// The strictest.
-impl Default for Responses {
-    fn default() -> Self {
-        Self { find: true, isolate: true, sandbox: false, rules: Vec::new() }
-    }
-}
-
-impl Responses {
-    /// How what is isolated is isolated.
-    pub fn mode(&self) -> QuarantineMode {
-        if self.sandbox { QuarantineMode::Sandbox } else { QuarantineMode::Drop }
-    }
 }
 
 impl Verdict {
@@ -74,8 +51,8 @@ impl Verdict {
 }
 
 /// What all questions about a VM have in common.
-struct Asked<'a> {
-    facts: &'a Facts,
+pub(super) struct Asked<'a> {
+    pub(super) facts: &'a Facts,
     /// With what is not known as unknowns.
     all: Entities,
     /// Without it.
@@ -83,12 +60,12 @@ struct Asked<'a> {
 }
 
 /// The answer to one question.
-struct Answer {
+pub(super) struct Answer {
     /// Of each rule about the action, by its id. A `permit` is met where it applies.
-    outcomes: BTreeMap<String, (RuleEffect, Outcome)>,
+    pub(super) outcomes: BTreeMap<String, (RuleEffect, Outcome)>,
     /// The rules that permit it.
-    permits: Vec<String>,
-    errors: BTreeMap<String, String>,
+    pub(super) permits: Vec<String>,
+    pub(super) errors: BTreeMap<String, String>,
 }
 
 impl Rules {
@@ -148,6 +125,7 @@ impl Rules {
         if status == VmStatus::Denied {
             self.respond(&asked, &nics, &mut verdict)?;
         }
+        self.choose_address_rules(&asked, &mut verdict)?;
         Ok(verdict)
     }
 
@@ -166,58 +144,13 @@ impl Rules {
             permitted: outcome,
             decided_by: Vec::new(),
             responses: Responses::default(),
+            address_rules: Vec::new(),
             errors: BTreeMap::new(),
         }
     }
 
-    /// Asks what becomes of a VM that may not join. In doubt it is the stricter response.
-    fn respond(
-        &self,
-        asked: &Asked<'_>,
-        nics: &[Option<&NicFacts>],
-        verdict: &mut Verdict,
-    ) -> Result<(), Unaskable> {
-        let mut rules = BTreeSet::new();
-        let mut answers = |action: &str| -> Result<Vec<Answer>, Unaskable> {
-            if !self.list.iter().any(|rule| rule.action == action) {
-                return Ok(Vec::new());
-            }
-            let answers = nics.iter().map(|nic| self.ask(action, asked, *nic));
-            let answers = answers.collect::<Result<Vec<_>, _>>()?;
-            for answer in &answers {
-                let errors = answer.errors.iter();
-                verdict.errors.extend(errors.map(|(id, why)| (id.clone(), why.clone())));
-            }
-            Ok(answers)
-        };
-        // Only what certainly forbids a response for every NIC takes it away.
-        let mut happens = |answers: &[Answer], action: &str| {
-            let forbids = |answer: &Answer| {
-                let of = self.about(action, RuleEffect::Forbid).map(|rule| rule.id.clone());
-                let of = of.filter(|id| answer.of(id) == Outcome::Failed);
-                if answer.errors.is_empty() { of.collect() } else { Vec::new() }
-            };
-            let by: Vec<Vec<String>> = answers.iter().map(forbids).collect();
-            let spared = !by.is_empty() && by.iter().all(|ids| !ids.is_empty());
-            if spared {
-                rules.extend(by.into_iter().flatten());
-            }
-            !spared
-        };
-        let find = happens(&answers("find")?, "find");
-        let isolate = happens(&answers("isolate")?, "isolate");
-        let asked = answers("sandbox")?;
-        let sandbox = !asked.is_empty() && asked.iter().all(Answer::allows);
-        if sandbox {
-            rules.extend(asked.into_iter().flat_map(|answer| answer.permits));
-        }
-        let rules = rules.into_iter().collect();
-        verdict.responses = Responses { find, isolate, sandbox, rules };
-        Ok(())
-    }
-
     /// Puts one question, to each rule about the action.
-    fn ask(
+    pub(super) fn ask(
         &self,
         action: &str,
         asked: &Asked<'_>,
@@ -273,12 +206,12 @@ impl Rules {
 }
 
 impl Answer {
-    fn of(&self, id: &str) -> Outcome {
+    pub(super) fn of(&self, id: &str) -> Outcome {
         self.outcomes.get(id).map_or(Outcome::Failed, |(_, outcome)| *outcome)
     }
 
     /// Some rule permits it, none may forbid it, and none fails to evaluate.
-    fn allows(&self) -> bool {
+    pub(super) fn allows(&self) -> bool {
         let mut forbids =
             self.outcomes.values().filter(|(effect, _)| *effect == RuleEffect::Forbid);
         self.errors.is_empty()

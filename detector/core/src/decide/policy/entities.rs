@@ -10,7 +10,7 @@ use detector_common::quarantine::QuarantineMode;
 use super::{Fact, Facts, NicFacts, facts};
 use crate::{
     decide::profile::Ask,
-    model::{AddressRule, EvidenceLevel, LinkKind, Posture, PowerState},
+    model::{EvidenceLevel, LinkKind, Posture, PowerState},
 };
 
 /// An entity with its attributes. One without a value is not known yet.
@@ -161,16 +161,7 @@ fn nic_attributes(nic: &NicFacts) -> Vec<(&'static str, Option<RestrictedExpress
         ("router", Some(yes(nic.router))),
         ("vrrp", Some(yes(nic.vrrp))),
     ];
-    attributes.extend(nic.rule.map(|rule| {
-        let name = match rule {
-            AddressRule::Exact => "exact",
-            AddressRule::Prefix => "prefix",
-            AddressRule::Any => "any",
-            AddressRule::Dhcp => "dhcp",
-            AddressRule::FirstCome => "first-come",
-        };
-        ("addressRule", Some(text(name)))
-    }));
+    attributes.extend(nic.rule.map(|rule| ("addressRule", Some(text(rule.as_str())))));
     attributes
 }
 

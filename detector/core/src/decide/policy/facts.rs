@@ -63,6 +63,8 @@ pub struct HostFacts {
     pub evidence: EvidenceLevel,
     pub quarantine: QuarantineMode,
     pub sandbox: bool,
+    /// For NICs whose source lists no addresses.
+    pub default_rule: AddressRule,
 }
 
 /// How strong the evidence of a VM's lineage is.
@@ -106,6 +108,7 @@ impl HostFacts {
             evidence: policy.evidence,
             quarantine: policy.quarantine,
             sandbox: policy.sandbox.is_some(),
+            default_rule: policy.default_rule,
         }
     }
 }

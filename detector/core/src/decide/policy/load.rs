@@ -1,6 +1,6 @@
 //! From the text of a policy to rules, or to everything that is wrong with it.
 
-use std::{ops::Range, str::FromStr, sync::Mutex};
+use std::{ops::Range, str::FromStr, sync::Mutex, time::Duration};
 
 use cedar_policy::{
     ActionConstraint, Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
@@ -9,6 +9,7 @@ use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 
 use super::{Memo, NO_PERMIT, Rule, RuleEffect, Rules, SCHEMA};
+use crate::model::AddressRule;
 
 /// Something that is wrong with a policy, and where. Lines and columns (in characters) count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ impl Fault {
         Self::at(text, span.unwrap_or(whole), said.to_string(), help)
     }
 }
+
+/// The longest grace period: that of a revocation too.
+const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Longer ones are no names.
 const LONGEST_ID: usize = 64;
@@ -162,7 +166,7 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
         ActionConstraint::Any | ActionConstraint::In(_) => {
             return fault(
                 "a rule is about one action",
-                r#"write action == Action::"join", or "find", "isolate", "sandbox""#,
+                r#"write action == Action::"join", or "find", "isolate", "sandbox", "pause", "grace", "address-rule""#,
             );
         }
     };
@@ -172,6 +176,13 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
             "only a forbid of it says anything",
         );
     }
+    if effect == RuleEffect::Forbid && action == "address-rule" {
+        return fault(
+            "which addresses a NIC has is not forbidden but said",
+            r#"write @rule("dhcp") permit (principal, action == Action::"address-rule", resource)"#,
+        );
+    }
+    let (grace, address_rule) = values(text, place, policy, effect, &action)?;
     let sentence = policy.annotation("sentence").unwrap_or_default().trim();
     if effect == RuleEffect::Forbid && sentence.is_empty() {
         return fault(
@@ -183,10 +194,68 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
         id: id.to_owned(),
         effect,
         action,
+        grace,
+        address_rule,
         sentence: sentence.to_owned(),
         remedy: policy.annotation("remedy").unwrap_or_default().trim().to_owned(),
         line: Fault::at(text, place.clone(), "", None).line,
     })
+}
+
+/// The values that the permits of some actions have, as annotations.
+fn values(
+    text: &str,
+    place: &Range<usize>,
+    policy: &Policy,
+    effect: RuleEffect,
+    action: &str,
+) -> Result<(Option<u64>, Option<AddressRule>), Fault> {
+    let fault = |annotation: &str, message: String, help: &str| {
+        // At the annotation, where there is one.
+        let statement = text.get(place.clone()).unwrap_or_default();
+        let start = statement.find(annotation).map_or(place.start, |at| place.start + at);
+        Err(Fault::at(text, start..place.end, message, Some(help.to_owned())))
+    };
+    for (name, of) in [("grace", "grace"), ("rule", "address-rule")] {
+        let annotation = format!("@{name}");
+        let has_one = effect == RuleEffect::Permit && action == of;
+        match policy.annotation(name) {
+            None if has_one => {
+                let help = match name {
+                    "grace" => r#"write @grace("1h") in front of it"#,
+                    _ => r#"write @rule("dhcp"), or "first-come", "any", "exact", in front of it"#,
+                };
+                return fault("@id", format!("a permit of {of:?} says which"), help);
+            }
+            Some(_) if !has_one => {
+                let help = format!("it belongs to a permit of {of:?}");
+                return fault(&annotation, format!("{annotation} says nothing here"), &help);
+            }
+            _ => {}
+        }
+    }
+    let grace = match policy.annotation("grace") {
+        None => None,
+        Some(given) => match humantime::parse_duration(given) {
+            Ok(grace) if grace <= LONGEST_GRACE && grace.as_secs() > 0 => Some(grace.as_secs()),
+            _ => {
+                let help = r#"expected one second to 30 days, as "90s", "15m", "1h 30m" or "7d""#;
+                return fault("@grace", format!("{given:?} is no grace period"), help);
+            }
+        },
+    };
+    let address_rule = match policy.annotation("rule") {
+        None => None,
+        Some("dhcp") => Some(AddressRule::Dhcp),
+        Some("first-come") => Some(AddressRule::FirstCome),
+        Some("any") => Some(AddressRule::Any),
+        Some("exact") => Some(AddressRule::Exact),
+        Some(given) => {
+            let help = r#"expected "dhcp", "first-come", "any" or "exact" (none but what its source lists)"#;
+            return fault("@rule", format!("{given:?} is no rule for addresses"), help);
+        }
+    };
+    Ok((grace, address_rule))
 }
 
 /// Cedar names the rules of a text `policy0`, `policy1`, and so on.

@@ -15,18 +15,22 @@ mod entities;
 mod facts;
 mod load;
 mod memo;
+mod respond;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
 use cedar_policy::PolicySet;
 use serde::{Deserialize, Serialize};
 
+use crate::model::AddressRule;
+
 pub(super) use self::facts::links_by_name;
 use self::memo::Memo;
 pub use self::{
-    answer::{Responses, RuleOutcome, Verdict},
+    answer::{RuleOutcome, Verdict},
     facts::{Fact, Facts, HostFacts, NicFacts, Standing, TemplateFacts},
     load::Fault,
+    respond::Responses,
 };
 
 /// The policy that is in force where no file says otherwise.
@@ -54,8 +58,15 @@ pub struct Rules {
 pub struct Rule {
     pub id: String,
     pub effect: RuleEffect,
-    /// The action that it is about: `join`, `find`, `isolate` or `sandbox`.
+    /// The action that it is about: `join`, `find`, `isolate`, `sandbox`, `pause`, `grace` or
+    /// `address-rule`.
     pub action: String,
+    /// The grace period that it permits, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<u64>,
+    /// The address rule that it permits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_rule: Option<AddressRule>,
     /// What it asks, for people.
     pub sentence: String,
     /// What would meet it.

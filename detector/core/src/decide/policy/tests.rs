@@ -1,5 +1,7 @@
 //! The rules and the answers, on facts alone.
 
+mod responses;
+
 use std::collections::BTreeSet;
 
 use detector_common::quarantine::QuarantineMode;
@@ -7,7 +9,10 @@ use detector_common::quarantine::QuarantineMode;
 use super::{entities::records, *};
 use crate::{
     decide::{VmStatus, profile::Ask},
-    model::{EvidenceLevel, Firmware, LinkKind, MediumRole, Posture, PowerState, TemplateStatus},
+    model::{
+        AddressRule, EvidenceLevel, Firmware, LinkKind, MediumRole, Posture, PowerState,
+        TemplateStatus,
+    },
 };
 
 /// A VM that the built-in policy approves.
@@ -20,6 +25,7 @@ fn good() -> Facts {
             evidence: EvidenceLevel::Digest,
             quarantine: QuarantineMode::Drop,
             sandbox: false,
+            default_rule: AddressRule::Any,
         },
         standing: Fact::Known(Standing::Digest),
         registered: Fact::Known(true),
@@ -327,7 +333,7 @@ fn responses_are_asked_in_turn() {
             facts.media_read = Fact::Unknown;
         }
         let verdict = with(&rule).evaluate(&facts);
-        let Responses { find, isolate, sandbox, rules } = verdict.responses;
+        let Responses { find, isolate, sandbox, rules, .. } = verdict.responses;
         assert_eq!((find, isolate, sandbox), expected, "{rule}");
         assert_eq!(rules.is_empty(), find && isolate, "{rule}");
     }

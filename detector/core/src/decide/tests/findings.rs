@@ -108,6 +108,17 @@ fn each_kind() {
             },
             &[],
         ),
+        (
+            "a rule that cannot be evaluated",
+            |lab| {
+                const RULE: &str = "@id(\"broken\") @sentence(\"It adds up.\") forbid (principal, \
+                    action == Action::\"join\", resource) when { principal has mediaCount && \
+                    principal.mediaCount * 9223372036854775807 * 2 > 0 };\n";
+                let text = format!("{RULE}{}", crate::decide::policy::DEFAULT);
+                lab.world.rules.rules = crate::decide::policy::Rules::parse(&text).unwrap().into();
+            },
+            &[RogueVm, PolicyError],
+        ),
         ("garbage", |lab| lab.sees(1, Lab::mac(1), None, Reason::Truncated), &[]),
     ];
     for (name, change, expect) in cases {

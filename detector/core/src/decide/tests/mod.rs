@@ -14,6 +14,7 @@ mod processes;
 mod profiles;
 mod purity;
 mod quarantine;
+mod responses;
 mod revocation;
 mod sandbox;
 mod shields;

@@ -1,0 +1,95 @@
+//! What the policy does about a VM that it denies, with a real libvirt.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+use std::time::{Duration, Instant};
+
+use detector_core::decide::policy::DEFAULT;
+use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::guest::{Guest, Image};
+use detector_tests::host::Host;
+use detector_tests::libvirt::Libvirt;
+use detector_tests::{link, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(20);
+
+const RULES: &str = r#"
+@id("no-web")
+@sentence("No VM is called web.")
+forbid (principal, action == Action::"join", resource)
+unless { principal has name && principal.name != "web" };
+
+@id("twenty-seconds")
+@grace("20s")
+permit (principal, action == Action::"grace", resource);
+
+@id("hold-it")
+permit (principal, action == Action::"pause", resource);
+
+@id("leased")
+@rule("dhcp")
+permit (principal, action == Action::"address-rule", resource == Network::"br0");
+"#;
+
+#[test]
+fn a_denied_vm_has_its_time_over_a_restart_and_is_then_suspended_once() {
+    let host = Host::new().unwrap();
+    link::bridge(host.network(), "br0").unwrap();
+    let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+    let settings = Settings {
+        evidence: "digest",
+        libvirt: true,
+        templates: vec![("lab.toml".to_owned(), image.manifest("lab").unwrap())],
+        more: "default_rule = \"any\"\n".to_owned(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::configure(&host, &settings).unwrap();
+    let libvirt = Libvirt::start(&host, Some(&daemon.hook())).unwrap();
+    daemon.run().unwrap();
+    let guests = [Guest::new("web", 41), Guest::new("db", 42)];
+    let taps = guests.each_ref().map(|guest| {
+        libvirt.define(guest, &image, "br0").unwrap();
+        libvirt.start_domain(guest).unwrap();
+        let tap = libvirt.tap(guest).unwrap();
+        daemon.await_port(&tap, "granted", PATIENCE).unwrap();
+        tap
+    });
+    let [web, db] = &guests;
+    let state = |guest: &Guest| libvirt.virsh(&["domstate", &guest.name]).unwrap();
+
+    let new = host.path("policy.new");
+    std::fs::write(&new, format!("{RULES}{DEFAULT}")).unwrap();
+    std::fs::rename(&new, host.path("policy.cedar")).unwrap();
+    let finding = daemon.await_finding("rogue-vm", "no-web", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("keeps what is in force until"), "{finding}");
+    let told = Instant::now();
+    daemon.await_port(&taps[0], "kept", PATIENCE).unwrap();
+    assert_eq!(state(web).trim(), "running");
+    // The other one is approved, and its addresses have to be leased from now on.
+    wait::until("the address rule of the policy", PATIENCE, || {
+        let shown = daemon.ask(&["port", "show", &taps[1]])?.json;
+        Ok(shown["identities"].to_string().contains("dhcp").then_some(()))
+    })
+    .unwrap();
+
+    daemon.kill().unwrap();
+    daemon.run().unwrap();
+    daemon.await_port(&taps[0], "isolated", PATIENCE).unwrap();
+    assert!(told.elapsed() < GRACE + GRACE / 2, "a restart began it anew: {:?}", told.elapsed());
+    wait::until("the VM to be suspended", PATIENCE, || {
+        Ok((state(web).trim() == "paused").then_some(()))
+    })
+    .unwrap();
+    assert_eq!(state(db).trim(), "running");
+    daemon.await_port(&taps[1], "granted", PATIENCE).unwrap();
+
+    // A person has the last word, also over another restart.
+    libvirt.virsh(&["resume", &web.name]).unwrap();
+    daemon.kill().unwrap();
+    daemon.run().unwrap();
+    daemon.await_port(&taps[0], "isolated", PATIENCE).unwrap();
+    wait::pause(Duration::from_secs(3));
+    assert_eq!(state(web).trim(), "running");
+    assert!(!format!("{:?}", daemon.findings().unwrap()).contains("pause-failed"));
+}
