@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
     settings::Settings,
 };
 use detector_core::model::{Learned, Quarantine, QuarantineTarget, Seen};
@@ -70,8 +70,8 @@ pub struct PortView {
 pub struct Applied {
     /// Whether the record is new (or was there, when it was lifted).
     pub record: bool,
-    /// Interfaces whose slot was changed. A quarantine on a VM changes none: only the daemon knows
-    /// its ports.
+    /// Interfaces whose slot was changed: those that are cut off by it, or that speak again. A
+    /// quarantine on a VM changes none: only the daemon knows its ports.
     pub ports: Vec<u32>,
 }
 
@@ -195,21 +195,36 @@ impl Inspector {
             Cause::Verdict => flags::ISOLATED,
             Cause::Operator => flags::ISOLATED | flags::ISOLATED_BY_OPERATOR,
         };
-        let ports = pinned.change(covered, |slot| slot.flags |= isolated)?;
+        let ports = pinned.change(covered, |slot| {
+            slot.flags |= isolated;
+            if quarantine.mode == QuarantineMode::Drop {
+                slot.flags &= !flags::SANDBOXED;
+            }
+        })?;
         Ok(Applied { record, ports })
     }
 
-    /// Removes a record on the pins themselves, when no daemon runs. Its ports become mute and not
-    /// granted.
+    /// Removes a record on the pins themselves, when no daemon runs. Ports that were cut off in this way
+    /// too are what they were before. What the daemon has cut off stays so until it runs again: why it
+    /// did so is known to it alone, and what had been granted is gone.
     ///
     /// # Errors
     ///
-    /// [`BpfError::Locked`] when a daemon runs.
+    /// [`BpfError::Locked`] when a daemon runs; when it is a verdict's, which only the daemon can judge.
     pub fn lift_quarantine(root: &Path, target: QuarantineTarget) -> Result<Applied, BpfError> {
         let mut pinned = Pinned::claim(root)?;
         let key = target.into();
         let mut records = pinned.maps.quarantines()?;
-        let record = records.remove(&key).is_some();
+        let record = records.remove(&key);
+        if let Some(record) = &record
+            && Quarantine::from_record(target, record).cause == Cause::Verdict
+        {
+            return Err(BpfError::Refused(
+                "a verdict has imposed it: whether the requirements are met by now only the daemon can \
+                 say. Start it (`detector run`) and release then"
+                    .to_owned(),
+            ));
+        }
         pinned.maps.lift_quarantine(key)?;
         let mut covered = pinned.covered(target)?;
         for other in records.into_keys().filter_map(|key| QuarantineTarget::try_from(key).ok()) {
@@ -217,13 +232,12 @@ impl Inspector {
                 pinned.covered(other)?.iter().map(|slot| slot.ifindex).collect();
             covered.retain(|slot| !still.contains(&slot.ifindex));
         }
-        let lifted = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
         let ports = pinned.change(covered, |slot| {
-            if slot.has(lifted) {
-                slot.flags &= !(lifted | flags::SANDBOXED | flags::GRANTED);
+            if slot.has(flags::GRANTED) {
+                slot.flags &= !(flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
             }
         })?;
-        Ok(Applied { record, ports })
+        Ok(Applied { record: record.is_some(), ports })
     }
 }
 
