@@ -15,4 +15,5 @@ mod leases;
 pub mod net;
 pub mod policy;
 pub mod processes;
+pub mod quarantines;
 pub mod registry;

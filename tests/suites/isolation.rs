@@ -4,6 +4,8 @@
 
 #[path = "isolation/by_hand.rs"]
 mod by_hand;
+#[path = "isolation/kept.rs"]
+mod kept;
 #[path = "isolation/sandbox.rs"]
 mod sandbox;
 #[path = "isolation/shield.rs"]

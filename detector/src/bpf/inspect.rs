@@ -68,6 +68,8 @@ pub struct PortView {
 /// What a quarantine without a daemon has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
+    /// The id of the map that the record is in.
+    pub map: u32,
     /// Whether the record is new (or was there, when it was lifted).
     pub record: bool,
     /// Interfaces whose slot was changed: those that are cut off by it, or that speak again. A
@@ -201,7 +203,7 @@ impl Inspector {
                 slot.flags &= !flags::SANDBOXED;
             }
         })?;
-        Ok(Applied { record, ports })
+        Ok(Applied { map: pinned.map()?, record, ports })
     }
 
     /// Removes a record on the pins themselves, when no daemon runs. Ports that were cut off in this way
@@ -237,21 +239,25 @@ impl Inspector {
                 slot.flags &= !(flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
             }
         })?;
-        Ok(Applied { record: record.is_some(), ports })
+        Ok(Applied { map: pinned.map()?, record: record.is_some(), ports })
     }
 }
 
 /// The maps, held against everybody else.
 struct Pinned {
     maps: Maps,
-    _pins: Pins,
+    pins: Pins,
 }
 
 impl Pinned {
     fn claim(root: &Path) -> Result<Self, BpfError> {
         let pins = Pins::claim_existing(root)?;
         schema::check(pins.paths(), &schema::expected(object::bytes())?)?;
-        Ok(Self { maps: Maps::open(pins.paths())?, _pins: pins })
+        Ok(Self { maps: Maps::open(pins.paths())?, pins })
+    }
+
+    fn map(&self) -> Result<u32, BpfError> {
+        self.pins.paths().quarantine_map()
     }
 
     /// The guest ports that a quarantine is on, as far as the kernel's maps say.

@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKey, FindingKind, Observed, Policy, Processes, Registry, Severity, Source,
-        Subject, Timestamp, Unsettled, World,
+        Finding, FindingKey, FindingKind, Policy, Processes, Registry, Severity, Source, Subject,
+        Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -25,6 +25,7 @@ use super::{
     links,
     loads::{self, Looks},
     media::Media,
+    recall::Recall,
     seen,
     since::Since,
     sources::{self, Expected},
@@ -58,6 +59,7 @@ pub struct Brain<E> {
     pub(super) tampered: Tampers,
     looks: Looks,
     pub(super) learning: Learning,
+    pub(super) recall: Recall,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -104,6 +106,7 @@ impl<E: Enforcer> Brain<E> {
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
+            quarantines_lost: None,
             addresses: BTreeSet::new(),
             seen,
             noticed: BTreeMap::new(),
@@ -121,6 +124,7 @@ impl<E: Enforcer> Brain<E> {
             tampered: Tampers::default(),
             looks: Looks::default(),
             learning: Learning::default(),
+            recall: Recall::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -239,6 +243,7 @@ impl<E: Enforcer> Brain<E> {
             Input::Rules(rules) => self.world.rules = rules,
             Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
             Input::Adopt(known) => self.adopt(known),
+            Input::Recalled(recalled) => self.recall(recalled),
             Input::Addresses(addresses) => {
                 let news = self.world.addresses != addresses;
                 self.world.addresses = addresses;
@@ -305,6 +310,7 @@ impl<E: Enforcer> Brain<E> {
         self.follow_arrivals();
         self.read_stale();
         for round in 1..=ROUNDS {
+            self.reimpose();
             let Self { world, executor, enforcer, .. } = self;
             let (mut news, mut acted) = (false, false);
             // What is to be done comes before what is to be told, which takes longer to put in words.
@@ -332,35 +338,29 @@ impl<E: Enforcer> Brain<E> {
             self.emit(run);
         }
         self.since.update(now, &self.decision, &self.world.observed);
+        self.keep_quarantines();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
-        self.untold = findings.iter().filter_map(silent_until).filter(|until| *until > now).min();
-        findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
+        let silent = |finding: &Finding| silent_until(finding, &self.world).filter(|at| *at > now);
+        self.untold = findings.iter().filter_map(silent).min();
+        findings.retain(|finding| silent(finding).is_none());
         findings.extend(self.executor.findings());
         findings.extend(self.media.findings(now));
         findings.extend(self.tampered.findings(now, &self.world));
+        findings.extend(self.recall.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }
     }
-
-    fn tell_watchers(&mut self, before: &Observed) {
-        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
-            return;
-        }
-        let changes = answer::quarantine::changes(self, before);
-        for id in self.watchers.clone() {
-            for change in &changes {
-                let reply = Ok(crate::api::Reply::QuarantineChange(change.clone()));
-                self.emit(Effect::Reply { id, reply, last: false });
-            }
-        }
-    }
 }
 
-/// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
-fn silent_until(finding: &Finding) -> Option<Timestamp> {
-    (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + SOURCE_GRACE)
+/// Until when a finding is not told: an inventory that is lost for a moment, as at every start, is none.
+fn silent_until(finding: &Finding, world: &World) -> Option<Timestamp> {
+    let FindingKey { kind: FindingKind::SourceLost, subject: Subject::Source(name) } = &finding.key
+    else {
+        return None;
+    };
+    world.sources.contains_key(name).then(|| finding.since + SOURCE_GRACE)
 }
 
 /// A finding about the daemon's own hold on the kernel.

@@ -23,6 +23,7 @@ use crate::{
     inventory::SourceEvent,
     net::LinkEvent,
     processes::Scanned,
+    quarantines::{Kept, Recalled},
 };
 
 /// Names a request until its last reply.
@@ -45,6 +46,8 @@ pub enum Input {
     },
     /// Leases that are known from elsewhere than the kernel, all of them.
     Leases(Vec<KnownLease>),
+    /// What was quarantined before the maps were made.
+    Recalled(Recalled),
     /// What is known of guests from before the start.
     Adopt(Known),
     /// The host's own addresses, all of them.
@@ -119,6 +122,8 @@ pub enum Effect {
     Remember(Vec<KnownLease>),
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
+    /// Keep these quarantines for after a restart of the host.
+    KeepQuarantines(Vec<Kept>),
 }
 
 /// How admissions are answered.

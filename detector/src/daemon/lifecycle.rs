@@ -40,6 +40,7 @@ use crate::{
     leases::{Adopted, Leases, Remembered},
     net::{LinkEvents, host_addresses, neighbours},
     processes::{self, ScanOptions},
+    quarantines::Memory,
     registry::{Gatherer, Pools},
 };
 
@@ -68,6 +69,9 @@ pub fn run(config: &Config) -> Result<()> {
         "took the pins over"
     );
 
+    let map = enforcer.quarantine_map()?;
+    let memory = Memory::new(&config.paths.state);
+    let recalled = memory.recall(map, enforcer.is_fresh());
     let rules = AdmissionRules {
         timeout: config.admission.timeout,
         on_timeout: config.admission.on_timeout,
@@ -99,6 +103,7 @@ pub fn run(config: &Config) -> Result<()> {
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
+        quarantines: hands::keeper(memory.clone(), map)?,
     };
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
@@ -108,6 +113,7 @@ pub fn run(config: &Config) -> Result<()> {
         Input::Leases(leases.read()),
         Input::Addresses(host_addresses().context("cannot list the host's own addresses")?),
         Input::Adopt(known),
+        Input::Recalled(recalled),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
@@ -118,6 +124,9 @@ pub fn run(config: &Config) -> Result<()> {
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     tokio::spawn(calls::take(calls, callers, fresh, uri.clone(), inputs.clone()));
+    if memory.is_lost() {
+        tokio::spawn(files::watch_memory(memory, inputs.clone()));
+    }
     tokio::spawn(files::watch_leases(leases, inputs.clone()));
     tokio::spawn(files::watch(templates, policy, inventory, inputs.clone()));
     scan(&config.scan, inputs)?;

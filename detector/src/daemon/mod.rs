@@ -23,6 +23,7 @@ mod links;
 mod loads;
 mod look;
 mod media;
+mod recall;
 mod runs;
 mod seen;
 mod since;

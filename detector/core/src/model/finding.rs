@@ -90,6 +90,8 @@ pub enum FindingKind {
     /// A verdict is in force, and something beside it that helps is not: a shield, a passage, a
     /// forwarding entry.
     EnforcementImpaired,
+    /// A quarantine was on a port that is no more.
+    QuarantineEnded,
 }
 
 impl FindingKind {
@@ -118,6 +120,7 @@ impl FindingKind {
             Self::PolicyError => "policy-error",
             Self::MediumChanged => "medium-changed",
             Self::EnforcementImpaired => "enforcement-impaired",
+            Self::QuarantineEnded => "quarantine-ended",
         }
     }
 }

@@ -100,6 +100,7 @@ impl Lab {
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
+            quarantines_lost: None,
             addresses: Default::default(),
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),

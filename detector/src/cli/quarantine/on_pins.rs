@@ -23,6 +23,7 @@ use crate::{
         view::{PortState, QuarantineView},
     },
     bpf::{Applied, BpfError, Inspector},
+    quarantines::{Kept, Memory},
 };
 
 /// Cuts a port or a MAC off.
@@ -59,7 +60,10 @@ pub(super) fn add(
         ports => format!("cut off at once: {}", ports.join(", ")),
     };
     note(&why, &effect);
-    Ok(pins::view(&quarantine, &pinned.ports))
+    let view = pins::view(&quarantine, &pinned.ports);
+    let port = matches!(target, QuarantineTarget::Port { .. }).then(|| view.name.clone());
+    keep(global, &applied, target, Some(Kept { quarantine, port }));
+    Ok(view)
 }
 
 /// Lifts what a person has imposed.
@@ -90,6 +94,7 @@ pub(super) fn release(
         ports => format!("granted again as before: {}", ports.join(", ")),
     };
     note(&why, &effect);
+    keep(global, &applied, lifted, None);
     Ok(lifted)
 }
 
@@ -173,6 +178,19 @@ fn explained(why: &str, root: &Path, error: BpfError) -> anyhow::Error {
             root.display()
         ),
         error => anyhow!("{why}; without it: {:#}", anyhow::Error::from(error)),
+    }
+}
+
+/// Has it outlast a restart of the host, too, as the daemon would.
+fn keep(global: &Global, applied: &Applied, target: QuarantineTarget, kept: Option<Kept>) {
+    let state = ask::config(global).map(|config| config.paths.state);
+    let written =
+        state.and_then(|state| Ok(Memory::new(&state).amend(applied.map, target, kept)?));
+    if let Err(error) = written {
+        let why = escape(&format!("{error:#}"));
+        eprintln!(
+            "detector: until the daemon runs again this does not outlast a restart of the host: {why}"
+        );
     }
 }
 

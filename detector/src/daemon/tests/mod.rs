@@ -8,6 +8,7 @@ mod media;
 mod policy;
 mod ports;
 mod quarantine;
+mod recall;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};

@@ -21,6 +21,9 @@ pub(super) fn report(world: &World, found: &mut Found) {
     if let Some(why) = &world.registry.lost {
         lost(found, "templates", why, world.now);
     }
+    if let Some(why) = &world.quarantines_lost {
+        lost(found, "quarantines", why, world.now);
+    }
     rejections(found, &world.registry.rejected, world.now);
     policy(world, found);
     sandbox(world, found);
