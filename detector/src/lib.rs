@@ -17,3 +17,4 @@ pub mod policy;
 pub mod processes;
 pub mod quarantines;
 pub mod registry;
+mod stopped;

@@ -23,6 +23,7 @@ const SUITES: &[&str] = &[
     "kinds",
     "tamper",
     "lab",
+    "admission",
     "migration",
     "story",
     "learning",
@@ -31,7 +32,7 @@ const SUITES: &[&str] = &[
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story", "lineage"];
+const NEED_LIBVIRT: &[&str] = &["processes", "lab", "admission", "migration", "story", "lineage"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -18,7 +18,9 @@ use super::{
     enforcer::{programs_of, seen},
     holder,
     maps::Maps,
-    object, schema, shield,
+    object,
+    pins::refuse_other_versions,
+    schema, shield,
 };
 use crate::enforcer::Counts;
 
@@ -86,6 +88,22 @@ impl Inspector {
         paths.expect_maps()?;
         schema::check(&paths, &schema::expected(object::bytes())?)?;
         Ok(Self { maps: Maps::open(&paths)?, clock: JiffyClock::new()?, paths })
+    }
+
+    /// Whether verdicts are carried out; `None` when nothing is pinned.
+    ///
+    /// # Errors
+    ///
+    /// When what is pinned cannot be read, such as that of another schema version.
+    pub fn enforces(root: &Path) -> Result<Option<bool>, BpfError> {
+        match Self::open(root) {
+            Ok(inspector) => Ok(Some(inspector.maps.settings()?.enforces())),
+            Err(BpfError::Nothing(_)) if root.exists() => {
+                refuse_other_versions(&PinPaths::new(root)).map(|()| None)
+            }
+            Err(BpfError::Nothing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub fn snapshot(&self) -> Result<Snapshot, BpfError> {

@@ -270,7 +270,7 @@ fn open(path: &Path) -> Result<File, BpfError> {
     File::open(path).map_err(BpfError::failed(format!("open {}", path.display())))
 }
 
-fn refuse_other_versions(paths: &PinPaths) -> Result<(), BpfError> {
+pub(super) fn refuse_other_versions(paths: &PinPaths) -> Result<(), BpfError> {
     let read = fs::read_dir(paths.root())
         .map_err(BpfError::failed(format!("list {}", paths.root().display())))?;
     for entry in read.filter_map(Result::ok) {

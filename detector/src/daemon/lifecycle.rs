@@ -42,6 +42,7 @@ use crate::{
     processes::{self, ScanOptions},
     quarantines::Memory,
     registry::{Gatherer, Pools},
+    stopped::StopMark,
 };
 
 /// Inputs that wait for the loop; whoever has more waits in turn.
@@ -69,6 +70,10 @@ pub fn run(config: &Config) -> Result<()> {
         "took the pins over"
     );
 
+    let stopped = StopMark::new(&config.paths.state);
+    if let Err(error) = stopped.clear() {
+        tracing::warn!(%error, "starts of VMs will not wait for this daemon when it ends");
+    }
     let map = enforcer.quarantine_map()?;
     let memory = Memory::new(&config.paths.state);
     let recalled = memory.recall(map, enforcer.is_fresh());
@@ -135,6 +140,9 @@ pub fn run(config: &Config) -> Result<()> {
 
     wait_for_the_end(&runtime)?;
     tracing::info!("stopping; what is in force stays in force");
+    if let Err(error) = stopped.set() {
+        tracing::warn!(%error, "starts of VMs will wait for this daemon, which does not come back");
+    }
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)
