@@ -26,32 +26,32 @@ const LAST_PAUSE: Duration = Duration::from_millis(800);
 
 /// What is known of the host beside the daemon.
 pub(super) struct Host {
-    pub(super) rules: Admission,
+    rules: Admission,
     pins: PathBuf,
     stopped: Option<StopMark>,
-    /// Whether verdicts are carried out: as the kernel says, or where nothing is pinned the
-    /// configuration.
-    enforces: bool,
-    /// Whether the kernel holds what keeps a VM mute that nobody has judged.
-    gated: bool,
+    /// The configured mode.
+    mode: Mode,
+}
+
+/// What the kernel does with a VM that nobody has judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Its frames go on: verdicts are not carried out.
+    Observed,
+    /// It is mute.
+    Gated,
+    /// Its frames go on, since nothing is in force of what should be.
+    Open,
 }
 
 impl Host {
     /// Where the configuration cannot be read, only the kernel says what is in force.
     pub(super) fn new(config: Option<&Config>, pins: PathBuf) -> Self {
-        let configured = config.is_some_and(|config| config.mode == Mode::Enforce);
-        let (enforces, gated) = match Inspector::enforces(&pins) {
-            Ok(Some(enforces)) => (enforces, true),
-            Ok(None) => (configured, false),
-            // Pinned, but by another release.
-            Err(_) => (configured, true),
-        };
         Self {
             rules: config.map(|config| config.admission.clone()).unwrap_or_default(),
             pins,
             stopped: config.map(|config| StopMark::new(&config.paths.state)),
-            enforces,
-            gated,
+            mode: config.map_or(Mode::Observe, |config| config.mode),
         }
     }
 
@@ -87,17 +87,31 @@ impl Host {
     /// to end may have been told to start again, but only so long ago.
     fn may_come_back(&self) -> bool {
         let age = self.stopped.as_ref().and_then(StopMark::age);
-        self.enforces && (age.is_none_or(|age| age < RESTART) || holder(&self.pins).is_some())
+        let comes = age.is_none_or(|age| age < RESTART) || holder(&self.pins).is_some();
+        comes && self.standing() != Standing::Observed
+    }
+
+    /// As the kernel says, or where nothing is pinned the configuration.
+    fn standing(&self) -> Standing {
+        match (Inspector::enforces(&self.pins), self.mode) {
+            (Ok(Some(true)), _) => Standing::Gated,
+            // Pinned, but by another release.
+            (Err(_), Mode::Enforce) => Standing::Gated,
+            (Ok(None), Mode::Enforce) => Standing::Open,
+            (Ok(Some(false)), _) | (Ok(None) | Err(_), Mode::Observe) => Standing::Observed,
+        }
     }
 
     /// Whether a VM starts that nobody judges, and in words.
     pub(super) fn unjudged(&self) -> (bool, &'static str) {
-        match (self.enforces, self.gated, self.rules.on_timeout) {
-            (false, ..) => (true, "starts unjudged (mode is observe)"),
-            (true, true, OnRefusal::Mute) => (true, "starts mute"),
-            (true, true, OnRefusal::Refuse) => (false, "may not start (admission.on_timeout)"),
+        match (self.standing(), self.rules.on_timeout) {
+            (Standing::Observed, _) => (true, "starts unjudged (mode is observe)"),
+            (Standing::Gated, OnRefusal::Mute) => (true, "starts mute"),
+            (Standing::Gated, OnRefusal::Refuse) => (false, "may not start (admission.on_timeout)"),
             // After a restart of the host, before the daemon has run.
-            (true, false, _) => (false, "may not start, since nothing in the kernel keeps it mute"),
+            (Standing::Open, _) => {
+                (false, "may not start, since nothing in the kernel keeps it mute")
+            }
         }
     }
 }
