@@ -43,12 +43,14 @@ impl Leases {
     }
 }
 
-/// Puts a file of the state directory in the place of the one of before, in one step.
+/// Puts a file of the state directory in the place of the one of before, in one step that outlasts a loss
+/// of power.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut options = File::options();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(new, path)
+    fs::rename(new, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }

@@ -18,4 +18,6 @@ mod mode;
 pub mod net;
 pub mod policy;
 pub mod processes;
+pub mod quarantines;
 pub mod registry;
+mod stopped;

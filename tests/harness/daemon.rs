@@ -1,6 +1,7 @@
 //! The daemon under test, and its command line.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -263,6 +264,18 @@ impl<'a> Daemon<'a> {
             let answer = self.ask(&["port", "show", port])?;
             Ok((answer.json["status"] == status).then_some(answer.json))
         })
+    }
+
+    /// Asks as libvirt's qemu hook does when a VM of this description is about to start.
+    pub fn ask_hook(&self, name: &str, xml: &str) -> Result<Child> {
+        let mut hook = self.command();
+        hook.args(["hook", "qemu", name, "start", "begin", "-"]);
+        hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.host.spawn(&mut hook)?;
+        // It sees the end of the description when the pipe is closed.
+        let mut stdin = child.stdin.take().context("the hook has no standard input")?;
+        stdin.write_all(xml.as_bytes())?;
+        Ok(child)
     }
 
     /// The text of libvirt's qemu hook that asks this daemon.

@@ -141,6 +141,11 @@ impl Host {
         })
     }
 
+    /// Takes away what is pinned, as a restart of the host does. No daemon may run.
+    pub fn forget_pins(&self) -> Result<()> {
+        self.check(Command::new("rm").args(["-r", "/sys/fs/bpf/detector"])).map(drop)
+    }
+
     /// Runs a program inside to its end.
     pub fn output(&self, command: &mut Command) -> Result<Output> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "isolation/by_hand.rs"]
+mod by_hand;
+#[path = "isolation/kept.rs"]
+mod kept;
 #[path = "isolation/sandbox.rs"]
 mod sandbox;
 #[path = "isolation/shield.rs"]

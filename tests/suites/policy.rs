@@ -2,11 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use detector_core::decide::policy::DEFAULT;
-use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
@@ -148,7 +144,7 @@ fn whoever_starts_a_refused_vm_reads_the_rules_sentence() {
     let more = "[admission]\ndenied = \"refuse\"\n".to_owned();
     let settings = Settings { evidence: "digest", more, ..Settings::default() };
     put(&scene, &format!("{NO_B}{DEFAULT}").replace("resource == Network::\"br0\"", "resource"));
-    let _daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
     let image = scene.host().path("rogue.img");
     std::fs::write(&image, [7; 4096]).unwrap();
     let xml = format!(
@@ -157,12 +153,7 @@ fn whoever_starts_a_refused_vm_reads_the_rules_sentence() {
          <driver type='raw'/><source file='{}'/><target dev='vda'/></disk></devices></domain>",
         image.display()
     );
-    let mut hook = Command::new(artefacts::detector().unwrap());
-    hook.arg("--config").arg(scene.host().path("detector.toml"));
-    hook.args(["hook", "qemu", "b", "start", "begin", "-"]);
-    hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = scene.host().spawn(&mut hook).unwrap();
-    child.stdin.take().unwrap().write_all(xml.as_bytes()).unwrap();
+    let child = daemon.ask_hook("b", &xml).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -3,10 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "restart/born.rs"]
+mod born;
+#[path = "restart/hook.rs"]
+mod hook;
+
 use detector_tests::daemon::Daemon;
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
-use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, stream, vm};
+use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, stream, vm};
 use detector_tests::wait;
 
 const A: Station = Station::number(10);

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process;
-use crate::setup::{self, Profile, Toolchain, bpf_linker};
+use crate::setup::{self, Profile, Toolchain, tools};
 use crate::steps::{Outcome, Steps};
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -52,7 +52,8 @@ fn compile_here() -> Result<PathBuf> {
     Ok(object)
 }
 
-fn check_reproducible() -> Result<()> {
+/// Builds it again from a copy in another directory: the same bytes have to come out.
+pub(crate) fn check_reproducible() -> Result<()> {
     let here = process::target().join("ebpf").join(format!("{CRATE}.o"));
     let elsewhere = process::target().join("reproduce");
     let copy = elsewhere.join("a").join("checkout");
@@ -88,7 +89,7 @@ fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
     ];
     // The linker is found on the PATH: its path among the flags would change the symbols' hashes.
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::iter::once(bpf_linker::directory()).chain(std::env::split_paths(&path));
+    let path = std::iter::once(tools::directory()).chain(std::env::split_paths(&path));
     let mut cargo = toolchain.cargo();
     cargo
         .args(["build", "--locked", "-Zbuild-std=core", "--target", TARGET, "--release"])

@@ -1,11 +1,13 @@
 //! `cargo xtask setup`: installs what is missing, in pinned versions, and is quick when nothing is.
 
-pub(crate) mod bpf_linker;
+mod bpf_linker;
+pub(crate) mod cargo_deny;
 mod ebpf_toolchain;
 mod guest_kernel;
 pub(crate) mod kernels;
 mod packages;
 mod pins;
+pub(crate) mod tools;
 
 pub(crate) use ebpf_toolchain::Toolchain;
 pub(crate) use guest_kernel::GuestKernel;

@@ -9,7 +9,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// What a step came to.
 pub(crate) enum Outcome {
     Done(String),
-    Skipped(String),
 }
 
 impl Outcome {
@@ -67,7 +66,6 @@ impl Steps {
     fn note(&mut self, name: &str, start: Instant, result: &Result<Outcome>) {
         let (sign, detail) = match result {
             Ok(Outcome::Done(detail)) => ("ok     ", detail.as_str()),
-            Ok(Outcome::Skipped(why)) => ("skipped", why.as_str()),
             Err(_) => ("FAILED ", ""),
         };
         let took = start.elapsed().as_secs_f32();

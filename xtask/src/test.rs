@@ -1,5 +1,7 @@
 //! `cargo xtask test`: the whole of it, the same on a desk and in CI.
 
+use std::process::Command;
+
 use anyhow::{Result, bail};
 
 use crate::process;
@@ -23,6 +25,7 @@ const SUITES: &[&str] = &[
     "kinds",
     "tamper",
     "lab",
+    "admission",
     "migration",
     "story",
     "learning",
@@ -32,7 +35,8 @@ const SUITES: &[&str] = &[
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story", "lineage", "responses"];
+const NEED_LIBVIRT: &[&str] =
+    &["processes", "lab", "admission", "migration", "story", "lineage", "responses"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -58,6 +62,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         // All at once: what the unit tests lack would otherwise come after them only.
         setup::ensure(if args.unit { Profile::Unit } else { Profile::Lab })?;
         build_ebpf::build()?;
+        steps.shown("kernel programs, the same from another directory", || {
+            build_ebpf::check_reproducible().map(|()| Outcome::done())
+        });
         steps.shown("formatting", || cargo(&["fmt", "--all", "--check"]));
         steps.shown("lints", || {
             cargo(&["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"])
@@ -99,9 +106,12 @@ fn cargo(args: &[&str]) -> Result<Outcome> {
     Ok(Outcome::done())
 }
 
+/// The database of advisories is another server's, which this does without.
 fn dependencies() -> Result<Outcome> {
-    if process::find("cargo-deny").is_none() {
-        return Ok(Outcome::Skipped("cargo-deny is not installed".to_owned()));
-    }
-    cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+    setup::cargo_deny::ensure()?;
+    let program = setup::tools::directory().join("cargo-deny");
+    let mut deny = Command::new(program);
+    deny.args(["--offline", "--log-level", "error", "check", "bans", "licenses", "sources"]);
+    process::shown(deny.current_dir(process::workspace()))?;
+    Ok(Outcome::done())
 }

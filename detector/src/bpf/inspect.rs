@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
     settings::Settings,
 };
 use detector_core::model::{
@@ -20,7 +20,9 @@ use super::{
     enforcer::{observed_mode, programs_of, seen},
     holder,
     maps::Maps,
-    object, schema, shield,
+    object,
+    pins::refuse_other_versions,
+    schema, shield,
 };
 use crate::enforcer::Counts;
 
@@ -70,10 +72,12 @@ pub struct PortView {
 /// What a quarantine without a daemon has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
+    /// The id of the map that the record is in.
+    pub map: u32,
     /// Whether the record is new (or was there, when it was lifted).
     pub record: bool,
-    /// Interfaces whose slot was changed. A quarantine on a VM changes none: only the daemon knows
-    /// its ports.
+    /// Interfaces whose slot was changed: those that are cut off by it, or that speak again. A
+    /// quarantine on a VM changes none: only the daemon knows its ports.
     pub ports: Vec<u32>,
 }
 
@@ -86,6 +90,25 @@ impl Inspector {
         paths.expect_maps()?;
         schema::check(&paths, &schema::expected(object::bytes())?)?;
         Ok(Self { maps: Maps::open(&paths)?, clock: JiffyClock::new()?, paths })
+    }
+
+    /// Whether verdicts are carried out; `None` when nothing is pinned.
+    ///
+    /// # Errors
+    ///
+    /// When what is pinned cannot be read, such as that of another schema version.
+    pub fn enforces(root: &Path) -> Result<Option<bool>, BpfError> {
+        match Self::open(root) {
+            Ok(inspector) => {
+                let settings = inspector.maps.settings()?;
+                Ok(Some(settings.enforces(|| inspector.clock.ticks().0)))
+            }
+            Err(BpfError::Nothing(_)) if root.exists() => {
+                refuse_other_versions(&PinPaths::new(root)).map(|()| None)
+            }
+            Err(BpfError::Nothing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub fn snapshot(&self) -> Result<Snapshot, BpfError> {
@@ -224,21 +247,36 @@ impl Inspector {
             Cause::Verdict => flags::ISOLATED,
             Cause::Operator => flags::ISOLATED | flags::ISOLATED_BY_OPERATOR,
         };
-        let ports = pinned.change(covered, |slot| slot.flags |= isolated)?;
-        Ok(Applied { record, ports })
+        let ports = pinned.change(covered, |slot| {
+            slot.flags |= isolated;
+            if quarantine.mode == QuarantineMode::Drop {
+                slot.flags &= !flags::SANDBOXED;
+            }
+        })?;
+        Ok(Applied { map: pinned.map()?, record, ports })
     }
 
-    /// Removes a record on the pins themselves, when no daemon runs. Its ports become mute and not
-    /// granted.
+    /// Removes a record on the pins themselves, when no daemon runs. Ports that were cut off in this way
+    /// too are what they were before. What the daemon has cut off stays so until it runs again: why it
+    /// did so is known to it alone, and what had been granted is gone.
     ///
     /// # Errors
     ///
-    /// [`BpfError::Locked`] when a daemon runs.
+    /// [`BpfError::Locked`] when a daemon runs; when it is a verdict's, which only the daemon can judge.
     pub fn lift_quarantine(root: &Path, target: QuarantineTarget) -> Result<Applied, BpfError> {
         let mut pinned = Pinned::claim(root)?;
         let key = target.into();
         let mut records = pinned.maps.quarantines()?;
-        let record = records.remove(&key).is_some();
+        let record = records.remove(&key);
+        if let Some(record) = &record
+            && Quarantine::from_record(target, record).cause == Cause::Verdict
+        {
+            return Err(BpfError::Refused(
+                "a verdict has imposed it: whether the requirements are met by now only the daemon can \
+                 say. Start it (`detector run`) and release then"
+                    .to_owned(),
+            ));
+        }
         pinned.maps.lift_quarantine(key)?;
         let mut covered = pinned.covered(target)?;
         for other in records.into_keys().filter_map(|key| QuarantineTarget::try_from(key).ok()) {
@@ -246,13 +284,12 @@ impl Inspector {
                 pinned.covered(other)?.iter().map(|slot| slot.ifindex).collect();
             covered.retain(|slot| !still.contains(&slot.ifindex));
         }
-        let lifted = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
         let ports = pinned.change(covered, |slot| {
-            if slot.has(lifted) {
-                slot.flags &= !(lifted | flags::SANDBOXED | flags::GRANTED);
+            if slot.has(flags::GRANTED) {
+                slot.flags &= !(flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
             }
         })?;
-        Ok(Applied { record, ports })
+        Ok(Applied { map: pinned.map()?, record: record.is_some(), ports })
     }
 }
 
@@ -264,14 +301,18 @@ fn mode_in(settings: &Settings, clock: JiffyClock) -> Option<ObservedMode> {
 /// The maps, held against everybody else.
 struct Pinned {
     maps: Maps,
-    _pins: Pins,
+    pins: Pins,
 }
 
 impl Pinned {
     fn claim(root: &Path) -> Result<Self, BpfError> {
         let pins = Pins::claim_existing(root)?;
         schema::check(pins.paths(), &schema::expected(object::bytes())?)?;
-        Ok(Self { maps: Maps::open(pins.paths())?, _pins: pins })
+        Ok(Self { maps: Maps::open(pins.paths())?, pins })
+    }
+
+    fn map(&self) -> Result<u32, BpfError> {
+        self.pins.paths().quarantine_map()
     }
 
     /// The guest ports that a quarantine is on, as far as the kernel's maps say.

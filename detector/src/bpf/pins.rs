@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_common::maps::SCHEMA_VERSION;
+use aya::maps::MapInfo;
+use detector_common::maps::{self, SCHEMA_VERSION};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -102,6 +103,14 @@ impl PinPaths {
                 Err(BpfError::failed(format!("look into {}", self.root.display()))(error))
             }
         }
+    }
+
+    /// The id of the pinned map of quarantines.
+    pub(super) fn quarantine_map(&self) -> Result<u32, BpfError> {
+        let path = self.map(maps::QUARANTINE);
+        MapInfo::from_pin(&path)
+            .map(|info| info.id())
+            .map_err(BpfError::failed(format!("look at the pinned map {}", path.display())))
     }
 
     /// The interfaces that links are pinned for, whether they live or not.
@@ -261,7 +270,7 @@ fn open(path: &Path) -> Result<File, BpfError> {
     File::open(path).map_err(BpfError::failed(format!("open {}", path.display())))
 }
 
-fn refuse_other_versions(paths: &PinPaths) -> Result<(), BpfError> {
+pub(super) fn refuse_other_versions(paths: &PinPaths) -> Result<(), BpfError> {
     let read = fs::read_dir(paths.root())
         .map_err(BpfError::failed(format!("list {}", paths.root().display())))?;
     for entry in read.filter_map(Result::ok) {

@@ -240,7 +240,9 @@ pub enum QuarantineCommand {
 Examples:
   detector quarantine add vm web1 --reason 'incident 42'
   detector quarantine add mac 52:54:00:12:34:56 --reason 'seen on two hosts'
-  detector quarantine add vm web1 --mode sandbox --reason 'to be looked at'")]
+  detector quarantine add vm web1 --mode sandbox --reason 'to be looked at'
+
+Ports and MACs are cut off with the daemon dead too, at once and by the pinned maps.")]
     Add {
         #[command(flatten)]
         target: Target,
@@ -252,7 +254,12 @@ Examples:
         mode: Option<QuarantineModeArg>,
     },
     /// Lift a quarantine; refused while the VM still does not meet the policy
-    #[command(after_help = "Examples:\n  detector quarantine release vm web1")]
+    #[command(after_help = "\
+Examples:
+  detector quarantine release vm web1
+  detector quarantine release port vnet3
+
+With the daemon dead, what a person imposed can be lifted; what a verdict imposed cannot.")]
     Release(Target),
     /// Print every quarantine as it is imposed and lifted, until interrupted
     #[command(after_help = "Examples:\n  detector quarantine watch --output json")]

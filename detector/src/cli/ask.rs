@@ -30,15 +30,26 @@ pub(super) fn socket(global: &Global) -> Result<PathBuf> {
     }
 }
 
+/// Where maps are pinned. The configuration is not read where the command line says it.
+pub(super) fn pins(global: &Global) -> Result<PathBuf> {
+    match &global.pins {
+        Some(pins) => Ok(pins.clone()),
+        None => Ok(config(global)?.paths.pins),
+    }
+}
+
 /// Asks the daemon.
 pub(super) fn ask(global: &Global, request: Request) -> Result<Reply> {
     match try_ask(global, request)? {
         Ok(reply) => Ok(reply),
-        Err(error) => {
-            let way_out = way_out(&error);
-            Err(anyhow!("{:#}{way_out}", anyhow::Error::from(error)))
-        }
+        Err(error) => Err(complaint(error)),
     }
+}
+
+/// What to say of a daemon that could not be asked, or has refused.
+pub(super) fn complaint(error: CallError) -> anyhow::Error {
+    let way_out = way_out(&error);
+    anyhow!("{:#}{way_out}", anyhow::Error::from(error))
 }
 
 /// What to do about a daemon that cannot be asked.
@@ -49,7 +60,8 @@ fn way_out(error: &CallError) -> &'static str {
         }
         CallError::Unreachable { .. } => {
             ". Is it running? `detector run` starts it; until then what was in force stays in \
-             force, and `detector port list`, `detector explain` and `detector quarantine list` show it"
+             force, `detector port list`, `detector explain` and `detector quarantine list` show it, \
+             and `detector quarantine add` cuts ports and MACs off"
         }
         _ => "",
     }

@@ -1,24 +1,24 @@
 //! Answers libvirt's qemu hook. It never calls libvirt, which waits for it.
 
+mod absent;
+
 use std::{
     ffi::OsString,
     io::{self, Read},
     process::ExitCode,
-    time::Duration,
 };
 
+use self::absent::Host;
 use super::{Global, args::HookCommand, ask, escape::escape};
 use crate::{
-    api::{Client, Reply, Request, view::AdmissionView},
-    config::{Admission, OnRefusal},
+    api::{Reply, Request, view::AdmissionView},
+    config::Config,
 };
 
 /// The longest description that is read, in bytes: as JSON text it still fits into a request.
 const LONGEST_XML: u64 = 3 << 20;
 /// libvirt gives its hook a name, an operation, a sub-operation and one more word.
 const LIBVIRT_SAYS: usize = 4;
-/// The daemon answers in time by itself; this is how much later the hook gives up.
-const SLACK: Duration = Duration::from_secs(2);
 
 /// The arguments of this process, with `--` between ours and those of libvirt's hook: the name of a
 /// VM is its owner's choice, and must not be read as an option.
@@ -45,35 +45,37 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
         ("release", "end") => false,
         _ => return ExitCode::SUCCESS,
     };
-    let (rules, socket) = match ask::config(global) {
-        Ok(config) => (config.admission, Ok(config.paths.socket)),
-        Err(error) => (Admission::default(), global.socket.clone().ok_or(error)),
+    let config = ask::config(global);
+    let default = Config::default();
+    let pins = config.as_ref().unwrap_or(&default).paths.pins.clone();
+    let host = Host::new(config.as_ref().ok(), global.pins.clone().unwrap_or(pins));
+    let socket = match config {
+        Ok(config) => Ok(config.paths.socket),
+        Err(error) => global.socket.clone().ok_or_else(|| format!("{error:#}")),
     };
-    let answer = socket.map_err(|error| error.to_string()).and_then(|socket| {
+    let answer = socket.and_then(|socket| {
         let xml = read_xml(io::stdin().lock())
             .map_err(|error| format!("its description cannot be read: {error}"))?;
         let request = Request::Admit { name: name.clone(), op: op.clone(), xml };
-        Client::connect(&socket, rules.timeout + SLACK)
-            .and_then(|mut client| client.call(request))
-            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        // Should anything else not be heard, the start is judged all the same.
+        if starts { host.ask(&socket, &request) } else { host.tell(&socket, request) }
     });
     match answer {
-        // Should it not have been heard, the start is judged all the same.
         _ if !starts => ExitCode::SUCCESS,
         Ok(Reply::Admission(AdmissionView { start, message, .. })) => {
             say(&message);
             exit(start)
         }
-        Ok(_) => undecided(name, &rules, "the daemon is of another release"),
-        Err(why) => undecided(name, &rules, &why),
+        Ok(_) => undecided(name, &host, "the daemon is of another release"),
+        Err(why) => undecided(name, &host, &why),
     }
 }
 
-/// Nobody judges the VM now. Its ports are mute all the same: the kernel sees to that.
-fn undecided(name: &str, rules: &Admission, why: &str) -> ExitCode {
-    let start = rules.on_timeout == OnRefusal::Mute;
-    let effect = if start { "starts mute" } else { "may not start (admission.on_timeout)" };
-    say(&format!("the VM {name} {effect}: {why}"));
+/// Nobody judges the VM now.
+fn undecided(name: &str, host: &Host, why: &str) -> ExitCode {
+    let (start, effect) = host.unjudged();
+    let way_out = if start { "" } else { ". `detector run` starts the daemon" };
+    say(&format!("the VM {name} {effect}: {why}{way_out}"));
     exit(start)
 }
 

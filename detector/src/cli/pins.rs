@@ -1,8 +1,10 @@
 //! What the pinned maps say when the daemon does not answer.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use detector_common::addr::Mac;
-use detector_core::model::{ObservedInterface, QuarantineTarget};
+use detector_core::model::{ObservedInterface, Quarantine, QuarantineTarget};
 use serde::Serialize;
 
 use super::{Global, ask, escape::escape};
@@ -40,25 +42,17 @@ pub(super) fn instead(global: &Global, error: CallError) -> Result<Pinned> {
         return Err(error.into());
     }
     let why = format!("{:#}", anyhow::Error::from(error));
-    let pins = ask::config(global)?.paths.pins;
-    let snapshot = Inspector::open(&pins)
-        .and_then(|inspector| inspector.snapshot())
-        .with_context(|| format!("{why}; without it"))?;
+    let pinned = read(&ask::pins(global)?).with_context(|| format!("{why}; without it"))?;
     eprintln!("detector: {}; this is what the pinned maps hold", escape(&why));
+    Ok(pinned)
+}
+
+/// Reads the pins in this directory.
+pub(super) fn read(pins: &Path) -> Result<Pinned> {
+    let snapshot = Inspector::open(pins).and_then(|inspector| inspector.snapshot())?;
     let ports: Vec<_> = snapshot.ports.into_iter().map(port).collect();
-    let quarantines = snapshot
-        .quarantines
-        .iter()
-        .map(|quarantine| QuarantineView {
-            target: quarantine.target,
-            name: name(&quarantine.target, &ports),
-            since: moment(quarantine.since),
-            cause: cause_name(quarantine.cause).to_owned(),
-            mode: mode_name(quarantine.mode).to_owned(),
-            uid: quarantine.uid,
-            note: quarantine.note.clone(),
-        })
-        .collect();
+    let quarantines =
+        snapshot.quarantines.iter().map(|quarantine| view(quarantine, &ports)).collect();
     Ok(Pinned { ports, quarantines })
 }
 
@@ -130,6 +124,19 @@ impl Pinned {
                  only. `detector quarantine list` shows all"
             ),
         }
+    }
+}
+
+/// A quarantine, with the name of its port where it has one of these.
+pub(super) fn view(quarantine: &Quarantine, ports: &[PortView]) -> QuarantineView {
+    QuarantineView {
+        target: quarantine.target,
+        name: name(&quarantine.target, ports),
+        since: moment(quarantine.since),
+        cause: cause_name(quarantine.cause).to_owned(),
+        mode: mode_name(quarantine.mode).to_owned(),
+        uid: quarantine.uid,
+        note: quarantine.note.clone(),
     }
 }
 

@@ -1,3 +1,5 @@
+mod on_pins;
+
 use std::io::Write;
 
 use anyhow::Result;
@@ -7,7 +9,7 @@ use serde::Serialize;
 use super::{
     Done, Global,
     args::{QuarantineCommand, QuarantineModeArg, Target, TargetKind},
-    ask::{ask, socket, try_ask, unexpected},
+    ask::{socket, try_ask, unexpected},
     output::{Output, Text, Tone},
     pins::{self, Origin},
 };
@@ -41,31 +43,37 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             show(&mut output, origin, &quarantine)?;
         }
         QuarantineCommand::Add { target, reason, mode } => {
-            let mode = mode.map(|mode| match mode {
-                QuarantineModeArg::Drop => ModeSpec::Drop,
-                QuarantineModeArg::Sandbox => ModeSpec::Sandbox,
-            });
-            let request =
-                Request::QuarantineAdd { target: spec(target), reason: reason.clone(), mode };
-            match ask(global, request)? {
-                Reply::Quarantine(quarantine) => show(&mut output, Origin::Daemon, &quarantine)?,
-                other => return unexpected(&other),
-            }
+            let request = Request::QuarantineAdd {
+                target: spec(target),
+                reason: reason.clone(),
+                mode: mode.map(|mode| match mode {
+                    QuarantineModeArg::Drop => ModeSpec::Drop,
+                    QuarantineModeArg::Sandbox => ModeSpec::Sandbox,
+                }),
+            };
+            let (origin, quarantine) = match try_ask(global, request)? {
+                Ok(Reply::Quarantine(quarantine)) => (Origin::Daemon, quarantine),
+                Ok(other) => return unexpected(&other),
+                Err(error) => (Origin::Pins, on_pins::add(global, error, target, reason, *mode)?),
+            };
+            show(&mut output, origin, &quarantine)?;
         }
         QuarantineCommand::Release(target) => {
-            match ask(global, Request::QuarantineRelease { target: spec(target) })? {
-                Reply::Released(released) => {
-                    #[derive(Serialize)]
-                    struct Released {
-                        released: QuarantineTarget,
-                    }
-                    if output.is_json() {
-                        output.json(&Released { released })?;
-                    } else {
-                        output.field("Released", target.name.as_str())?;
-                    }
-                }
-                other => return unexpected(&other),
+            let request = Request::QuarantineRelease { target: spec(target) };
+            let (source, released) = match try_ask(global, request)? {
+                Ok(Reply::Released(released)) => (Origin::Daemon, released),
+                Ok(other) => return unexpected(&other),
+                Err(error) => (Origin::Pins, on_pins::release(global, error, target)?),
+            };
+            #[derive(Serialize)]
+            struct Released {
+                source: Origin,
+                released: QuarantineTarget,
+            }
+            if output.is_json() {
+                output.json(&Released { source, released })?;
+            } else {
+                output.field("Released", target.name.as_str())?;
             }
         }
         QuarantineCommand::Watch => watch(global, &mut output)?,

@@ -9,24 +9,23 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKind, Graces, Observed, ObservedMode, Policy, Processes, Registry, Skew,
-        Source, Timestamp, Unsettled, World,
+        Finding, FindingKey, FindingKind, Graces, ObservedMode, Policy, Processes, Registry, Skew,
+        Source, Subject, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
 
 use super::{
     admission::Admissions,
-    answer,
     claims::Claims,
     clock::DayClock,
     execute::Executor,
     input::{AdmissionRules, CallId, Effect, Input},
     learning::Learning,
-    links,
     loads::{self, Looks},
     media::Media,
     mode::Keeping,
+    recall::Recall,
     responses::Pauses,
     seen,
     since::Since,
@@ -45,7 +44,7 @@ const ROUNDS: usize = 8;
 const SOURCE_GRACE: Duration = Duration::from_secs(2);
 
 /// How often it decides anew at least.
-const PULSE: Duration = Duration::from_secs(1);
+pub(super) const PULSE: Duration = Duration::from_secs(1);
 
 /// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
 #[derive(Debug)]
@@ -59,9 +58,10 @@ pub struct Brain<E> {
     pub(super) findings: Tracker,
     pub(super) since: Since,
     pub(super) tampered: Tampers,
-    looks: Looks,
+    pub(super) looks: Looks,
     pub(super) learning: Learning,
     pub(super) keeping: Keeping,
+    pub(super) recall: Recall,
     /// Clients that are told of every quarantine.
     pub(super) watchers: BTreeSet<CallId>,
     /// Sources that report what runs now.
@@ -69,9 +69,9 @@ pub struct Brain<E> {
     pub(super) started: Timestamp,
     /// Kernel events taken in.
     pub(super) events: u64,
-    settled: Timestamp,
+    pub(super) settled: Timestamp,
     pub(super) claims: Claims,
-    day: DayClock,
+    pub(super) day: DayClock,
     pub(super) pauses: Pauses,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
@@ -114,6 +114,7 @@ impl<E: Enforcer> Brain<E> {
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
+            quarantines_lost: None,
             addresses: BTreeSet::new(),
             gateways: BTreeSet::new(),
             seen,
@@ -134,6 +135,7 @@ impl<E: Enforcer> Brain<E> {
             looks: Looks::default(),
             learning: Learning::default(),
             keeping: Keeping::default(),
+            recall: Recall::default(),
             watchers: BTreeSet::new(),
             live: sources.into_iter().filter(|source| source.live).map(|s| s.name).collect(),
             started: now,
@@ -248,92 +250,6 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Changes the world. False when no decision depends on what has changed.
-    fn take_in(&mut self, input: Input) -> bool {
-        match input {
-            Input::Link(event) => links::take_in(self, event),
-            Input::Source(event) => {
-                let started = sources::take_in(self, event);
-                self.media.refresh(&mut self.world, &started);
-                self.media.forget_unused(&mut self.world);
-            }
-            Input::Registry(registry) => self.world.registry = registry,
-            Input::Rules(rules) => self.world.rules = rules,
-            Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
-            Input::Adopt(known) => self.adopt(known),
-            Input::Mode(start) => self.start_in_mode(start),
-            Input::ModeKept(result) => self.mode_kept(result),
-            Input::Addresses(addresses) => {
-                let news = self.world.addresses != addresses;
-                self.world.addresses = addresses;
-                return news;
-            }
-            Input::Gateways(gateways) => {
-                let news = self.world.gateways != gateways;
-                self.world.gateways = gateways;
-                return news;
-            }
-            Input::Evidence { file, ticket, evidence } => {
-                self.media.arrived(&mut self.world, file, ticket, evidence);
-            }
-            Input::Altered(files) => return self.media.altered(files),
-            Input::Kernel(event) => {
-                self.events += 1;
-                self.hear(&event);
-                return false;
-            }
-            Input::Request { id, uid, request } => {
-                answer::request(self, id, uid, request);
-                return false;
-            }
-            Input::PolicyDiff { id, rules } => {
-                answer::policy::diff(self, id, rules);
-                return false;
-            }
-            Input::Incoming(uuid) => {
-                self.admissions.expect(uuid, self.world.now);
-                return false;
-            }
-            Input::Ended(uuid) => {
-                for effect in self.media.ended(&self.world, uuid) {
-                    self.emit(effect);
-                }
-                return false;
-            }
-            Input::Admit(admit) => self.admit(*admit),
-            Input::HungUp(id) => {
-                self.watchers.remove(&id);
-                return false;
-            }
-            Input::Processes(scanned) => self.scanned(scanned),
-            Input::Signs(signs) => {
-                let rechecked = self.enforcer.recheck_for(&signs);
-                return self.looked_around(rechecked);
-            }
-            Input::Graces(graces) => self.world.graces = graces,
-            Input::GracesLost(why) => {
-                self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
-            }
-            Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
-            Input::Clock(reading) => {
-                let news = self.day.take(self.world.now, reading);
-                self.world.skew = self.day.skew();
-                return news;
-            }
-            Input::Tick => {
-                let rechecked = self.enforcer.recheck();
-                let changed = self.looked_around(rechecked);
-                let looked = self.looks.look(&mut self.world, &mut self.enforcer);
-                self.remember();
-                if let Some(look) = self.media.look_again(&self.world) {
-                    self.emit(look);
-                }
-                return changed || looked || self.settled + PULSE <= self.world.now;
-            }
-        }
-        true
-    }
-
     /// Decides and acts until nothing is left to do.
     pub(super) fn settle(&mut self) {
         let now = self.world.now;
@@ -344,6 +260,7 @@ impl<E: Enforcer> Brain<E> {
         self.follow_arrivals();
         self.read_stale();
         for round in 1..=ROUNDS {
+            self.reimpose();
             let Self { world, executor, enforcer, .. } = self;
             let (mut news, mut acted) = (false, false);
             // What is to be done comes before what is to be told, which takes longer to put in words.
@@ -379,37 +296,31 @@ impl<E: Enforcer> Brain<E> {
         self.keep_graces();
         self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
+        self.keep_quarantines();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
-        self.untold = findings.iter().filter_map(silent_until).filter(|until| *until > now).min();
-        findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
+        let silent = |finding: &Finding| silent_until(finding, &self.world).filter(|at| *at > now);
+        self.untold = findings.iter().filter_map(silent).min();
+        findings.retain(|finding| silent(finding).is_none());
         findings.extend(self.executor.findings());
         findings.extend(self.mode_findings());
         findings.extend(self.media.findings(now));
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
+        findings.extend(self.recall.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }
     }
-
-    fn tell_watchers(&mut self, before: &Observed) {
-        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
-            return;
-        }
-        let changes = answer::quarantine::changes(self, before);
-        for id in self.watchers.clone() {
-            for change in &changes {
-                let reply = Ok(crate::api::Reply::QuarantineChange(change.clone()));
-                self.emit(Effect::Reply { id, reply, last: false });
-            }
-        }
-    }
 }
 
-/// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
-fn silent_until(finding: &Finding) -> Option<Timestamp> {
-    (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + SOURCE_GRACE)
+/// Until when a finding is not told: an inventory that is lost for a moment, as at every start, is none.
+fn silent_until(finding: &Finding, world: &World) -> Option<Timestamp> {
+    let FindingKey { kind: FindingKind::SourceLost, subject: Subject::Source(name) } = &finding.key
+    else {
+        return None;
+    };
+    world.sources.contains_key(name).then(|| finding.since + SOURCE_GRACE)
 }
 
 /// The source of that name, as far as it has spoken.

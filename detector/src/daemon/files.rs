@@ -23,6 +23,7 @@ use crate::{
     leases::Leases,
     net::{NetError, gateways, host_addresses},
     policy::PolicyFile,
+    quarantines::{Memory, Recalled},
     registry::Manifests,
 };
 
@@ -146,6 +147,15 @@ pub(super) async fn watch_leases(leases: Leases, inputs: mpsc::Sender<Input>) {
             }
         }
     }
+}
+
+/// Tells when a person has seen to quarantines that could not be read.
+pub(super) async fn watch_memory(memory: Memory, inputs: mpsc::Sender<Input>) {
+    while memory.is_lost() {
+        tokio::time::sleep(LOOK).await;
+    }
+    // Nobody is left to tell when this fails.
+    let _ = inputs.send(Input::Recalled(Recalled::default())).await;
 }
 
 /// What was told last.

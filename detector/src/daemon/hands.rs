@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{self as std_mpsc, Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
 };
@@ -22,6 +22,7 @@ use crate::{
     inventory::{LibvirtSource, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
+    quarantines::{Kept, Memory},
     registry::Gatherer,
 };
 
@@ -42,6 +43,8 @@ pub(super) struct Hands {
     pub(super) mode: ModeFile,
     pub(super) graces: GraceFile,
     pub(super) suspender: Suspender,
+    /// Where quarantines go to be kept.
+    pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -143,6 +146,11 @@ impl Hands {
                 }
                 let _ = self.inputs.try_send(Input::ModeKept(result));
             }
+            Effect::KeepQuarantines(kept) => {
+                if self.quarantines.send(kept).is_err() {
+                    tracing::error!("quarantines: nobody is left to write them down");
+                }
+            }
             Effect::Tell(change) => {
                 findings::log(&change);
                 if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {
@@ -151,6 +159,22 @@ impl Hands {
             }
         }
     }
+}
+
+/// Starts the thread that writes quarantines down, each state after the one before it; `map` is the one
+/// that they are a copy of.
+pub(super) fn keeper(memory: Memory, map: u32) -> io::Result<std_mpsc::Sender<Vec<Kept>>> {
+    let (sender, receiver) = std_mpsc::channel();
+    thread::Builder::new().name("quarantines".to_owned()).spawn(move || {
+        while let Ok(first) = receiver.recv() {
+            // Only the latest state is worth a write.
+            let kept: Vec<Kept> = receiver.try_iter().last().unwrap_or(first);
+            if let Err(error) = memory.write(map, &kept) {
+                tracing::error!(%error, "quarantines cannot be kept over a restart of the host");
+            }
+        }
+    })?;
+    Ok(sender)
 }
 
 /// Starts the thread that writes findings to `path`.

@@ -24,9 +24,10 @@ use crate::{
     enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
-    mode::Kept,
+    mode,
     net::LinkEvent,
     processes::Scanned,
+    quarantines::{self, Recalled},
 };
 
 /// Names a request until its last reply.
@@ -49,6 +50,8 @@ pub enum Input {
     },
     /// Leases that are known from elsewhere than the kernel, all of them.
     Leases(Vec<KnownLease>),
+    /// What was quarantined before the maps were made.
+    Recalled(Recalled),
     /// What is known of guests from before the start.
     Adopt(Known),
     /// What is known of the mode from before the start.
@@ -142,7 +145,9 @@ pub enum Effect {
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.
-    KeepMode(Kept),
+    KeepMode(mode::Kept),
+    /// Keep these quarantines for after a restart of the host.
+    KeepQuarantines(Vec<quarantines::Kept>),
 }
 
 /// How admissions are answered.

@@ -45,7 +45,9 @@ use crate::{
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
     processes::{self, ScanOptions},
+    quarantines::Memory,
     registry::{Gatherer, Pools},
+    stopped::StopMark,
 };
 
 /// Inputs that wait for the loop; whoever has more waits in turn.
@@ -73,6 +75,13 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         "took the pins over"
     );
 
+    let stopped = StopMark::new(&config.paths.state);
+    if let Err(error) = stopped.clear() {
+        tracing::warn!(%error, "starts of VMs will not wait for this daemon when it ends");
+    }
+    let map = enforcer.quarantine_map()?;
+    let memory = Memory::new(&config.paths.state);
+    let recalled = memory.recall(map, enforcer.is_fresh());
     let rules = AdmissionRules {
         timeout: config.admission.timeout,
         on_timeout: config.admission.on_timeout,
@@ -107,6 +116,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         mode: ModeFile::new(&config.paths.state),
         graces: GraceFile::new(&config.paths.state),
         suspender: suspender(inputs.clone())?,
+        quarantines: hands::keeper(memory.clone(), map)?,
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
@@ -120,6 +130,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         Input::Adopt(known),
         Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
         Input::Graces(hands.graces.read()),
+        Input::Recalled(recalled),
         Input::Source(files::inventory(&inventory)),
     ];
     think(brain, inbox, hands, first)?;
@@ -130,6 +141,9 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     tokio::spawn(calls::take(calls, callers, fresh, uri.clone(), inputs.clone()));
+    if memory.is_lost() {
+        tokio::spawn(files::watch_memory(memory, inputs.clone()));
+    }
     tokio::spawn(files::watch_leases(leases, inputs.clone()));
     tokio::spawn(files::watch(templates, policy, inventory, inputs.clone()));
     scan(&config.scan, inputs)?;
@@ -138,6 +152,9 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
 
     wait_for_the_end(&runtime)?;
     tracing::info!("stopping; what is in force stays in force");
+    if let Err(error) = stopped.set() {
+        tracing::warn!(%error, "starts of VMs will wait for this daemon, which does not come back");
+    }
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
     std::process::exit(0)

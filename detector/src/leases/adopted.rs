@@ -59,9 +59,9 @@ impl Adopted {
     }
 }
 
-/// Which boot of the host this is.
+/// Names this boot of the host.
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).unwrap_or_default()
+    fs::read_to_string(BOOT_ID).unwrap_or_default().trim_end().to_owned()
 }
 
 #[cfg(test)]

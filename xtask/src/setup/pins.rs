@@ -5,6 +5,9 @@ pub(super) const BPF_LINKER: &str = "0.13.0";
 /// The LLVM versions that this bpf-linker has a feature for.
 pub(super) const LINKER_LLVMS: [&str; 3] = ["21", "22", "23"];
 
+/// Looks at the licences and sources of dependencies.
+pub(super) const CARGO_DENY: &str = "0.20.2";
+
 /// Building the daemon.
 pub(super) const BUILD: &[&str] = &["libvirt-dev", "pkg-config", "gcc", "libc6-dev"];
 

@@ -272,6 +272,12 @@ impl<'a> Ports<'a> {
                 PortPlan::Pending,
                 "The templates' manifests cannot be read: nothing new is admitted.".to_owned(),
             ),
+            VmStatus::Approved if self.world.quarantines_lost.is_some() && !in_force => (
+                PortPlan::Pending,
+                "What was quarantined before is not known: nothing new is admitted (`detector finding \
+                 list`)."
+                    .to_owned(),
+            ),
             VmStatus::Approved if self.is_unsettled(claims) => {
                 let why = "A source's settings for this NIC cannot be read: what is in force \
                            stays, nothing new is granted (`detector finding list`).";

@@ -100,6 +100,8 @@ pub enum FindingKind {
     Maintenance,
     /// A VM that is denied was to be suspended, and is not.
     PauseFailed,
+    /// A quarantine was on a port that is no more.
+    QuarantineEnded,
 }
 
 impl FindingKind {
@@ -133,6 +135,7 @@ impl FindingKind {
             Self::EnforcingLapsed => "enforcing-lapsed",
             Self::Maintenance => "maintenance",
             Self::PauseFailed => "pause-failed",
+            Self::QuarantineEnded => "quarantine-ended",
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct World {
     /// Leases that are known from elsewhere, for ports that are about to learn.
     pub leases: Vec<KnownLease>,
     pub adoption: Adoption,
+    /// Why it is not known, or not in force, what was quarantined before the maps were made. Nothing new
+    /// is admitted meanwhile.
+    pub quarantines_lost: Option<String>,
     /// The host's own addresses.
     pub addresses: BTreeSet<IpAddr>,
     /// The gateways that the host itself uses.

@@ -102,6 +102,7 @@ impl Lab {
             learned: BTreeMap::new(),
             leases: Vec::new(),
             adoption: Default::default(),
+            quarantines_lost: None,
             addresses: Default::default(),
             gateways: Default::default(),
             seen: BTreeMap::new(),

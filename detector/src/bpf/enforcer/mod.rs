@@ -22,7 +22,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use detector_common::{
     counters::Sighting,
     learned::OwnerKey,
-    maps::programs,
+    maps::{self, programs},
     port::{PortSlot, Role, flags},
     settings::Settings,
     stamp::Stamp,
@@ -77,6 +77,7 @@ pub struct KernelEnforcer {
     stamp: Stamp,
     links: Links,
     watch: Watch,
+    fresh: bool,
 }
 
 impl KernelEnforcer {
@@ -93,6 +94,7 @@ impl KernelEnforcer {
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
         raise_descriptor_limit();
         let pins = Pins::claim(&options.pins)?;
+        let fresh = !pins.paths().map(maps::QUARANTINE).exists();
         let programs = Programs::load(&pins, options.stamp)?;
         let maps = Maps::open(pins.paths())?;
         let mut enforcer = Self {
@@ -107,6 +109,7 @@ impl KernelEnforcer {
             links: Links::default(),
             watch: Watch::new(pins.paths())?,
             spare: None,
+            fresh,
             pins,
             programs,
             maps,
@@ -138,6 +141,16 @@ impl KernelEnforcer {
         &mut self,
     ) -> Result<impl Future<Output = ()> + Send + 'static + use<>, BpfError> {
         self.programs.follow_logs()
+    }
+
+    /// Whether nothing was pinned here before: the host was restarted, or the maps' schema has changed.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Names the map of quarantines among all that have been made since the host was started.
+    pub fn quarantine_map(&self) -> Result<u32, BpfError> {
+        self.pins.paths().quarantine_map()
     }
 
     /// Converts the time stamps of events.

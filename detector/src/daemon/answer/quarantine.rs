@@ -11,20 +11,17 @@ use detector_core::{
 use super::{open, operand};
 use crate::{
     api::{
-        ApiError, ErrorCode,
+        ApiError, ErrorCode, Reply,
         kernel::{cause_name, mode_name},
         schema::{ModeSpec, TargetSpec},
         view::{QuarantineChange, QuarantineView, moment},
     },
-    daemon::brain::Brain,
+    daemon::{brain::Brain, input::Effect},
     enforcer::Enforcer,
 };
 
 /// What became of the quarantines since `before`.
-pub(in crate::daemon) fn changes<E: Enforcer>(
-    brain: &Brain<E>,
-    before: &Observed,
-) -> Vec<QuarantineChange> {
+fn changes<E: Enforcer>(brain: &Brain<E>, before: &Observed) -> Vec<QuarantineChange> {
     let after = &brain.world.observed.quarantines;
     let lifted = before
         .quarantines
@@ -45,6 +42,20 @@ pub(in crate::daemon) fn changes<E: Enforcer>(
 }
 
 impl<E: Enforcer> Brain<E> {
+    /// Tells those who watch what has become of the quarantines since `before`.
+    pub(in crate::daemon) fn tell_watchers(&mut self, before: &Observed) {
+        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
+            return;
+        }
+        let changes = changes(self, before);
+        for id in self.watchers.clone() {
+            for change in &changes {
+                let reply = Ok(Reply::QuarantineChange(change.clone()));
+                self.emit(Effect::Reply { id, reply, last: false });
+            }
+        }
+    }
+
     pub(super) fn quarantine_views(&self) -> Vec<QuarantineView> {
         let quarantines = self.world.observed.quarantines.values();
         quarantines.map(|quarantine| self.quarantine_view(quarantine)).collect()

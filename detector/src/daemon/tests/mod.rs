@@ -11,6 +11,7 @@ mod policy;
 mod portions;
 mod ports;
 mod quarantine;
+mod recall;
 mod responses;
 mod trouble;
 

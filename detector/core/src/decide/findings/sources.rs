@@ -21,6 +21,9 @@ pub(super) fn report(world: &World, found: &mut Found) {
     if let Some(why) = &world.registry.lost {
         lost(found, "templates", why, world.now);
     }
+    if let Some(why) = &world.quarantines_lost {
+        lost(found, "quarantines", why, world.now);
+    }
     rejections(found, &world.registry.rejected, world.now);
     if let Some(lost) = &world.graces.lost {
         let why = format!("{}, and no VM has a grace period", lost.why);

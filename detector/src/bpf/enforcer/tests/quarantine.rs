@@ -53,7 +53,8 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     let lifted = Inspector::lift_quarantine(root.path(), target).unwrap();
     assert_eq!((lifted.record, lifted.ports), (true, vec![port]));
     let view = Inspector::open(root.path()).unwrap().snapshot().unwrap().ports.remove(0);
-    assert_eq!(view.slot.flags & (flags::ISOLATED | flags::GRANTED), 0, "lifting never grants");
+    let granted = view.slot.flags & (flags::ISOLATED | flags::GRANTED);
+    assert_eq!(granted, flags::GRANTED, "what was in force is in force again");
 }
 
 #[test]
@@ -79,4 +80,29 @@ fn lifting_one_quarantine_leaves_the_other() {
     let quarantine = Quarantine::new(absent, Timestamp(1), Cause::Operator, 0, "");
     let error = Inspector::put_quarantine(root.path(), &quarantine).unwrap_err().to_string();
     assert!(error.contains("no instance 9"), "{error}");
+}
+
+#[test]
+fn what_the_daemon_has_cut_off_only_the_daemon_lets_back() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    let port = tap("tap0");
+    let vm = QuarantineTarget::Vm(uuid::Uuid::from_u128(7));
+    let verdict = Quarantine::new(vm, Timestamp(1), Cause::Verdict, 0, "a rule");
+    let isolated = SlotEntry { flags: flags::ISOLATED, ..SlotEntry::default() };
+    let write = Action::WriteSlot { ifindex: port, instance: 1, slot: isolated };
+    let mut enforcer = open(&root);
+    carry_out(&mut enforcer, &[guard(port), Action::PutQuarantine(verdict.clone()), write]);
+    drop(enforcer);
+
+    let refused = Inspector::lift_quarantine(root.path(), vm).unwrap_err().to_string();
+    assert!(refused.contains("only the daemon can say"), "{refused}");
+    assert_eq!(Inspector::open(root.path()).unwrap().quarantines().unwrap(), [verdict]);
+
+    let target = QuarantineTarget::Port { ifindex: port, instance: 1 };
+    let by_hand = Quarantine::new(target, Timestamp(1), Cause::Operator, 0, "");
+    Inspector::put_quarantine(root.path(), &by_hand).unwrap();
+    assert_eq!(Inspector::lift_quarantine(root.path(), target).unwrap().ports, [0; 0]);
+    let slot = Inspector::open(root.path()).unwrap().snapshot().unwrap().ports[0].slot;
+    assert!(slot.has(flags::ISOLATED), "{slot:?}");
 }

@@ -1,0 +1,102 @@
+//! What each input changes.
+
+use std::collections::BTreeMap;
+
+use detector_core::model::Graces;
+
+use super::{
+    answer,
+    brain::{Brain, PULSE},
+    input::Input,
+    links, sources,
+};
+use crate::enforcer::Enforcer;
+
+impl<E: Enforcer> Brain<E> {
+    /// Changes the world. False when no decision depends on what has changed.
+    pub(super) fn take_in(&mut self, input: Input) -> bool {
+        match input {
+            Input::Link(event) => links::take_in(self, event),
+            Input::Source(event) => {
+                let started = sources::take_in(self, event);
+                self.media.refresh(&mut self.world, &started);
+                self.media.forget_unused(&mut self.world);
+            }
+            Input::Registry(registry) => self.world.registry = registry,
+            Input::Rules(rules) => self.world.rules = rules,
+            Input::Leases(leases) => return self.learning.take_leases(&mut self.world, leases),
+            Input::Adopt(known) => self.adopt(known),
+            Input::Mode(start) => self.start_in_mode(start),
+            Input::ModeKept(result) => self.mode_kept(result),
+            Input::Recalled(recalled) => self.recall(recalled),
+            Input::Addresses(addresses) => {
+                let news = self.world.addresses != addresses;
+                self.world.addresses = addresses;
+                return news;
+            }
+            Input::Gateways(gateways) => {
+                let news = self.world.gateways != gateways;
+                self.world.gateways = gateways;
+                return news;
+            }
+            Input::Evidence { file, ticket, evidence } => {
+                self.media.arrived(&mut self.world, file, ticket, evidence);
+            }
+            Input::Altered(files) => return self.media.altered(files),
+            Input::Kernel(event) => {
+                self.events += 1;
+                self.hear(&event);
+                return false;
+            }
+            Input::Request { id, uid, request } => {
+                answer::request(self, id, uid, request);
+                return false;
+            }
+            Input::PolicyDiff { id, rules } => {
+                answer::policy::diff(self, id, rules);
+                return false;
+            }
+            Input::Incoming(uuid) => {
+                self.admissions.expect(uuid, self.world.now);
+                return false;
+            }
+            Input::Ended(uuid) => {
+                for effect in self.media.ended(&self.world, uuid) {
+                    self.emit(effect);
+                }
+                return false;
+            }
+            Input::Admit(admit) => self.admit(*admit),
+            Input::HungUp(id) => {
+                self.watchers.remove(&id);
+                return false;
+            }
+            Input::Processes(scanned) => self.scanned(scanned),
+            Input::Signs(signs) => {
+                let rechecked = self.enforcer.recheck_for(&signs);
+                return self.looked_around(rechecked);
+            }
+            Input::Graces(graces) => self.world.graces = graces,
+            Input::GracesLost(why) => {
+                self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
+            }
+            Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
+            Input::Clock(reading) => {
+                let news = self.day.take(self.world.now, reading);
+                self.world.skew = self.day.skew();
+                return news;
+            }
+            Input::Tick => {
+                let rechecked = self.enforcer.recheck();
+                let changed = self.looked_around(rechecked);
+                let looked = self.looks.look(&mut self.world, &mut self.enforcer);
+                self.remember();
+                if let Some(look) = self.media.look_again(&self.world) {
+                    self.emit(look);
+                }
+                return changed || looked || self.settled + PULSE <= self.world.now;
+            }
+        }
+        true
+    }
+}

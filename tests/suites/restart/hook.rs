@@ -1,0 +1,102 @@
+//! libvirt's hook where the daemon does not answer: it waits where the daemon may come back, and what
+//! becomes of the start is what the policy says.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use detector_tests::daemon::Settings;
+
+use super::*;
+
+/// How the daemon has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    Killed,
+    /// A minute ago, by an administrator.
+    Stopped,
+    /// It is there, and does not answer.
+    Hung,
+    /// The host was started anew, and nothing is in force yet.
+    NeverRan,
+}
+
+/// The description of a VM that no template approves, and its image.
+fn rogue(scene: &Scene) -> String {
+    let image = scene.host().path("rogue.img");
+    std::fs::write(&image, [7; 4096]).unwrap();
+    format!(
+        "<domain type='kvm'><name>b</name><uuid>00000000-0000-4000-8000-000000000007</uuid>\
+         <os><type>hvm</type><boot dev='hd'/></os><devices><disk type='file' device='disk'>\
+         <driver type='raw'/><source file='{}'/><target dev='vda'/></disk></devices></domain>",
+        image.display()
+    )
+}
+
+fn daemon<'a>(scene: &'a Scene, mode: &'static str, admission: &str) -> Daemon<'a> {
+    let more = format!("[admission]\n{admission}");
+    Daemon::start(scene.host(), &Settings { mode, evidence: "digest", more, ..Settings::default() })
+        .unwrap()
+}
+
+#[test]
+fn what_becomes_of_a_start_without_the_daemon() {
+    const MUTE: &str = "the VM b starts mute";
+    const REFUSED: &str = "the VM b may not start (admission.on_timeout)";
+    const UNGATED: &str = "may not start, since nothing in the kernel keeps it mute";
+    const UNJUDGED: &str = "starts unjudged (mode is observe)";
+    let cases = [
+        ("enforce", Gone::Killed, "mute", true, MUTE),
+        ("enforce", Gone::Killed, "refuse", true, REFUSED),
+        ("enforce", Gone::Stopped, "mute", false, MUTE),
+        ("enforce", Gone::Stopped, "refuse", false, REFUSED),
+        ("enforce", Gone::Hung, "refuse", true, REFUSED),
+        ("enforce", Gone::NeverRan, "mute", true, UNGATED),
+        ("observe", Gone::Killed, "refuse", false, UNJUDGED),
+        ("observe", Gone::Stopped, "refuse", false, UNJUDGED),
+        ("observe", Gone::NeverRan, "mute", false, UNJUDGED),
+    ];
+    for (mode, gone, on_timeout, waits, expected) in cases {
+        let scene = Scene::new().unwrap();
+        let timeout = Duration::from_secs(if waits { 1 } else { 120 });
+        let rules = format!("timeout = \"{}s\"\non_timeout = {on_timeout:?}\n", timeout.as_secs());
+        let mut daemon = daemon(&scene, mode, &rules);
+        match gone {
+            Gone::Killed => daemon.kill().unwrap(),
+            Gone::Hung => daemon.freeze().unwrap(),
+            Gone::Stopped => {
+                daemon.terminate().unwrap();
+                let mut options = std::fs::File::options();
+                let mark = options.write(true).open(scene.host().path("state/stopped")).unwrap();
+                mark.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+            }
+            Gone::NeverRan => {
+                daemon.kill().unwrap();
+                scene.host().forget_pins().unwrap();
+            }
+        }
+        let began = Instant::now();
+        let hook = daemon.ask_hook("b", &rogue(&scene)).unwrap().wait_with_output().unwrap();
+        let (took, said) = (began.elapsed(), String::from_utf8_lossy(&hook.stderr).into_owned());
+        let case = format!("{mode}, {gone:?}, {on_timeout}: {said}");
+        assert!(said.contains(expected), "{case}");
+        let starts = if expected.contains("may not") { 1 } else { 0 };
+        assert_eq!(hook.status.code(), Some(starts), "{case}");
+        assert_eq!(took >= timeout, waits, "{case}, after {took:?}");
+    }
+}
+
+/// A start that comes while the daemon is away is judged by the daemon that comes back.
+#[test]
+fn a_start_waits_for_a_daemon_that_comes_back() {
+    for killed in [true, false] {
+        let scene = Scene::new().unwrap();
+        let rules = "timeout = \"120s\"\non_timeout = \"mute\"\ndenied = \"refuse\"\n";
+        let mut daemon = daemon(&scene, "enforce", rules);
+        if killed { daemon.kill() } else { daemon.terminate() }.unwrap();
+        let hook = daemon.ask_hook("b", &rogue(&scene)).unwrap();
+        daemon.run().unwrap();
+        let hook = hook.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&hook.stderr);
+        assert_eq!(hook.status.code(), Some(1), "{said}");
+        assert!(said.contains("[template-registered]"), "{said}");
+    }
+}
