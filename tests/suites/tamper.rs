@@ -137,9 +137,9 @@ fn rules_that_touch_the_stamp_let_nothing_through() {
         tool(&format!("add rule bridge mine marks meta mark set {value}"));
     };
     mark("0");
-    a.send(&beat(A, 1)).unwrap();
     for port in ["up0", "tap-b"] {
-        wait::until("the gate to miss the stamp", PATIENCE, || {
+        wait::until(&format!("{port} to miss the stamp"), PATIENCE, || {
+            a.send(&beat(A, 1))?;
             let shown = daemon.ask(&["port", "show", port])?.json;
             Ok((shown["counters"]["to"]["unvetted"].as_u64() > Some(0)).then_some(()))
         })
