@@ -83,12 +83,20 @@ fn load_as(kind: bpf_prog_type, instructions: &[Instruction]) -> Result<OwnedFd>
             u64::from_le_bytes([code, registers, o0, o1, i0, i1, i2, i3])
         })
         .collect();
+    lift_memory_limit();
     let mut attr = zeroed();
     attr.__bindgen_anon_3.prog_type = kind as u32;
     attr.__bindgen_anon_3.insns = words.as_ptr() as u64;
     attr.__bindgen_anon_3.insn_cnt = u32::try_from(words.len())?;
     attr.__bindgen_anon_3.license = c"MIT".as_ptr() as u64;
     bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("cannot load a program")
+}
+
+/// Before Linux 5.11 programs and maps count as locked memory, of which a process may have little.
+/// Where that may not be changed, a load that needs it says so.
+fn lift_memory_limit() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
 /// A map of one program that others can jump to.

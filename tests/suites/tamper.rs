@@ -3,10 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use detector::bpf::{Hook, Method};
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
 use detector_tests::guest::hex;
@@ -139,9 +137,9 @@ fn rules_that_touch_the_stamp_let_nothing_through() {
         tool(&format!("add rule bridge mine marks meta mark set {value}"));
     };
     mark("0");
-    a.send(&beat(A, 1)).unwrap();
     for port in ["up0", "tap-b"] {
-        wait::until("the gate to miss the stamp", PATIENCE, || {
+        wait::until(&format!("{port} to miss the stamp"), PATIENCE, || {
+            a.send(&beat(A, 1))?;
             let shown = daemon.ask(&["port", "show", port])?.json;
             Ok((shown["counters"]["to"]["unvetted"].as_u64() > Some(0)).then_some(()))
         })
@@ -174,18 +172,8 @@ fn what_is_none_of_ours_is_no_finding() {
     let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A)]).unwrap();
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let crime = Crime { scene: &scene };
-    let network = scene.host().network();
-    let program = bpf::load(&bpf::returns(-1)).unwrap();
-    let ifindex = crime.ifindex("tap-a");
     let sent = stream(&[(&a, A)], |more| {
-        let attach = || match bpf::method() {
-            Method::Tcx => bpf::attach(program.as_fd(), ifindex, Hook::Ingress).map(Some),
-            // Filters run in the order of their priorities.
-            Method::Clsact => network
-                .tool("tc", "filter add dev tap-a ingress prio 9 matchall action continue")
-                .map(|_| None),
-        };
-        let _behind = network.run(attach).unwrap();
+        let _behind = crime.go_behind("tap-a");
         more(50);
         crime.tool("nft", "add table inet mine");
         crime.tool("nft", "flush ruleset");

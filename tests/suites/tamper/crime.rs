@@ -1,6 +1,6 @@
 //! What somebody can do who has the daemon's own capabilities.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use detector::bpf::{Hook, Method, PinPaths};
@@ -65,7 +65,8 @@ impl Crime<'_> {
         }
         self.detach(interface);
         for hook in Hook::BOTH {
-            std::fs::remove_file(self.link(interface, hook)).unwrap();
+            // It may be on its way back already.
+            let _ = std::fs::remove_file(self.link(interface, hook));
         }
     }
 
@@ -78,16 +79,32 @@ impl Crime<'_> {
             let attach = || bpf::attach_first(program.as_fd(), ifindex, Hook::Ingress);
             return Deed::Attached(self.scene.host().network().run(attach).unwrap());
         }
+        self.filter(interface, "prio 1 handle 2", program.as_fd());
+        Deed::Done
+    }
+
+    /// The same behind ours, which decides nothing.
+    pub(super) fn go_behind(&self, interface: &str) -> Deed {
+        let program = bpf::load(&bpf::returns(bpf::NEXT)).unwrap();
+        if bpf::method() == Method::Tcx {
+            let ifindex = self.ifindex(interface);
+            let attach = || bpf::attach(program.as_fd(), ifindex, Hook::Ingress);
+            return Deed::Attached(self.scene.host().network().run(attach).unwrap());
+        }
+        self.filter(interface, "prio 9", program.as_fd());
+        Deed::Done
+    }
+
+    /// Puts a program into the list of filters.
+    fn filter(&self, interface: &str, place: &str, program: BorrowedFd<'_>) {
         let root = PinRoot::new().unwrap();
         std::fs::create_dir_all(root.path()).unwrap();
-        let pin = root.path().join("ahead");
-        bpf::pin(program.as_fd(), &pin).unwrap();
-        let words = format!(
-            "filter add dev {interface} ingress prio 1 handle 2 bpf da object-pinned {}",
-            pin.display()
-        );
+        let pin = root.path().join("filter");
+        bpf::pin(program, &pin).unwrap();
+        let pin = pin.display();
+        let words =
+            format!("filter add dev {interface} ingress {place} bpf da object-pinned {pin}");
         self.tool("tc", &words);
-        Deed::Done
     }
 
     pub(super) fn xdp(&self, interface: &str) -> Deed {
