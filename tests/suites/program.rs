@@ -36,6 +36,8 @@ use detector_tests::wait;
 mod delivery;
 #[path = "program/expiry.rs"]
 mod expiry;
+#[path = "program/tags.rs"]
+mod tags;
 
 /// The loopback device of a namespace, from which a test run's frames come.
 const LO: u32 = 1;
@@ -269,6 +271,7 @@ fn attached(
 
 /// A port whose guard is asked by test runs.
 struct Port {
+    ifindex: u32,
     enforcer: KernelEnforcer,
     guard: OwnedFd,
     instance: u32,
@@ -286,20 +289,25 @@ struct Port {
 
 impl Port {
     fn new() -> Result<Self> {
+        Self::on(LO, "lo")
+    }
+
+    fn on(ifindex: u32, name: &str) -> Result<Self> {
         let pins = PinRoot::new()?;
         let root = pins.path().to_owned();
         let paths = PinPaths::new(&root);
         let mut enforcer =
             KernelEnforcer::open(&Options { pins: root, stamp: Stamp::default(), method: None })?;
         enforcer.execute(&Action::SetMode(Mode::Enforce))?;
-        enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
-        let slot = enforcer.observe()?.interfaces[&LO].slot;
-        let guard = attached(&enforcer, &paths, (LO, "lo"), Hook::Ingress)?;
+        enforcer.execute(&Action::AttachGuard { ifindex, name: name.to_owned() })?;
+        let slot = enforcer.observe()?.interfaces[&ifindex].slot;
+        let guard = attached(&enforcer, &paths, (ifindex, name), Hook::Ingress)?;
         needs::found(match enforcer.method() {
             Method::Tcx => "by TCX links",
             Method::Clsact => "as clsact filters",
         });
         Ok(Self {
+            ifindex,
             instance: slot.instance,
             id: slot.id,
             enforcer,
@@ -321,7 +329,7 @@ impl Port {
     }
 
     fn admit(&mut self, rules: oracle::Port) -> Result<()> {
-        let (ifindex, instance) = (LO, self.instance);
+        let (ifindex, instance) = (self.ifindex, self.instance);
         let before = std::mem::replace(&mut self.compiled, Compiled::new(&rules));
         self.rules = rules;
         let Compiled { slot, entries: grants } = self.compiled.clone();
@@ -339,7 +347,7 @@ impl Port {
     /// Leases what is leased to a port that learns; a frame may have released it.
     fn lease(&mut self) -> Result<()> {
         if self.compiled.slot.flags & flags::LEARNS != 0 {
-            let (ifindex, instance, seeds) = (LO, self.instance, learned::seeds());
+            let (ifindex, instance, seeds) = (self.ifindex, self.instance, learned::seeds());
             self.enforcer.execute(&Action::Teach { ifindex, instance, seeds })?;
         }
         Ok(())
@@ -348,12 +356,20 @@ impl Port {
     /// Asks the kernel, the host and the written-out rules about a frame.
     fn check(&mut self, name: &str, frame: &[u8]) -> Result<()> {
         self.lease()?;
-        let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(LO), frame, 1) {
+        let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(self.ifindex), frame, 1) {
             Ok(action) => action != SHOT,
             // The kernel runs no program on less than the header of the protocol that is named.
             Err(_) if frame.len() < SHORT => return Ok(()),
             Err(error) => return Err(error.context(name.to_owned())),
         };
+        let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
+        let kernel = self.compare(name, &arrival)?;
+        ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
+        Ok(())
+    }
+
+    /// Compares what the kernel has said of the latest frame with the host and the written-out rules.
+    fn compare(&mut self, name: &str, arrival: &Arrival) -> Result<Reason> {
         let counts = self.counters()?;
         let moved: Vec<_> = Reason::ALL
             .iter()
@@ -367,10 +383,9 @@ impl Port {
             _ => bail!("{name}: counted as {moved:?}"),
         };
 
-        let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
-        let host = self.compiled.verdict(&arrival, &mut self.held);
+        let host = self.compiled.verdict(arrival, &mut self.held);
         ensure!(kernel == host, "{name}: the kernel says {kernel:?}, the host {host:?}");
-        let broken = oracle::broken(&arrival, &self.rules);
+        let (broken, passed) = (oracle::broken(arrival, &self.rules), kernel.passes());
         let agrees = match kernel {
             // The rules know no number of places. What else the frame asserts has not been asked.
             Reason::LearnedFull => broken.iter().all(|one| *one == Reason::AddressNotLeased),
@@ -378,14 +393,13 @@ impl Port {
             _ => broken.contains(&kernel),
         };
         ensure!(agrees, "{name}: the kernel says {kernel:?}, the rules {broken:?}");
-        ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
         self.reasons[kernel as usize] = true;
         *(if passed { &mut self.granted } else { &mut self.dropped }) += 1;
-        Ok(())
+        Ok(kernel)
     }
 
     fn counters(&self) -> Result<[u64; 64]> {
-        let totals = self.enforcer.counts(LO)?.context("the port has no counters")?;
+        let totals = self.enforcer.counts(self.ifindex)?.context("the port has no counters")?;
         let mut counts = [0; 64];
         for (reason, count) in totals.from {
             counts[reason as usize] = count;
