@@ -18,10 +18,7 @@ use detector_common::learned::{Owner, OwnerKey};
 use detector_common::maps;
 use detector_common::port::flags;
 use detector_common::reason::Reason;
-use detector_common::samples::{
-    ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
-    ipv6, link_layer, neighbour, table, tcp4, udp,
-};
+use detector_common::samples::{IP_A, IP6_A, MAC_A, tcp4};
 use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_oracle::granted::Compiled;
@@ -36,6 +33,8 @@ use detector_tests::wait;
 mod delivery;
 #[path = "program/expiry.rs"]
 mod expiry;
+#[path = "program/samples.rs"]
+mod samples;
 #[path = "program/tags.rs"]
 mod tags;
 
@@ -187,7 +186,7 @@ impl log::Log for Lines {
 
 fn compare() -> Result<()> {
     let mut port = Port::new()?;
-    let samples = samples();
+    let samples = samples::all();
     let mut dice = Dice::new(SEED);
     let stream = STREAM / wait::slowness() as usize;
     for (identity, wanted) in granted::ports() {
@@ -214,47 +213,6 @@ fn compare() -> Result<()> {
     ensure!(granted > 5_000 && dropped > 20_000, "{granted} granted, {dropped} dropped");
     ensure!(reasons >= 30, "only {reasons} reasons were seen");
     Ok(())
-}
-
-/// The table of the unit tests, and frames that lead the parser further in.
-fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let mut frames: Vec<_> = table().into_iter().map(|(name, frame, _)| (name, frame)).collect();
-    let options = [link_layer(2, MAC_A), link_layer(1, MAC_A)];
-    let advertisement = neighbour(136, IP6_A, &options);
-    let query = udp(4000, 53, &[0; 12]);
-    let deep = [0, 60, 43, 60, 60].iter().fold((ICMPV6, advertisement.clone()), |inner, kind| {
-        (*kind, extension(inner.0, 0, &inner.1))
-    });
-    frames.extend([
-        ("options in any order", from_a(0x86dd, &ipv6(IP6_A, ICMPV6, 255, &advertisement))),
-        (
-            "advertisement behind options",
-            from_a(0x86dd, &ipv6(IP6_A, 60, 255, &extension(ICMPV6, 1, &advertisement))),
-        ),
-        ("too many headers", from_a(0x86dd, &ipv6(IP6_A, deep.0, 255, &deep.1))),
-        (
-            "atomic fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, false, &query))),
-        ),
-        (
-            "first fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, true, &query))),
-        ),
-        (
-            "first fragment, cut short",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, true, &[0; 4]))),
-        ),
-        (
-            "later fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 9, true, &query))),
-        ),
-        (
-            "fragmented advertisement",
-            from_a(0x86dd, &ipv6(IP6_A, FRAGMENT, 255, &fragment(ICMPV6, 0, true, &advertisement))),
-        ),
-        ("multicast source", from_a(0x86dd, &ipv6(ALL_NODES, UDP, 64, &query))),
-    ]);
-    frames
 }
 
 fn attached(
