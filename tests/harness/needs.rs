@@ -1,7 +1,9 @@
 //! What a kernel may lack, and what a test says that cannot test anything without it.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 
+use crate::bpf::{self, SkBuff};
 use crate::netns::NetNs;
 use crate::open_vswitch;
 
@@ -20,6 +22,8 @@ pub enum Need {
     IngressQdisc,
     /// The kernel's hypervisor.
     Kvm,
+    /// Test runs of programs that are told where a frame came in.
+    SourceOfTestRun,
 }
 
 impl Need {
@@ -37,6 +41,7 @@ impl Need {
             Self::Macvtap => ("no macvtap", "ip", "link add link base name probe type macvtap"),
             Self::IngressQdisc => ("no ingress qdisc", "tc", "qdisc add dev base ingress"),
             Self::Kvm => return lacking_file("/dev/kvm"),
+            Self::SourceOfTestRun => return lacking_source_of_test_run(),
         };
         let network = NetNs::new().ok()?;
         network.ip("link add base type bridge").ok()?;
@@ -71,6 +76,13 @@ fn say(word: &str, text: &str) {
     let line = format!("\n{word} {test}: {}\n", text.replace('\n', " "));
     // Nobody can be told that nobody can be told.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn lacking_source_of_test_run() -> Option<String> {
+    const LO: u32 = 1;
+    let program = bpf::load(&bpf::returns(0)).ok()?;
+    let refused = bpf::run(program.as_fd(), &SkBuff::on(LO).came_in_by(LO), &[0; 60], 1).err()?;
+    Some(format!("a test run cannot be told where a frame came in ({:#})", refused.root_cause()))
 }
 
 fn lacking_open_vswitch() -> Option<String> {

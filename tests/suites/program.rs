@@ -18,10 +18,7 @@ use detector_common::learned::{Owner, OwnerKey};
 use detector_common::maps;
 use detector_common::port::flags;
 use detector_common::reason::Reason;
-use detector_common::samples::{
-    ALL_NODES, FRAGMENT, ICMPV6, IP_A, IP6_A, LOCAL_A, MAC_A, UDP, extension, fragment, from_a,
-    ipv6, link_layer, neighbour, table, tcp4, udp,
-};
+use detector_common::samples::{IP_A, IP6_A, MAC_A, tcp4};
 use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
 use detector_oracle::granted::Compiled;
@@ -36,6 +33,10 @@ use detector_tests::wait;
 mod delivery;
 #[path = "program/expiry.rs"]
 mod expiry;
+#[path = "program/samples.rs"]
+mod samples;
+#[path = "program/tags.rs"]
+mod tags;
 
 /// The loopback device of a namespace, from which a test run's frames come.
 const LO: u32 = 1;
@@ -185,7 +186,7 @@ impl log::Log for Lines {
 
 fn compare() -> Result<()> {
     let mut port = Port::new()?;
-    let samples = samples();
+    let samples = samples::all();
     let mut dice = Dice::new(SEED);
     let stream = STREAM / wait::slowness() as usize;
     for (identity, wanted) in granted::ports() {
@@ -214,47 +215,6 @@ fn compare() -> Result<()> {
     Ok(())
 }
 
-/// The table of the unit tests, and frames that lead the parser further in.
-fn samples() -> Vec<(&'static str, Vec<u8>)> {
-    let mut frames: Vec<_> = table().into_iter().map(|(name, frame, _)| (name, frame)).collect();
-    let options = [link_layer(2, MAC_A), link_layer(1, MAC_A)];
-    let advertisement = neighbour(136, IP6_A, &options);
-    let query = udp(4000, 53, &[0; 12]);
-    let deep = [0, 60, 43, 60, 60].iter().fold((ICMPV6, advertisement.clone()), |inner, kind| {
-        (*kind, extension(inner.0, 0, &inner.1))
-    });
-    frames.extend([
-        ("options in any order", from_a(0x86dd, &ipv6(IP6_A, ICMPV6, 255, &advertisement))),
-        (
-            "advertisement behind options",
-            from_a(0x86dd, &ipv6(IP6_A, 60, 255, &extension(ICMPV6, 1, &advertisement))),
-        ),
-        ("too many headers", from_a(0x86dd, &ipv6(IP6_A, deep.0, 255, &deep.1))),
-        (
-            "atomic fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, false, &query))),
-        ),
-        (
-            "first fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, true, &query))),
-        ),
-        (
-            "first fragment, cut short",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 0, true, &[0; 4]))),
-        ),
-        (
-            "later fragment",
-            from_a(0x86dd, &ipv6(LOCAL_A, FRAGMENT, 64, &fragment(UDP, 9, true, &query))),
-        ),
-        (
-            "fragmented advertisement",
-            from_a(0x86dd, &ipv6(IP6_A, FRAGMENT, 255, &fragment(ICMPV6, 0, true, &advertisement))),
-        ),
-        ("multicast source", from_a(0x86dd, &ipv6(ALL_NODES, UDP, 64, &query))),
-    ]);
-    frames
-}
-
 fn attached(
     enforcer: &KernelEnforcer,
     paths: &PinPaths,
@@ -269,6 +229,7 @@ fn attached(
 
 /// A port whose guard is asked by test runs.
 struct Port {
+    ifindex: u32,
     enforcer: KernelEnforcer,
     guard: OwnedFd,
     instance: u32,
@@ -286,20 +247,25 @@ struct Port {
 
 impl Port {
     fn new() -> Result<Self> {
+        Self::on(LO, "lo")
+    }
+
+    fn on(ifindex: u32, name: &str) -> Result<Self> {
         let pins = PinRoot::new()?;
         let root = pins.path().to_owned();
         let paths = PinPaths::new(&root);
         let mut enforcer =
             KernelEnforcer::open(&Options { pins: root, stamp: Stamp::default(), method: None })?;
         enforcer.execute(&Action::SetMode(Mode::Enforce.into()))?;
-        enforcer.execute(&Action::AttachGuard { ifindex: LO, name: "lo".to_owned() })?;
-        let slot = enforcer.observe()?.interfaces[&LO].slot;
-        let guard = attached(&enforcer, &paths, (LO, "lo"), Hook::Ingress)?;
+        enforcer.execute(&Action::AttachGuard { ifindex, name: name.to_owned() })?;
+        let slot = enforcer.observe()?.interfaces[&ifindex].slot;
+        let guard = attached(&enforcer, &paths, (ifindex, name), Hook::Ingress)?;
         needs::found(match enforcer.method() {
             Method::Tcx => "by TCX links",
             Method::Clsact => "as clsact filters",
         });
         Ok(Self {
+            ifindex,
             instance: slot.instance,
             id: slot.id,
             enforcer,
@@ -321,7 +287,7 @@ impl Port {
     }
 
     fn admit(&mut self, rules: oracle::Port) -> Result<()> {
-        let (ifindex, instance) = (LO, self.instance);
+        let (ifindex, instance) = (self.ifindex, self.instance);
         let before = std::mem::replace(&mut self.compiled, Compiled::new(&rules));
         self.rules = rules;
         let Compiled { slot, entries: grants } = self.compiled.clone();
@@ -339,7 +305,7 @@ impl Port {
     /// Leases what is leased to a port that learns; a frame may have released it.
     fn lease(&mut self) -> Result<()> {
         if self.compiled.slot.flags & flags::LEARNS != 0 {
-            let (ifindex, instance, seeds) = (LO, self.instance, learned::seeds());
+            let (ifindex, instance, seeds) = (self.ifindex, self.instance, learned::seeds());
             self.enforcer.execute(&Action::Teach { ifindex, instance, seeds })?;
         }
         Ok(())
@@ -348,12 +314,20 @@ impl Port {
     /// Asks the kernel, the host and the written-out rules about a frame.
     fn check(&mut self, name: &str, frame: &[u8]) -> Result<()> {
         self.lease()?;
-        let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(LO), frame, 1) {
+        let passed = match bpf::run(self.guard.as_fd(), &SkBuff::on(self.ifindex), frame, 1) {
             Ok(action) => action != SHOT,
             // The kernel runs no program on less than the header of the protocol that is named.
             Err(_) if frame.len() < SHORT => return Ok(()),
             Err(error) => return Err(error.context(name.to_owned())),
         };
+        let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
+        let kernel = self.compare(name, &arrival)?;
+        ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
+        Ok(())
+    }
+
+    /// Compares what the kernel has said of the latest frame with the host and the written-out rules.
+    fn compare(&mut self, name: &str, arrival: &Arrival) -> Result<Reason> {
         let counts = self.counters()?;
         let moved: Vec<_> = Reason::ALL
             .iter()
@@ -367,10 +341,9 @@ impl Port {
             _ => bail!("{name}: counted as {moved:?}"),
         };
 
-        let arrival = Arrival { bytes: frame.to_vec(), ..Arrival::default() };
-        let host = self.compiled.verdict(&arrival, &mut self.held);
+        let host = self.compiled.verdict(arrival, &mut self.held);
         ensure!(kernel == host, "{name}: the kernel says {kernel:?}, the host {host:?}");
-        let broken = oracle::broken(&arrival, &self.rules);
+        let (broken, passed) = (oracle::broken(arrival, &self.rules), kernel.passes());
         let agrees = match kernel {
             // The rules know no number of places. What else the frame asserts has not been asked.
             Reason::LearnedFull => broken.iter().all(|one| *one == Reason::AddressNotLeased),
@@ -378,14 +351,13 @@ impl Port {
             _ => broken.contains(&kernel),
         };
         ensure!(agrees, "{name}: the kernel says {kernel:?}, the rules {broken:?}");
-        ensure!(passed == kernel.passes(), "{name}: {kernel:?}, and yet passed: {passed}");
         self.reasons[kernel as usize] = true;
         *(if passed { &mut self.granted } else { &mut self.dropped }) += 1;
-        Ok(())
+        Ok(kernel)
     }
 
     fn counters(&self) -> Result<[u64; 64]> {
-        let totals = self.enforcer.counts(LO)?.context("the port has no counters")?;
+        let totals = self.enforcer.counts(self.ifindex)?.context("the port has no counters")?;
         let mut counts = [0; 64];
         for (reason, count) in totals.from {
             counts[reason as usize] = count;

@@ -10,6 +10,8 @@
 
 mod dhcp;
 mod owners;
+#[cfg(any(test, feature = "samples"))]
+pub mod plain;
 mod table;
 
 #[cfg(test)]

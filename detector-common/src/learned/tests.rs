@@ -1,7 +1,8 @@
-//! What the layouts say of themselves.
+//! What the layouts say of themselves, and what becomes of two who want the same at once. What ports learn in
+//! the long run is held to written-out rules in `tests/oracle`.
 
-use super::*;
-use crate::addr::Mac;
+use super::{plain::Plain, *};
+use crate::{addr::Mac, port::flags, reason::Reason, settings::Settings};
 
 #[test]
 fn an_address_is_held_until_it_expires() {
@@ -81,4 +82,97 @@ fn some_addresses_are_nobodys() {
         let v6: std::net::Ipv6Addr = text.parse().unwrap();
         assert_eq!(is_learnable(v6.into()), expect, "{text}");
     }
+}
+
+const HZ: u32 = 250;
+
+/// Maps in which somebody else does something in the moment of an insertion.
+struct Raced {
+    plain: Plain,
+    meanwhile: fn(&mut Plain, &OwnerKey) -> Result<(), Refused>,
+}
+
+impl Table for Raced {
+    fn owner(&mut self, key: &OwnerKey) -> Option<Living<'_, Owner>> {
+        self.plain.owner(key)
+    }
+    fn insert(&mut self, key: &OwnerKey, owner: &Owner) -> Result<(), Refused> {
+        (self.meanwhile)(&mut self.plain, key)?;
+        self.plain.insert(key, owner)
+    }
+    fn remove(&mut self, key: &OwnerKey) {
+        self.plain.remove(key);
+    }
+    fn place(&mut self, number: u32) -> Option<Living<'_, Place>> {
+        self.plain.place(number)
+    }
+    fn transaction(&mut self, number: u32) -> Option<Living<'_, Transaction>> {
+        self.plain.transaction(number)
+    }
+}
+
+fn first_come() -> PortSlot {
+    let flags = flags::GRANTED | flags::LEARNS | flags::FIRST_COME;
+    PortSlot { ifindex: 7, instance: 3, id: 1, flags, ..PortSlot::VACANT }
+}
+
+fn claim(table: &mut impl Table, last: u8) -> Reason {
+    let settings = Settings { hz: HZ, ..Settings::DEFAULT };
+    let station = Station::new(Mac([2, 0, 0, 0, 0, 1]), 0);
+    let address = Address::mapped([192, 0, 2, last]);
+    ask(table, &first_come(), &settings, 1000, station, address)
+}
+
+#[test]
+fn of_two_who_claim_an_address_at_once_one_has_it() {
+    let meanwhile = |plain: &mut Plain, key: &OwnerKey| {
+        let other = Owner { expires: 9_999, instance: 4, place: 3, ..Owner::default() };
+        plain.owners.insert(*key, other);
+        Ok(())
+    };
+    let mut table = Raced { plain: Plain::new(2), meanwhile };
+    assert_eq!(claim(&mut table, 7), Reason::AddressTaken);
+    assert_eq!(table.plain.owners.len(), 1);
+    assert_eq!(table.plain.owners.values().next().unwrap().instance, 4);
+    // The place that it has noted is free again.
+    table.plain.owners.clear();
+    table.meanwhile = |_, _| Ok(());
+    for last in 0..16 {
+        assert_eq!(claim(&mut table, 100 + last), Reason::Granted, "{last}");
+    }
+    assert_eq!(claim(&mut table, 99), Reason::LearnedFull);
+}
+
+#[test]
+fn where_the_host_has_no_room_nobody_has_the_address() {
+    let mut table = Raced { plain: Plain::new(2), meanwhile: |_, _| Err(Refused::NoRoom) };
+    assert_eq!(claim(&mut table, 7), Reason::LearnedFull);
+    assert!(table.plain.owners.is_empty());
+}
+
+/// Two CPUs learn at once for one place: the first of the addresses is in none.
+#[test]
+fn an_address_without_a_place_goes_when_it_is_asked_for() {
+    let mut table = Plain::new(2);
+    assert_eq!(claim(&mut table, 7), Reason::Granted);
+    let place = table.owners.values().next().unwrap().place as usize;
+    let other = Address::mapped([192, 0, 2, 8]);
+    table.places[place].key = OwnerKey { address: other, ..table.places[place].key };
+    assert_eq!(claim(&mut table, 7), Reason::LearnedFull);
+    assert!(table.owners.is_empty());
+    assert_eq!(claim(&mut table, 7), Reason::Granted, "with a place of its own");
+}
+
+/// The places of another port are never touched.
+#[test]
+fn a_port_has_places_of_its_own() {
+    let mut table = Plain::new(3);
+    for last in 0..40 {
+        let expect = if last < 16 { Reason::Granted } else { Reason::LearnedFull };
+        assert_eq!(claim(&mut table, last), expect, "{last}");
+    }
+    let (own, others): (Vec<_>, Vec<_>) =
+        table.places.iter().enumerate().partition(|(number, _)| (16..32).contains(number));
+    assert!(own.iter().all(|(_, place)| place.instance == 3));
+    assert!(others.iter().all(|(_, place)| **place == Place::default()));
 }

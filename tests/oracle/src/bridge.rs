@@ -6,11 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use detector_common::addr::{Address, Station};
 use detector_common::frame::{COPY_BYTES, COPY_SLACK, Copied, Frame};
-use detector_common::learned::{
-    self, Living, Origin, Owner, OwnerKey, Place, Refused, Table, Transaction,
-};
+use detector_common::learned::{self, Origin, Owner, OwnerKey, plain::Plain};
 use detector_common::lease::{self, Act, Exchange};
-use detector_common::maps::{LEARNED_PER_PORT, TRANSACTIONS_PER_PORT};
+use detector_common::maps::LEARNED_PER_PORT;
 use detector_common::parse::{Claim, MetaTag};
 use detector_common::port::{PortSlot, flags};
 use detector_common::reason::Reason;
@@ -19,40 +17,6 @@ use detector_common::{gate, verdict};
 
 use crate::granted::Compiled;
 use crate::{Arrival, Mac};
-
-/// In place of the kernel's maps.
-#[derive(Debug, Default)]
-pub struct Maps {
-    owners: BTreeMap<OwnerKey, Owner>,
-    places: Vec<Place>,
-    transactions: Vec<Transaction>,
-}
-
-impl Table for Maps {
-    fn owner(&mut self, key: &OwnerKey) -> Option<Living<'_, Owner>> {
-        self.owners.get_mut(key).map(Living::new)
-    }
-
-    fn insert(&mut self, key: &OwnerKey, owner: &Owner) -> Result<(), Refused> {
-        if self.owners.contains_key(key) {
-            return Err(Refused::Exists);
-        }
-        self.owners.insert(*key, *owner);
-        Ok(())
-    }
-
-    fn remove(&mut self, key: &OwnerKey) {
-        self.owners.remove(key);
-    }
-
-    fn place(&mut self, number: u32) -> Option<Living<'_, Place>> {
-        self.places.get_mut(number as usize).map(Living::new)
-    }
-
-    fn transaction(&mut self, number: u32) -> Option<Living<'_, Transaction>> {
-        self.transactions.get_mut(number as usize).map(Living::new)
-    }
-}
 
 /// An interface, and what is granted to it.
 #[derive(Debug)]
@@ -68,7 +32,7 @@ pub type Held = (u32, Mac, u64, Origin);
 pub struct Bridge {
     pub settings: Settings,
     pub interfaces: BTreeMap<u32, Interface>,
-    pub maps: Maps,
+    pub maps: Plain,
     scope: u32,
 }
 
@@ -76,11 +40,7 @@ impl Bridge {
     pub fn new(scope: u32, settings: Settings, interfaces: Vec<Interface>) -> Self {
         let ports = interfaces.len();
         let interfaces = interfaces.into_iter().map(|one| (one.slot.ifindex, one)).collect();
-        let maps = Maps {
-            owners: BTreeMap::new(),
-            places: vec![Place::default(); ports * LEARNED_PER_PORT as usize],
-            transactions: vec![Transaction::default(); ports * TRANSACTIONS_PER_PORT as usize],
-        };
+        let maps = Plain::new(ports);
         Self { settings, interfaces, maps, scope }
     }
 

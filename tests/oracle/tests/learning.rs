@@ -131,20 +131,20 @@ impl Story {
         match self.dice.roll(24) {
             0 if !self.crowded || self.dice.once_in(4) => {
                 let seconds = self.dice.pick(&[1, 30, 59, 61, 127, 129, 600, 1800, 3601, 7200]);
-                self.note(format!("{seconds} seconds pass"));
+                self.note(&format!("{seconds} seconds pass"));
                 self.now += seconds * u64::from(HZ);
             }
             1 => {
                 let (address, vlan) = (self.address(), self.dice.mostly(&[0, 5]));
                 let protects = self.dice.once_in(3);
-                self.note(format!("{address} on {vlan} is protected: {protects}"));
+                self.note(&format!("{address} on {vlan} is protected: {protects}"));
                 self.bridge.protect(vlan, address, protects);
                 self.model.protect(vlan, address, protects);
             }
             2 if self.dice.once_in(8) => {
                 let port = self.port();
                 let first_come = self.dice.once_in(2);
-                self.note(format!("the rule of {port} is first-come: {first_come}"));
+                self.note(&format!("the rule of {port} is first-come: {first_come}"));
                 self.bridge.set_first_come(port, first_come);
                 if let Some(port) = self.model.ports.get_mut(&port) {
                     port.first_come = first_come;
@@ -152,8 +152,8 @@ impl Story {
             }
             0 | 2..=12 => {
                 let from = self.port();
-                let arrival = self.from_guest(from);
-                self.note(format!("port {from} sends {arrival:02x?}"));
+                let arrival = self.frame_of_guest(from);
+                self.note(&format!("port {from} sends {arrival:02x?}"));
                 let said = self.bridge.send(from, &arrival, self.now);
                 let rules = self.model.send(from, &arrival, self.now);
                 let agrees = match said.0 {
@@ -165,8 +165,8 @@ impl Story {
             }
             _ => {
                 let (to, source) = (self.port(), self.source());
-                let arrival = self.from_server(to, source);
-                self.note(format!("port {to} gets from {source} {arrival:02x?}"));
+                let arrival = self.frame_of_server(to, source);
+                self.note(&format!("port {to} gets from {source} {arrival:02x?}"));
                 self.bridge.deliver(source, to, &arrival, self.now);
                 self.model.deliver(source, to, &arrival, self.now);
             }
@@ -196,7 +196,7 @@ impl Story {
         }
     }
 
-    fn note(&mut self, step: String) {
+    fn note(&mut self, step: &str) {
         if self.steps.len() == 30 {
             self.steps.remove(0);
         }
@@ -231,7 +231,7 @@ impl Story {
         self.dice.mostly(&[own, any, any, another])
     }
 
-    fn from_guest(&mut self, port: u32) -> Arrival {
+    fn frame_of_guest(&mut self, port: u32) -> Arrival {
         let (mac, vlan) = self.station(port);
         let address = self.address();
         let from = self.dice.once_in(3).then_some(address);
@@ -263,7 +263,7 @@ impl Story {
         in_metadata(dice, bytes)
     }
 
-    fn from_server(&mut self, to: u32, source: u32) -> Arrival {
+    fn frame_of_server(&mut self, to: u32, source: u32) -> Arrival {
         let (mac, vlan) = self.station(to);
         let own = self.stations.get(&source).map(|stations| stations[0].0);
         let sender = own.unwrap_or([2, 2, 2, 2, 2, 2]);
