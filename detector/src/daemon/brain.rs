@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKey, FindingKind, Graces, Observed, Policy, Processes, Registry, Severity,
-        Skew, Source, Subject, Timestamp, Unsettled, World,
+        Finding, FindingKey, FindingKind, Graces, Policy, Processes, Registry, Severity, Skew,
+        Source, Subject, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -39,9 +39,6 @@ use crate::{
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
-/// How long a source may be silent before people are told. Nothing new is admitted from the first
-/// moment on.
-const SOURCE_GRACE: Duration = Duration::from_secs(2);
 
 /// How often it decides anew at least.
 const PULSE: Duration = Duration::from_secs(1);
@@ -355,8 +352,9 @@ impl<E: Enforcer> Brain<E> {
         self.since.update(now, &self.decision, &self.world.observed);
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
-        self.untold = findings.iter().filter_map(silent_until).filter(|until| *until > now).min();
-        findings.retain(|finding| silent_until(finding).is_none_or(|until| until <= now));
+        self.untold =
+            findings.iter().filter_map(sources::silent_until).filter(|until| *until > now).min();
+        findings.retain(|finding| sources::silent_until(finding).is_none_or(|until| until <= now));
         findings.extend(self.executor.findings());
         findings.extend(self.media.findings(now));
         findings.extend(self.pauses.findings(&self.world));
@@ -365,24 +363,6 @@ impl<E: Enforcer> Brain<E> {
             self.emit(Effect::Tell(change));
         }
     }
-
-    fn tell_watchers(&mut self, before: &Observed) {
-        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
-            return;
-        }
-        let changes = answer::quarantine::changes(self, before);
-        for id in self.watchers.clone() {
-            for change in &changes {
-                let reply = Ok(crate::api::Reply::QuarantineChange(change.clone()));
-                self.emit(Effect::Reply { id, reply, last: false });
-            }
-        }
-    }
-}
-
-/// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
-fn silent_until(finding: &Finding) -> Option<Timestamp> {
-    (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + SOURCE_GRACE)
 }
 
 /// A finding about the daemon's own hold on the kernel.

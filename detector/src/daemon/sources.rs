@@ -1,8 +1,13 @@
 //! What inventory sources say, and what stays of it when they fall silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use detector_core::model::{Health, PowerState, Source, Timestamp, Unsettled, Vm};
+use detector_core::model::{
+    Finding, FindingKind, Health, PowerState, Source, Timestamp, Unsettled, Vm,
+};
 use uuid::Uuid;
 
 use super::brain::{Brain, source_mut};
@@ -10,6 +15,10 @@ use crate::{
     enforcer::Enforcer,
     inventory::{SourceEvent, Update},
 };
+
+/// How long a source may be silent before people are told. Nothing new is admitted from the first
+/// moment on.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A source that will speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +33,11 @@ impl Expected {
     pub(super) fn unsettled(&self) -> Unsettled {
         if self.live { Unsettled::default() } else { Unsettled::Any }
     }
+}
+
+/// Until when a finding is not told: a source that is lost for a moment, as at every start, is none.
+pub(super) fn silent_until(finding: &Finding) -> Option<Timestamp> {
+    (finding.key.kind == FindingKind::SourceLost).then(|| finding.since + GRACE)
 }
 
 /// A source that has not spoken yet. Of one that may have settings for NICs, they are not known.

@@ -11,20 +11,33 @@ use detector_core::{
 use super::{open, operand};
 use crate::{
     api::{
-        ApiError, ErrorCode,
+        ApiError, ErrorCode, Reply,
         kernel::{cause_name, mode_name},
         schema::{ModeSpec, TargetSpec},
         view::{QuarantineChange, QuarantineView, moment},
     },
-    daemon::brain::Brain,
+    daemon::{brain::Brain, input::Effect},
     enforcer::Enforcer,
 };
 
+impl<E: Enforcer> Brain<E> {
+    /// Tells watchers what has become of the quarantines since `before`.
+    pub(in crate::daemon) fn tell_watchers(&mut self, before: &Observed) {
+        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
+            return;
+        }
+        let changes = changes(self, before);
+        for id in self.watchers.clone() {
+            for change in &changes {
+                let reply = Ok(Reply::QuarantineChange(change.clone()));
+                self.emit(Effect::Reply { id, reply, last: false });
+            }
+        }
+    }
+}
+
 /// What became of the quarantines since `before`.
-pub(in crate::daemon) fn changes<E: Enforcer>(
-    brain: &Brain<E>,
-    before: &Observed,
-) -> Vec<QuarantineChange> {
+fn changes<E: Enforcer>(brain: &Brain<E>, before: &Observed) -> Vec<QuarantineChange> {
     let after = &brain.world.observed.quarantines;
     let lifted = before
         .quarantines
