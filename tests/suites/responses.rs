@@ -1,7 +1,5 @@
 //! What the policy does about a VM that it denies, with a real libvirt.
 
-#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
-
 use std::time::{Duration, Instant};
 
 use detector_core::decide::policy::DEFAULT;

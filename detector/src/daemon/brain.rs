@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, FindingKey, FindingKind, Graces, ObservedMode, Policy, Processes, Registry, Skew,
-        Source, Subject, Timestamp, Unsettled, World,
+        Finding, Graces, ObservedMode, Policy, Processes, Registry, Skew, Source, Timestamp,
+        Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -39,9 +39,6 @@ use crate::{
 
 /// How often a turn decides anew until nothing is left to do; what is left then waits for the next.
 const ROUNDS: usize = 8;
-/// How long a source may be silent before people are told. Nothing new is admitted from the first
-/// moment on.
-const SOURCE_GRACE: Duration = Duration::from_secs(2);
 
 /// How often it decides anew at least.
 pub(super) const PULSE: Duration = Duration::from_secs(1);
@@ -299,7 +296,9 @@ impl<E: Enforcer> Brain<E> {
         self.keep_quarantines();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
-        let silent = |finding: &Finding| silent_until(finding, &self.world).filter(|at| *at > now);
+        let silent = |finding: &Finding| {
+            sources::silent_until(finding, &self.world).filter(|until| *until > now)
+        };
         self.untold = findings.iter().filter_map(silent).min();
         findings.retain(|finding| silent(finding).is_none());
         findings.extend(self.executor.findings());
@@ -312,15 +311,6 @@ impl<E: Enforcer> Brain<E> {
             self.emit(Effect::Tell(change));
         }
     }
-}
-
-/// Until when a finding is not told: an inventory that is lost for a moment, as at every start, is none.
-fn silent_until(finding: &Finding, world: &World) -> Option<Timestamp> {
-    let FindingKey { kind: FindingKind::SourceLost, subject: Subject::Source(name) } = &finding.key
-    else {
-        return None;
-    };
-    world.sources.contains_key(name).then(|| finding.since + SOURCE_GRACE)
 }
 
 /// The source of that name, as far as it has spoken.

@@ -1,8 +1,14 @@
 //! What inventory sources say, and what stays of it when they fall silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use detector_core::model::{Health, PowerState, Source, Timestamp, Unsettled, Vm};
+use detector_core::model::{
+    Finding, FindingKey, FindingKind, Health, PowerState, Source, Subject, Timestamp, Unsettled,
+    Vm, World,
+};
 use uuid::Uuid;
 
 use super::brain::{Brain, source_mut};
@@ -10,6 +16,10 @@ use crate::{
     enforcer::Enforcer,
     inventory::{SourceEvent, Update},
 };
+
+/// How long a source may be silent before people are told. Nothing new is admitted from the first
+/// moment on.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A source that will speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +34,15 @@ impl Expected {
     pub(super) fn unsettled(&self) -> Unsettled {
         if self.live { Unsettled::default() } else { Unsettled::Any }
     }
+}
+
+/// Until when a finding is not told: an inventory that is lost for a moment, as at every start, is none.
+pub(super) fn silent_until(finding: &Finding, world: &World) -> Option<Timestamp> {
+    let FindingKey { kind: FindingKind::SourceLost, subject: Subject::Source(name) } = &finding.key
+    else {
+        return None;
+    };
+    world.sources.contains_key(name).then(|| finding.since + GRACE)
 }
 
 /// A source that has not spoken yet. Of one that may have settings for NICs, they are not known.

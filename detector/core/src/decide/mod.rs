@@ -15,6 +15,7 @@
 mod approval;
 mod contests;
 mod findings;
+mod grace;
 mod identity;
 mod interfaces;
 mod inventory;
@@ -34,13 +35,11 @@ mod unbridged;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::{
     findings::{OF_CLAIMS, findings_of_port, kind_of_claim},
+    grace::Grace,
     processes::ProcessOwner,
 };
 pub use text::show_port;
@@ -119,20 +118,6 @@ pub struct VmDecision {
     pub address_rules: Vec<Option<AddressRule>>,
     /// Rules that could not be evaluated, and why.
     pub errors: BTreeMap<String, String>,
-}
-
-/// From when until when a VM that is denied keeps what is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grace {
-    pub since: Timestamp,
-    pub until: Timestamp,
-}
-
-impl VmDecision {
-    /// Whether it is denied, and keeps what is in force for now.
-    pub fn is_spared(&self, now: Timestamp) -> bool {
-        self.status == VmStatus::Denied && self.grace.is_some_and(|grace| now < grace.until)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -317,7 +302,7 @@ fn judge(
     };
     let verdict_status = verdict.status();
     let grace =
-        (status == VmStatus::Denied).then(|| grace(vm, &verdict.responses, world)).flatten();
+        (status == VmStatus::Denied).then(|| Grace::of(vm, &verdict.responses, world)).flatten();
     let template = match lineage.standing {
         Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
             Some(template.id.clone())
@@ -338,19 +323,6 @@ fn judge(
         address_rules: verdict.address_rules.clone(),
         errors: verdict.errors.clone(),
     }
-}
-
-/// The grace period of a VM that is denied: while a grant of it is in force, from its first denial on. A
-/// VM that is started anew has none.
-fn grace(vm: &Vm, responses: &Responses, world: &World) -> Option<Grace> {
-    let seconds = responses.grace.filter(|_| world.graces.lost.is_none())?;
-    if !approval::is_in_force(vm, world) {
-        return None;
-    }
-    // What lies ahead is no beginning.
-    let begun = world.graces.begun.get(&vm.uuid).map(|at| (*at).min(world.now));
-    let since = begun.unwrap_or(world.now);
-    Some(Grace { since, until: since + Duration::from_secs(seconds) })
 }
 
 /// The VMs of the inventory are in the order of their UUIDs.

@@ -20,6 +20,22 @@ use crate::{
     enforcer::Enforcer,
 };
 
+impl<E: Enforcer> Brain<E> {
+    /// Tells watchers what has become of the quarantines since `before`.
+    pub(in crate::daemon) fn tell_watchers(&mut self, before: &Observed) {
+        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
+            return;
+        }
+        let changes = changes(self, before);
+        for id in self.watchers.clone() {
+            for change in &changes {
+                let reply = Ok(Reply::QuarantineChange(change.clone()));
+                self.emit(Effect::Reply { id, reply, last: false });
+            }
+        }
+    }
+}
+
 /// What became of the quarantines since `before`.
 fn changes<E: Enforcer>(brain: &Brain<E>, before: &Observed) -> Vec<QuarantineChange> {
     let after = &brain.world.observed.quarantines;
