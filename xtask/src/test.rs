@@ -17,6 +17,7 @@ const SUITES: &[&str] = &[
     "links",
     "isolation",
     "restart",
+    "modes",
     "bad_input",
     "policy",
     "processes",
