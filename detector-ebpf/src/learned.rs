@@ -131,7 +131,7 @@ fn ask(slot: &PortSlot, station: Station, address: Address) -> Reason {
             true => Origin::Migrated as u32,
             false => Origin::Observed as u32,
         };
-        let lends = slot.has(flags::ARRIVED) || !lookup::carries_out(settings);
+        let lends = slot.has(flags::ARRIVED) || !lookup::drops(slot, settings);
         (origin, if lends { u64::from(slot.lends()) * u64::from(settings.hz) } else { 0 })
     };
     if lasts == 0 || !is_learnable(address) {

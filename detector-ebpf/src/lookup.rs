@@ -79,6 +79,12 @@ pub(crate) fn carries_out(settings: &Settings) -> bool {
     settings.enforces(learned::now)
 }
 
+/// Whether what is refused on this interface is dropped.
+#[inline(always)]
+pub(crate) fn drops(slot: &PortSlot, settings: &Settings) -> bool {
+    slot.has(flags::ISOLATED_BY_OPERATOR) || !slot.has(flags::OBSERVED) && carries_out(settings)
+}
+
 /// The slot in force for an interface, where it has its own. The number of the interface is a word, since
 /// one of 32 bits would have its upper half cleared before it is compared.
 #[inline(always)]
@@ -104,9 +110,7 @@ pub(crate) fn in_force(ifindex: u32) -> bool {
         None => false,
         Some(slot) => match slot.role() {
             Role::Vacant | Role::Sandbox => false,
-            Role::Guest | Role::GuestOnDevice => {
-                slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
-            }
+            Role::Guest | Role::GuestOnDevice => slot.delivers(),
             Role::Uplink | Role::Bridge | Role::Trusted => true,
         },
     }

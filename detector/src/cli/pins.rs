@@ -1,7 +1,7 @@
 //! What the pinned maps say when the daemon does not answer.
 
 use anyhow::{Context, Result, bail};
-use detector_common::addr::Mac;
+use detector_common::{addr::Mac, port::flags};
 use detector_core::model::{ObservedInterface, QuarantineTarget};
 use serde::Serialize;
 
@@ -159,6 +159,7 @@ fn port(port: bpf::PortView) -> PortView {
         identities: identities(&interface),
         counters: Some(counters(port.counts)),
         learned: port.learned.iter().map(learned).collect(),
+        observed: port.slot.has(flags::OBSERVED),
         sightings: port.sightings.iter().map(sighting).collect(),
     }
 }
