@@ -233,7 +233,7 @@ fn claims(preview: &Value) -> Claims {
 }
 
 /// The frames that arrive outside, by their number in the list; the last of all shows that no more come.
-fn play(scene: &Scene, frames: &[(&Tap, Vec<u8>)], last: (&Tap, Vec<u8>)) -> BTreeSet<usize> {
+fn play(scene: &Scene, frames: &[(&Tap, Vec<u8>)], last: &(&Tap, Vec<u8>)) -> BTreeSet<usize> {
     let seen = scene.outside().unwrap().len();
     in_order(|| {
         for (tap, frame) in frames {
@@ -272,7 +272,7 @@ fn a_dry_run_says_exactly_what_enforcing_cuts() {
         (&stray, beat(STRAY, 6)),
     ];
     let all: BTreeSet<usize> = (0..played.len()).collect();
-    assert_eq!(play(&scene, &played, (&a, beat(A, 100))), all, "in observe mode all arrive");
+    assert_eq!(play(&scene, &played, &(&a, beat(A, 100))), all, "in observe mode all arrive");
 
     let preview = daemon.ask(&["enforce", "--dry-run"]).unwrap();
     assert_eq!(preview.code, 3);
@@ -294,7 +294,7 @@ fn a_dry_run_says_exactly_what_enforcing_cuts() {
 
     said(&daemon, &["enforce", "--confirm-within", "1h"]);
     daemon.await_port("tap-d", "isolated", PATIENCE).unwrap();
-    let arrived = play(&scene, &played, (&a, beat(A, 101)));
+    let arrived = play(&scene, &played, &(&a, beat(A, 101)));
     let cut = played.len() - arrived.len();
     assert_eq!(
         arrived,

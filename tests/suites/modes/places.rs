@@ -43,7 +43,7 @@ fn a_bridge_or_a_vm_is_observed_while_the_host_enforces() {
         a.drain().unwrap();
         let frames = vec![(&denied, beat(DENIED, 1)), (&stray, beat(STRAY, 2))];
         let expect: BTreeSet<_> = (0..2).filter(|number| heard[*number]).collect();
-        assert_eq!(play(&scene, &frames, (&a, beat(A, 3))), expect, "{name}: outside");
+        assert_eq!(play(&scene, &frames, &(&a, beat(A, 3))), expect, "{name}: outside");
         let reply = beat(Station::number(77), 4);
         let at_a = a.drain().unwrap();
         let came = |frame: &[u8]| at_a.iter().any(|one| same(one, frame));
@@ -60,7 +60,7 @@ fn a_bridge_or_a_vm_is_observed_while_the_host_enforces() {
         assert_eq!(by_verdict, !heard[0], "{name}: what is only observed is not recorded");
         said(&daemon, &["quarantine", "add", "vm", "denied", "--reason", "by hand"]);
         assert_eq!(
-            play(&scene, &frames[..1], (&a, beat(A, 5))),
+            play(&scene, &frames[..1], &(&a, beat(A, 5))),
             BTreeSet::new(),
             "{name}: a person's"
         );
