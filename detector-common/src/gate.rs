@@ -17,9 +17,7 @@ const PACKET_LOOPBACK: u32 = 5;
 pub const fn is_in_force(slot: &PortSlot) -> bool {
     match slot.role() {
         Role::Vacant | Role::Sandbox => false,
-        Role::Guest | Role::GuestOnDevice => {
-            slot.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
-        }
+        Role::Guest | Role::GuestOnDevice => slot.delivers(),
         Role::Uplink | Role::Bridge | Role::Trusted => true,
     }
 }

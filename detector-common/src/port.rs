@@ -3,6 +3,7 @@
 use crate::{
     addr::{Address, Mac, Station},
     layout,
+    settings::Settings,
 };
 
 /// What an interface is to the programs that run on it or look at where a frame came from.
@@ -92,6 +93,9 @@ pub mod flags {
     /// has come from another host. Without, it was there before its port was guarded, and addresses are
     /// lent in observe mode only.
     pub const ARRIVED: u32 = 1 << 20;
+    /// What is refused here goes on all the same, also where the host enforces; a person's quarantine holds.
+    /// Of a bridge or an uplink as well as of a guest's port.
+    pub const OBSERVED: u32 = 1 << 21;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces
@@ -158,6 +162,20 @@ impl PortSlot {
     /// Whether the port speaks under its own identity, be it with the sandbox only.
     pub const fn may_speak(&self) -> bool {
         self.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED || self.is_sandboxed()
+    }
+
+    /// Whether frames that came in by the port and are stamped may be delivered: those that are granted, and
+    /// those that are refused and go on all the same.
+    pub const fn delivers(&self) -> bool {
+        self.flags & (flags::GRANTED | flags::ISOLATED) == flags::GRANTED
+            || self.flags & (flags::OBSERVED | flags::ISOLATED_BY_OPERATOR) == flags::OBSERVED
+    }
+
+    /// Whether what is refused on this interface is dropped; see [`Settings::enforces`].
+    #[inline(always)]
+    pub fn drops(&self, settings: &Settings, now: impl FnOnce() -> u64) -> bool {
+        self.has(flags::ISOLATED_BY_OPERATOR)
+            || !self.has(flags::OBSERVED) && settings.enforces(now)
     }
 
     /// The inline MAC and VLAN.

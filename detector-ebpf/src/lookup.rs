@@ -79,6 +79,12 @@ pub(crate) fn carries_out(settings: &Settings) -> bool {
     settings.enforces(learned::now)
 }
 
+/// Whether what is refused on this interface is dropped.
+#[inline(always)]
+pub(crate) fn drops(slot: &PortSlot, settings: &Settings) -> bool {
+    slot.drops(settings, learned::now)
+}
+
 /// The slot in force for an interface, where it has its own. The number of the interface is a word, since
 /// one of 32 bits would have its upper half cleared before it is compared.
 #[inline(always)]

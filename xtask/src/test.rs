@@ -19,6 +19,7 @@ const SUITES: &[&str] = &[
     "links",
     "isolation",
     "restart",
+    "modes",
     "bad_input",
     "policy",
     "processes",

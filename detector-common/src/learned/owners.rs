@@ -71,7 +71,7 @@ pub fn ask(
 fn lent(slot: &PortSlot, settings: &Settings, now: u64) -> (Origin, u32) {
     if slot.has(flags::ARRIVED) {
         (Origin::Migrated, slot.lends())
-    } else if settings.enforces(|| now) {
+    } else if slot.drops(settings, || now) {
         (Origin::Observed, 0)
     } else {
         (Origin::Observed, slot.lends())

@@ -84,7 +84,10 @@ fn settle(skb: &Skb, reason: Reason) -> Outcome {
     }
     let Some(slot) = lookup::port(skb.ifindex()) else { return Outcome::Next };
     counters::to(slot, reason);
-    if lookup::enforces() { Outcome::Drop } else { Outcome::Next }
+    match lookup::settings() {
+        Some(settings) if !lookup::drops(slot, settings) => Outcome::Next,
+        _ => Outcome::Drop,
+    }
 }
 
 /// Counts, reports and drops what comes in by an uplink and cannot have come from outside.
@@ -94,7 +97,7 @@ fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
         return Outcome::Next;
     };
     counters::from(slot, reason as u8);
-    let dropped = lookup::carries_out(settings);
+    let dropped = lookup::drops(slot, settings);
     report::sighting(slot, settings, &claim.record(reason), dropped);
     if dropped { Outcome::Drop } else { Outcome::Next }
 }

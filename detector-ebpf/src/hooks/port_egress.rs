@@ -35,7 +35,7 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
     );
     if !reason.passes() {
         counters::to(slot, reason);
-        if slot.has(flags::ISOLATED_BY_OPERATOR) || lookup::enforces() {
+        if lookup::settings().is_none_or(|settings| lookup::drops(slot, settings)) {
             return Outcome::Drop;
         }
     }

@@ -165,7 +165,7 @@ const fn is_arp(claim: &Claim) -> bool {
 #[inline(always)]
 fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
     counters::from(slot, claim.reason);
-    let dropped = lookup::carries_out(settings) || slot.has(flags::ISOLATED_BY_OPERATOR);
+    let dropped = lookup::drops(slot, settings);
     report::sighting(slot, settings, claim, dropped);
     if dropped {
         return Outcome::Drop;

@@ -26,7 +26,7 @@ pub(crate) fn enter(skb: &Skb) -> Way {
         // It was until now.
         _ => return Way::Nowhere,
     };
-    if !(lookup::carries_out(settings) || slot.has(flags::ISOLATED_BY_OPERATOR)) {
+    if !lookup::drops(slot, settings) {
         counters::from(slot, Reason::Sandboxed as u8);
         stamp::set(skb);
         return Way::Next;

@@ -10,7 +10,7 @@ use crate::{counters, lookup};
 pub(crate) fn drops(ifindex: u32) -> bool {
     let Some(settings) = lookup::settings() else { return false };
     let Some(slot) = lookup::port(ifindex) else { return false };
-    let carried_out = lookup::carries_out(settings) || slot.has(flags::ISOLATED_BY_OPERATOR);
+    let carried_out = lookup::drops(slot, settings);
     let isolated = slot.has(flags::ISOLATED) && !slot.is_sandboxed() && carried_out;
     if isolated {
         counters::from(slot, Reason::PortIsolated as u8);

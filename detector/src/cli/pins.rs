@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use detector_common::addr::Mac;
+use detector_common::{addr::Mac, port::flags};
 use detector_core::model::{ObservedInterface, Quarantine, QuarantineTarget};
 use serde::Serialize;
 
@@ -166,6 +166,7 @@ fn port(port: bpf::PortView) -> PortView {
         identities: identities(&interface),
         counters: Some(counters(port.counts)),
         learned: port.learned.iter().map(learned).collect(),
+        observed: port.slot.has(flags::OBSERVED),
         sightings: port.sightings.iter().map(sighting).collect(),
     }
 }

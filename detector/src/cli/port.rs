@@ -100,6 +100,9 @@ pub(super) fn show<W: Write>(
     if port.shield {
         output.field("Shield", "on: it floods, and its frames end at the device")?;
     }
+    if port.observed {
+        output.field("Mode", "observe, as configured: what is refused goes on")?;
+    }
     if let Some(why) = &port.why {
         output.field("Why", why.as_str())?;
     }

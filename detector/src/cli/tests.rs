@@ -83,6 +83,7 @@ fn a_port() -> PortView {
             since: Some(at(-60)),
             expires: Some(at(600)),
         }],
+        observed: false,
         sightings: vec![SightingView {
             mac: "52:54:00:00:00:02".into(),
             vlan: 0,

@@ -57,6 +57,16 @@ pub(super) fn check(config: &Config) -> Checked {
     for path in &config.registry.image_dirs {
         absolute(&["registry", "image_dirs"], path)?;
     }
+    for keys in &config.modes {
+        ensure(keys.bridge.is_some() != keys.vm.is_some(), &["modes"], || {
+            "expected either bridge = \"PATTERN\" or vm = \"NAME\" in each [[modes]]".to_owned()
+        })?;
+        let bridge: Vec<_> = keys.bridge.clone().into_iter().collect();
+        patterns(&["modes"], &bridge)?;
+        ensure(!bridge.iter().any(|pattern| pattern.starts_with('!')), &["modes"], || {
+            "a pattern here does not exclude: name the bridges that are meant".to_owned()
+        })?;
+    }
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;

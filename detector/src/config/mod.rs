@@ -9,13 +9,13 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{FloodLimits, Policy};
+use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
 
 use crate::registry::{Manifests, Trust};
 
 pub use sections::{
-    Admission, Api, Config, Flood, Learning, Libvirt, Network, OnRefusal, Paths, PolicyKeys,
-    RegistryKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, Learning, Libvirt, ModeKeys, Network, OnRefusal, Paths,
+    PolicyKeys, RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -82,6 +82,7 @@ impl Config {
     pub fn policy(&self) -> Policy {
         Policy {
             mode: self.mode,
+            modes: self.modes.iter().filter_map(rule).collect(),
             evidence: self.policy.evidence,
             default_rule: self.policy.default_rule,
             bridges: self.network.bridges.clone(),
@@ -102,6 +103,16 @@ impl Config {
             },
         }
     }
+}
+
+/// One of bridge and VM is said, as has been checked.
+fn rule(keys: &ModeKeys) -> Option<ModeRule> {
+    let of = match (&keys.bridge, &keys.vm) {
+        (Some(bridge), _) => ModeScope::Bridge(bridge.clone()),
+        (None, Some(vm)) => ModeScope::Vm(vm.clone()),
+        (None, None) => return None,
+    };
+    Some(ModeRule { of, mode: keys.mode })
 }
 
 #[cfg(test)]

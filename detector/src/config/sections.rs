@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 pub struct Config {
     #[serde(with = "ModeText")]
     pub mode: Mode,
+    /// The section `[[modes]]`.
+    pub modes: Vec<ModeKeys>,
     pub paths: Paths,
     pub network: Network,
     pub libvirt: Libvirt,
@@ -34,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
+            modes: Vec::new(),
             paths: Paths::default(),
             network: Network::default(),
             libvirt: Libvirt::default(),
@@ -48,6 +51,18 @@ impl Default for Config {
             registry: RegistryKeys::default(),
         }
     }
+}
+
+/// The mode of bridges or of a VM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModeKeys {
+    /// A pattern of bridges, or …
+    pub bridge: Option<String>,
+    /// … name or UUID of a VM.
+    pub vm: Option<String>,
+    #[serde(with = "ModeText")]
+    pub mode: Mode,
 }
 
 /// Where things are; all absolute.

@@ -19,7 +19,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 40, "a key is missing from the example");
+    assert_eq!(keys.count(), 43, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -30,6 +30,8 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     let mut expect = Config::default();
     expect.api.group = Some("detector".to_owned());
     expect.sandbox.bridge = Some("sbx0".to_owned());
+    let bridge = Some("br-dmz".to_owned());
+    expect.modes = vec![ModeKeys { bridge, vm: None, mode: Mode::Observe }];
     assert_eq!(parse(&active), Ok(expect));
 }
 
@@ -116,6 +118,10 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[network]\nuplinks = [\"a-very-long-name\"]", "c.toml:2:11: ", "at most 15"),
         ("[paths]\nstate = \"x\"", "c.toml:2:9: ", "begins with /"),
         ("[libvirt]\nuri = \"system\"", "c.toml:2:7: ", "qemu:///system"),
+        ("[[modes]]\nmode = \"observe\"", "c.toml:1:", "either bridge"),
+        ("[[modes]]\nbridge = \"b\"\nvm = \"v\"\nmode = \"observe\"", "c.toml:1:", "either bridge"),
+        ("[[modes]]\nbridge = \"!b\"\nmode = \"observe\"", "c.toml:1:", "does not exclude"),
+        ("[[modes]]\nbridge = \"b\"", "c.toml:1:", "missing field `mode`"),
         ("[stamp]\nmask = 0xff", "c.toml:2:8: ", "bits 16 to 31"),
         ("[stamp]\nvalue = 0", "c.toml:2:9: ", "at least one bit"),
         ("[stamp]\nvalue = 0x20000000", "c.toml:2:9: ", "outside the mask 0xc0000000"),

@@ -324,6 +324,7 @@ fn key_of(action: &Action) -> Key {
         Action::Release { ifindex } => (On::Interface(*ifindex), "release"),
         Action::PutGrants { ifindex, .. } => (On::Interface(*ifindex), "put-grants"),
         Action::WriteSlot { ifindex, .. } => (On::Interface(*ifindex), "write-slot"),
+        Action::SetObserved { ifindex, .. } => (On::Interface(*ifindex), "set-observed"),
         Action::DropGrants { ifindex, .. } => (On::Interface(*ifindex), "drop-grants"),
         Action::Teach { ifindex, .. } => (On::Interface(*ifindex), "teach"),
         Action::Protect { .. } => (On::Addresses, "protect"),

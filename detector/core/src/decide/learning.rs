@@ -129,8 +129,9 @@ fn neighbours(
 fn lends(rule: LearningRule, link: &Link, vm: Uuid, world: &World) -> Option<Lending> {
     let rules = world.policy.adoption;
     let arrived = rules.migrated && world.adoption.is_arriving(vm, world.now);
+    let speaks = world.sources.values().find_map(|source| source.vms.get(&vm));
     let observed = rules.observed
-        && world.mode() == Mode::Observe
+        && world.mode_on(world.bridge_of(link), speaks) == Mode::Observe
         && world.adoption.ports.contains(&link.ifindex);
     let seconds = u32::try_from(rules.lasts.as_secs()).unwrap_or(u32::MAX);
     (rule == LearningRule::Dhcp && seconds != 0 && (arrived || observed))

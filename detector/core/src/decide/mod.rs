@@ -228,10 +228,16 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         .map(|merged| merged.vm.uuid)
         .collect();
     let mut in_transit = BTreeSet::new();
+    let mut observed = BTreeSet::new();
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
     let mut planned = ports.iter_mut();
     for (link, class) in classes {
+        // A port of guests is observed by what is said of their VMs, too.
+        let is_guest = class == Class::Guest;
+        if !is_guest && world.local(world.bridge_of(link), []) == Mode::Observe {
+            observed.insert(link.ifindex);
+        }
         let plan = match class {
             Class::Bridge => InterfacePlan::Bridge,
             Class::Uplink => InterfacePlan::Uplink,
@@ -240,6 +246,9 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             // Planned in the order of the links.
             Class::Guest => match planned.next() {
                 Some(port) => {
+                    if port.mode(world, &judged) == Mode::Observe {
+                        observed.insert(link.ifindex);
+                    }
                     let (plan, decision) = port.take();
                     if decision.vm.is_some_and(|vm| between_hosts.contains(&vm)) {
                         in_transit.insert(link.ifindex);
@@ -253,11 +262,12 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         interfaces.insert(link.ifindex, (link.name.clone(), plan));
     }
     let vms = inventory.iter().map(|merged| merged.vm.uuid).zip(decisions).collect();
-    let shields = shields::wanted(world, &interfaces);
+    let shields = shields::wanted(world, &interfaces, &observed);
     let mut decision = Decision {
         desired: Desired {
             mode: Some(mode::wanted(world)),
             interfaces,
+            observed,
             in_transit,
             protected,
             quarantines,
@@ -369,7 +379,10 @@ fn quarantines(
     let mut quarantines = world.observed.quarantines.clone();
     mode::settle(&mut quarantines, world);
     if world.mode() == Mode::Enforce && !world.is_under_maintenance() {
-        let denied = inventory.iter().zip(decisions);
+        let denied = inventory
+            .iter()
+            .zip(decisions)
+            .filter(|(merged, _)| world.mode_of(&merged.vm) == Mode::Enforce);
         let is_denied = |one: &VmDecision| {
             one.status == VmStatus::Denied && one.responses.isolate && !one.is_spared(world.now)
         };

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use detector_common::settings::{Cause, Mode};
+use wildmatch::WildMatch;
 
 use super::DAEMON;
-use crate::model::{Deed, ModeRecord, Quarantine, QuarantineTarget, World};
+use crate::model::{
+    Deed, Link, LinkKind, ModeRecord, ModeRule, ModeScope, Quarantine, QuarantineTarget, Vm, World,
+};
 
 impl World {
     /// The mode that holds, or is about to.
@@ -34,6 +37,82 @@ impl World {
             Some(asked) => asked.maintenance.is_some(),
             None => self.observed.mode.as_ref().is_some_and(|mode| mode.maintenance.is_some()),
         }
+    }
+}
+
+/// The modes of bridges and VMs. Where they contradict each other the stricter one holds.
+impl World {
+    /// The mode of an interface of this bridge, which these VMs speak through.
+    pub(super) fn mode_on<'a>(
+        &self,
+        bridge: Option<&str>,
+        vms: impl IntoIterator<Item = &'a Vm>,
+    ) -> Mode {
+        match self.mode() {
+            Mode::Observe => Mode::Observe,
+            Mode::Enforce => self.local(bridge, vms),
+        }
+    }
+
+    /// The mode of a VM: that of its strictest port.
+    pub(super) fn mode_of(&self, vm: &Vm) -> Mode {
+        if self.is_observed(vm) { Mode::Observe } else { self.mode() }
+    }
+
+    /// Whether a VM is observed also where the host enforces, on all its ports.
+    pub fn is_observed(&self, vm: &Vm) -> bool {
+        if self.policy.modes.is_empty() {
+            return false;
+        }
+        let guarded = |name: &str| {
+            let link = self.links.values().find(|link| link.name == name)?;
+            self.observed.interfaces.contains_key(&link.ifindex).then_some(link)
+        };
+        let ports = vm.nics.iter().filter_map(|nic| guarded(nic.port.as_deref()?));
+        let modes: Vec<_> = ports.map(|link| self.local(self.bridge_of(link), [vm])).collect();
+        if modes.is_empty() {
+            // On which bridge it will speak is not known yet, and until then it is mute.
+            return !self.said(None, [vm]).contains(&Mode::Enforce);
+        }
+        !modes.contains(&Mode::Enforce)
+    }
+
+    /// The bridge that an interface belongs to, be it as its port.
+    pub(super) fn bridge_of<'a>(&'a self, link: &'a Link) -> Option<&'a str> {
+        let bridge = match link.master {
+            Some(master) => self.links.get(&master)?,
+            None => link,
+        };
+        (bridge.kind == LinkKind::Bridge).then_some(bridge.name.as_str())
+    }
+
+    /// What is said of bridge and VMs, and nothing of the host.
+    pub(super) fn local<'a>(
+        &self,
+        bridge: Option<&str>,
+        vms: impl IntoIterator<Item = &'a Vm>,
+    ) -> Mode {
+        let said = self.said(bridge, vms);
+        let observed = !said.is_empty() && !said.contains(&Mode::Enforce);
+        if observed { Mode::Observe } else { Mode::Enforce }
+    }
+
+    /// Each word that is about the bridge or one of the VMs.
+    fn said<'a>(&self, bridge: Option<&str>, vms: impl IntoIterator<Item = &'a Vm>) -> Vec<Mode> {
+        let rules = &self.policy.modes;
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        let vms: Vec<_> = vms.into_iter().collect();
+        let is_about = |rule: &&ModeRule| match &rule.of {
+            ModeScope::Bridge(pattern) => {
+                bridge.is_some_and(|bridge| WildMatch::new(pattern).matches(bridge))
+            }
+            ModeScope::Vm(name) => {
+                vms.iter().any(|vm| vm.name == *name || name.parse() == Ok(vm.uuid))
+            }
+        };
+        rules.iter().filter(is_about).map(|rule| rule.mode).collect()
     }
 }
 

@@ -148,7 +148,7 @@ impl<'a> Ports<'a> {
                 return (PortPlan::Keep, why);
             }
             let by = quarantines::isolator(held.quarantine.cause);
-            return (PortPlan::Isolated(self.isolation(by, held.mode, claims)), why);
+            return (PortPlan::Isolated(self.isolation(by, held.mode, port.link, claims)), why);
         }
         let denied = |number: &&usize| self.vms[**number].status == VmStatus::Denied;
         match port.claimants[..] {
@@ -172,6 +172,7 @@ impl<'a> Ports<'a> {
         &self,
         by: Isolator,
         mode: QuarantineMode,
+        link: &Link,
         claims: &[(&str, usize, &Nic)],
     ) -> Isolation {
         let one_vm = claims.windows(2).all(|pair| pair[0].1 == pair[1].1);
@@ -185,7 +186,9 @@ impl<'a> Ports<'a> {
         if identities.is_empty() {
             return Isolation::drop(by);
         }
-        let carried_out = by == Isolator::Operator || self.world.mode() == Mode::Enforce;
+        let vms = claims.iter().map(|(_, number, _)| self.vms[*number].merged.vm.as_ref());
+        let carried_out = by == Isolator::Operator
+            || self.world.mode_on(self.world.bridge_of(link), vms) == Mode::Enforce;
         let bridge = carried_out.then_some(bridge);
         Isolation { by, sandbox: Some(Sandbox { identities, bridge }) }
     }
@@ -254,7 +257,7 @@ impl<'a> Ports<'a> {
             }
             VmStatus::Denied | VmStatus::Quarantined => {
                 let mode = judged.responses.mode();
-                let isolation = self.isolation(Isolator::Verdict, mode, claims);
+                let isolation = self.isolation(Isolator::Verdict, mode, port.link, claims);
                 (PortPlan::Isolated(isolation), format!("VM {name} fails a requirement."))
             }
             VmStatus::Pending if in_force => (
@@ -343,6 +346,12 @@ impl<'a> Ports<'a> {
 }
 
 impl Port<'_> {
+    /// What is said of its bridge and its VMs, and nothing of the host.
+    pub(super) fn mode(&self, world: &World, vms: &[Judged<'_>]) -> Mode {
+        let of = |number: &usize| vms[*number].merged.vm.as_ref();
+        world.local(world.bridge_of(self.link), self.claimants.iter().map(of))
+    }
+
     /// Hands over what is in store for it.
     pub(super) fn take(&mut self) -> (PortPlan, PortDecision) {
         let nothing = PortDecision { status: PortStatus::Pending, vm: None, why: String::new() };

@@ -13,7 +13,9 @@ use crate::{
 pub(super) fn wanted(
     world: &World,
     interfaces: &BTreeMap<u32, (String, InterfacePlan)>,
+    observed: &BTreeSet<u32>,
 ) -> BTreeSet<u32> {
+    let mode = |ifindex| if observed.contains(ifindex) { Mode::Observe } else { world.mode() };
     let flooding = world.loads.iter().filter(|(_, load)| load.flood.is_some());
     flooding
         .filter(|(ifindex, load)| {
@@ -21,7 +23,7 @@ pub(super) fn wanted(
             let Some((_, InterfacePlan::Guest(plan))) = interfaces.get(ifindex) else {
                 return false;
             };
-            held.slot.instance == load.instance && is_cut_off(plan, held, world.mode())
+            held.slot.instance == load.instance && is_cut_off(plan, held, mode(ifindex))
         })
         .map(|(ifindex, _)| *ifindex)
         .collect()

@@ -10,6 +10,8 @@ use super::{AdoptionRules, FloodLimits};
 pub struct Policy {
     /// What a host is put into at its first start.
     pub mode: Mode,
+    /// Where frames are only observed though the host enforces.
+    pub modes: Vec<ModeRule>,
     /// The weakest evidence of lineage that admits a VM.
     pub evidence: EvidenceLevel,
     /// The rule for NICs whose source lists no addresses. A NIC with addresses has `Exact`.
@@ -35,6 +37,21 @@ pub struct Policy {
     pub revoked: Revoked,
     /// How long they keep what is in force, from the revocation on.
     pub revoked_grace: Duration,
+}
+
+/// The mode of a bridge or of a VM, within what the mode of the host allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeRule {
+    pub of: ModeScope,
+    pub mode: Mode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModeScope {
+    /// Bridges by name: `*` and `?` stand for any characters and any one.
+    Bridge(String),
+    /// A VM by name or UUID.
+    Vm(String),
 }
 
 /// What a revocation does to VMs whose grants are in force. Nobody new is admitted in any case.

@@ -41,6 +41,12 @@ pub enum Action {
     Release {
         ifindex: u32,
     },
+    /// Let go on what is refused on the interface, or drop it again, where the host enforces.
+    SetObserved {
+        ifindex: u32,
+        instance: u32,
+        observed: bool,
+    },
     /// Add entries beyond the inline identity. Comes before the `WriteSlot` that makes them count.
     PutGrants {
         ifindex: u32,
@@ -48,7 +54,7 @@ pub enum Action {
         grants: Vec<GrantEntry>,
     },
     /// Write the slot of a guest port: this is the moment at which a verdict is in force. The
-    /// interpreter keeps ifindex, instance and id, and refuses when the instance is another.
+    /// interpreter keeps ifindex, instance, id and whether it is observed, and refuses when the instance is another.
     WriteSlot {
         ifindex: u32,
         instance: u32,

@@ -17,6 +17,8 @@ pub struct Desired {
     pub mode: Option<ModeRecord>,
     /// Interfaces in scope, by ifindex.
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
+    /// Interfaces on which what is refused goes on though the host enforces, by ifindex.
+    pub observed: BTreeSet<u32>,
     /// Guest ports whose VM is between two hosts, by ifindex: what is granted stays granted, but the
     /// MACs may be here or beyond an uplink, so that neither is defended against the other.
     pub in_transit: BTreeSet<u32>,

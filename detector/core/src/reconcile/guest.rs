@@ -166,7 +166,8 @@ fn learns_already(slot: &SlotEntry, held: &PortSlot) -> bool {
 /// What a slot holds of what [`Action::WriteSlot`] sets.
 fn in_force(slot: &PortSlot) -> SlotEntry {
     SlotEntry {
-        flags: slot.flags,
+        // It has an action of its own.
+        flags: slot.flags & !flags::OBSERVED,
         mac: slot.mac.0,
         vlan: slot.vlan,
         v4: slot.v4,

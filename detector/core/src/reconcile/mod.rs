@@ -10,7 +10,11 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use detector_common::{learned::OwnerKey, port::Role, settings::Mode};
+use detector_common::{
+    learned::OwnerKey,
+    port::{Role, flags},
+    settings::Mode,
+};
 
 pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry};
 pub use compile::compile;
@@ -30,7 +34,7 @@ use crate::model::{Observed, ObservedInterface};
 ///
 /// The order, and what it is for:
 ///
-/// 1. **Observe mode**, when that is the way to go: whoever turns enforcing off wants the network
+/// 1. **Observe mode**, of the host or of an interface, when that is the way to go: whoever turns enforcing off wants the network
 ///    back before anything else.
 /// 2. **Quarantines, then addresses that no port may learn (those that go first, which makes room),
 ///    then isolated ports, then muted ones**: what takes something away needs nothing from any other
@@ -48,7 +52,7 @@ use crate::model::{Observed, ObservedInterface};
 /// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
 ///    the host work, and without a passage everything is dropped.
 /// 7. **Lifted quarantines**, so that a crash before leaves the record.
-/// 8. **Enforce mode**, when that is the way to go: nothing is dropped for the lack of a grant that
+/// 8. **Enforce mode**, of an interface and then of the host, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
 pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     let mut steps = Steps::default();
@@ -68,6 +72,12 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
                 continue;
             }
         };
+        let observed = desired.observed.contains(ifindex);
+        if held.slot.has(flags::OBSERVED) != observed {
+            let instance = held.slot.instance;
+            let steps = if observed { &mut steps.loosen } else { &mut steps.tighten };
+            steps.push(Action::SetObserved { ifindex: *ifindex, instance, observed });
+        }
         if let InterfacePlan::Guest(plan) = plan {
             let in_transit = desired.in_transit.contains(ifindex);
             guest::converge(*ifindex, plan, in_transit, held, &mut steps);
@@ -92,6 +102,8 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
 
     let mut actions: Vec<Action> = Vec::new();
     actions.extend(observe.cloned().map(Action::SetMode));
+    actions.append(&mut steps.loosen);
+    let mut tighten = std::mem::take(&mut steps.tighten);
     actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
     let protect = difference(&desired.protected, &observed.protected);
     let unprotect = difference(&observed.protected, &desired.protected);
@@ -100,6 +112,7 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions.extend(protect.map(|entries| Action::Protect { entries }));
     actions.extend(steps.into_actions());
     actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
+    actions.append(&mut tighten);
     actions.extend(enforce.cloned().map(Action::SetMode));
     actions
 }
@@ -126,6 +139,9 @@ struct Steps {
     pin: Vec<Action>,
     /// What nothing else depends on.
     aside: Vec<Action>,
+    /// Of single interfaces, what turning enforcing off and on is for the host.
+    loosen: Vec<Action>,
+    tighten: Vec<Action>,
 }
 
 impl Steps {
@@ -143,6 +159,8 @@ impl Steps {
             unpin,
             pin,
             aside,
+            loosen: _,
+            tighten: _,
         } = self;
         [isolate, mute, release, trust, uplinks, bridges, guards, teach, grant, unpin, pin, aside]
             .into_iter()

@@ -75,7 +75,7 @@ impl FakeKernel {
             }
             Action::WriteSlot { ifindex, instance, slot } => {
                 let held = self.guest(*ifindex, *instance);
-                held.slot.flags = slot.flags;
+                held.slot.flags = slot.flags | held.slot.flags & flags::OBSERVED;
                 held.slot.mac.0 = slot.mac;
                 held.slot.vlan = slot.vlan;
                 (held.slot.v4, held.slot.v4_mask) = (slot.v4, slot.v4_mask);
@@ -83,6 +83,12 @@ impl FakeKernel {
                 held.slot.v6_mask = Address::from_bytes(slot.v6_mask);
                 let listed = !held.grants.is_empty();
                 assert!(!held.slot.has(flags::MORE_GRANTS) || listed, "slot before its grants");
+            }
+            Action::SetObserved { ifindex, instance, observed } => {
+                let held = self.state.interfaces.get_mut(ifindex).expect("nothing to observe");
+                assert_eq!(held.slot.instance, *instance, "another life of {ifindex}");
+                held.slot.flags &= !flags::OBSERVED;
+                held.slot.flags |= if *observed { flags::OBSERVED } else { 0 };
             }
             Action::Teach { ifindex, instance, seeds } => {
                 let held = self.guest(*ifindex, *instance);

@@ -15,8 +15,9 @@ use crate::{
     model::{
         AddressRule, AdoptionRules, Chain, Deed, Digest, Evidence, EvidenceLevel, FloodLimits,
         Health, Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource,
-        ModeRecord, Nic, Policy, Posture, PowerState, Quarantine, QuarantineTarget, Registry,
-        Revoked, Seen, Source, Template, TemplateStatus, Ticks, Timestamp, Unsettled, Vm, World,
+        ModeRecord, ModeRule, ModeScope, Nic, Policy, Posture, PowerState, Quarantine,
+        QuarantineTarget, Registry, Revoked, Seen, Source, Template, TemplateStatus, Ticks,
+        Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -60,6 +61,7 @@ impl Lab {
             skew: Default::default(),
             policy: Policy {
                 mode,
+                modes: Vec::new(),
                 evidence: EvidenceLevel::Digest,
                 default_rule: AddressRule::Any,
                 bridges: vec!["*".to_owned()],
@@ -259,6 +261,11 @@ impl Lab {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.world.now = self.world.now + time;
         self.kernel.tick(self.world.now);
+    }
+
+    /// One more rule on the mode of bridges or VMs.
+    pub(crate) fn rule(&mut self, of: ModeScope, mode: Mode) {
+        self.world.policy.modes.push(ModeRule { of, mode });
     }
 
     /// Somebody asks for this mode.

@@ -38,6 +38,9 @@ pub struct PortView {
     /// Addresses that it has learned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub learned: Vec<LearnedView>,
+    /// What is refused goes on all the same, as the configuration says of its bridge or VM.
+    #[serde(default)]
+    pub observed: bool,
     /// Claims seen without a grant; absent in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sightings: Vec<SightingView>,

@@ -38,6 +38,9 @@ impl KernelEnforcer {
             Action::WriteSlot { ifindex, instance, slot } => {
                 self.write_slot(*ifindex, *instance, slot)
             }
+            Action::SetObserved { ifindex, instance, observed } => {
+                self.set_observed(*ifindex, *instance, *observed)
+            }
             Action::DropGrants { ifindex, instance, grants } => {
                 self.drop_grants(*ifindex, *instance, grants)
             }
@@ -195,7 +198,7 @@ impl KernelEnforcer {
     ) -> Result<(), BpfError> {
         let old = self.instance(ifindex, instance)?.slot;
         let new = PortSlot {
-            flags: entry.flags,
+            flags: entry.flags | old.flags & flags::OBSERVED,
             mac: Mac(entry.mac),
             vlan: entry.vlan,
             v4: entry.v4,
@@ -210,12 +213,27 @@ impl KernelEnforcer {
         let identity = |slot: PortSlot| PortSlot { flags: 0, ..slot };
         let speaks = new.may_speak() || old.may_speak();
         if identity(new) != identity(old) && speaks {
-            let kept = old.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR);
+            let kept = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR | flags::OBSERVED;
+            let kept = old.flags & kept;
             self.maps.write_slot(PortSlot { flags: kept, ..old })?;
             self.maps.write_slot(PortSlot { flags: kept, ..new })?;
         }
         self.maps.write_slot(new)?;
         self.instance(ifindex, instance)?.slot = new;
+        Ok(())
+    }
+
+    fn set_observed(
+        &mut self,
+        ifindex: u32,
+        instance: u32,
+        observed: bool,
+    ) -> Result<(), BpfError> {
+        let mut slot = self.instance(ifindex, instance)?.slot;
+        slot.flags &= !flags::OBSERVED;
+        slot.flags |= if observed { flags::OBSERVED } else { 0 };
+        self.maps.write_slot(slot)?;
+        self.instance(ifindex, instance)?.slot = slot;
         Ok(())
     }
 

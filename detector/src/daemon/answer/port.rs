@@ -1,3 +1,4 @@
+use detector_common::port::flags;
 use detector_core::{
     decide::PortDecision,
     model::{Link, ObservedInterface, Shield},
@@ -81,6 +82,7 @@ impl<E: Enforcer> Brain<E> {
             identities: observed.map_or_else(Vec::new, identities),
             counters: None,
             learned: self.learned(ifindex, instance),
+            observed: observed.is_some_and(|interface| interface.slot.has(flags::OBSERVED)),
             sightings: Vec::new(),
         }
     }

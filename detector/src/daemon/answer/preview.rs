@@ -47,6 +47,9 @@ impl<E: Enforcer> Brain<E> {
                 if quarantine.is_some_and(|one| one.cause == Cause::Operator) {
                     return None;
                 }
+                if self.world.is_observed(vm) {
+                    return None;
+                }
                 let effect = effect(decision)?;
                 (vm.power != PowerState::Off).then(|| PreviewVm {
                     vm: VmRef { uuid: *uuid, name: vm.name.clone() },
@@ -64,11 +67,13 @@ impl<E: Enforcer> Brain<E> {
         vms
     }
 
-    /// What an operator has cut off, and the sandbox, is cut off in every mode.
+    /// What an operator has cut off, and the sandbox, is cut off in every mode; what is observed by itself in
+    /// none.
     fn port_to_be_cut(&self, port: PortView) -> Option<PreviewPort> {
         let held = self.world.observed.interfaces.get(&port.ifindex);
-        let always =
-            |slot: &PortSlot| slot.has(flags::ISOLATED_BY_OPERATOR) || slot.role() == Role::Sandbox;
+        let always = |slot: &PortSlot| {
+            slot.has(flags::ISOLATED_BY_OPERATOR | flags::OBSERVED) || slot.role() == Role::Sandbox
+        };
         if held.is_some_and(|held| always(&held.slot)) {
             return None;
         }

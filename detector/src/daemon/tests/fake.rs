@@ -8,7 +8,7 @@ use std::{
 use detector_common::{
     addr::{Address, Mac},
     learned::OwnerKey,
-    port::{Grant, GrantKey, PortSlot, Role},
+    port::{Grant, GrantKey, PortSlot, Role, flags},
 };
 use detector_core::{
     model::{
@@ -93,6 +93,7 @@ fn word(action: &Action) -> String {
         Action::Release { ifindex } => format!("release {ifindex}"),
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
         Action::WriteSlot { ifindex, .. } => format!("slot {ifindex}"),
+        Action::SetObserved { ifindex, observed, .. } => format!("observed {ifindex} {observed}"),
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
         Action::Teach { ifindex, .. } => format!("teach {ifindex}"),
         Action::Protect { .. } => "protect".to_owned(),
@@ -168,7 +169,7 @@ impl Enforcer for FakeKernel {
                 let interface = self.interface(*ifindex)?;
                 assert_eq!(interface.slot.instance, *instance, "another life of {ifindex}");
                 interface.slot = PortSlot {
-                    flags: slot.flags,
+                    flags: slot.flags | interface.slot.flags & flags::OBSERVED,
                     mac: Mac(slot.mac),
                     vlan: slot.vlan,
                     v4: slot.v4,
@@ -177,6 +178,11 @@ impl Enforcer for FakeKernel {
                     v6_mask: Address::from_bytes(slot.v6_mask),
                     ..interface.slot
                 };
+            }
+            Action::SetObserved { ifindex, observed, .. } => {
+                let slot = &mut self.interface(*ifindex)?.slot;
+                slot.flags &= !flags::OBSERVED;
+                slot.flags |= if *observed { flags::OBSERVED } else { 0 };
             }
             Action::Teach { ifindex, .. } => {
                 self.interface(*ifindex)?;

@@ -103,6 +103,7 @@ impl Host {
     fn brain_with(mode: Mode, rules: AdmissionRules, kernel: FakeKernel) -> Brain<FakeKernel> {
         let policy = Policy {
             mode,
+            modes: Vec::new(),
             evidence: EvidenceLevel::Digest,
             default_rule: AddressRule::Any,
             bridges: vec!["*".to_owned()],

@@ -4,9 +4,9 @@ use detector_common::{port::flags, quarantine::Cause, settings::Mode};
 
 use crate::{
     decide::Decision,
-    model::{FindingKind, Maintenance, QuarantineTarget, Severity, Ticks, World},
+    model::{FindingKind, Maintenance, ModeScope, QuarantineTarget, Severity, Ticks, World},
     reconcile::Action,
-    testing::{BASE, Lab, MINUTE, UNKNOWN},
+    testing::{BASE, BRIDGE, Lab, MINUTE, UNKNOWN, UPLINK},
 };
 use uuid::Uuid;
 
@@ -142,4 +142,55 @@ fn under_maintenance_denials_are_findings_only() {
     let all = [1, 2, 4].map(|n| (QuarantineTarget::Vm(Lab::uuid(n)), false));
     assert_eq!(quarantined(&lab), all);
     assert_eq!(lab.kernel.state.mode.as_ref().unwrap().record.maintenance, None);
+}
+
+/// Which of the interfaces are observed: bridge, uplink, and ports 1 to 3.
+fn observed(lab: &Lab) -> [bool; 5] {
+    let ifindexes = [BRIDGE, UPLINK, Lab::port(1), Lab::port(2), Lab::port(3)];
+    ifindexes.map(|ifindex| lab.kernel.slot(ifindex).has(flags::OBSERVED))
+}
+
+#[test]
+fn bridges_and_vms_are_observed_by_themselves_and_the_stricter_word_holds() {
+    use Mode::{Enforce, Observe};
+    let bridge = |name: &str| ModeScope::Bridge(name.to_owned());
+    let vm = |name: &str| ModeScope::Vm(name.to_owned());
+    let first = Lab::uuid(1).to_string();
+    type Case<'a> = (&'a [(ModeScope, Mode)], [bool; 5]);
+    let cases: &[Case<'_>] = &[
+        (&[], [false; 5]),
+        (&[(bridge("br0"), Observe)], [true; 5]),
+        (&[(bridge("br*"), Observe)], [true; 5]),
+        (&[(bridge("br1"), Observe)], [false; 5]),
+        (&[(vm("vm1"), Observe)], [false, false, true, false, false]),
+        (&[(vm(&first), Observe)], [false, false, true, false, false]),
+        (&[(bridge("br0"), Observe), (vm("vm1"), Enforce)], [true, true, false, true, true]),
+        (&[(bridge("br0"), Enforce), (vm("vm1"), Observe)], [false; 5]),
+        (&[(vm("vm1"), Observe), (vm(&first), Enforce)], [false; 5]),
+    ];
+    for (rules, expect) in cases {
+        let mut lab = Lab::with_vms(Enforce, 3);
+        lab.base(1, UNKNOWN);
+        for (of, mode) in *rules {
+            lab.rule(of.clone(), *mode);
+        }
+        lab.settle();
+        assert_eq!(observed(&lab), *expect, "{rules:?}");
+        // The denied one is quarantined where that is carried out.
+        assert_eq!(quarantined(&lab).is_empty(), expect[2], "{rules:?}");
+        assert!(lab.kernel.slot(Lab::port(1)).has(flags::ISOLATED), "the verdict is the same");
+        lab.world.policy.modes.clear();
+        lab.settle();
+        assert_eq!((observed(&lab), quarantined(&lab)), ([false; 5], vec![(DENIED, false)]));
+    }
+}
+
+/// A host that observes does so everywhere.
+#[test]
+fn no_bridge_enforces_by_itself() {
+    let mut lab = Lab::with_vms(Mode::Observe, 3);
+    lab.base(1, UNKNOWN);
+    lab.rule(ModeScope::Bridge("br0".to_owned()), Mode::Enforce);
+    lab.settle();
+    assert_eq!((lab.kernel.mode(), quarantined(&lab)), (Some(Mode::Observe), vec![]));
 }

@@ -4,7 +4,7 @@ use detector_common::{
 };
 
 use crate::{
-    model::{AddressRule, LinkKind, PowerState, QuarantineTarget},
+    model::{AddressRule, LinkKind, ModeScope, PowerState, QuarantineTarget},
     testing::{BRIDGE, Lab, MINUTE, REVOKED, SANDBOX, UNKNOWN, UPLINK},
 };
 
@@ -15,6 +15,8 @@ const WORLDS: &[Change] = &[
     ("as it is", |_| ()),
     ("observe", |lab| lab.switch(Mode::Observe)),
     ("enforce", |lab| lab.switch(Mode::Enforce)),
+    ("an observed bridge", |lab| lab.rule(ModeScope::Bridge("br*".to_owned()), Mode::Observe)),
+    ("an observed VM", |lab| lab.rule(ModeScope::Vm("vm2".to_owned()), Mode::Observe)),
     ("no links", |lab| lab.world.links.clear()),
     ("no sources", |lab| lab.world.sources.clear()),
     ("lost", Lab::lose),

@@ -10,6 +10,8 @@ use crate::{
 fn phase(action: &Action) -> u32 {
     match action {
         Action::SetMode(record) if record.mode == Mode::Observe => 1,
+        Action::SetObserved { observed: true, .. } => 1,
+        Action::SetObserved { observed: false, .. } => 65,
         Action::PutQuarantine(_) | Action::Unprotect { .. } | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
