@@ -154,11 +154,11 @@ fn the_hosts_gateways_are_protected() {
     all.sort();
     assert_eq!(protected(&lab.settle().0), all);
     // A router that has its address by the rule of another is none that learns it.
-    lab.nic(2).router = Some(true);
+    lab.nic(2).router = true;
     assert_eq!(protected(&lab.settle().0), all);
-    lab.nic(1).router = Some(true);
+    lab.nic(1).router = true;
     assert_eq!(protected(&lab.settle().0), before);
-    lab.nic(1).router = None;
+    lab.nic(1).router = false;
     assert_eq!(protected(&lab.settle().0), all);
     lab.world.gateways.clear();
     assert_eq!(protected(&lab.settle().0), before, "the route is gone");
