@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+use std::process::Command;
+
 use detector_core::decide::policy::DEFAULT;
+use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};

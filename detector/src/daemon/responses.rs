@@ -108,21 +108,22 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Asks libvirt to suspend VMs that have come to be denied.
+    /// Asks libvirt to suspend VMs that have come to be denied. Not while enforcing is provisional or there is
+    /// maintenance: nothing would let them go on when that ends.
     pub(super) fn pause_denied(&mut self) {
         let mut wanted = Vec::new();
-        let enforces = self.world.policy.mode == Mode::Enforce;
+        let lasts = !self.world.is_on_trial() && !self.world.is_under_maintenance();
         self.pauses.asked.retain(|uuid, _| {
             let status = self.decision.vms.get(uuid).map(|one| one.status);
             matches!(status, Some(VmStatus::Denied | VmStatus::Quarantined))
         });
         for (uuid, decision) in &self.decision.vms {
-            let asks = enforces && decision.responses.pause && decision.verdict == VmStatus::Denied;
+            let asks = lasts && decision.responses.pause && decision.verdict == VmStatus::Denied;
             if !asks || self.pauses.asked.contains_key(uuid) || !self.is_cut_off(*uuid, decision) {
                 continue;
             }
-            let Some((source, _)) = live(&self.world, *uuid) else { continue };
-            if self.live.contains(source) {
+            let Some((source, vm)) = live(&self.world, *uuid) else { continue };
+            if self.live.contains(source) && self.world.mode_of(vm) == Mode::Enforce {
                 wanted.push((source.to_owned(), *uuid));
             }
         }

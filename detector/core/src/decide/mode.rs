@@ -55,7 +55,7 @@ impl World {
     }
 
     /// The mode of a VM: that of its strictest port.
-    pub(super) fn mode_of(&self, vm: &Vm) -> Mode {
+    pub fn mode_of(&self, vm: &Vm) -> Mode {
         if self.is_observed(vm) { Mode::Observe } else { self.mode() }
     }
 

@@ -58,20 +58,6 @@ fn changes<E: Enforcer>(brain: &Brain<E>, before: &Observed) -> Vec<QuarantineCh
 }
 
 impl<E: Enforcer> Brain<E> {
-    /// Tells those who watch what has become of the quarantines since `before`.
-    pub(in crate::daemon) fn tell_watchers(&mut self, before: &Observed) {
-        if self.watchers.is_empty() || before.quarantines == self.world.observed.quarantines {
-            return;
-        }
-        let changes = changes(self, before);
-        for id in self.watchers.clone() {
-            for change in &changes {
-                let reply = Ok(Reply::QuarantineChange(change.clone()));
-                self.emit(Effect::Reply { id, reply, last: false });
-            }
-        }
-    }
-
     pub(super) fn quarantine_views(&self) -> Vec<QuarantineView> {
         let quarantines = self.world.observed.quarantines.values();
         quarantines.map(|quarantine| self.quarantine_view(quarantine)).collect()
