@@ -12,6 +12,7 @@ pub mod enforcer;
 pub mod findings;
 pub mod inventory;
 mod leases;
+mod mark;
 pub mod net;
 pub mod policy;
 pub mod processes;

@@ -28,10 +28,11 @@ const SUITES: &[&str] = &[
     "learning",
     "registry",
     "lineage",
+    "sources",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story", "lineage"];
+const NEED_LIBVIRT: &[&str] = &["processes", "lab", "migration", "story", "lineage", "sources"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

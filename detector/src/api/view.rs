@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
-        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, Posture, PowerState,
-        Program, QuarantineTarget, Says, Severity, Subject,
+        Attachment, EvidenceLevel, Finding, FindingKind, GuestClaims, Holds, MediumRole, Posture,
+        PowerState, Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -115,6 +115,9 @@ pub struct VmView {
     /// What its manager says of the machine; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posture: Option<Posture>,
+    /// What the guest says of itself; it may lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestClaims>,
 }
 
 impl VmView {

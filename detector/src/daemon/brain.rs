@@ -20,6 +20,7 @@ use super::{
     answer,
     claims::Claims,
     execute::Executor,
+    guests::Guests,
     input::{AdmissionRules, CallId, Effect, Input},
     learning::Learning,
     links,
@@ -56,6 +57,7 @@ pub struct Brain<E> {
     pub(super) findings: Tracker,
     pub(super) since: Since,
     pub(super) tampered: Tampers,
+    guests: Guests,
     looks: Looks,
     pub(super) learning: Learning,
     /// Clients that are told of every quarantine.
@@ -108,6 +110,7 @@ impl<E: Enforcer> Brain<E> {
             seen,
             noticed: BTreeMap::new(),
             processes: Processes::default(),
+            guests: BTreeMap::new(),
         };
         Ok(Self {
             world,
@@ -119,6 +122,7 @@ impl<E: Enforcer> Brain<E> {
             findings: Tracker::default(),
             since: Since::default(),
             tampered: Tampers::default(),
+            guests: Guests::default(),
             looks: Looks::default(),
             learning: Learning::default(),
             watchers: BTreeSet::new(),
@@ -265,6 +269,9 @@ impl<E: Enforcer> Brain<E> {
                 self.admissions.expect(uuid, self.world.now);
                 return false;
             }
+            Input::Guest { uuid, claims } => {
+                return self.guests.take_in(&mut self.world, uuid, claims);
+            }
             Input::Ended(uuid) => {
                 for effect in self.media.ended(&self.world, uuid) {
                     self.emit(effect);
@@ -289,7 +296,8 @@ impl<E: Enforcer> Brain<E> {
                 if let Some(look) = self.media.look_again(&self.world) {
                     self.emit(look);
                 }
-                return changed || looked || self.settled + PULSE <= self.world.now;
+                let silent = self.guests.forget(&mut self.world);
+                return changed || looked || silent || self.settled + PULSE <= self.world.now;
             }
         }
         true

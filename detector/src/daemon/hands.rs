@@ -18,7 +18,7 @@ use super::input::{CallId, Effect, Input};
 use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
-    inventory::LibvirtSource,
+    inventory::Inventory,
     leases::{Adopted, Remembered},
     registry::Gatherer,
 };
@@ -33,7 +33,7 @@ pub(super) struct Hands {
     pub(super) inputs: mpsc::Sender<Input>,
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
-    pub(super) libvirt: Option<LibvirtSource>,
+    pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -103,9 +103,7 @@ impl Hands {
                 self.runtime.spawn_blocking(move || gatherer.end(&disk));
             }
             Effect::AskSources => {
-                if let Some(libvirt) = &self.libvirt {
-                    libvirt.resync();
-                }
+                self.inventories.iter().for_each(|inventory| inventory.resync());
             }
             Effect::Remember(leases) => {
                 let leases_file = self.leases.clone();

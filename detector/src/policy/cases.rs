@@ -10,8 +10,8 @@ use detector_core::{
         policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts},
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, LinkKind, MediumRole, Posture, PowerState,
-        TemplateStatus,
+        AddressRule, AttachmentKind, EvidenceLevel, GuestClaims, LinkKind, MediumRole, Posture,
+        PowerState, TemplateStatus,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,7 @@ pub struct Case {
     attachments: BTreeSet<AttachmentKind>,
     #[serde(default)]
     posture: Posture,
+    guest: Option<GuestClaims>,
     nics: Option<Vec<Nic>>,
     #[serde(default)]
     host: Host,
@@ -249,6 +250,7 @@ impl Case {
             boots_from_network: self.boots_from_network,
             attachments: self.attachments.clone(),
             posture: self.posture.clone(),
+            guest: self.guest.clone(),
             nics: match &self.nics {
                 Some(nics) => nics.iter().map(Nic::facts).collect(),
                 None => vec![Nic::default().facts()],

@@ -118,6 +118,33 @@ impl Nic {
         }
     }
 
+    /// The next frame that has come in, if there is one within so long.
+    pub(crate) fn receive(&mut self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let start = Instant::now();
+        let mut frame = vec![0; 2048];
+        while start.elapsed() < patience {
+            // SAFETY: the buffer lives through the call and its length is its own.
+            let got = unsafe {
+                libc::recv(
+                    self.monitor.as_raw_fd(),
+                    frame.as_mut_ptr().cast(),
+                    frame.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if let Ok(length) = usize::try_from(got) {
+                frame.truncate(length);
+                return Ok(Some(frame));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error);
+            }
+            pause(Duration::from_millis(5));
+        }
+        Ok(None)
+    }
+
     /// Waits until the kernel has sent nothing for so long.
     pub(crate) fn wait_until_quiet(&self, quiet: Duration) -> io::Result<()> {
         let mut last = (self.sent()?, Instant::now());

@@ -179,7 +179,7 @@ pub fn decide(world: &World) -> Decision {
 /// wait for what has to be told. Where `act` says that the decision does not stand, because the world
 /// has changed with it, nothing is told; the findings are those of the next one.
 pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
-    let inventory = inventory::merge(&world.sources);
+    let inventory = inventory::merge(&world.sources, world.policy.default_rule);
     let images = Images::new(&world.registry, world.now);
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();

@@ -7,8 +7,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, NicSettings, Observed,
-    Policy, Processes, Registry, Rejected, Timestamp, Vm,
+    Adoption, Chain, Evidence, GuestClaims, ImageFile, KnownLease, Learned, Link, Load,
+    NicSettings, Observed, Policy, Processes, Registry, Rejected, Timestamp, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -52,6 +52,8 @@ pub struct World {
     pub noticed: BTreeMap<(u32, u32), Timestamp>,
     /// Processes that are VMs, or may be.
     pub processes: Processes,
+    /// What guests say of themselves, as far as they do.
+    pub guests: BTreeMap<Uuid, GuestClaims>,
 }
 
 /// An inventory source and what it last said. What a lost source said stays.
