@@ -10,6 +10,7 @@ use crate::pause;
 
 /// A text for which no host has a use.
 const HUGE: usize = 50 << 20;
+const PIECE: usize = 4096;
 
 /// Serves the port without end, if there is one, on a thread of its own.
 pub(crate) fn spawn(kind: String) {
@@ -46,7 +47,6 @@ fn answer(port: &mut File, kind: &str, line: &str) -> io::Result<()> {
     let asked = |what: &str| line.contains(&format!("\"{what}\""));
     let text = match kind {
         "garbage" => vec![0xff; 64],
-        "huge" => vec![b'h'; HUGE],
         _ => b"debian".to_vec(),
     };
     let mut whole = Vec::new();
@@ -57,6 +57,13 @@ fn answer(port: &mut File, kind: &str, line: &str) -> io::Result<()> {
     } else if asked("guest-get-osinfo") {
         whole.extend(b"{\"return\": {\"id\": \"");
         whole.extend(text);
+        if kind == "huge" {
+            port.write_all(&whole)?;
+            for _ in 0..HUGE / PIECE {
+                port.write_all(&[b'h'; PIECE])?;
+            }
+            whole.clear();
+        }
         whole.extend(b"\", \"version-id\": \"12\", \"kernel-release\": \"6.1.0\"}}");
     } else if asked("guest-get-host-name") {
         whole.extend(b"{\"return\": {\"host-name\": \"lab\\u001b[31m\"}}");

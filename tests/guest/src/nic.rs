@@ -48,7 +48,7 @@ impl Nic {
         self.mac
     }
 
-    /// Sets the address, in a network of 24 bits, and brings the link up.
+    /// Sets the address, in a network of 24 bits, if it is one, and brings the link up.
     pub(crate) fn up(&self, ip: Ipv4Addr) -> io::Result<()> {
         // SAFETY: plain arguments; the result is checked.
         let fd = checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) })?;
@@ -58,8 +58,11 @@ impl Nic {
         let flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         request.ifr_ifru.ifru_addr = inet(ip);
         ioctl(&socket, libc::SIOCSIFADDR, &request)?;
-        request.ifr_ifru.ifru_addr = inet(Ipv4Addr::new(255, 255, 255, 0));
-        ioctl(&socket, libc::SIOCSIFNETMASK, &request)?;
+        // Without an address there is nothing to have a netmask.
+        if !ip.is_unspecified() {
+            request.ifr_ifru.ifru_addr = inet(Ipv4Addr::new(255, 255, 255, 0));
+            ioctl(&socket, libc::SIOCSIFNETMASK, &request)?;
+        }
         request.ifr_ifru.ifru_flags = flags;
         ioctl(&socket, libc::SIOCSIFFLAGS, &request)
     }

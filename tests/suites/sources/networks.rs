@@ -164,7 +164,8 @@ fn what_a_network_keeps_for_a_nic_is_all_that_it_has() {
     libvirt.virsh(&change).unwrap();
     let port = libvirt.tap(&liar).unwrap();
     wait::until("the new address", PATIENCE * 2, || {
-        Ok(daemon.show(&["port", "show", &port])?.contains("192.168.122.99/").then_some(()))
+        let told = daemon.ask(&["port", "show", &port])?.json["identities"].to_string();
+        Ok(told.contains("192.168.122.99").then_some(()))
     })
     .unwrap();
 }

@@ -3,6 +3,7 @@
 use detector_tests::daemon::Daemon;
 use detector_tests::guest::Guest;
 use detector_tests::libvirt::Libvirt;
+use detector_tests::wait;
 
 use super::{Lab, PATIENCE};
 
@@ -38,15 +39,19 @@ fn each_says_what_is_its_own_and_the_stricter_holds_for_what_is_both() {
         assert_eq!(shown.json["source"], uri.as_str(), "{shown:?}");
     }
 
-    // The second one says of the first one's VM that it is off, and has another NIC.
-    let mut claimed = both[0].clone();
-    claimed.mac[5] = 99;
-    let xml = claimed.domain(&lab.image, "br0", lab.host.directory());
-    let path = lab.host.path("claimed.xml");
-    std::fs::write(&path, xml).unwrap();
-    second.virsh(&["define", path.to_str().unwrap()]).unwrap();
-    daemon.await_finding("conflict", &both[0].name, PATIENCE).unwrap();
-    daemon.await_port(&taps[0], "pending", PATIENCE).unwrap();
+    // The second one runs a VM with the UUID of the first one's, and another NIC: nobody is believed.
+    let claimed = Guest { uuid: both[0].uuid.clone(), ..Guest::new("claimed", 99) };
+    second.define(&claimed, &lab.image, "br0").unwrap();
+    second.start_domain(&claimed).unwrap();
+    daemon.await_finding("conflict", &claimed.uuid, PATIENCE).unwrap();
+    let status = || -> anyhow::Result<_> {
+        Ok(daemon.ask(&["port", "show", &taps[0]])?.json["status"].clone())
+    };
+    let lost = wait::until("the loss of the grant", PATIENCE, || {
+        Ok(Some(status()?).filter(|status| *status != "granted"))
+    });
+    println!("its port is {} meanwhile", lost.unwrap());
+    second.destroy(&claimed).unwrap();
     second.virsh(&["undefine", &claimed.name]).unwrap();
     daemon.await_port(&taps[0], "granted", PATIENCE).unwrap();
     daemon.await_no_finding("conflict", PATIENCE).unwrap();

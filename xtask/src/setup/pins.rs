@@ -27,6 +27,7 @@ pub(super) const EBPF: &[&str] = &[
 pub(super) const LAB: &[&str] = &[
     "libvirt-daemon-system",
     "libvirt-clients",
+    "libvirt-daemon-driver-lxc",
     "qemu-system-x86",
     "qemu-utils",
     "busybox-static",
