@@ -37,7 +37,7 @@ fn a_guest_says_what_it_is_and_hostile_ones_hold_up_nobody() {
         Ok(daemon.ask(&["vm", "show", name])?.json["guest"].clone())
     };
     let said = wait::until("what the honest one says", PATIENCE * 2, || {
-        Ok(Some(claims("honest")?).filter(|said| said.is_object()))
+        Ok(Some(claims("honest")?).filter(serde_json::Value::is_object))
     })
     .unwrap();
     let expect = serde_json::json!({

@@ -407,10 +407,10 @@ fn verdicts_are_remembered_by_value() {
 #[test]
 fn what_a_guest_says_of_itself() {
     let text = "@id(\"join\") permit(principal, action == Action::\"join\", resource);
-        @id(\"old\") forbid(principal, action == Action::\"join\", resource) when {
+        @id(\"old\") @sentence(\"It is new.\") forbid(principal, action == Action::\"join\", resource) when {
             principal has guestClaims && principal.guestClaims has osVersion &&
             principal.guestClaims.osVersion == \"10\" };
-        @id(\"user\") forbid(principal, action == Action::\"join\", resource) when {
+        @id(\"user\") @sentence(\"Eve is out.\") forbid(principal, action == Action::\"join\", resource) when {
             principal has guestClaims && principal.guestClaims has users &&
             principal.guestClaims.users.contains(\"eve\") };";
     let rules = Rules::parse(text).unwrap();
