@@ -6,10 +6,12 @@ mod files;
 mod remembered;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use detector_core::model::KnownLease;
@@ -22,13 +24,28 @@ pub(crate) use remembered::Remembered;
 pub(crate) struct Leases {
     patterns: Vec<PathBuf>,
     remembered: Vec<KnownLease>,
+    /// By managers, each about its own.
+    told: Arc<Mutex<BTreeMap<String, Vec<KnownLease>>>>,
 }
 
 impl Leases {
     /// Lease files by these paths, in which the file's name may have `*` and `?`; and what was
     /// remembered in the state directory when the daemon started.
     pub(crate) fn new(state: &Path, patterns: &[PathBuf]) -> Self {
-        Self { patterns: patterns.to_vec(), remembered: Remembered::new(state).read() }
+        Self {
+            patterns: patterns.to_vec(),
+            remembered: Remembered::new(state).read(),
+            told: Arc::default(),
+        }
+    }
+
+    /// A manager says what the servers of its networks have leased; this replaces what it has said before.
+    /// Whether it is something else.
+    pub(crate) fn tell(&self, manager: &str, leases: Vec<KnownLease>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.get(manager) != Some(&leases);
+        told.insert(manager.to_owned(), leases);
+        news
     }
 
     /// What they say now; blocks. What cannot be read says nothing.
@@ -37,6 +54,9 @@ impl Leases {
         for path in self.patterns.iter().flat_map(|pattern| files::matching(pattern)) {
             leases.extend(files::read(&path));
         }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.extend(told.values().flatten().cloned());
+        drop(told);
         leases.sort();
         leases.dedup();
         leases

@@ -14,6 +14,7 @@ pub mod findings;
 mod graces;
 pub mod inventory;
 mod leases;
+mod mark;
 mod mode;
 pub mod net;
 pub mod policy;

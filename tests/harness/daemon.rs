@@ -39,6 +39,8 @@ pub struct Settings {
     pub evidence: &'static str,
     /// Whether there is a libvirt to ask.
     pub libvirt: bool,
+    /// Several of them, or by another way: the URIs in place of the usual one.
+    pub uris: Vec<String>,
     /// The static inventory.
     pub inventory: String,
     /// Template manifests, by file name.
@@ -74,6 +76,7 @@ impl Default for Settings {
             protected: Vec::new(),
             evidence: "declared",
             libvirt: false,
+            uris: Vec::new(),
             inventory: String::new(),
             templates: vec![("lab.toml".to_owned(), LAB_TEMPLATE.to_owned())],
             more: String::new(),
@@ -283,6 +286,20 @@ impl<'a> Daemon<'a> {
         format!("#!/bin/sh\nexec {} hook qemu \"$@\"\n", self.command_line())
     }
 
+    /// The same for a libvirt that is not the first one.
+    pub fn hook_of(&self, uri: &str) -> String {
+        format!("#!/bin/sh\nexec {} hook qemu --uri '{uri}' \"$@\"\n", self.command_line())
+    }
+
+    /// Waits until no finding of this kind is open.
+    pub fn await_no_finding(&self, kind: &str, patience: Duration) -> Result<()> {
+        wait::until(&format!("no finding {kind}"), patience, || {
+            let answer = self.ask(&["finding", "list"])?;
+            let all = answer.json["findings"].as_array().cloned().unwrap_or_default();
+            Ok((!all.iter().any(|finding| finding["kind"] == kind)).then_some(()))
+        })
+    }
+
     /// How a person calls the command line inside the host.
     pub fn command_line(&self) -> String {
         format!("{} --config {}", self.binary.display(), self.config().display())
@@ -309,7 +326,7 @@ impl<'a> Daemon<'a> {
 
     fn text(&self, settings: &Settings) -> String {
         let place = |name: &str| self.path(name).display().to_string();
-        let uri = if settings.libvirt { "qemu:///system" } else { "" };
+        let uri = if settings.libvirt && settings.uris.is_empty() { "qemu:///system" } else { "" };
         format!(
             "mode = {:?}\n\
              [paths]\n\
@@ -325,6 +342,7 @@ impl<'a> Daemon<'a> {
              protected = {:?}\n\
              [libvirt]\n\
              uri = {uri:?}\n\
+             uris = {:?}\n\
              [policy]\n\
              evidence = {:?}\n\
              {}\n",
@@ -337,6 +355,7 @@ impl<'a> Daemon<'a> {
             settings.bridges,
             settings.uplinks,
             settings.protected,
+            settings.uris,
             settings.evidence,
             settings.more,
         )

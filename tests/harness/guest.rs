@@ -13,7 +13,7 @@ use crate::cpio::Archive;
 use crate::{artefacts, run};
 
 /// In the order they have to be loaded.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "failover",
     "net_failover",
     "virtio_ring",
@@ -22,6 +22,7 @@ const MODULES: [&str; 8] = [
     "virtio_pci_modern_dev",
     "virtio_pci",
     "virtio_net",
+    "virtio_console",
 ];
 
 /// What a VM boots from: three files that a template registers by digest.
@@ -46,6 +47,8 @@ pub struct Guest {
     pub first: u32,
     /// Milliseconds between two beats.
     pub pace_ms: u32,
+    /// Further words for its kernel's command line.
+    pub more: String,
 }
 
 impl Image {
@@ -92,14 +95,15 @@ impl Guest {
             foreign: None,
             first: 300,
             pace_ms: 5,
+            more: String::new(),
         }
     }
 
     /// The domain, with its overlay and its serial console in `directory`.
     pub fn domain(&self, image: &Image, bridge: &str, directory: &Path) -> String {
         let mut cmdline = format!(
-            "console=ttyS0 quiet panic=-1 tsc=unstable det.ip={} det.first={} det.pace_ms={}",
-            self.ip, self.first, self.pace_ms
+            "console=ttyS0 quiet panic=-1 tsc=unstable det.ip={} det.first={} det.pace_ms={} {}",
+            self.ip, self.first, self.pace_ms, self.more
         );
         if let Some(foreign) = self.foreign {
             cmdline.push_str(&format!(" det.foreign={}", hex(foreign)));

@@ -1,12 +1,16 @@
-//! A libvirtd of our own inside a [`Host`].
+//! A libvirtd of our own inside a [`Host`], or two of them.
+
+pub mod proxy;
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::guest::{Guest, Image};
 use crate::host::Host;
@@ -30,61 +34,125 @@ auth_unix_rw = "none"
 /// How long a single virsh command may take under emulation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a second libvirtd does before it starts: its files are its own, but for what is in the host's
+/// directory.
+const BESIDE: &str = r#"
+set -e
+cp -a /etc/libvirt "$1/etc"
+for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
+    mount -t tmpfs tmpfs $place
+done
+mount --bind "$1/etc" /etc/libvirt
+rm -f /etc/libvirt/qemu/*.xml
+"#;
+
+/// Puts the configuration in place, and nothing else of the machine's.
+const PUT: &str = r#"
+set -e
+cd "$1"
+cp qemu.conf libvirtd.conf /etc/libvirt/
+rm -rf /etc/libvirt/hooks /etc/libvirt/qemu/networks/autostart /etc/libvirt/qemu/autostart
+mkdir -p /etc/libvirt/hooks
+[ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu
+"#;
+
 /// A running libvirtd. Its domains end with the host.
 pub struct Libvirt<'a> {
     host: &'a Host,
+    /// Where its files are; the second one's socket is there, too.
+    directory: PathBuf,
+    second: bool,
     libvirtd: Child,
 }
 
 impl<'a> Libvirt<'a> {
     /// Starts it in the host. `hook` is the text of the qemu hook, if there is to be one.
     pub fn start(host: &'a Host, hook: Option<&str>) -> Result<Self> {
-        let directory = host.path("libvirt");
+        Self::start_in(host, host.path("libvirt"), false, hook)
+    }
+
+    /// Starts a second one in the same host, of which the first knows nothing. They share the network.
+    pub fn start_beside(host: &'a Host, hook: Option<&str>) -> Result<Self> {
+        Self::start_in(host, host.path("libvirt-2"), true, hook)
+    }
+
+    fn start_in(
+        host: &'a Host,
+        directory: PathBuf,
+        second: bool,
+        hook: Option<&str>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&directory)?;
         write(&directory.join("qemu.conf"), QEMU_CONF, 0o644)?;
         // Two libvirts that migrate to each other must not look like the same host.
         let number = host.number();
-        let uuid = format!("host_uuid = \"d37ec707-0000-4000-9000-{number:012x}\"\n");
-        write(&directory.join("libvirtd.conf"), &format!("{LIBVIRTD_CONF}{uuid}"), 0o644)?;
+        let node = if second { 0x9001 } else { 0x9000 };
+        let mut conf =
+            format!("{LIBVIRTD_CONF}host_uuid = \"d37ec707-0000-4000-{node:x}-{number:012x}\"\n");
+        if second {
+            conf.push_str(&format!("unix_sock_dir = {directory:?}\n"));
+        }
+        write(&directory.join("libvirtd.conf"), &conf, 0o644)?;
         if let Some(hook) = hook {
             write(&directory.join("hook"), hook, 0o755)?;
         }
-        // Only inside is /etc/libvirt the host's own copy.
-        let put = "set -e; cd \"$1\"; cp qemu.conf libvirtd.conf /etc/libvirt/; \
-             rm -rf /etc/libvirt/hooks /etc/libvirt/qemu/networks/autostart \
-                 /etc/libvirt/qemu/autostart; \
-             mkdir -p /etc/libvirt/hooks; [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu";
-        host.check(Command::new("sh").args(["-c", put, "sh"]).arg(&directory))?;
         host.check(Command::new("hostname").arg(format!("lab{number}")))?;
-        let mut libvirt = Self { host, libvirtd: libvirtd(host)? };
-        wait::until("libvirtd", Duration::from_secs(20), || libvirt.answers())?;
+        let libvirtd = launch(host, &directory, second)?;
+        let mut libvirt = Self { host, directory, second, libvirtd };
+        libvirt.await_answer()?;
         Ok(libvirt)
     }
 
-    /// The worst that can happen to it. Its domains live on.
+    /// Stops it in mid-air; [`Self::resume`] lets it go on. Its domains run on.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// The worst that can happen to it. Its domains run on.
     pub fn kill(&mut self) -> Result<()> {
-        self.libvirtd.kill().context("cannot kill libvirtd")?;
-        self.libvirtd.wait().context("cannot kill libvirtd")?;
+        self.signal(Signal::SIGKILL)?;
+        self.libvirtd.wait()?;
         Ok(())
     }
 
-    /// Starts it again after [`Self::kill`].
-    pub fn run(&mut self) -> Result<()> {
-        self.libvirtd = libvirtd(self.host)?;
-        wait::until("libvirtd", Duration::from_secs(20), || self.answers())
+    /// Starts it again after its death, with what its domains are by now.
+    pub fn restart(&mut self) -> Result<()> {
+        self.libvirtd = launch(self.host, &self.directory, self.second)?;
+        self.await_answer()
     }
 
     /// `virsh …`
     pub fn virsh(&self, arguments: &[&str]) -> Result<String> {
         let mut virsh = Command::new("virsh");
-        virsh.args(["--quiet", "--connect", "qemu:///system"]).args(arguments);
+        virsh.args(["--quiet", "--connect", &self.local_uri()]).args(arguments);
         self.host.check(&mut virsh)
+    }
+
+    /// How this libvirt is reached inside of its host.
+    pub fn local_uri(&self) -> String {
+        if self.second {
+            format!("qemu+unix:///system?socket={}", self.socket().display())
+        } else {
+            "qemu:///system".to_owned()
+        }
     }
 
     /// How this libvirt is reached from outside of its host.
     pub fn uri(&self) -> String {
-        let socket = self.host.inside("/run/libvirt/libvirt-sock".as_ref());
-        format!("qemu+unix:///system?socket={}", socket.display())
+        format!("qemu+unix:///system?socket={}", self.socket().display())
+    }
+
+    /// Its socket, as it is called outside of its host.
+    pub fn socket(&self) -> PathBuf {
+        if self.second {
+            self.directory.join("libvirt-sock")
+        } else {
+            self.host.inside("/run/libvirt/libvirt-sock".as_ref())
+        }
     }
 
     /// Starts to move the guest to another libvirt, whose host has this address.
@@ -151,13 +219,35 @@ impl<'a> Libvirt<'a> {
         })
     }
 
-    fn answers(&mut self) -> Result<Option<()>> {
-        if let Some(status) = self.libvirtd.try_wait()? {
-            let log = std::fs::read_to_string(self.host.path("libvirt/libvirtd.log"))?;
-            bail!("libvirtd ended ({status}):\n{log}");
-        }
-        Ok(self.virsh(&["version"]).ok().map(drop))
+    fn await_answer(&mut self) -> Result<()> {
+        wait::until("libvirtd", Duration::from_secs(20), || {
+            if let Some(status) = self.libvirtd.try_wait()? {
+                let log = std::fs::read_to_string(self.directory.join("libvirtd.log"))?;
+                bail!("libvirtd ended ({status}):\n{log}");
+            }
+            Ok(self.virsh(&["version"]).ok().map(drop))
+        })
     }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.libvirtd.id())?), signal)
+            .context("cannot signal libvirtd")
+    }
+}
+
+/// Runs libvirtd. Only inside is /etc/libvirt the host's own copy.
+fn launch(host: &Host, directory: &Path, second: bool) -> Result<Child> {
+    let log =
+        std::fs::File::options().append(true).create(true).open(directory.join("libvirtd.log"))?;
+    let (unshare, prepare) = if second { ("unshare", BESIDE) } else { ("env", "") };
+    let script = format!("{prepare}\n{PUT}\nexec libvirtd");
+    let mut command = Command::new(unshare);
+    if second {
+        command.args(["--mount", "--propagation", "private"]);
+    }
+    command.args(["sh", "-c", &script, "sh"]).arg(directory);
+    host.spawn(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
+        .context("cannot start libvirtd (package libvirt-daemon-system)")
 }
 
 impl Drop for Libvirt<'_> {
@@ -166,17 +256,6 @@ impl Drop for Libvirt<'_> {
         let _ = self.libvirtd.kill();
         let _ = self.libvirtd.wait();
     }
-}
-
-fn libvirtd(host: &Host) -> Result<Child> {
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(host.path("libvirt/libvirtd.log"))
-        .context("cannot write libvirtd's log")?;
-    let mut libvirtd = Command::new("libvirtd");
-    libvirtd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    host.spawn(&mut libvirtd).context("cannot start libvirtd (package libvirt-daemon-system)")
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -33,11 +33,12 @@ const SUITES: &[&str] = &[
     "registry",
     "lineage",
     "responses",
+    "sources",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.
 const NEED_LIBVIRT: &[&str] =
-    &["processes", "lab", "admission", "migration", "story", "lineage", "responses"];
+    &["processes", "lab", "admission", "migration", "story", "lineage", "responses", "sources"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

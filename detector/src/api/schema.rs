@@ -80,6 +80,10 @@ pub enum Request {
         op: String,
         /// The live domain XML.
         xml: String,
+        /// The connection that the VM is listed by, as it is configured; the first one when it is left
+        /// out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
     },
 }
 

@@ -14,8 +14,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
-        Attachment, EvidenceLevel, Finding, FindingKind, Holds, MediumRole, Posture, PowerState,
-        Program, QuarantineTarget, Says, Severity, Subject,
+        Attachment, EvidenceLevel, Finding, FindingKind, GuestClaims, Holds, MediumRole, Posture,
+        PowerState, Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -130,6 +130,9 @@ pub struct VmView {
     /// What its manager says of the machine; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posture: Option<Posture>,
+    /// What the guest says of itself; it may lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestClaims>,
 }
 
 impl VmView {

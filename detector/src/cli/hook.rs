@@ -1,4 +1,4 @@
-//! Answers libvirt's qemu hook. It never calls libvirt, which waits for it.
+//! Answers libvirt's hooks for VMs and containers. It never calls libvirt, which waits for it.
 
 mod absent;
 
@@ -9,7 +9,12 @@ use std::{
 };
 
 use self::absent::Host;
-use super::{Global, args::HookCommand, ask, escape::escape};
+use super::{
+    Global,
+    args::{HookArgs, HookCommand},
+    ask,
+    escape::escape,
+};
 use crate::{
     api::{Reply, Request, view::AdmissionView},
     config::Config,
@@ -17,6 +22,8 @@ use crate::{
 
 /// The longest description that is read, in bytes: as JSON text it still fits into a request.
 const LONGEST_XML: u64 = 3 << 20;
+/// The drivers of libvirt's that have such a hook.
+const DRIVERS: [&str; 2] = ["qemu", "lxc"];
 /// libvirt gives its hook a name, an operation, a sub-operation and one more word.
 const LIBVIRT_SAYS: usize = 4;
 
@@ -24,17 +31,33 @@ const LIBVIRT_SAYS: usize = 4;
 /// VM is its owner's choice, and must not be read as an option.
 pub(super) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = given.collect();
-    let hook = arguments.windows(2).position(|pair| pair[0] == "hook" && pair[1] == "qemu");
-    if let Some(place) = hook.map(|place| place + 2)
-        && arguments.len() >= place + LIBVIRT_SAYS
-    {
-        arguments.insert(place, "--".into());
+    let is_hook =
+        |pair: &[OsString]| pair[0] == "hook" && DRIVERS.iter().any(|one| pair[1] == *one);
+    if let Some(place) = arguments.windows(2).position(is_hook) {
+        let place = place + 2 + ours(&arguments[place + 2..]);
+        if arguments.len() >= place + LIBVIRT_SAYS {
+            arguments.insert(place, "--".into());
+        }
     }
     arguments
 }
 
+/// How many arguments behind the driver are ours: libvirt's begin with the name of a VM, which has no slash
+/// in it, and none of the others looks like a URI.
+fn ours(arguments: &[OsString]) -> usize {
+    let is_uri = |text: &OsString| text.to_string_lossy().contains("://");
+    match arguments {
+        [first, ..] if first.to_string_lossy().starts_with("--uri=") && is_uri(first) => 1,
+        [first, second, ..] if first == "--uri" && is_uri(second) => 2,
+        _ => 0,
+    }
+}
+
 pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
-    let HookCommand::Qemu { name, op, sub_op, .. } = command;
+    let (driver, HookArgs { uri, name, op, sub_op, .. }) = match command {
+        HookCommand::Qemu(args) => ("qemu", args),
+        HookCommand::Lxc(args) => ("lxc", args),
+    };
     // A restore comes by `start begin` too, and so does an incoming migration, after it has been
     // announced by `migrate begin`. To that libvirt takes an answer on standard output as a new
     // description, and none as consent.
@@ -49,6 +72,8 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let default = Config::default();
     let pins = config.as_ref().unwrap_or(&default).paths.pins.clone();
     let host = Host::new(config.as_ref().ok(), global.pins.clone().unwrap_or(pins));
+    let configured = || config.as_ref().ok()?.libvirt.uri_of(driver).map(str::to_owned);
+    let source = uri.clone().or_else(configured);
     let socket = match config {
         Ok(config) => Ok(config.paths.socket),
         Err(error) => global.socket.clone().ok_or_else(|| format!("{error:#}")),
@@ -56,7 +81,7 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let answer = socket.and_then(|socket| {
         let xml = read_xml(io::stdin().lock())
             .map_err(|error| format!("its description cannot be read: {error}"))?;
-        let request = Request::Admit { name: name.clone(), op: op.clone(), xml };
+        let request = Request::Admit { name: name.clone(), op: op.clone(), xml, source };
         // Should anything else not be heard, the start is judged all the same.
         if starts { host.ask(&socket, &request) } else { host.tell(&socket, request) }
     });

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use detector_core::model::Posture;
+use detector_core::model::{GuestClaims, Posture};
 
 use super::{escape::escape, output::Output};
 
@@ -52,6 +52,26 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, posture: &Posture) -> Resu
     output.heading("Posture")?;
     for (name, text) in rows.iter().filter(|(_, text)| !text.is_empty()) {
         output.item(&format!("  {name:<8} "), &escape(text))?;
+    }
+    Ok(())
+}
+
+/// What the guest says of itself. What it does not say is left out.
+pub(super) fn print_claims<W: Write>(output: &mut Output<W>, claims: &GuestClaims) -> Result<()> {
+    output.heading("The guest says (it may lie)")?;
+    let os = [claims.os_id.as_deref(), claims.os_version.as_deref()];
+    let os: Vec<_> = os.into_iter().flatten().collect();
+    let users = claims.users.as_ref().map(|users| users.join(", "));
+    let rows = [
+        ("OS", (!os.is_empty()).then(|| os.join(" "))),
+        ("Kernel", claims.kernel.clone()),
+        ("Hostname", claims.hostname.clone()),
+        ("Users", users),
+    ];
+    for (name, text) in rows {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            output.item(&format!("  {name:<8} "), &escape(&text))?;
+        }
     }
     Ok(())
 }

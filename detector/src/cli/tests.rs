@@ -5,8 +5,8 @@ mod mode;
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
     model::{
-        EvidenceLevel, FindingKind, ImageFormat, MediumRole, Posture, PowerState, QuarantineTarget,
-        SecurityProfile, Severity, Subject, TpmKind,
+        EvidenceLevel, FindingKind, GuestClaims, ImageFormat, MediumRole, Posture, PowerState,
+        QuarantineTarget, SecurityProfile, Severity, Subject, TpmKind,
     },
 };
 use jiff::Timestamp;
@@ -150,6 +150,12 @@ fn a_vm() -> VmView {
             devices: Some([("disk".to_owned(), 2), ("\u{7}".to_owned(), 1)].into()),
             ..Posture::default()
         }),
+        guest: Some(GuestClaims {
+            os_id: Some(HOSTILE.to_owned()),
+            os_version: Some("12".to_owned()),
+            users: Some(vec!["root".to_owned(), HOSTILE.to_owned()]),
+            ..GuestClaims::default()
+        }),
     }
 }
 
@@ -235,6 +241,10 @@ Posture
   Machine  web\\u{1b}[2J\\u{202e}1\\n
   Host's   pci 0000:05:10.2, web\\u{1b}[2J\\u{202e}1\\n
   Devices  \\u{7}, 2 disk
+
+The guest says (it may lie)
+  OS       web\\u{1b}[2J\\u{202e}1\\n 12
+  Users    root, web\\u{1b}[2J\\u{202e}1\\n
 ";
     check("vm show", shown, |output| vm::show(output, &a_vm()));
 }
@@ -509,15 +519,20 @@ fn a_stated_base_is_told_of_once() {
 #[test]
 fn a_hook_takes_any_name_that_a_vm_may_have() {
     use clap::Parser;
-    for name in ["web1", "-x", "--help", "--output", "--", "hook", "-o json"] {
-        let given = ["detector", "--config", "/c", "hook", "qemu", name, "start", "begin", "-"];
-        let given = super::hook::arguments(given.iter().map(Into::into));
+    let uri = "lxc+tcp://h/";
+    let equals = format!("--uri={uri}");
+    let options: [(&[&str], Option<&str>); 3] =
+        [(&[], None), (&["--uri", uri], Some(uri)), (&[&equals], Some(uri))];
+    let names = ["web1", "-x", "--help", "--output", "--", "hook", "-o json", "--uri", "--uri=x"];
+    for (name, (option, uri)) in names.iter().flat_map(|name| options.map(|one| (*name, one))) {
+        let words = ["detector", "--config", "/c", "hook", "lxc"].iter().chain(option);
+        let libvirt = [name, "start", "begin", "-"];
+        let given = super::hook::arguments(words.chain(&libvirt).map(Into::into));
         match super::Cli::try_parse_from(given).map(|cli| cli.command) {
-            Ok(super::Command::Hook {
-                command: super::args::HookCommand::Qemu { name: read, op, sub_op, .. },
-            }) => {
-                let words = (read.as_str(), op.as_str(), sub_op.as_str());
+            Ok(super::Command::Hook { command: super::args::HookCommand::Lxc(read) }) => {
+                let words = (read.name.as_str(), read.op.as_str(), read.sub_op.as_str());
                 assert_eq!(words, (name, "start", "begin"));
+                assert_eq!(read.uri.as_deref(), uri, "{name}");
             }
             other => panic!("{name}: {other:?}"),
         }

@@ -77,7 +77,8 @@ pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> 
     }
     requirements(output, &vm.requirements)?;
     media(output, &vm.media)?;
-    vm.posture.as_ref().map_or(Ok(()), |posture| posture::print(output, posture))
+    vm.posture.as_ref().map_or(Ok(()), |posture| posture::print(output, posture))?;
+    vm.guest.as_ref().map_or(Ok(()), |claims| posture::print_claims(output, claims))
 }
 
 /// Every requirement, met or not.

@@ -2,7 +2,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
 
-use super::{Config, Flood, Scan};
+use super::{Config, Flood, Libvirt, Scan};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -18,6 +18,9 @@ const MAX_INTERFACE_NAME: usize = 15;
 
 /// `sun_path` of `unix(7)` less its terminator.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Each has two threads of its own, or three.
+const MAX_CONNECTIONS: usize = 16;
 
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_REVOKED_GRACE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -70,15 +73,7 @@ pub(super) fn check(config: &Config) -> Checked {
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;
-    let uri = &config.libvirt.uri;
-    ensure(uri.is_empty() || uri.contains("://"), &["libvirt", "uri"], || {
-        format!(
-            "{uri:?} is no connection URI; expected one such as \"qemu:///system\", or \"\" for no libvirt"
-        )
-    })?;
-    ensure(!uri.contains('\0'), &["libvirt", "uri"], || {
-        "a connection URI has no NUL character in it".to_owned()
-    })?;
+    libvirt(&config.libvirt)?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,
         &["policy", "unknown_port_grace"],
@@ -110,6 +105,43 @@ pub(super) fn check(config: &Config) -> Checked {
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
     })
+}
+
+fn libvirt(libvirt: &Libvirt) -> Checked {
+    const URIS: &[&str] = &["libvirt", "uris"];
+    let Libvirt { uri, uris, metadata_of, .. } = libvirt;
+    if !uri.is_empty() {
+        connection(&["libvirt", "uri"], uri)?;
+    }
+    uris.iter().try_for_each(|uri| connection(URIS, uri))?;
+    ensure(uris.len() <= MAX_CONNECTIONS, URIS, || {
+        format!("{} connections; expected at most {MAX_CONNECTIONS}", uris.len())
+    })?;
+    let twice = uris.iter().enumerate().find(|(place, uri)| uris[..*place].contains(uri));
+    ensure(twice.is_none(), URIS, || {
+        "a connection is listed twice; expected each once".to_owned()
+    })?;
+    let stranger = metadata_of.keys().find(|uri| !libvirt.uris().contains(uri));
+    ensure(stranger.is_none(), &["libvirt", "metadata_of"], || {
+        format!("there is no connection {stranger:?}; expected one of {:?}", libvirt.uris())
+    })?;
+    ensure(
+        uris.is_empty() || uri.is_empty() || uri == Libvirt::URI || uris.contains(uri),
+        &["libvirt", "uri"],
+        || {
+            "there are `uris` too, which stand in its place; expected it among them, or one of the two keys"
+            .to_owned()
+        },
+    )
+}
+
+fn connection(key: &'static [&'static str], uri: &str) -> Checked {
+    ensure(uri.contains("://"), key, || {
+        format!(
+            "{uri:?} is no connection URI; expected one such as \"qemu:///system\", or uri = \"\" for no libvirt"
+        )
+    })?;
+    ensure(!uri.contains('\0'), key, || "a connection URI has no NUL character in it".to_owned())
 }
 
 fn scan(scan: &Scan) -> Checked {

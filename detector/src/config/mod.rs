@@ -4,6 +4,7 @@
 //! file, the line and the column.
 
 mod check;
+mod libvirt;
 mod sections;
 pub(crate) mod text;
 
@@ -13,9 +14,10 @@ use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
 
 use crate::registry::{Manifests, Trust};
 
+pub use libvirt::Libvirt;
 pub use sections::{
-    Admission, Api, Config, Flood, Learning, Libvirt, ModeKeys, Network, OnRefusal, Paths,
-    PolicyKeys, RegistryKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, Learning, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
+    RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};

@@ -8,6 +8,8 @@ use detector_common::{
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimits, Revoked};
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::Libvirt;
+
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -115,19 +117,6 @@ impl Default for Network {
             trusted: Vec::new(),
             protected: Vec::new(),
         }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Libvirt {
-    /// A connection URI; empty when this host's VMs are not libvirt's.
-    pub uri: String,
-}
-
-impl Default for Libvirt {
-    fn default() -> Self {
-        Self { uri: "qemu:///system".to_owned() }
     }
 }
 

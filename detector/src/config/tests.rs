@@ -4,6 +4,7 @@ use detector_common::{settings::Mode, stamp::Stamp};
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel};
 
 use super::*;
+use crate::inventory::MetadataTrust;
 
 fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("c.toml")).map_err(|error| error.to_string())
@@ -19,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 43, "a key is missing from the example");
+    assert_eq!(keys.count(), 47, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -99,7 +100,12 @@ fn errors_name_the_place_and_what_was_expected() {
     let cases: &[(&str, &str, &str)] = &[
         ("mode = \"watch\"", "c.toml:1:8: ", "expected `observe` or `enforce`"),
         ("\nmod = 1", "c.toml:2:1: ", "unknown field `mod`, expected one of `mode`"),
-        ("[libvirt]\nurl = \"\"", "c.toml:2:1: ", "expected `uri`"),
+        ("[libvirt]\nurl = \"\"", "c.toml:2:1: ", "`uri`"),
+        ("[libvirt]\nuris = [\"lxc\"]", "c.toml:2:8: ", "no connection URI"),
+        ("[libvirt]\nuris = [\"lxc:///\", \"lxc:///\"]", "c.toml:2:8: ", "listed twice"),
+        ("[libvirt]\nmetadata = \"yes\"", "c.toml:2:12: ", "`trusted`, `narrow`"),
+        ("[libvirt]\nmetadata_of = { \"lxc:///\" = \"narrow\" }", "c.toml:2:15: ", "no connection"),
+        ("[libvirt]\nuri = \"xen:///\"\nuris = [\"lxc:///\"]", "c.toml:2:7: ", "in its place"),
         ("mode = ", "c.toml:1:", "string"),
         ("[policy]\nunknown_port_grace = 5", "c.toml:2:22: ", "expected a string"),
         ("[policy]\nunknown_port_grace = \"x\"", "c.toml:2:22: ", "\"500ms\""),
@@ -136,6 +142,26 @@ fn errors_name_the_place_and_what_was_expected() {
         assert!(error.contains(expected), "{text:?}: {error}");
         assert!(!error.contains('\n'), "{error:?}");
     }
+}
+
+#[test]
+fn several_libvirts() {
+    let uris = |text: &str| parse(text).unwrap().libvirt.uris().to_vec();
+    assert_eq!(uris(""), ["qemu:///system"]);
+    assert_eq!(uris("[libvirt]\nuri = \"\""), [""; 0]);
+    assert_eq!(uris("[libvirt]\nuri = \"xen:///\""), ["xen:///"]);
+    let several = "[libvirt]\nuris = [\"lxc:///\", \"qemu+unix:///session\", \"qemu:///system\"]";
+    assert_eq!(uris(several), ["lxc:///", "qemu+unix:///session", "qemu:///system"]);
+    let libvirt = parse(several).unwrap().libvirt;
+    let of = |driver| libvirt.uri_of(driver);
+    assert_eq!(of("lxc"), Some("lxc:///"));
+    assert_eq!(of("qemu"), Some("qemu+unix:///session"), "the first one");
+    assert_eq!(of("xen"), None);
+    let trust =
+        parse("[libvirt]\nuris = [\"a://\", \"b://\"]\nmetadata_of = { \"b://\" = \"trusted\" }");
+    let trust = trust.unwrap().libvirt;
+    let of = ["a://", "b://"].map(|uri| trust.metadata(uri));
+    assert_eq!(of, [MetadataTrust::Narrow, MetadataTrust::Trusted]);
 }
 
 #[test]

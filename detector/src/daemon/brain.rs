@@ -20,6 +20,7 @@ use super::{
     claims::Claims,
     clock::DayClock,
     execute::Executor,
+    guests::Guests,
     input::{AdmissionRules, CallId, Effect, Input},
     learning::Learning,
     loads::{self, Looks},
@@ -56,6 +57,7 @@ pub struct Brain<E> {
     pub(super) since: Since,
     pub(super) tampered: Tampers,
     pub(super) looks: Looks,
+    pub(super) guests: Guests,
     pub(super) learning: Learning,
     pub(super) keeping: Keeping,
     pub(super) recall: Recall,
@@ -118,6 +120,7 @@ impl<E: Enforcer> Brain<E> {
             noticed: BTreeMap::new(),
             processes: Processes::default(),
             graces: Graces::default(),
+            guests: BTreeMap::new(),
         };
         Ok(Self {
             world,
@@ -129,6 +132,7 @@ impl<E: Enforcer> Brain<E> {
             findings: Tracker::default(),
             since: Since::default(),
             tampered: Tampers::default(),
+            guests: Guests::default(),
             looks: Looks::default(),
             learning: Learning::default(),
             keeping: Keeping::default(),

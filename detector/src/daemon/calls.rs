@@ -19,7 +19,10 @@ use crate::{
         server::Call,
         view::{AdmissionOutcome, AdmissionView},
     },
-    inventory::xml,
+    inventory::{
+        Connection,
+        xml::{self, Context},
+    },
     net::link_by_name,
 };
 
@@ -28,20 +31,21 @@ pub(super) async fn take(
     mut calls: mpsc::Receiver<Call>,
     callers: Callers,
     fresh: Fresh,
-    libvirt: String,
+    connections: Vec<Connection>,
     inputs: mpsc::Sender<Input>,
 ) {
     let mut id: CallId = 0;
+    let connections: Arc<[Connection]> = connections.into();
     while let Some(call) = calls.recv().await {
         id += 1;
         let hanging = call.replies.clone();
         callers.add(id, call.replies);
         let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
-        let source = libvirt.clone();
+        let connections = Arc::clone(&connections);
         let uid = call.peer.uid;
         tokio::spawn(async move {
             let watch = matches!(call.request, Request::QuarantineWatch {});
-            let given = hand_in(id, uid, call.request, source, &fresh, &inputs).await;
+            let given = hand_in(id, uid, call.request, &connections, &fresh, &inputs).await;
             if let Given::Answer(answer) = &given {
                 let _ = hanging.send(answer.clone()).await;
             }
@@ -67,13 +71,13 @@ async fn hand_in(
     id: CallId,
     uid: u32,
     request: Request,
-    source: String,
+    connections: &[Connection],
     fresh: &Fresh,
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
     let input = match request {
         Request::Admit { op, xml, .. } if op != "start" => {
-            if let Ok(vm) = xml::parse(&xml, PowerState::InTransit) {
+            if let Ok(vm) = xml::parse(&xml, PowerState::InTransit, &Context::default()) {
                 let told = match op.as_str() {
                     "migrate" => inputs.send(Input::Incoming(vm.uuid)).await,
                     "release" => inputs.send(Input::Ended(vm.uuid)).await,
@@ -87,8 +91,14 @@ async fn hand_in(
                 message: String::new(),
             })));
         }
-        Request::Admit { name, xml, .. } => {
-            let described = spawn_blocking(move || describe(&xml)).await;
+        Request::Admit { name, xml, source, .. } => {
+            let (source, context) = match manager(source, connections) {
+                Ok(Some(manager)) => (manager.uri.clone(), manager.context.get()),
+                // Nobody lists it: the hook's word is all there is.
+                Ok(None) => ("libvirt's hook".to_owned(), Arc::default()),
+                Err(error) => return Given::Answer(Err(error)),
+            };
+            let described = spawn_blocking(move || describe(&xml, &context)).await;
             let (vm, links) = described.unwrap_or_else(|error| (Err(error.to_string()), vec![]));
             let registry = fresh.templates.fresh().await;
             if let Some(rules) = fresh.policy.fresh().await {
@@ -133,10 +143,39 @@ async fn hand_in(
     }
 }
 
+/// The libvirt whose hook speaks of a VM, and in whose inventory it will appear; the first one where the
+/// hook does not say.
+fn manager(
+    named: Option<String>,
+    connections: &[Connection],
+) -> Result<Option<&Connection>, ApiError> {
+    let Some(uri) = named else { return Ok(connections.first()) };
+    let found = connections.iter().find(|connection| connection.uri == uri);
+    found.map(Some).ok_or_else(|| {
+        let all: Vec<_> = connections.iter().map(|connection| connection.uri.as_str()).collect();
+        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+        let message =
+            format!("there is no connection to {uri}; expected one of `libvirt.uris`: {all}");
+        ApiError::new(ErrorCode::BadRequest, message)
+    })
+}
+
 /// The VM, and its interfaces as they are now. Blocks.
-fn describe(text: &str) -> (Result<Vm, String>, Vec<detector_core::model::Link>) {
-    let vm = xml::parse(text, PowerState::Starting)
+fn describe(
+    text: &str,
+    context: &Context,
+) -> (Result<Vm, String>, Vec<detector_core::model::Link>) {
+    let vm = xml::parse(text, PowerState::Starting, context)
         .map_err(|error| format!("its description is refused: {error}"));
+    // Libvirt waits for this answer, and so cannot be asked. It tells of the domain itself in a moment.
+    let named = xml::volume::named(text);
+    let unknown = named.iter().find(|name| !context.volumes.contains_key(*name));
+    let vm = match unknown {
+        Some((pool, volume)) => {
+            Err(format!("libvirt has not said yet where volume {volume} of pool {pool} is"))
+        }
+        None => vm,
+    };
     let ports = vm.iter().flat_map(|vm| &vm.nics).filter_map(|nic| nic.port.as_deref());
     let links = ports
         .filter_map(|port| match link_by_name(port) {

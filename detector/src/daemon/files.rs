@@ -1,10 +1,9 @@
-//! The files that administrators edit: templates, the policy and the static inventory.
+//! The files that administrators edit: templates and the policy.
 
 use std::{
     collections::BTreeSet,
     fs,
     net::IpAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -19,8 +18,8 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use super::input::Input;
 use crate::{
     clock,
-    inventory::{SourceEvent, file},
     leases::Leases,
+    mark::{Mark, mark},
     net::{NetError, gateways, host_addresses},
     policy::PolicyFile,
     quarantines::{Memory, Recalled},
@@ -85,39 +84,25 @@ pub(super) struct Fresh {
     pub(super) policy: PolicySource,
 }
 
-/// What the static inventory says now; blocks.
-pub(super) fn inventory(path: &Path) -> SourceEvent {
-    SourceEvent { source: path.display().to_string(), update: file::read(path) }
-}
-
 /// Tells of every change of the files.
-pub(super) async fn watch(
-    templates: Templates,
-    policy: PolicySource,
-    path: PathBuf,
-    inputs: mpsc::Sender<Input>,
-) {
+pub(super) async fn watch(templates: Templates, policy: PolicySource, inputs: mpsc::Sender<Input>) {
     // Read once more after the start: what changed in between is not missed.
     let mut seen_templates = None;
-    let mut seen_inventory = None;
     let mut seen_policy = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let (look, file, policy) = (templates.clone(), path.clone(), policy.clone());
-        let before = (seen_templates.clone(), seen_inventory, seen_policy);
+        let (look, policy) = (templates.clone(), policy.clone());
+        let before = (seen_templates.clone(), seen_policy);
         let looked = spawn_blocking(move || {
-            let marks = (directory_marks(&look.directory), mark(&file), mark(&policy.path));
+            let marks = (directory_marks(&look.directory), mark(&policy.path));
             let registry = (before.0.as_ref() != Some(&marks.0)).then(|| look.read());
-            let inventory = (before.1.as_ref() != Some(&marks.1)).then(|| inventory(&file));
-            let rules = (before.2.as_ref() != Some(&marks.2)).then(|| policy.read());
-            (marks, registry, inventory, rules)
+            let rules = (before.1.as_ref() != Some(&marks.1)).then(|| policy.read());
+            (marks, registry, rules)
         });
-        let Ok((marks, registry, inventory, rules)) = looked.await else { continue };
+        let Ok((marks, registry, rules)) = looked.await else { continue };
         seen_templates = Some(marks.0);
-        seen_inventory = Some(marks.1);
-        seen_policy = Some(marks.2);
-        let changes =
-            [registry.map(Input::Registry), rules.map(Input::Rules), inventory.map(Input::Source)];
+        seen_policy = Some(marks.1);
+        let changes = [registry.map(Input::Registry), rules.map(Input::Rules)];
         for change in changes.into_iter().flatten() {
             if inputs.send(change).await.is_err() {
                 return;
@@ -203,15 +188,6 @@ impl Told {
         }
         changes
     }
-}
-
-/// By what a change of a file shows. The change time cannot be set back.
-type Mark = Option<(u64, u64, u64, i64, i64)>;
-
-fn mark(path: &Path) -> Mark {
-    let metadata = fs::metadata(path).ok()?;
-    let (inode, size) = (metadata.ino(), metadata.size());
-    Some((metadata.dev(), inode, size, metadata.ctime(), metadata.ctime_nsec()))
 }
 
 fn directory_marks(path: &Path) -> Vec<(PathBuf, Mark)> {

@@ -19,7 +19,7 @@ use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
     graces::GraceFile,
-    inventory::{LibvirtSource, Suspender},
+    inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
     quarantines::{Kept, Memory},
@@ -36,7 +36,7 @@ pub(super) struct Hands {
     pub(super) inputs: mpsc::Sender<Input>,
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
-    pub(super) libvirt: Option<LibvirtSource>,
+    pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -112,9 +112,7 @@ impl Hands {
                 self.runtime.spawn_blocking(move || gatherer.end(&disk));
             }
             Effect::AskSources => {
-                if let Some(libvirt) = &self.libvirt {
-                    libvirt.resync();
-                }
+                self.inventories.iter().for_each(|inventory| inventory.resync());
             }
             Effect::Remember(leases) => {
                 let leases_file = self.leases.clone();

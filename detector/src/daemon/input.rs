@@ -11,7 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Graces, ImageFile, KnownLease, Link, Registry, Rejected, Timestamp, Vm,
+        Digest, Evidence, Graces, GuestClaims, ImageFile, KnownLease, Link, Registry, Rejected,
+        Timestamp, Vm,
     },
 };
 use uuid::Uuid;
@@ -80,6 +81,11 @@ pub enum Input {
     },
     /// libvirt is about to take over a VM from another host; its start follows.
     Incoming(Uuid),
+    /// A guest's agent says something of itself, or nothing any more.
+    Guest {
+        uuid: Uuid,
+        claims: Option<GuestClaims>,
+    },
     /// A VM has ended, and its manager has let go of its files.
     Ended(Uuid),
     /// libvirt is about to start a VM.

@@ -60,6 +60,9 @@ impl<E: Enforcer> Brain<E> {
                 self.admissions.expect(uuid, self.world.now);
                 return false;
             }
+            Input::Guest { uuid, claims } => {
+                return self.guests.take_in(&mut self.world, uuid, claims);
+            }
             Input::Ended(uuid) => {
                 for effect in self.media.ended(&self.world, uuid) {
                     self.emit(effect);
@@ -94,7 +97,8 @@ impl<E: Enforcer> Brain<E> {
                 if let Some(look) = self.media.look_again(&self.world) {
                     self.emit(look);
                 }
-                return changed || looked || self.settled + PULSE <= self.world.now;
+                let silent = self.guests.forget(&mut self.world);
+                return changed || looked || silent || self.settled + PULSE <= self.world.now;
             }
         }
         true

@@ -31,8 +31,8 @@ use super::{
     files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
+    inventories,
     mode::Start,
-    sources::Expected,
 };
 use crate::{
     api::{peer::Access, server, socket},
@@ -40,7 +40,7 @@ use crate::{
     clock,
     config::{Config, Scan},
     graces::GraceFile,
-    inventory::{LibvirtSource, Suspender},
+    inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered},
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
@@ -87,12 +87,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         on_timeout: config.admission.on_timeout,
         denied: config.admission.denied,
     };
-    let inventory = config.paths.inventory.clone();
-    let uri = config.libvirt.uri.clone();
-    let mut expected = vec![Expected { name: inventory.display().to_string(), live: false }];
-    if !uri.is_empty() {
-        expected.push(Expected { name: uri.clone(), live: true });
-    }
+    let expected = inventories::expected(config);
     let brain = Brain::new(clock::now(), config.policy(), rules, expected, enforcer)?;
 
     let listener = socket::bind(&config.paths.socket, group)?;
@@ -103,9 +98,11 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let _enter = runtime.enter();
     let pools = Pools::new(&config.registry.image_dirs);
-    let libvirt = follow_libvirt(&uri, inputs.clone(), pools.clone())?;
+    let leases = Leases::new(&config.paths.state, &config.learning.leases);
+    let connections = inventories::connections(config);
+    let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
     let hands = Hands {
-        libvirt,
+        inventories,
         callers: callers.clone(),
         gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
@@ -120,7 +117,6 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
-    let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let first = vec![
         Input::Registry(templates.read()),
         Input::Rules(policy.read()),
@@ -131,7 +127,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
         Input::Graces(hands.graces.read()),
         Input::Recalled(recalled),
-        Input::Source(files::inventory(&inventory)),
+        Input::Source(file::said(&config.paths.inventory)),
     ];
     think(brain, inbox, hands, first)?;
 
@@ -140,12 +136,13 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    tokio::spawn(calls::take(calls, callers, fresh, uri.clone(), inputs.clone()));
+    tokio::spawn(calls::take(calls, callers, fresh, connections, inputs.clone()));
     if memory.is_lost() {
         tokio::spawn(files::watch_memory(memory, inputs.clone()));
     }
     tokio::spawn(files::watch_leases(leases, inputs.clone()));
-    tokio::spawn(files::watch(templates, policy, inventory, inputs.clone()));
+    tokio::spawn(files::watch(templates, policy, inputs.clone()));
+    let _agents = inventories::ask_guests(config, &inputs)?;
     scan(&config.scan, inputs)?;
     notify_ready();
     tracing::info!(socket = %config.paths.socket.display(), "ready");
@@ -264,25 +261,6 @@ fn notify_ready() {
     if let Err(error) = told {
         tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
     }
-}
-
-fn follow_libvirt(
-    uri: &str,
-    inputs: mpsc::Sender<Input>,
-    pools: Pools,
-) -> Result<Option<LibvirtSource>> {
-    if uri.is_empty() {
-        return Ok(None);
-    }
-    let (events, mut said) = mpsc::channel(INPUTS);
-    tokio::spawn(async move {
-        while let Some(event) = said.recv().await {
-            if inputs.send(Input::Source(event)).await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(Some(LibvirtSource::spawn(uri, events, move |told| pools.tell(told))?))
 }
 
 /// Libvirt may take as long as it likes: it has a thread of its own.

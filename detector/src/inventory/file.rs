@@ -1,5 +1,7 @@
 //! The static inventory: VMs that no manager lists, and settings for NICs that one does.
 
+mod follow;
+
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use detector_common::addr::Mac;
@@ -11,7 +13,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
 use uuid::Uuid;
 
-use super::{Refused, Update, nic};
+use super::{Refused, SourceEvent, Update, nic};
+pub use follow::FileSource;
+
 use crate::config::text::{Place, ReadError, one_line, read_text};
 
 /// Some ten thousand VMs.
@@ -27,6 +31,16 @@ pub fn read(path: &Path) -> Update {
         Err(ReadError::Absent) => parse(path, ""),
         Err(why) => Update::Lost { why: format!("{}: {why}", Place::of(path, "", None)) },
     }
+}
+
+/// What the static inventory says now; blocks.
+pub fn said(path: &Path) -> SourceEvent {
+    SourceEvent { source: name(path), update: read(path) }
+}
+
+/// What the source is called.
+pub fn name(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// The identity of a VM whose entry gives none.
@@ -166,6 +180,7 @@ fn vm(keys: VmKeys) -> Result<Vm, String> {
         nics: keys.nic.iter().map(nic_of).collect::<Result<_, _>>()?,
         media: Vec::new(),
         declared_template: keys.template,
+        presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),
     })
@@ -181,6 +196,7 @@ fn nic_of(keys: &NicKeys) -> Result<Nic, String> {
         dhcp_server: keys.dhcp_server,
         router: keys.router,
         vrrp: keys.vrrp,
+        settings: Vec::new(),
     })
 }
 
@@ -192,6 +208,7 @@ fn overlay(keys: &OverlayKeys) -> Result<(Mac, NicSettings), String> {
         dhcp_server: keys.dhcp_server,
         router: keys.router,
         vrrp: keys.vrrp,
+        narrows: false,
     };
     Ok((nic::mac(&keys.mac)?, settings))
 }

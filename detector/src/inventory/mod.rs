@@ -1,8 +1,7 @@
 //! Where the VMs of this host are known from.
 //!
-//! A source is whatever sends [`SourceEvent`]s: [`LibvirtSource`] from a thread of its own,
-//! [`file::read`] whenever the daemon asks. What several sources say is merged where decisions are
-//! made.
+//! An [`Inventory`] sends [`SourceEvent`]s: [`LibvirtSource`] from a thread of its own, [`FileSource`] from a
+//! task. There may be several of each. What they say is merged where decisions are made.
 
 pub mod file;
 mod libvirt;
@@ -17,12 +16,26 @@ use detector_core::model::{
 };
 use uuid::Uuid;
 
-pub use libvirt::{LibvirtSource, Suspender};
+pub use file::FileSource;
+pub use libvirt::{Agents, Connection, LibvirtSource, Suspender, Told};
+pub use xml::MetadataTrust;
+
+/// Somewhere that VMs are known from, which says so by itself.
+pub trait Inventory: Send {
+    /// What its events are signed with: the URI of libvirt, the path of a file.
+    fn name(&self) -> &str;
+
+    /// Whether it reports what runs now, so that the ports it names go with their interfaces.
+    fn is_live(&self) -> bool;
+
+    /// Asks for a snapshot soon. It does not wait.
+    fn resync(&self);
+}
 
 /// What a source has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEvent {
-    /// Name of the source: the URI of libvirt, the path of a file.
+    /// [`Inventory::name`].
     pub source: String,
     pub update: Update,
 }

@@ -10,6 +10,7 @@ fn vm(number: u128, name: &str) -> Vm {
         nics: Vec::new(),
         media: Vec::new(),
         declared_template: None,
+        presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),
     }
@@ -66,6 +67,7 @@ fn settings_that_cannot_be_read_any_more_stay() {
         dhcp_server: None,
         router: None,
         vrrp: None,
+        narrows: false,
     };
     let refuse = |nics| Refused { vm: None, nics, ..refused(1) };
     let one = |mac: Mac| refuse(Unsettled::Nics([mac].into()));

@@ -11,8 +11,8 @@ use detector_core::{
         profile,
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, LinkKind, MediumRole, Posture, PowerState,
-        SecurityProfile, TemplateStatus,
+        AddressRule, AttachmentKind, EvidenceLevel, GuestClaims, LinkKind, MediumRole, Posture,
+        PowerState, SecurityProfile, TemplateStatus,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,7 @@ pub struct Case {
     attachments: BTreeSet<AttachmentKind>,
     #[serde(default)]
     posture: Posture,
+    guest: Option<GuestClaims>,
     nics: Option<Vec<Nic>>,
     #[serde(default)]
     host: Host,
@@ -280,6 +281,7 @@ impl Case {
             boots_from_network: self.boots_from_network,
             attachments: self.attachments.clone(),
             posture: self.posture.clone(),
+            guest: self.guest.clone(),
             nics: match &self.nics {
                 Some(nics) => nics.iter().map(Nic::facts).collect(),
                 None => vec![Nic::default().facts()],

@@ -5,6 +5,7 @@
 //! opened wherever it lies.
 
 use std::{
+    collections::BTreeMap,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,7 +19,7 @@ pub struct Pools {
     /// None where there is no limit.
     configured: Option<Vec<PathBuf>>,
     /// By managers, each about its own.
-    told: Arc<Mutex<Vec<PathBuf>>>,
+    told: Arc<Mutex<BTreeMap<String, Vec<PathBuf>>>>,
 }
 
 /// What one medium may lead to.
@@ -39,11 +40,12 @@ impl Pools {
         Self { configured: Some(directories.to_vec()), told: Arc::default() }
     }
 
-    /// A manager says where its images are; this replaces what it has said before.
-    pub fn tell(&self, directories: Vec<PathBuf>) {
+    /// A manager says where its images are; this replaces what it has said before, and nothing of what
+    /// another has.
+    pub fn tell(&self, manager: &str, mut directories: Vec<PathBuf>) {
+        directories.truncate(MOST);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        *told = directories;
-        told.truncate(MOST);
+        told.insert(manager.to_owned(), directories);
     }
 
     /// The pools, and the directory of the medium itself: who may write an overlay there gains nothing
@@ -51,7 +53,9 @@ impl Pools {
     pub(super) fn beneath(&self, named: &Path, real: &Path) -> Reach {
         let Some(pools) = &self.configured else { return Reach::Anything };
         let mut directories = pools.clone();
-        directories.extend_from_slice(&self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        directories.extend(told.values().flatten().cloned());
+        drop(told);
         // Not what is neither an image's nor a person's directory.
         let beside = [named, real].into_iter().filter_map(Path::parent);
         let beside = beside.filter(|path| ![Path::new("/"), Path::new("/dev")].contains(path));

@@ -51,22 +51,9 @@ impl Beat {
     /// The broadcast frame that carries this beat.
     pub fn frame(&self, mac: Mac, source: Ipv4Addr) -> [u8; LEN] {
         let mut frame = [0; LEN];
-        frame[..6].fill(0xff);
-        frame[6..12].copy_from_slice(&mac);
-        frame[12..14].copy_from_slice(&[0x08, 0x00]);
-
-        let ip = &mut frame[ETHERNET..];
-        ip[0] = 0x45;
-        ip[2..4].copy_from_slice(&((IPV4 + UDP + PAYLOAD) as u16).to_be_bytes());
-        ip[8] = 64;
-        ip[9] = 17;
-        ip[12..16].copy_from_slice(&source.octets());
-        ip[16..20].fill(0xff);
-        let sum = checksum(&ip[..IPV4]);
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
-
-        // A UDP checksum of zero means that there is none.
-        self.write_datagram(&mut ip[IPV4..]);
+        let built =
+            udp((mac, source, PORT), ([0xff; 6], Ipv4Addr::BROADCAST, PORT), &self.payload());
+        frame.copy_from_slice(&built);
         frame
     }
 
@@ -86,7 +73,11 @@ impl Beat {
         ip[7] = 64;
         ip[8..24].copy_from_slice(&source.octets());
         ip[24..40].copy_from_slice(&ALL_NODES.octets());
-        self.write_datagram(&mut ip[IPV6..]);
+        let udp = &mut ip[IPV6..];
+        udp[0..2].copy_from_slice(&PORT.to_be_bytes());
+        udp[2..4].copy_from_slice(&PORT.to_be_bytes());
+        udp[4..6].copy_from_slice(&length);
+        udp[UDP..].copy_from_slice(&self.payload());
 
         // Over IPv6 there has to be one: of both addresses, length, protocol and datagram.
         let pseudo = [&ip[8..IPV6], &[0, 0], &length, &[0, 0, 0, 17], &ip[IPV6..]].concat();
@@ -98,15 +89,14 @@ impl Beat {
         frame
     }
 
-    fn write_datagram(&self, udp: &mut [u8]) {
-        udp[0..2].copy_from_slice(&PORT.to_be_bytes());
-        udp[2..4].copy_from_slice(&PORT.to_be_bytes());
-        udp[4..6].copy_from_slice(&((UDP + PAYLOAD) as u16).to_be_bytes());
-        let payload = &mut udp[UDP..];
+    /// What the frame carries.
+    pub fn payload(&self) -> [u8; PAYLOAD] {
+        let mut payload = [0; PAYLOAD];
         payload[..7].copy_from_slice(&MAGIC);
         payload[7] = self.phase as u8;
         payload[8..16].copy_from_slice(&self.seq.to_be_bytes());
         payload[16..24].copy_from_slice(&self.total.to_be_bytes());
+        payload
     }
 
     /// The beat in a frame, if it is one.
@@ -136,6 +126,32 @@ impl Phase {
             .into_iter()
             .find(|phase| *phase as u8 == byte)
     }
+}
+
+/// A frame with a UDP datagram in it, from one MAC, address and port to another.
+pub fn udp(from: (Mac, Ipv4Addr, u16), to: (Mac, Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET + IPV4 + UDP];
+    frame[..6].copy_from_slice(&to.0);
+    frame[6..12].copy_from_slice(&from.0);
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+
+    let ip = &mut frame[ETHERNET..];
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&((IPV4 + UDP + payload.len()) as u16).to_be_bytes());
+    ip[8] = 64;
+    ip[9] = 17;
+    ip[12..16].copy_from_slice(&from.1.octets());
+    ip[16..20].copy_from_slice(&to.1.octets());
+    let sum = checksum(&ip[..IPV4]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+
+    // A UDP checksum of zero means that there is none.
+    let udp = &mut ip[IPV4..];
+    udp[0..2].copy_from_slice(&from.2.to_be_bytes());
+    udp[2..4].copy_from_slice(&to.2.to_be_bytes());
+    udp[4..6].copy_from_slice(&((UDP + payload.len()) as u16).to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 fn checksum(header: &[u8]) -> u16 {

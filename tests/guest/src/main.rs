@@ -3,8 +3,12 @@
 //!
 //! The kernel's command line says how: `det.ip=192.0.2.11`, `det.first=300` beats in the first
 //! phase, `det.pace_ms=5` between two beats, `det.foreign=02:…` a second source MAC to send from
-//! after the first phase.
+//! after the first phase. With `det.dhcp=1` it asks a server for its address first, and then sends its beats
+//! to `det.target=198.51.100.7` through that server's host, until the guest ends. `det.agent=honest`, or another
+//! word, has it answer at the guest agent's port.
 
+mod agent;
+mod dhcp;
 mod nic;
 
 use std::collections::BTreeMap;
@@ -14,7 +18,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use detector_guest::{Beat, MARKERS, Mac, Phase};
+use detector_guest::{Beat, MARKERS, Mac, PORT, Phase, udp};
 use nic::Nic;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
@@ -37,8 +41,14 @@ fn run() -> io::Result<()> {
     mount_all()?;
     load_modules()?;
     let settings = Settings::read()?;
+    if let Some(kind) = settings.agent.clone() {
+        agent::spawn(kind);
+    }
     let mut nic = Nic::open("eth0", Duration::from_secs(10))?;
     println!("guest: eth0 {} {}", hex(nic.mac()), settings.ip);
+    if settings.asks {
+        return speak_from_a_lease(&mut nic, &settings);
+    }
     nic.up(settings.ip)?;
     println!("guest: up");
 
@@ -72,6 +82,20 @@ fn run() -> io::Result<()> {
     Ok(())
 }
 
+fn speak_from_a_lease(nic: &mut Nic, settings: &Settings) -> io::Result<()> {
+    nic.up(Ipv4Addr::UNSPECIFIED)?;
+    let dhcp::Lease { address, server } = dhcp::lease(nic)?;
+    println!("guest: leased {address}");
+    nic.up(address)?;
+    for seq in 0.. {
+        let beat = Beat { phase: Phase::Stream, seq, total: 0 };
+        let to = (server, settings.target, PORT);
+        nic.send(&udp((nic.mac(), address, PORT), to, &beat.payload()))?;
+        pause(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 fn send(nic: &Nic, settings: &Settings, phase: Phase, seq: u64) -> io::Result<()> {
     let beat = Beat { phase, seq, total: nic.sent()? };
     nic.send(&beat.frame(nic.mac(), settings.ip))
@@ -82,6 +106,10 @@ struct Settings {
     first: u64,
     pace: Duration,
     foreign: Option<Mac>,
+    /// Its address is a server's to say.
+    asks: bool,
+    target: Ipv4Addr,
+    agent: Option<String>,
 }
 
 impl Settings {
@@ -104,6 +132,12 @@ impl Settings {
                 Some(text) => Some(mac(text).ok_or_else(|| invalid("foreign"))?),
                 None => None,
             },
+            asks: number("dhcp", 0)? != 0,
+            target: match words.get("target") {
+                Some(text) => text.parse().map_err(|_| invalid("target"))?,
+                None => Ipv4Addr::BROADCAST,
+            },
+            agent: words.get("agent").map(|kind| (*kind).to_owned()),
         })
     }
 }

@@ -48,7 +48,7 @@ impl Nic {
         self.mac
     }
 
-    /// Sets the address, in a network of 24 bits, and brings the link up.
+    /// Sets the address, in a network of 24 bits, if it is one, and brings the link up.
     pub(crate) fn up(&self, ip: Ipv4Addr) -> io::Result<()> {
         // SAFETY: plain arguments; the result is checked.
         let fd = checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0) })?;
@@ -58,8 +58,11 @@ impl Nic {
         let flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         request.ifr_ifru.ifru_addr = inet(ip);
         ioctl(&socket, libc::SIOCSIFADDR, &request)?;
-        request.ifr_ifru.ifru_addr = inet(Ipv4Addr::new(255, 255, 255, 0));
-        ioctl(&socket, libc::SIOCSIFNETMASK, &request)?;
+        // Without an address there is nothing to have a netmask.
+        if !ip.is_unspecified() {
+            request.ifr_ifru.ifru_addr = inet(Ipv4Addr::new(255, 255, 255, 0));
+            ioctl(&socket, libc::SIOCSIFNETMASK, &request)?;
+        }
         request.ifr_ifru.ifru_flags = flags;
         ioctl(&socket, libc::SIOCSIFFLAGS, &request)
     }
@@ -116,6 +119,33 @@ impl Nic {
                 *self.heard.entry(source).or_default() += 1;
             }
         }
+    }
+
+    /// The next frame that has come in, if there is one within so long.
+    pub(crate) fn receive(&mut self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let start = Instant::now();
+        let mut frame = vec![0; 2048];
+        while start.elapsed() < patience {
+            // SAFETY: the buffer lives through the call and its length is its own.
+            let got = unsafe {
+                libc::recv(
+                    self.monitor.as_raw_fd(),
+                    frame.as_mut_ptr().cast(),
+                    frame.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            if let Ok(length) = usize::try_from(got) {
+                frame.truncate(length);
+                return Ok(Some(frame));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error);
+            }
+            pause(Duration::from_millis(5));
+        }
+        Ok(None)
     }
 
     /// Waits until the kernel has sent nothing for so long.

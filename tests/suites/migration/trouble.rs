@@ -228,7 +228,7 @@ fn a_target_that_dies_midway_changes_nothing() {
     await_whole(&street.outside, street.guest.mac, 0, last).unwrap();
     assert!(!homes[1].forwarding(&street).contains("sticky"));
     // It is there again, and clears away what did not arrive.
-    homes[1].libvirt.run().unwrap();
+    homes[1].libvirt.restart().unwrap();
     wait::until("the guest to be gone there", PATIENCE, || {
         Ok(homes[1].port(&street).is_none().then_some(()))
     })

@@ -33,6 +33,7 @@ pub(super) const UNIT: &[&str] = &["qemu-utils", "nftables", "iproute2"];
 pub(super) const LAB: &[&str] = &[
     "libvirt-daemon-system",
     "libvirt-clients",
+    "libvirt-daemon-driver-lxc",
     "qemu-system-x86",
     "busybox-static",
     "dnsmasq-base",

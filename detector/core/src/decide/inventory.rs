@@ -13,8 +13,10 @@
 //! | ways out without a guard | all that any lists |
 //! | posture | what both say, at its worst: see [`Posture::join`](crate::model::Posture::join) |
 //!
-//! Settings for NICs by MAC ([`Source::overlays`]) narrow VLANs and addresses in the same way, and
-//! settle roles, for which most sources have no words: a role that one setting refuses is refused.
+//! Settings for NICs, by MAC ([`Source::overlays`]) or with the NIC itself, narrow VLANs and addresses in the
+//! same way, and settle roles, for which most sources have no words: a role that one setting refuses is
+//! refused. Some of them only narrow ([`NicSettings::narrows`]): they take away from what is granted without
+//! them, be it by default, and come last.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -37,7 +39,7 @@ pub(super) struct Merged<'a> {
 }
 
 /// Every VM that any source lists, in the order of the UUIDs.
-pub(super) fn merge(sources: &BTreeMap<String, Source>) -> Vec<Merged<'_>> {
+pub(super) fn merge(sources: &BTreeMap<String, Source>, default: AddressRule) -> Vec<Merged<'_>> {
     let mut listed: Vec<(&Uuid, &Source, &Vm)> = sources
         .values()
         .flat_map(|source| source.vms.iter().map(move |(uuid, vm)| (uuid, source, vm)))
@@ -62,9 +64,14 @@ pub(super) fn merge(sources: &BTreeMap<String, Source>) -> Vec<Merged<'_>> {
         }
     }
 
-    if sources.values().any(|source| !source.overlays.is_empty()) {
-        let overlays: Vec<_> = sources.values().map(|source| &source.overlays).collect();
-        merged.iter_mut().for_each(|vm| vm.apply(&overlays));
+    let overlays: Vec<_> = sources.values().map(|source| &source.overlays).collect();
+    for vm in &mut merged {
+        vm.apply(&overlays, default);
+        let presumed = vm.vm.presumed.iter();
+        let said = presumed
+            .map(|what| ("metadata".to_owned(), format!("{what}: nobody has to believe it")));
+        let said: Vec<_> = said.collect();
+        vm.conflicts.extend(said);
     }
     merged
 }
@@ -94,6 +101,7 @@ impl Merged<'_> {
         let news = other.attachments.iter().filter(|way| !vm.attachments.contains(way));
         let news: Vec<_> = news.cloned().collect();
         vm.attachments.extend(news);
+        vm.presumed.extend(other.presumed.iter().cloned());
         for what in vm.posture.join(&other.posture) {
             let why = "the sources differ: the worse holds, or neither is believed".to_owned();
             conflicts.push((format!("posture: {what}"), why));
@@ -102,26 +110,26 @@ impl Merged<'_> {
     }
 
     /// Applies the settings for the VM's NICs.
-    fn apply(&mut self, overlays: &[&BTreeMap<Mac, NicSettings>]) {
+    fn apply(&mut self, overlays: &[&BTreeMap<Mac, NicSettings>], default: AddressRule) {
         for index in 0..self.vm.nics.len() {
-            let mac = self.vm.nics[index].mac;
-            let settings: Vec<_> = overlays.iter().filter_map(|by_mac| by_mac.get(&mac)).collect();
+            let Nic { mac, settings, .. } = &self.vm.nics[index];
+            let by_mac = overlays.iter().filter_map(|by_mac| by_mac.get(mac));
+            let settings: Vec<_> = by_mac.chain(settings).cloned().collect();
             if settings.is_empty() {
                 continue;
             }
             let nic = &mut self.vm.to_mut().nics[index];
-            for setting in &settings {
-                let stated = Nic {
-                    port: None,
-                    vlans: setting.vlans.clone().unwrap_or_default(),
-                    addresses: setting.addresses.clone(),
-                    rule: setting.rule,
-                    ..nic.clone()
-                };
+            for setting in settings.iter().filter(|setting| !setting.narrows) {
+                let stated = stating(nic, setting);
                 narrow(nic, &stated, &mut self.conflicts, &mut self.withheld);
             }
+            for setting in settings.iter().filter(|setting| setting.narrows) {
+                confine(nic, setting, default, &mut self.conflicts, &mut self.withheld);
+            }
             let role = |stated: fn(&NicSettings) -> Option<bool>, before| {
-                settings.iter().filter_map(|setting| stated(setting)).min().unwrap_or(before)
+                let may =
+                    |setting: &&NicSettings| !setting.narrows || stated(setting) == Some(false);
+                settings.iter().filter(may).filter_map(stated).min().unwrap_or(before)
             };
             nic.dhcp_server = role(|setting| setting.dhcp_server, nic.dhcp_server);
             nic.router = role(|setting| setting.router, nic.router);
@@ -170,6 +178,7 @@ fn join_nics(
         for twin in other.nics.iter().filter(|twin| twin.mac == mac) {
             said = true;
             narrow(nic, twin, conflicts, withheld);
+            nic.settings.extend(twin.settings.iter().cloned());
             let roles = |nic: &Nic| (nic.dhcp_server, nic.router, nic.vrrp);
             if roles(nic) != roles(twin) {
                 conflicts.push((
@@ -242,6 +251,56 @@ fn narrow(
             nic.addresses = addresses;
         }
         _ => {}
+    }
+}
+
+/// The NIC as a setting would have it.
+fn stating(nic: &Nic, setting: &NicSettings) -> Nic {
+    Nic {
+        port: None,
+        vlans: setting.vlans.clone().unwrap_or_default(),
+        addresses: setting.addresses.clone(),
+        rule: setting.rule,
+        ..nic.clone()
+    }
+}
+
+/// Takes away from `nic` what a setting does not leave, that of the default too. Whatever it would add is
+/// not granted.
+fn confine(
+    nic: &mut Nic,
+    setting: &NicSettings,
+    default: AddressRule,
+    conflicts: &mut Vec<(String, String)>,
+    withheld: &mut Vec<Mac>,
+) {
+    let other = stating(nic, setting);
+    let mut more = |what: &str| {
+        let why = "more is asked than it may have, and not granted".to_owned();
+        conflicts.push((format!("{what} of {}", nic.mac), why));
+    };
+    if !other.vlans.is_empty() {
+        let (one, two) = (identity::vlans(nic), identity::vlans(&other));
+        if two.iter().any(|id| !one.contains(id)) {
+            more("VLANs");
+        }
+        let both: Vec<_> = one.into_iter().filter(|id| two.contains(id)).collect();
+        if both.is_empty() {
+            return withhold(nic.mac, "its settings leave no VLAN", conflicts, withheld);
+        }
+        nic.vlans = both;
+    }
+    let Some(two) = stated(&other) else { return };
+    let one = stated(nic).unwrap_or_else(|| identity::addresses(default, &[]));
+    let both = identity::intersect(&one, &two);
+    if (&both.0, &both.1) != (&two.0, &two.1) {
+        more("addresses");
+    }
+    if both != one {
+        (nic.rule, nic.addresses) = {
+            let (rule, addresses) = identity::listed(&both);
+            (Some(rule), addresses)
+        };
     }
 }
 

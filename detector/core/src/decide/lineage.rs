@@ -1,10 +1,11 @@
 //! Which template a VM descends from, and what proves it.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
+use super::inventory::Merged;
 use crate::model::{
-    Digest, Evidence, EvidenceLevel, Medium, MediumRole, MediumSource, Registry, Template,
-    TemplateStatus, Timestamp, Today, Vm, World,
+    Digest, Evidence, EvidenceLevel, ImageFile, Medium, MediumRole, MediumSource, PowerState,
+    Registry, Template, TemplateStatus, Timestamp, Today, Vm, World,
 };
 
 /// The registered images, in the order of role and digest.
@@ -265,4 +266,23 @@ impl Gaps<'_> {
             }
         }
     }
+}
+
+/// The media to read: those on which a verdict on a VM that runs still hangs.
+pub(super) fn wanted(
+    inventory: &[Merged<'_>],
+    lineages: &[Lineage<'_>],
+    world: &World,
+) -> BTreeSet<ImageFile> {
+    let open = inventory.iter().zip(lineages).filter(|(merged, lineage)| {
+        merged.vm.power != PowerState::Off && matches!(lineage.standing, Standing::Open)
+    });
+    open.flat_map(|(merged, _)| &merged.vm.media)
+        .filter_map(|medium| match &medium.source {
+            MediumSource::File(file) => Some(file),
+            MediumSource::Remote(_) => None,
+        })
+        .filter(|file| !world.evidence.contains_key(*file))
+        .cloned()
+        .collect()
 }

@@ -59,8 +59,8 @@ use self::{
 };
 use crate::{
     model::{
-        AddressRule, Finding, ImageFile, Link, MediumSource, PowerState, ProcessId, Quarantine,
-        QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Finding, ImageFile, Link, PowerState, ProcessId, Quarantine, QuarantineTarget,
+        Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -191,7 +191,7 @@ pub fn decide(world: &World) -> Decision {
 /// wait for what has to be told. Where `act` says that the decision does not stand, because the world
 /// has changed with it, nothing is told; the findings are those of the next one.
 pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
-    let inventory = inventory::merge(&world.sources);
+    let inventory = inventory::merge(&world.sources, world.policy.default_rule);
     let images = Images::new(&world.registry, world.today());
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
@@ -219,7 +219,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let processes = processes::owners(world, &inventory);
     let protected = learning::protected(&ports, world);
-    let wanted = wanted(&inventory, &lineages, world);
+    let wanted = lineage::wanted(&inventory, &lineages, world);
     let quarantines = quarantines(&inventory, &decisions, world);
 
     let between_hosts: BTreeSet<Uuid> = inventory
@@ -348,25 +348,6 @@ fn macs(inventory: &[Merged<'_>]) -> Vec<(Mac, Uuid)> {
     }
     macs.sort_unstable();
     macs
-}
-
-/// The media to read: those on which a verdict on a VM that runs still hangs.
-fn wanted(
-    inventory: &[Merged<'_>],
-    lineages: &[Lineage<'_>],
-    world: &World,
-) -> BTreeSet<ImageFile> {
-    let open = inventory.iter().zip(lineages).filter(|(merged, lineage)| {
-        merged.vm.power != PowerState::Off && matches!(lineage.standing, Standing::Open)
-    });
-    open.flat_map(|(merged, _)| &merged.vm.media)
-        .filter_map(|medium| match &medium.source {
-            MediumSource::File(file) => Some(file),
-            MediumSource::Remote(_) => None,
-        })
-        .filter(|file| !world.evidence.contains_key(*file))
-        .cloned()
-        .collect()
 }
 
 /// Every quarantine in force, for no decision lifts one but those that await the mode's confirmation, and in

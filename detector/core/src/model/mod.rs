@@ -3,6 +3,7 @@
 mod adoption;
 mod evidence;
 mod finding;
+mod guest;
 mod learned;
 mod link;
 mod load;
@@ -20,6 +21,7 @@ mod world;
 pub use adoption::{Adoption, AdoptionRules, Neighbour};
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use guest::GuestClaims;
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};

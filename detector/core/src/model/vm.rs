@@ -25,6 +25,9 @@ pub struct Vm {
     /// What is known of the machine that the guest runs on.
     #[serde(default)]
     pub posture: Posture,
+    /// What whoever has described the VM claims for it without a right to; nothing of it counts.
+    #[serde(default)]
+    pub presumed: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,9 @@ pub struct Nic {
     pub dhcp_server: bool,
     pub router: bool,
     pub vrrp: bool,
+    /// What the same source adds for reasons of its own: the network that the NIC is on, metadata.
+    #[serde(default)]
+    pub settings: Vec<NicSettings>,
 }
 
 /// What an administrator adds to a NIC that another source lists. What both state is granted at the
@@ -71,6 +77,10 @@ pub struct NicSettings {
     pub dhcp_server: Option<bool>,
     pub router: Option<bool>,
     pub vrrp: Option<bool>,
+    /// Whoever states this may take away what others grant, the policy's default among them, and grant
+    /// nothing.
+    #[serde(default)]
+    pub narrows: bool,
 }
 
 /// Something a VM can boot from.

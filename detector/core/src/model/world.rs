@@ -7,8 +7,8 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Chain, Evidence, ImageFile, KnownLease, Learned, Link, Load, ModeRecord, NicSettings,
-    Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
+    Adoption, Chain, Evidence, GuestClaims, ImageFile, KnownLease, Learned, Link, Load, ModeRecord,
+    NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -63,6 +63,8 @@ pub struct World {
     /// Processes that are VMs, or may be.
     pub processes: Processes,
     pub graces: Graces,
+    /// What guests say of themselves, as far as they do.
+    pub guests: BTreeMap<Uuid, GuestClaims>,
 }
 
 /// Since when VMs that are denied have a grace period.

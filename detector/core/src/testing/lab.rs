@@ -110,6 +110,7 @@ impl Lab {
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),
             noticed: BTreeMap::new(),
+            guests: BTreeMap::new(),
             processes: Default::default(),
             graces: Default::default(),
         };
@@ -346,9 +347,11 @@ fn vm(n: u8) -> Vm {
             dhcp_server: false,
             router: false,
             vrrp: false,
+            settings: Vec::new(),
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
+        presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),
     }

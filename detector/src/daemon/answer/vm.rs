@@ -57,6 +57,7 @@ impl<E: Enforcer> Brain<E> {
                 Vec::new()
             },
             posture: full.then(|| vm.posture.clone()),
+            guest: self.world.guests.get(&vm.uuid).filter(|_| full).cloned(),
         }
     }
 

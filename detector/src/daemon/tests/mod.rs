@@ -284,9 +284,11 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
             dhcp_server: false,
             router: false,
             vrrp: false,
+            settings: Vec::new(),
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,
+        presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),
     }

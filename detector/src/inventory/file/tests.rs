@@ -43,6 +43,7 @@ fn everything_is_taken() {
         dhcp_server: false,
         router: true,
         vrrp: true,
+        settings: Vec::new(),
     };
     let vm = |name: &str, uuid, template: Option<&str>, nics| Vm {
         uuid,
@@ -51,6 +52,7 @@ fn everything_is_taken() {
         nics,
         media: Vec::new(),
         declared_template: template.map(str::to_owned),
+        presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),
     };

@@ -32,6 +32,8 @@ type BlockJobFn = unsafe extern "C" fn(
     c_int,
     *mut c_void,
 );
+/// Of a network or of a pool.
+pub(super) type OfOther<T> = unsafe extern "C" fn(sys::virConnectPtr, T, c_int, c_int, *mut c_void);
 type GenericFn = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 
 /// A callback with the arguments that its event has.
@@ -163,6 +165,37 @@ unsafe extern "C" fn on_block_job(
 ) {
     // SAFETY: libvirt calls with a domain that it holds.
     unsafe { note_domain(domain, listener, false) };
+}
+
+/// A network is there, is gone, or is another.
+pub(super) unsafe extern "C" fn on_network(
+    _: sys::virConnectPtr,
+    _: sys::virNetworkPtr,
+    _event: c_int,
+    _detail: c_int,
+    listener: *mut c_void,
+) {
+    note(listener.addr(), |news| news.resync = true);
+}
+
+/// A storage pool is there, or is gone.
+pub(super) unsafe extern "C" fn on_pool(
+    _: sys::virConnectPtr,
+    _: sys::virStoragePoolPtr,
+    _event: c_int,
+    _detail: c_int,
+    listener: *mut c_void,
+) {
+    note(listener.addr(), |news| news.resync = true);
+}
+
+/// What is in a storage pool has been looked at anew.
+pub(super) unsafe extern "C" fn on_pool_refresh(
+    _: sys::virConnectPtr,
+    _: sys::virStoragePoolPtr,
+    listener: *mut c_void,
+) {
+    note(listener.addr(), |news| news.resync = true);
 }
 
 pub(super) unsafe extern "C" fn on_close(

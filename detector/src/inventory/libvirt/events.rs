@@ -12,7 +12,10 @@ use libc::c_int;
 use uuid::Uuid;
 use virt::{connect::Connect, error::Error, sys};
 
-use super::callbacks::{self, Callback, on_close};
+use super::{
+    callbacks::{self, Callback, on_close},
+    others::Others,
+};
 
 /// What has happened since the worker last looked. It is bounded by the number of domains.
 #[derive(Debug, Default)]
@@ -89,6 +92,7 @@ struct Listeners {
 pub(super) struct Subscription {
     listener: usize,
     callbacks: Vec<c_int>,
+    others: Others,
 }
 
 impl Subscription {
@@ -100,7 +104,7 @@ impl Subscription {
             listeners.signals.insert(listener, Arc::downgrade(signal));
             listener
         };
-        let mut subscription = Self { listener, callbacks: Vec::new() };
+        let mut subscription = Self { listener, callbacks: Vec::new(), others: Others::default() };
         // Without the first nothing would be noticed; drivers need not have the others.
         if let Err(error) = subscription.subscribe(connection) {
             subscription.cancel(connection);
@@ -126,6 +130,7 @@ impl Subscription {
                 tracing::debug!(event = event.0, %error, "libvirt does not tell of this");
             }
         }
+        self.others = Others::subscribe(connection, self.listener);
         Ok(())
     }
 
@@ -161,6 +166,7 @@ impl Subscription {
             // SAFETY: the connection has not been closed, and the id is one that it gave out.
             unsafe { sys::virConnectDomainEventDeregisterAny(connection.as_ptr(), id) };
         }
+        self.others.cancel(connection);
         // SAFETY: as above; libvirt reports an error when the callback is not registered.
         unsafe { sys::virConnectUnregisterCloseCallback(connection.as_ptr(), Some(on_close)) };
     }

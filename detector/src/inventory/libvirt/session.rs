@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use detector_core::model::{PowerState, Rejected, Unsettled};
 use uuid::Uuid;
@@ -9,7 +9,10 @@ use virt::{
     sys,
 };
 
-use super::events::{Signal, Subscription};
+use super::{
+    events::{Signal, Subscription},
+    watchdog::Watchdog,
+};
 use crate::inventory::{Refused, Update, place_of, xml};
 
 /// Seconds between keep-alive messages, and how many may go unanswered.
@@ -17,26 +20,37 @@ const KEEPALIVE: (i32, u32) = (5, 3);
 
 /// A connection with its events subscribed.
 pub(super) struct Session {
-    uri: String,
-    connection: Connect,
+    pub(super) uri: String,
+    pub(super) connection: Connect,
     subscription: Subscription,
+    pub(super) watchdog: Arc<Watchdog>,
+    pub(super) context: xml::Shared,
 }
 
 impl Session {
-    pub(super) fn open(uri: &str, signal: &Arc<Signal>) -> Result<Self, Error> {
+    pub(super) fn open(
+        uri: &str,
+        signal: &Arc<Signal>,
+        watchdog: &Arc<Watchdog>,
+        context: &xml::Shared,
+    ) -> Result<Self, Error> {
         signal.renew();
-        let mut connection = Connect::open_read_only(Some(uri))?;
-        // Drivers that live in this process have no peer to keep alive.
-        if let Err(error) = connection.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1) {
-            tracing::debug!(%error, "no keep-alive");
-        }
-        match Subscription::new(&connection, signal) {
-            Ok(subscription) => Ok(Self { uri: uri.to_owned(), connection, subscription }),
-            Err(error) => {
-                close(&mut connection);
-                Err(error)
+        let (connection, subscription) = watchdog.call("connect", || {
+            let mut connection = Connect::open_read_only(Some(uri))?;
+            // Drivers that live in this process have no peer to keep alive.
+            if let Err(error) = connection.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1) {
+                tracing::debug!(%error, "no keep-alive");
             }
-        }
+            match Subscription::new(&connection, signal) {
+                Ok(subscription) => Ok((connection, subscription)),
+                Err(error) => {
+                    close(&mut connection);
+                    Err(error)
+                }
+            }
+        })?;
+        let (watchdog, context) = (Arc::clone(watchdog), context.clone());
+        Ok(Self { uri: uri.to_owned(), connection, subscription, watchdog, context })
     }
 
     pub(super) fn is_alive(&self) -> Result<bool, Error> {
@@ -45,49 +59,39 @@ impl Session {
 
     /// Every domain, running or not: `Changed` or `Refused`, or `Gone` meanwhile.
     pub(super) fn domains(&self) -> Result<Vec<Update>, Error> {
-        let domains = self.connection.list_all_domains(0)?;
-        domains.iter().map(|domain| self.describe(domain, domain.get_uuid()?)).collect()
+        let list = || self.connection.list_all_domains(0);
+        let domains = self.watchdog.call("list the domains", list)?;
+        domains.iter().map(|domain| self.describe(domain, domain.get_uuid()?, true)).collect()
     }
 
     /// One domain as it is now.
     pub(super) fn domain(&self, uuid: Uuid) -> Result<Update, Error> {
-        match Domain::lookup_by_uuid(&self.connection, uuid) {
-            Ok(domain) => self.describe(&domain, uuid),
+        let look_up = || Domain::lookup_by_uuid(&self.connection, uuid);
+        match self.watchdog.call(format!("look up the domain {uuid}"), look_up) {
+            Ok(domain) => self.describe(&domain, uuid, false),
             Err(error) if is_gone(&error) => Ok(Update::Gone(uuid)),
             Err(error) => Err(error),
         }
     }
 
-    /// The directories of its storage pools; `None` where it does not say, and what it said before
-    /// stands.
-    pub(super) fn pools(&self) -> Option<Vec<PathBuf>> {
-        let pools = self.connection.list_all_storage_pools(0);
-        let pools = pools
-            .inspect_err(|error| tracing::debug!(%error, "libvirt lists no storage pools"))
-            .ok()?;
-        let described: Result<Vec<_>, _> = pools.iter().map(|pool| pool.get_xml_desc(0)).collect();
-        let mut directories: Vec<_> =
-            described.ok()?.iter().filter_map(|text| xml::pool::directory(text)).collect();
-        directories.sort();
-        directories.dedup();
-        Some(directories)
-    }
-
     /// An error with one domain does not end the session; one with the connection shows in
-    /// `is_alive`.
-    fn describe(&self, domain: &Domain, uuid: Uuid) -> Result<Update, Error> {
+    /// `is_alive`. In a listing everything is asked for anew.
+    fn describe(&self, domain: &Domain, uuid: Uuid, listed: bool) -> Result<Update, Error> {
         let refused = |why: String| {
             let rejected = Rejected { place: place_of(&self.uri, uuid), why };
             Update::Refused(Refused { vm: Some(uuid), nics: Unsettled::default(), rejected })
         };
-        let described = domain.get_state().and_then(|state| Ok((state, domain.get_xml_desc(0)?)));
+        let described = self.watchdog.call(format!("describe the domain {uuid}"), || {
+            domain.get_state().and_then(|state| Ok((state, domain.get_xml_desc(0)?)))
+        });
         let (state, text) = match described {
             Ok(described) => described,
             Err(error) if is_gone(&error) => return Ok(Update::Gone(uuid)),
             Err(error) if !self.is_alive()? => return Err(error),
             Err(error) => return Ok(refused(format!("libvirt does not describe it: {error}"))),
         };
-        Ok(match xml::parse(&text, power(state)) {
+        self.find_volumes(&text, listed)?;
+        Ok(match xml::parse(&text, power(state), &self.context.get()) {
             Ok(vm) if vm.uuid == uuid => Update::Changed(vm),
             Ok(vm) => refused(format!("its description has another UUID ({})", vm.uuid)),
             Err(error) => refused(format!("its description (virsh dumpxml) is refused: {error}")),
@@ -97,8 +101,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.subscription.cancel(&self.connection);
-        close(&mut self.connection);
+        let Self { connection, subscription, watchdog, .. } = self;
+        watchdog.call("close the connection", || {
+            subscription.cancel(connection);
+            close(connection);
+        });
     }
 }
 

@@ -12,6 +12,14 @@ const OTHER: &str = "<domain type='test'><name>other</name>
     <uuid>5f0b1c3e-8f57-4d8e-9f7a-3a6c1d2e4f50</uuid><memory>1024</memory>
     <os><type>hvm</type></os></domain>";
 
+fn connection(uri: &str) -> Connection {
+    Connection {
+        uri: uri.to_owned(),
+        patience: Connection::PATIENCE,
+        context: xml::Shared::default(),
+    }
+}
+
 async fn next(events: &mut mpsc::Receiver<SourceEvent>) -> SourceEvent {
     timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap()
 }
@@ -31,12 +39,15 @@ async fn reported(events: &mut mpsc::Receiver<SourceEvent>, uuid: Uuid, power: P
 async fn a_libvirt_is_followed() {
     let (sender, mut events) = mpsc::channel(4);
     let (tell, told) = std::sync::mpsc::channel();
-    let source = LibvirtSource::spawn(URI, sender, move |pools| tell.send(pools).unwrap()).unwrap();
+    let tell = move |said| tell.send(said).unwrap();
+    let source = LibvirtSource::spawn(&connection(URI), sender, tell).unwrap();
+    assert!(source.name() == URI && source.is_live());
     let event = next(&mut events).await;
     assert_eq!(event.source, URI);
     let Update::Snapshot { vms, refused, .. } = event.update else { panic!("{event:?}") };
     assert_eq!(refused, []);
-    assert_eq!(told.try_recv(), Ok(vec![PathBuf::from("/default-pool")]));
+    let tells = [Told::Pools(vec!["/default-pool".into()]), Told::Leases(vec![])];
+    assert_eq!([told.try_recv().unwrap(), told.try_recv().unwrap()], tells);
     let vm = vms.iter().find(|vm| vm.name == "test").unwrap();
     assert_eq!(vm.power, PowerState::Running);
     assert_eq!(vm.nics[0].port.as_deref(), Some("testnet0"));
@@ -76,7 +87,7 @@ async fn a_libvirt_is_followed() {
 async fn a_libvirt_that_is_not_there_is_lost_and_tried_again() {
     let (sender, mut events) = mpsc::channel(4);
     let uri = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
-    let source = LibvirtSource::spawn(uri, sender, drop).unwrap();
+    let source = LibvirtSource::spawn(&connection(uri), sender, drop).unwrap();
     for _ in 0..2 {
         let event = next(&mut events).await;
         assert!(matches!(event.update, Update::Lost { .. }), "{event:?}");
@@ -89,7 +100,7 @@ async fn a_libvirt_that_is_not_there_is_lost_and_tried_again() {
 async fn the_thread_ends_when_nobody_listens() {
     let (sender, events) = mpsc::channel(1);
     let signal = Arc::new(Signal::default());
-    let worker = Worker { uri: URI.to_owned(), signal, events: sender, pools: Box::new(drop) };
+    let worker = Worker::new(&connection(URI), signal, sender, Box::new(drop)).unwrap();
     drop(events);
     let ended = tokio::task::spawn_blocking(move || worker.run());
     timeout(Duration::from_secs(20), ended).await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use detector_core::model::{Attachment, AttachmentKind};
 use roxmltree::Node;
 
-use super::{attribute, child, devices};
+use super::{attribute, child, container, devices};
 use crate::processes::arguments;
 
 /// Attachments of one VM that are listed.
@@ -13,6 +13,7 @@ const MOST: usize = 64;
 pub(super) fn attachments(domain: Node<'_, '_>) -> Vec<Attachment> {
     let mut ways: Vec<_> = devices(domain, "interface").filter_map(interface).collect();
     ways.extend(devices(domain, "hostdev").filter_map(host_device));
+    ways.extend(container::shared_network(domain));
     ways.extend(arguments::further(&super::unread::qemu_words(domain)));
     ways.sort();
     ways.dedup();

@@ -3,7 +3,10 @@ use std::path::Path;
 use detector_core::model::{ImageFile, Medium, MediumRole, MediumSource};
 use roxmltree::Node;
 
-use super::{XmlError, at, attribute, child, children, code, devices, text, unread};
+use super::{
+    Volume, Volumes, XmlError, at, attribute, child, children, code, container, devices, text,
+    unread, volume,
+};
 
 /// Each medium costs a walk and a hash; nothing boots from that many.
 const MAX_MEDIA: usize = 64;
@@ -12,28 +15,31 @@ const MAX_MEDIA: usize = 64;
 const MAX_BACKING: usize = 64;
 
 /// Everything that a domain can boot from, in boot order.
-pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+pub(super) fn media(domain: Node<'_, '_>, volumes: &Volumes) -> Result<Vec<Medium>, XmlError> {
+    if container::is(domain) {
+        return Ok(container::media(domain));
+    }
     let os = child(domain, "os");
     let mut media = code::firmware(domain);
     let kernel = code::kernel(domain);
     let direct = !kernel.is_empty();
     media.extend(kernel);
 
-    let ordered = by_device_order(domain)?;
+    let ordered = by_device_order(domain, volumes)?;
     if ordered.is_empty() {
-        media.extend(by_class_order(domain, os)?);
+        media.extend(by_class_order(domain, os, volumes)?);
     } else {
         media.extend(ordered);
     }
     if direct && code::names_its_root(domain) {
-        media.extend(every_disk(domain)?);
+        media.extend(every_disk(domain, volumes)?);
     } else if direct {
         // The kernel mounts its root from there, whatever the boot order says.
-        media.extend(first_disk(domain, &["disk", "lun"])?);
+        media.extend(first_disk(domain, &["disk", "lun"], volumes)?);
     }
     if os.and_then(|os| attribute(os, "bootmenu", "enable")) == Some("yes") {
         // Whoever sits at the console chooses, whatever the boot order says.
-        media.extend(every_disk(domain)?);
+        media.extend(every_disk(domain, volumes)?);
         media.extend(devices(domain, "interface").filter(boots).map(network));
     }
     media.extend(unread::media(domain));
@@ -51,7 +57,7 @@ pub(super) fn media(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
 }
 
 /// The devices with `<boot order=…>`. Where there is one, `<os><boot>` does not count.
-fn by_device_order(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+fn by_device_order(domain: Node<'_, '_>, volumes: &Volumes) -> Result<Vec<Medium>, XmlError> {
     let mut ordered = Vec::new();
     let all = children(domain, "devices").flat_map(|devices| devices.children());
     for device in all.filter(Node::is_element) {
@@ -60,7 +66,7 @@ fn by_device_order(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
             .parse()
             .map_err(|_| at(device, format!("boot order {order:?} is not a positive number")))?;
         let media = match device.tag_name().name() {
-            "disk" => disk(device)?,
+            "disk" => disk(device, volumes)?,
             "interface" => vec![network(device)],
             other => vec![remote(MediumRole::Disk, format!("a host device (<{other}>)"))],
         };
@@ -71,7 +77,11 @@ fn by_device_order(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
 }
 
 /// `<os><boot dev=…>`: each stands for the first device of its class. Libvirt reads none as a disk.
-fn by_class_order(domain: Node<'_, '_>, os: Option<Node<'_, '_>>) -> Result<Vec<Medium>, XmlError> {
+fn by_class_order(
+    domain: Node<'_, '_>,
+    os: Option<Node<'_, '_>>,
+    volumes: &Volumes,
+) -> Result<Vec<Medium>, XmlError> {
     let mut classes: Vec<_> = os.map_or_else(Vec::new, |os| {
         children(os, "boot").filter_map(|boot| boot.attribute("dev")).collect()
     });
@@ -81,9 +91,9 @@ fn by_class_order(domain: Node<'_, '_>, os: Option<Node<'_, '_>>) -> Result<Vec<
     let mut media = Vec::new();
     for class in classes {
         match class {
-            "hd" => media.extend(first_disk(domain, &["disk", "lun"])?),
-            "cdrom" => media.extend(first_disk(domain, &["cdrom"])?),
-            "fd" => media.extend(first_disk(domain, &["floppy"])?),
+            "hd" => media.extend(first_disk(domain, &["disk", "lun"], volumes)?),
+            "cdrom" => media.extend(first_disk(domain, &["cdrom"], volumes)?),
+            "fd" => media.extend(first_disk(domain, &["floppy"], volumes)?),
             "network" => media.extend(devices(domain, "interface").next().map(network)),
             other => {
                 let why = format!("boot device {other:?}; expected hd, cdrom, fd or network");
@@ -94,15 +104,19 @@ fn by_class_order(domain: Node<'_, '_>, os: Option<Node<'_, '_>>) -> Result<Vec<
     Ok(media)
 }
 
-fn first_disk(domain: Node<'_, '_>, classes: &[&str]) -> Result<Vec<Medium>, XmlError> {
+fn first_disk(
+    domain: Node<'_, '_>,
+    classes: &[&str],
+    volumes: &Volumes,
+) -> Result<Vec<Medium>, XmlError> {
     devices(domain, "disk")
         .find(|disk| classes.contains(&disk.attribute("device").unwrap_or("disk")))
-        .map_or_else(|| Ok(Vec::new()), disk)
+        .map_or_else(|| Ok(Vec::new()), |one| disk(one, volumes))
 }
 
 /// The medium in a drive: none if it is empty. A backing chain that the description states is used
 /// by the hypervisor in place of the one in the image, so that its end has to hold up too.
-fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+fn disk(disk: Node<'_, '_>, volumes: &Volumes) -> Result<Vec<Medium>, XmlError> {
     let role = match disk.attribute("device").unwrap_or("disk") {
         "cdrom" => MediumRole::Cdrom,
         "floppy" => MediumRole::Floppy,
@@ -114,7 +128,8 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
     };
     // Libvirt reads a disk without a stated format as raw, and tells the hypervisor so.
     let format = attribute(disk, "driver", "type").unwrap_or("raw");
-    let source = match source(disk, disk.attribute("type").unwrap_or("file"), Some(format)) {
+    let source = match source(disk, disk.attribute("type").unwrap_or("file"), Some(format), volumes)
+    {
         Some(source) => source,
         None if role == MediumRole::Disk => {
             let target = attribute(disk, "target", "dev").unwrap_or("?");
@@ -127,7 +142,7 @@ fn disk(disk: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
         MediumSource::File(file) => Some(file.path.clone()),
         MediumSource::Remote(_) => None,
     });
-    media.extend(stated_base(disk, role, top.as_deref())?);
+    media.extend(stated_base(disk, role, top.as_deref(), volumes)?);
     Ok(media)
 }
 
@@ -137,6 +152,7 @@ fn stated_base(
     disk: Node<'_, '_>,
     role: MediumRole,
     top: Option<&Path>,
+    volumes: &Volumes,
 ) -> Result<Option<Medium>, XmlError> {
     let mut base = None;
     let mut above = disk;
@@ -144,7 +160,8 @@ fn stated_base(
         let Some(layer) = child(above, "backingStore") else { return Ok(base) };
         // An empty element ends the chain.
         let format = attribute(layer, "format", "type");
-        let Some(source) = source(layer, layer.attribute("type").unwrap_or("file"), format) else {
+        let kind = layer.attribute("type").unwrap_or("file");
+        let Some(source) = source(layer, kind, format, volumes) else {
             return Ok(base);
         };
         base = Some(Medium { role, source: lying_beneath(source, top) });
@@ -154,7 +171,12 @@ fn stated_base(
 }
 
 /// The source of a disk or of a layer of one.
-fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<MediumSource> {
+fn source(
+    node: Node<'_, '_>,
+    kind: &str,
+    format: Option<&str>,
+    volumes: &Volumes,
+) -> Option<MediumSource> {
     let source = child(node, "source")?;
     if source.attribute("fdgroup").is_some() {
         // What it is called need not be what it is.
@@ -166,6 +188,11 @@ fn source(node: Node<'_, '_>, kind: &str, format: Option<&str>) -> Option<Medium
     let path = match kind {
         "file" => source.attribute("file"),
         "block" => source.attribute("dev"),
+        // The pool knows where it is; libvirt hands the hypervisor that file or device.
+        "volume" => match volumes.get(&volume::name(source)?) {
+            Some(Volume::File(path) | Volume::Block(path)) => Some(path.as_str()),
+            _ => return Some(MediumSource::Remote(described(source, kind))),
+        },
         _ => return Some(MediumSource::Remote(described(source, kind))),
     };
     path.filter(|path| !path.is_empty()).map(|path| local(path, format))
@@ -188,7 +215,7 @@ fn described(source: Node<'_, '_>, kind: &str) -> String {
     std::iter::once(kind).chain(values).collect::<Vec<_>>().join(" ")
 }
 
-fn local(path: &str, format: Option<&str>) -> MediumSource {
+pub(super) fn local(path: &str, format: Option<&str>) -> MediumSource {
     if Path::new(path).is_absolute() {
         MediumSource::File(ImageFile::new(path, format))
     } else {
@@ -212,10 +239,10 @@ pub(super) fn remote(role: MediumRole, what: String) -> Medium {
 
 /// Every disk, inserted medium, memory that keeps its contents and directory that the guest could take
 /// for its root.
-fn every_disk(domain: Node<'_, '_>) -> Result<Vec<Medium>, XmlError> {
+fn every_disk(domain: Node<'_, '_>, volumes: &Volumes) -> Result<Vec<Medium>, XmlError> {
     let mut media = Vec::new();
     for drive in devices(domain, "disk") {
-        media.extend(disk(drive)?);
+        media.extend(disk(drive, volumes)?);
     }
     let modules =
         devices(domain, "memory").filter_map(|module| text(child(module, "source")?, "path"));

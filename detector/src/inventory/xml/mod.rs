@@ -5,11 +5,16 @@
 
 mod attachments;
 mod code;
+mod container;
+mod context;
 mod media;
+mod metadata;
+mod network;
 pub(super) mod pool;
 mod posture;
 mod shape;
 mod unread;
+pub(crate) mod volume;
 
 use std::fmt;
 
@@ -19,6 +24,10 @@ use roxmltree::{Document, Node, ParsingOptions};
 use uuid::Uuid;
 
 use super::nic;
+pub use context::{Context, Shared};
+pub use metadata::MetadataTrust;
+pub use network::Network;
+pub use volume::{Volume, VolumeName, Volumes};
 
 /// The largest description that is read; libvirt's own limit is of that order.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -49,17 +58,8 @@ impl fmt::Display for XmlError {
 }
 
 /// Reads the description of a domain. The text does not say whether it runs: `power` does.
-pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
-    if xml.len() > MAX_BYTES {
-        let message = format!("{} bytes; expected at most {MAX_BYTES}", xml.len());
-        return Err(XmlError { position: None, message });
-    }
-    shape::check(xml).map_err(|message| XmlError { position: None, message })?;
-    let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(xml, options).map_err(|error| XmlError {
-        position: Some((error.pos().row, error.pos().col)),
-        message: error.to_string(),
-    })?;
+pub fn parse(xml: &str, power: PowerState, context: &Context) -> Result<Vm, XmlError> {
+    let document = open(xml, MAX_NODES)?;
     let domain = document.root_element();
     if !domain.has_tag_name("domain") {
         return Err(at(domain, "expected the element <domain>"));
@@ -71,41 +71,68 @@ pub fn parse(xml: &str, power: PowerState) -> Result<Vm, XmlError> {
     let uuid = text(domain, "uuid").ok_or_else(|| at(domain, "the domain has no <uuid>"))?;
     let uuid =
         Uuid::try_parse(uuid).map_err(|_| at(domain, format!("the <uuid> {uuid:?} is not one")))?;
-    Ok(Vm {
+    let mut vm = Vm {
         uuid,
         name: name.to_owned(),
         power,
-        nics: nics(domain)?,
-        media: media::media(domain)?,
+        nics: nics(domain, context)?,
+        media: media::media(domain, &context.volumes)?,
         declared_template: None,
         attachments: attachments::attachments(domain),
         posture: posture::posture(domain),
+        presumed: Vec::new(),
+    };
+    metadata::apply(domain, context.metadata, &mut vm)?;
+    Ok(vm)
+}
+
+/// Parses a text within bounds.
+fn open(xml: &str, nodes_limit: u32) -> Result<Document<'_>, XmlError> {
+    if xml.len() > MAX_BYTES {
+        let message = format!("{} bytes; expected at most {MAX_BYTES}", xml.len());
+        return Err(XmlError { position: None, message });
+    }
+    shape::check(xml).map_err(|message| XmlError { position: None, message })?;
+    let options = ParsingOptions { nodes_limit, ..ParsingOptions::default() };
+    Document::parse_with_options(xml, options).map_err(|error| XmlError {
+        position: Some((error.pos().row, error.pos().col)),
+        message: error.to_string(),
     })
 }
 
-fn nics(domain: Node<'_, '_>) -> Result<Vec<Nic>, XmlError> {
+fn nics(domain: Node<'_, '_>, context: &Context) -> Result<Vec<Nic>, XmlError> {
     let interfaces: Vec<_> = devices(domain, "interface").collect();
     if interfaces.len() > MAX_NICS {
         return Err(at(domain, format!("more than {MAX_NICS} interfaces")));
     }
-    interfaces.into_iter().map(interface).collect()
+    interfaces.into_iter().map(|one| interface(one, context)).collect()
 }
 
-fn interface(interface: Node<'_, '_>) -> Result<Nic, XmlError> {
+fn interface(interface: Node<'_, '_>, context: &Context) -> Result<Nic, XmlError> {
     let refuse = |message: String| at(interface, message);
     let mac = attribute(interface, "mac", "address")
         .ok_or_else(|| at(interface, "the interface has no <mac address=…>"))?;
     let target = attribute(interface, "target", "dev").filter(|name| !name.is_empty());
     let addresses = filter_addresses(interface).map_err(refuse)?;
+    let mac = nic::mac(mac).map_err(refuse)?;
+    let network = network::of(interface, &context.networks);
+    // What the interface says itself goes before what its network says.
+    let vlans = match (child(interface, "vlan"), network) {
+        (None, Some(network)) => {
+            network.vlans(attribute(interface, "source", "portgroup")).to_vec()
+        }
+        _ => trunk(interface).map_err(refuse)?,
+    };
     Ok(Nic {
-        mac: nic::mac(mac).map_err(refuse)?,
+        mac,
         port: target.map(nic::port).transpose().map_err(refuse)?,
-        vlans: trunk(interface).map_err(refuse)?,
+        vlans,
         addresses,
         rule: filter_rule(interface),
         dhcp_server: false,
         router: false,
         vrrp: false,
+        settings: network.and_then(|network| network.settings(mac)).into_iter().collect(),
     })
 }
 

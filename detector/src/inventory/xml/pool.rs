@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use roxmltree::{Document, ParsingOptions};
-
-use super::{MAX_BYTES, child, shape, text};
+use super::{child, open, text};
 
 /// A pool has no more parts than a domain.
 const MAX_NODES: u32 = 10_000;
@@ -12,11 +10,7 @@ const MAX_NODES: u32 = 10_000;
 /// The directory in which the volumes of a pool are; none where they are no files or devices of this
 /// host, or where it is a directory of everything.
 pub(in crate::inventory) fn directory(xml: &str) -> Option<PathBuf> {
-    if xml.len() > MAX_BYTES || shape::check(xml).is_err() {
-        return None;
-    }
-    let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(xml, options).ok()?;
+    let document = open(xml, MAX_NODES).ok()?;
     let pool = document.root_element();
     if !pool.has_tag_name("pool") {
         return None;

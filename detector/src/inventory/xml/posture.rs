@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detector_core::model::{Firmware, LaunchSecurity, Posture, TpmKind};
 use roxmltree::Node;
 
-use super::{attachments::pci, attribute, child, children, devices, text};
+use super::{attachments::pci, attribute, child, children, container, devices, text};
 
 /// Entries of one list, and kinds of devices.
 const MOST: usize = 64;
@@ -32,7 +32,9 @@ pub(super) fn posture(domain: Node<'_, '_>) -> Posture {
         architecture,
         machine: of_type("machine"),
         emulator: child(domain, "devices").and_then(|all| text(all, "emulator")).map(bounded),
-        kernel_arguments: os.and_then(|os| text(os, "cmdline")).map(bounded),
+        kernel_arguments: container::init(domain)
+            .or_else(|| Some(text(os?, "cmdline")?.to_owned()))
+            .map(|arguments| bounded(&arguments)),
         host_devices: Some(host_devices(domain)),
         shared_memory: Some(shared_memory(domain)),
         shared_directories: Some(shared_directories(domain)),
@@ -170,7 +172,8 @@ fn shared_memory(domain: Node<'_, '_>) -> Vec<String> {
 
 fn shared_directories(domain: Node<'_, '_>) -> Vec<String> {
     listed(devices(domain, "filesystem").map(|directory| {
-        let driver = attribute(directory, "driver", "type").unwrap_or("9p");
+        let kind = directory.attribute("type").filter(|_| container::is(domain));
+        let driver = kind.or(attribute(directory, "driver", "type")).unwrap_or("9p");
         let source = child(directory, "source");
         let source = source.and_then(|source| {
             source.attribute("dir").or(source.attribute("socket")).or(source.attribute("file"))

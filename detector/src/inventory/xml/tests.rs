@@ -12,7 +12,8 @@ fn domain(inner: &str) -> String {
 }
 
 fn read(inner: &str) -> Result<Vm, String> {
-    parse(&domain(inner), PowerState::Running).map_err(|error| error.to_string())
+    parse(&domain(inner), PowerState::Running, &Context::default())
+        .map_err(|error| error.to_string())
 }
 
 fn shown(medium: &Medium) -> String {
@@ -32,7 +33,7 @@ fn media(inner: &str) -> Vec<String> {
 
 #[test]
 fn a_running_domain() {
-    let vm = parse(RUNNING, PowerState::Running).unwrap();
+    let vm = parse(RUNNING, PowerState::Running, &Context::default()).unwrap();
     assert_eq!((vm.uuid.to_string().as_str(), vm.name.as_str()), (UUID, "web1"));
     let nics: Vec<_> =
         vm.nics.iter().map(|nic| (nic.mac.to_string(), nic.port.clone().unwrap())).collect();
@@ -377,7 +378,7 @@ fn what_cannot_be_understood_refuses_the_vm() {
         "<domain><name>v</name>",
     ];
     for text in texts {
-        assert!(parse(text, PowerState::Off).is_err(), "{text}");
+        assert!(parse(text, PowerState::Off, &Context::default()).is_err(), "{text}");
     }
 }
 
@@ -440,5 +441,55 @@ fn ways_out_that_no_guard_can_hold() {
         let shown: Vec<_> =
             ways.iter().map(|way| format!("{} {}", way.kind.as_str(), way.what)).collect();
         assert_eq!(shown.join("; "), expect, "{inner}");
+    }
+}
+
+/// Of a volume the domain says the pool and the name; where it is, libvirt says elsewhere.
+#[test]
+fn volumes() {
+    let name = |volume: &str| ("p".to_owned(), volume.to_owned());
+    let volumes = [
+        (name("file"), Volume::File("/srv/file".to_owned())),
+        (name("lv"), Volume::Block("/dev/vg/lv".to_owned())),
+        (name("rbd"), Volume::Elsewhere),
+    ];
+    let context = Context { volumes: volumes.into(), ..Context::default() };
+    for (volume, expect) in [
+        ("file", "disk /srv/file qcow2"),
+        ("lv", "disk /dev/vg/lv qcow2"),
+        ("rbd", "disk remote(volume p rbd)"),
+        ("none", "disk remote(volume p none)"),
+    ] {
+        let disk = format!(
+            "<devices><disk type='volume' device='disk'><driver type='qcow2'/>
+             <source pool='p' volume='{volume}'/></disk></devices>"
+        );
+        let vm = parse(&domain(&disk), PowerState::Running, &context).unwrap();
+        assert_eq!(vm.media.iter().map(shown).collect::<Vec<_>>(), [expect]);
+    }
+}
+
+/// What the network says holds for NICs on it, and for VLANs where the NIC says nothing of its own.
+#[test]
+fn networks() {
+    let network = "<network><name>n</name><vlan trunk='yes'><tag id='7'/></vlan>
+        <ip address='192.0.2.1' prefix='24'><dhcp><host mac='52:54:00:00:00:01' ip='192.0.2.7'/>
+        </dhcp></ip></network>";
+    let networks = [Network::parse(network).unwrap()].into();
+    let context = Context { networks, ..Context::default() };
+    let own = "<vlan trunk='yes'><tag id='5'/></vlan>";
+    for (kind, source, more, vlans, settings) in [
+        ("network", "network='n'", "", [7].as_slice(), 1),
+        ("network", "network='n'", own, &[5], 1),
+        ("network", "network='other'", "", &[], 0),
+        ("bridge", "bridge='n'", "", &[], 0),
+    ] {
+        let nic = format!(
+            "<devices><interface type='{kind}'><mac address='52:54:00:00:00:01'/>
+             <source {source}/>{more}</interface></devices>"
+        );
+        let vm = parse(&domain(&nic), PowerState::Running, &context).unwrap();
+        let nic = &vm.nics[0];
+        assert_eq!((nic.vlans.as_slice(), nic.settings.len()), (vlans, settings), "{source}");
     }
 }

@@ -264,7 +264,7 @@ fn backing_files_are_followed_within_the_pools_only() {
     let top = images.overlay("vm/top", "../elsewhere/base", "raw");
     let top = ImageFile::new(top, Some("qcow2"));
     for (told, followed) in [(vec![images.path("elsewhere")], true), (Vec::new(), false)] {
-        pools.tell(told);
+        pools.tell("qemu:///system", told);
         assert_eq!(walk(&top, &pools).is_ok(), followed);
     }
     // What the manager itself names is opened wherever it lies.

@@ -10,7 +10,7 @@ use detector_common::quarantine::QuarantineMode;
 use super::{Fact, Facts, NicFacts, facts};
 use crate::{
     decide::profile::Ask,
-    model::{EvidenceLevel, LinkKind, Posture, PowerState},
+    model::{EvidenceLevel, GuestClaims, LinkKind, Posture, PowerState},
 };
 
 /// An entity with its attributes. One without a value is not known yet.
@@ -54,6 +54,8 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
     ];
     let posture = uid("Posture", &id)?;
     vm.push(("posture", Some(entity(&posture))));
+    let guest = uid("GuestClaims", &id)?;
+    vm.extend(facts.guest.as_ref().map(|_| ("guestClaims", Some(entity(&guest)))));
     vm.extend(facts.declared.as_deref().map(|id| ("declaredTemplate", Some(text(id)))));
 
     let evidence = known(&facts.standing, |standing| {
@@ -112,6 +114,12 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         Record { uid: posture, attributes: posture_attributes(&facts.posture) },
     ];
     records.extend(template);
+    records.extend(
+        facts
+            .guest
+            .as_ref()
+            .map(|claims| Record { uid: guest, attributes: guest_attributes(claims) }),
+    );
     for (nic, uid) in facts.nics.iter().zip(nics) {
         if !records.iter().any(|record| record.uid == uid) {
             records.push(Record { uid, attributes: nic_attributes(nic) });
@@ -145,6 +153,19 @@ fn posture_attributes(posture: &Posture) -> Vec<(&'static str, Option<Restricted
         ("sharedDirectories", list(&posture.shared_directories)),
         ("devices", devices),
         ("rawArguments", posture.raw_arguments.map(yes)),
+    ];
+    attributes.into_iter().filter(|(_, value)| value.is_some()).collect()
+}
+
+/// What the guest does not say is absent.
+fn guest_attributes(claims: &GuestClaims) -> Vec<(&'static str, Option<RestrictedExpression>)> {
+    let users = claims.users.as_ref().map(|of| texts(of.iter().map(String::as_str)));
+    let attributes = [
+        ("osId", claims.os_id.as_deref().map(text)),
+        ("osVersion", claims.os_version.as_deref().map(text)),
+        ("kernel", claims.kernel.as_deref().map(text)),
+        ("hostname", claims.hostname.as_deref().map(text)),
+        ("users", users),
     ];
     attributes.into_iter().filter(|(_, value)| value.is_some()).collect()
 }

@@ -12,8 +12,8 @@ use crate::{
         requirements::Case,
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, Link, LinkKind, MediumRole, Posture,
-        PowerState, TemplateStatus, World,
+        AddressRule, AttachmentKind, EvidenceLevel, GuestClaims, Link, LinkKind, MediumRole,
+        Posture, PowerState, TemplateStatus, World,
     },
 };
 
@@ -54,6 +54,8 @@ pub struct Facts {
     pub boots_from_network: bool,
     pub attachments: BTreeSet<AttachmentKind>,
     pub posture: Posture,
+    /// What the guest says of itself; none where it says nothing.
+    pub guest: Option<GuestClaims>,
     pub nics: Vec<NicFacts>,
 }
 
@@ -185,6 +187,7 @@ impl Facts {
             boots_from_network: gaps.network.is_some(),
             attachments: vm.attachments.iter().map(|one| one.kind).collect(),
             posture: vm.posture.clone(),
+            guest: world.guests.get(&vm.uuid).cloned(),
             nics: vm.nics.iter().map(|nic| NicFacts::of(nic, world, links)).collect(),
         }
     }

@@ -10,8 +10,8 @@ use super::{entities::records, *};
 use crate::{
     decide::{VmStatus, profile::Ask},
     model::{
-        AddressRule, EvidenceLevel, Firmware, LinkKind, MediumRole, Posture, PowerState,
-        TemplateStatus,
+        AddressRule, EvidenceLevel, Firmware, GuestClaims, LinkKind, MediumRole, Posture,
+        PowerState, TemplateStatus,
     },
 };
 
@@ -45,6 +45,7 @@ fn good() -> Facts {
         boots_from_network: false,
         attachments: BTreeSet::new(),
         posture: Posture { firmware: Some(Firmware::Efi), ..Posture::default() },
+        guest: None,
         nics: vec![nic("52:54:00:00:00:01", Some("br0"))],
     }
 }
@@ -407,4 +408,33 @@ fn verdicts_are_remembered_by_value() {
     rules.forget_others(|_| false);
     rules.judge(denied());
     assert_eq!(rules.evaluations(), 4);
+}
+
+/// What a guest says may forbid, and its silence decides nothing.
+#[test]
+fn what_a_guest_says_of_itself() {
+    let text = "@id(\"join\") permit(principal, action == Action::\"join\", resource);
+        @id(\"old\") @sentence(\"It is new.\") forbid(principal, action == Action::\"join\", resource) when {
+            principal has guestClaims && principal.guestClaims has osVersion &&
+            principal.guestClaims.osVersion == \"10\" };
+        @id(\"user\") @sentence(\"Eve is out.\") forbid(principal, action == Action::\"join\", resource) when {
+            principal has guestClaims && principal.guestClaims has users &&
+            principal.guestClaims.users.contains(\"eve\") };";
+    let rules = Rules::parse(text).unwrap();
+    let claims = |version: &str, user: &str| GuestClaims {
+        os_version: Some(version.to_owned()),
+        users: Some(vec![user.to_owned()]),
+        ..GuestClaims::default()
+    };
+    for (guest, decided_by) in [
+        (None, "join"),
+        (Some(GuestClaims::default()), "join"),
+        (Some(claims("12", "root")), "join"),
+        (Some(claims("10", "root")), "old"),
+        (Some(claims("12", "eve")), "user"),
+    ] {
+        let verdict = rules.evaluate(&Facts { guest: guest.clone(), ..good() });
+        assert_eq!(verdict.decided_by, [decided_by], "{guest:?}");
+        assert_eq!(verdict.errors.len(), 0);
+    }
 }

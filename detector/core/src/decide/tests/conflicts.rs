@@ -288,3 +288,69 @@ fn a_mac_of_the_hosts_is_granted_to_nobody() {
         assert_eq!(told, !expect, "{name}");
     }
 }
+
+/// Who only narrows takes away, also from what is granted by default, and gives nothing.
+#[test]
+fn settings_that_only_narrow() {
+    let setting = |rule, addresses: &[&str]| NicSettings {
+        rule,
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        narrows: true,
+        ..NicSettings::default()
+    };
+    let vlans = |ids: &[u16]| NicSettings { vlans: Some(ids.to_vec()), ..setting(None, &[]) };
+    let roles = |role| NicSettings { dhcp_server: role, ..setting(None, &[]) };
+    use AddressRule::{Any, Dhcp, Exact, Prefix};
+    type Change = fn(&mut Lab);
+    let as_it_is: Change = |_| ();
+    let listed: Change = |lab| list(lab.nic(1), None, &["192.0.2.1/32", "192.0.2.2/32"]);
+    let trunk: Change = |lab| lab.nic(1).vlans = vec![0, 7];
+    let server: Change = |lab| lab.nic(1).dhcp_server = true;
+    let learning: Change = |lab| lab.world.policy.default_rule = Dhcp;
+    let strict: Change = |lab| lab.world.policy.default_rule = Exact;
+    // What it says, what there is without it, what is granted, and whether it asks for more.
+    let cases = [
+        (setting(None, &["192.0.2.1/32"]), as_it_is, "[0] 192.0.2.1/32", false),
+        (setting(None, &["192.0.2.1/32"]), listed, "[0] 192.0.2.1/32", false),
+        (setting(None, &["192.0.2.1/32", "192.0.2.9/32"]), listed, "[0] 192.0.2.1/32", true),
+        (setting(None, &["192.0.2.9/32"]), listed, "[0] ", true),
+        (setting(Some(Prefix), &["192.0.2.0/24"]), listed, "[0] 192.0.2.1/32 192.0.2.2/32", true),
+        (setting(Some(Any), &[]), as_it_is, "[0] any", false),
+        // It is learned still, and only within what is listed.
+        (setting(Some(Exact), &["192.0.2.1/32"]), learning, "[0] 192.0.2.1/32", false),
+        (setting(Some(Any), &[]), learning, "[0] any", false),
+        (setting(Some(Exact), &["192.0.2.1/32"]), strict, "[0] ", true),
+        (vlans(&[7]), trunk, "[7] any", false),
+        (vlans(&[0, 9]), trunk, "[0] any", true),
+        (vlans(&[9]), as_it_is, "nothing", true),
+        (roles(Some(true)), as_it_is, "[0] any", false),
+        (roles(Some(true)), server, "[0] any dhcp", false),
+        (roles(Some(false)), server, "[0] any", false),
+    ];
+    for (setting, change, expect, more) in cases {
+        for by_mac in [false, true] {
+            let mut lab = Lab::with_vms(Mode::Enforce, 1);
+            change(&mut lab);
+            if by_mac {
+                lab.source("inventory.toml").overlays.insert(Lab::mac(1), setting.clone());
+            } else {
+                lab.nic(1).settings.push(setting.clone());
+            }
+            let (decision, _) = lab.settle();
+            let identities = granted(&decision, 1);
+            assert_eq!(described(&identities), expect, "{setting:?}");
+            let learns = lab.world.policy.default_rule == Dhcp;
+            assert!(identities.iter().all(|one| one.learns.is_some() == learns), "{setting:?}");
+            assert_eq!(!conflicts(&decision).is_empty(), more, "{setting:?}");
+        }
+    }
+}
+
+#[test]
+fn what_nobody_has_to_believe_is_told() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    lab.vm(1).presumed.push("a template".to_owned());
+    let (decision, _) = lab.settle();
+    assert_eq!(described(&granted(&decision, 1)), "[0] any");
+    assert_eq!(conflicts(&decision), [Subject::Vm(Lab::uuid(1))]);
+}

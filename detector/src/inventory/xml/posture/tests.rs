@@ -5,7 +5,7 @@ use super::super::parse;
 fn read(inner: &str) -> Posture {
     let uuid = "5f0b1c3e-8f57-4d8e-9f7a-3a6c1d2e4f50";
     let text = format!("<domain type='kvm'><name>v</name><uuid>{uuid}</uuid>{inner}</domain>");
-    parse(&text, PowerState::Running).unwrap().posture
+    parse(&text, PowerState::Running, &crate::inventory::xml::Context::default()).unwrap().posture
 }
 
 fn strings<const N: usize>(texts: [&str; N]) -> Option<Vec<String>> {

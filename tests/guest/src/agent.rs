@@ -1,0 +1,96 @@
+//! What answers the host at the guest agent's port: as much of QEMU's protocol as libvirt speaks, by an
+//! agent that is honest, or by one that a hostile guest would have.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::pause;
+
+/// A text for which no host has a use.
+const HUGE: usize = 50 << 20;
+const PIECE: usize = 4096;
+
+/// Serves the port without end, if there is one, on a thread of its own.
+pub(crate) fn spawn(kind: String) {
+    std::thread::spawn(move || {
+        if let Err(error) = serve(&kind) {
+            println!("guest: agent: {error}");
+        }
+    });
+}
+
+fn serve(kind: &str) -> io::Result<()> {
+    let path = port()?;
+    let mut port = OpenOptions::new().read(true).write(true).open(&path)?;
+    println!("guest: agent {kind} at {}", path.display());
+    if kind == "silent" {
+        pause(Duration::MAX);
+    }
+    if kind == "endless" {
+        loop {
+            port.write_all(&[b'x'; PIECE])?;
+        }
+    }
+    let mut lines = BufReader::new(port.try_clone()?);
+    loop {
+        let mut line = Vec::new();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            // Nobody is at the other end yet.
+            pause(Duration::from_millis(50));
+            continue;
+        }
+        answer(&mut port, kind, &String::from_utf8_lossy(&line))?;
+    }
+}
+
+fn answer(port: &mut File, kind: &str, line: &str) -> io::Result<()> {
+    let asked = |what: &str| line.contains(&format!("\"{what}\""));
+    let text = match kind {
+        "garbage" => vec![0xff; 64],
+        _ => b"debian".to_vec(),
+    };
+    let mut whole = Vec::new();
+    if asked("guest-sync") {
+        let id: String = line.chars().skip_while(|c| !c.is_ascii_digit()).collect();
+        let id: String = id.chars().take_while(char::is_ascii_digit).collect();
+        whole.extend(format!("{{\"return\": {id}}}").bytes());
+    } else if asked("guest-get-osinfo") {
+        whole.extend(b"{\"return\": {\"id\": \"");
+        whole.extend(text);
+        if kind == "huge" {
+            port.write_all(&whole)?;
+            for _ in 0..HUGE / PIECE {
+                port.write_all(&[b'h'; PIECE])?;
+            }
+            whole.clear();
+        }
+        whole.extend(b"\", \"version-id\": \"12\", \"kernel-release\": \"6.1.0\"}}");
+    } else if asked("guest-get-host-name") {
+        whole.extend(b"{\"return\": {\"host-name\": \"lab\\u001b[31m\"}}");
+    } else if asked("guest-get-users") {
+        whole.extend(b"{\"return\": [{\"user\": \"root\", \"login-time\": 1.5}]}");
+    } else {
+        whole.extend(
+            b"{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no such command\"}}",
+        );
+    }
+    whole.push(b'\n');
+    port.write_all(&whole)
+}
+
+/// The first port of the virtio console, once the driver has found it.
+fn port() -> io::Result<PathBuf> {
+    for _ in 0..200 {
+        for entry in std::fs::read_dir("/dev")? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("vport") {
+                return Ok(path);
+            }
+        }
+        pause(Duration::from_millis(50));
+    }
+    Err(io::Error::other("there is no port"))
+}
