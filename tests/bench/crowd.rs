@@ -16,7 +16,7 @@ use detector::daemon::brain::Brain;
 use detector::daemon::input::{AdmissionRules, Effect, Input};
 use detector::daemon::sources::Expected;
 use detector::enforcer::Enforcer;
-use detector::inventory::{LibvirtSource, SourceEvent, Update};
+use detector::inventory::{Connection, Inventory as _, LibvirtSource, SourceEvent, Update, xml};
 use detector::net::{LinkEvent, links};
 use detector::registry::{Gatherer, Manifests, Pools};
 use detector_common::port::flags;
@@ -161,7 +161,12 @@ fn measure(files: &Files, vms: u16, rounds: usize) -> Result<Times> {
     let mut took = |what, time| times.entry(what).or_default().push(time);
 
     let (sender, mut said) = mpsc::channel(usize::from(vms));
-    let libvirt = LibvirtSource::spawn(&files.uri(), sender, drop)?;
+    let connection = Connection {
+        uri: files.uri(),
+        patience: Connection::PATIENCE,
+        context: xml::Shared::default(),
+    };
+    let libvirt = LibvirtSource::spawn(&connection, sender, drop)?;
     let inventory = runtime.block_on(snapshot(&mut said, vms))?;
 
     let mut brain = brain(&files.uri(), vms)?;
