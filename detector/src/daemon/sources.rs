@@ -50,6 +50,7 @@ pub(super) fn silent(now: Timestamp, unsettled: Unsettled) -> Source {
     Source {
         health: Health::Lost { since: now, why: "it has not answered yet".to_owned() },
         vms: BTreeMap::new(),
+        outdated: BTreeSet::new(),
         overlays: BTreeMap::new(),
         unsettled,
         rejected: Vec::new(),
@@ -93,6 +94,7 @@ pub(super) fn vouched() -> Source {
     Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
+        outdated: BTreeSet::new(),
         overlays: BTreeMap::new(),
         unsettled: Unsettled::default(),
         rejected: Vec::new(),

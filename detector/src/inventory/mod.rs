@@ -74,9 +74,10 @@ impl Update {
             Self::Snapshot { vms, overlays, refused } => {
                 let mut before = std::mem::take(&mut source.vms);
                 source.vms = vms.into_iter().map(|vm| (vm.uuid, vm)).collect();
-                for vm in refused.iter().filter_map(|refused| refused.vm) {
-                    if let Some(known) = before.remove(&vm) {
-                        source.vms.entry(vm).or_insert(known);
+                source.outdated = refused.iter().filter_map(|refused| refused.vm).collect();
+                for vm in &source.outdated {
+                    if let Some(known) = before.remove(vm) {
+                        source.vms.entry(*vm).or_insert(known);
                     }
                 }
                 let mut settings = std::mem::replace(&mut source.overlays, overlays);
@@ -100,7 +101,8 @@ impl Update {
                 forget_refusal(source, uuid);
                 source.vms.remove(&uuid);
             }
-            Self::Refused(Refused { rejected, .. }) => {
+            Self::Refused(Refused { vm, rejected, .. }) => {
+                source.outdated.extend(vm);
                 source.rejected.retain(|other| other.place != rejected.place);
                 source.rejected.push(rejected);
             }
@@ -140,6 +142,7 @@ fn keep_settings(source: &mut Source, before: &mut BTreeMap<Mac, NicSettings>, n
 }
 
 fn forget_refusal(source: &mut Source, vm: Uuid) {
+    source.outdated.remove(&vm);
     let end = place_of("", vm);
     source.rejected.retain(|rejected| !rejected.place.ends_with(&end));
 }

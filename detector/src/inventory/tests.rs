@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use detector_core::model::{Posture, PowerState};
 
 use super::*;
@@ -45,6 +47,7 @@ fn updates() {
     let mut source = Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
+        outdated: BTreeSet::new(),
         overlays: BTreeMap::new(),
         unsettled: Unsettled::default(),
         rejected: Vec::new(),
@@ -53,6 +56,7 @@ fn updates() {
         update.apply(&mut source, Timestamp(index as u64));
         let known: Vec<_> = source.vms.values().map(|vm| vm.name.as_str()).collect();
         assert_eq!((known.as_slice(), source.rejected.len()), (names, refusals), "step {index}");
+        assert_eq!(source.outdated.len(), refusals, "step {index}");
     }
 }
 
@@ -76,6 +80,7 @@ fn settings_that_cannot_be_read_any_more_stay() {
     let mut source = Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
+        outdated: BTreeSet::new(),
         overlays: BTreeMap::new(),
         unsettled: Unsettled::Any,
         rejected: Vec::new(),
@@ -95,6 +100,7 @@ fn a_source_is_lost_since_the_first_time() {
     let mut source = Source {
         health: Health::Healthy,
         vms: BTreeMap::new(),
+        outdated: BTreeSet::new(),
         overlays: BTreeMap::new(),
         unsettled: Unsettled::default(),
         rejected: Vec::new(),

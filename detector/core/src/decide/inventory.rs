@@ -32,6 +32,8 @@ pub(super) struct Merged<'a> {
     pub(super) vm: Cow<'a, Vm>,
     /// Every source that lists the VM is lost.
     pub(super) lost: bool,
+    /// The latest word of a source on it was refused.
+    pub(super) outdated: bool,
     /// What the sources disagree on: the subject, and what they say.
     pub(super) conflicts: Vec<(String, String)>,
     /// NICs that are granted nothing, because the sources leave nothing or contradict each other.
@@ -50,14 +52,17 @@ pub(super) fn merge(sources: &BTreeMap<String, Source>, default: AddressRule) ->
     let mut merged: Vec<Merged<'_>> = Vec::with_capacity(listed.len());
     for (uuid, source, vm) in listed {
         let lost = source.health != Health::Healthy;
+        let outdated = source.outdated.contains(uuid);
         match merged.last_mut() {
             Some(last) if last.vm.uuid == *uuid => {
                 last.lost &= lost;
+                last.outdated |= outdated;
                 last.join(vm);
             }
             _ => merged.push(Merged {
                 vm: Cow::Borrowed(vm),
                 lost,
+                outdated,
                 conflicts: Vec::new(),
                 withheld: Vec::new(),
             }),

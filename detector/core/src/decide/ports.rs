@@ -271,6 +271,10 @@ impl<'a> Ports<'a> {
                 PortPlan::Pending,
                 format!("The source that lists VM {name} is lost: nothing new is admitted."),
             ),
+            VmStatus::Approved if judged.merged.outdated && !in_force => (
+                PortPlan::Pending,
+                format!("The latest description of VM {name} is refused: nothing new is admitted."),
+            ),
             VmStatus::Approved if self.world.registry.lost.is_some() && !in_force => (
                 PortPlan::Pending,
                 "The templates' manifests cannot be read: nothing new is admitted.".to_owned(),

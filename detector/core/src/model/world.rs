@@ -88,6 +88,9 @@ impl World {
 pub struct Source {
     pub health: Health,
     pub vms: BTreeMap<Uuid, Vm>,
+    /// VMs whose latest description was refused: what was known of them stays, and nothing new is admitted
+    /// by it.
+    pub outdated: BTreeSet<Uuid>,
     /// Settings for NICs that other sources list, by MAC.
     pub overlays: BTreeMap<Mac, NicSettings>,
     /// NICs that it may have settings for which cannot be read.

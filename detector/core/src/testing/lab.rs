@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use detector_common::{
     addr::{Address, Mac},
@@ -146,6 +150,7 @@ impl Lab {
             health: Health::Healthy,
             vms: BTreeMap::new(),
             overlays: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             unsettled: Unsettled::default(),
             rejected: Vec::new(),
         })

@@ -53,6 +53,11 @@ fn losing_a_source_changes_nothing() {
             |lab| lab.source("inventory.toml").unsettled = Unsettled::Any,
             PortStatus::Kept,
         ),
+        (
+            "its latest description is refused",
+            |lab| lab.manager().outdated = [Lab::uuid(1)].into(),
+            PortStatus::Granted,
+        ),
         ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Kept),
         (
             "its medium cannot be read",
@@ -143,6 +148,11 @@ fn nothing_is_inherited() {
         ("the source is lost", Lab::lose, PortStatus::Pending),
         ("its VM is not listed", |lab| lab.manager().vms.clear(), PortStatus::Pending),
         ("the source knows no port", |lab| lab.manager().forget_port("vnet1"), PortStatus::Pending),
+        (
+            "its latest description is refused",
+            |lab| lab.manager().outdated = [Lab::uuid(1)].into(),
+            PortStatus::Pending,
+        ),
         ("the evidence is read anew", |lab| lab.world.evidence.clear(), PortStatus::Pending),
         (
             "its medium cannot be read",
