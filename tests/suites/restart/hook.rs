@@ -37,12 +37,13 @@ fn daemon<'a>(scene: &'a Scene, mode: &'static str, admission: &str) -> Daemon<'
         .unwrap()
 }
 
+const MUTE: &str = "the VM b starts mute";
+const REFUSED: &str = "the VM b may not start (admission.on_timeout)";
+const UNGATED: &str = "may not start, since nothing in the kernel keeps it mute";
+const UNJUDGED: &str = "starts unjudged (mode is observe)";
+
 #[test]
 fn what_becomes_of_a_start_without_the_daemon() {
-    const MUTE: &str = "the VM b starts mute";
-    const REFUSED: &str = "the VM b may not start (admission.on_timeout)";
-    const UNGATED: &str = "may not start, since nothing in the kernel keeps it mute";
-    const UNJUDGED: &str = "starts unjudged (mode is observe)";
     let cases = [
         ("enforce", Gone::Killed, "mute", true, MUTE),
         ("enforce", Gone::Killed, "refuse", true, REFUSED),
@@ -81,6 +82,24 @@ fn what_becomes_of_a_start_without_the_daemon() {
         let starts = if expected.contains("may not") { 1 } else { 0 };
         assert_eq!(hook.status.code(), Some(starts), "{case}");
         assert_eq!(took >= timeout, waits, "{case}, after {took:?}");
+    }
+}
+
+/// What a person has said last counts, and not what the configuration began with.
+#[test]
+fn a_start_before_the_daemon_goes_by_the_confirmed_mode() {
+    for (configured, said, expected) in
+        [("observe", "enforce", UNGATED), ("enforce", "observe", UNJUDGED)]
+    {
+        let scene = Scene::new().unwrap();
+        let mut daemon = daemon(&scene, configured, "timeout = \"1s\"\non_timeout = \"mute\"\n");
+        let answer = daemon.ask(&[said]).unwrap();
+        assert_eq!(answer.code, 0, "{}", answer.complaint);
+        daemon.kill().unwrap();
+        scene.host().forget_pins().unwrap();
+        let hook = daemon.ask_hook("b", &rogue(&scene)).unwrap().wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&hook.stderr);
+        assert!(text.contains(expected), "{configured}, then {said}: {text}");
     }
 }
 

@@ -9,15 +9,15 @@ Examples:
   detector enforce confirm                  keeps it
   detector enforce rollback                 ends it at once
 
-The kernel programs fall back by themselves when nobody confirms in time, also when the daemon is dead.
-Quarantines that verdicts have imposed meanwhile go with it, those by people never do. A restart of the
+The kernel programs fall back by themselves when nobody confirms in time, also when the daemon is dead. \
+Quarantines that verdicts have imposed meanwhile go with it, those by people never do. A restart of the \
 host brings back what was confirmed last. `--dry-run` exits with 3 when there is something to cut.";
 
 pub(super) const OBSERVE: &str = "\
 Examples:
   detector observe --reason 'the switch is being replaced'
 
-What verdicts have quarantined stays on record, and is cut off again when the host enforces again. What
+What verdicts have quarantined stays on record, and is cut off again when the host enforces again. What \
 people have quarantined stays cut off. Works with the daemon dead, on the pinned maps themselves.";
 
 pub(super) const BREAK_GLASS: &str = "\
@@ -25,8 +25,8 @@ Examples:
   detector break-glass --for 30m --reason 'incident 42: the approved VMs are cut off'
   detector enforce                          ends it early
 
-Nothing is dropped but what people have quarantined. The kernel programs enforce again by themselves when
-the time is over, and after a restart of the host. As long as it lasts there is a critical finding. Works
+Nothing is dropped but what people have quarantined. The kernel programs enforce again by themselves when \
+the time is over, and after a restart of the host. As long as it lasts there is a critical finding. Works \
 with the daemon dead, on the pinned maps themselves.";
 
 pub(super) const MAINTENANCE: &str = "\
@@ -34,7 +34,7 @@ Examples:
   detector maintenance --for 1h --reason 'the images move to another pool'
   detector maintenance --end
 
-What is in force stays, nothing new is quarantined by a verdict, and nothing is admitted without one. The
+What is in force stays, nothing new is quarantined by a verdict, and nothing is admitted without one. The \
 mode stays what it is. A restart of the host ends it.";
 
 #[derive(Clone, Debug, Args)]
@@ -46,7 +46,7 @@ pub struct EnforceArgs {
     #[arg(long, conflicts_with_all = ["confirm_within", "reason"])]
     pub dry_run: bool,
     /// Why, for whoever finds it later
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
@@ -63,7 +63,7 @@ pub enum EnforceCommand {
 #[derive(Clone, Debug, Args)]
 pub struct ObserveArgs {
     /// Why, for whoever finds it later
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 

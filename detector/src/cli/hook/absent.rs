@@ -13,6 +13,7 @@ use crate::{
     api::{CallError, Client, ErrorCode, Reply, Request},
     bpf::{Inspector, holder},
     config::{Admission, Config, OnRefusal},
+    mode::ModeFile,
     stopped::StopMark,
 };
 
@@ -29,7 +30,7 @@ pub(super) struct Host {
     rules: Admission,
     pins: PathBuf,
     stopped: Option<StopMark>,
-    /// The configured mode.
+    /// The mode that the daemon begins in where nothing is pinned.
     mode: Mode,
 }
 
@@ -51,7 +52,7 @@ impl Host {
             rules: config.map(|config| config.admission.clone()).unwrap_or_default(),
             pins,
             stopped: config.map(|config| StopMark::new(&config.paths.state)),
-            mode: config.map_or(Mode::Observe, |config| config.mode),
+            mode: config.map_or(Mode::Observe, first_mode),
         }
     }
 
@@ -91,7 +92,7 @@ impl Host {
         comes && self.standing() != Standing::Observed
     }
 
-    /// As the kernel says, or where nothing is pinned the configuration.
+    /// As the kernel says, or where nothing is pinned what was confirmed or configured.
     fn standing(&self) -> Standing {
         match (Inspector::enforces(&self.pins), self.mode) {
             (Ok(Some(true)), _) => Standing::Gated,
@@ -113,6 +114,14 @@ impl Host {
                 (false, "may not start, since nothing in the kernel keeps it mute")
             }
         }
+    }
+}
+
+/// The mode that was confirmed last, or else the configured one.
+fn first_mode(config: &Config) -> Mode {
+    match ModeFile::new(&config.paths.state).read() {
+        Ok(Some(kept)) => kept.mode,
+        Ok(None) | Err(_) => config.mode,
     }
 }
 
