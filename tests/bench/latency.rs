@@ -280,6 +280,9 @@ fn brain(root: &Path, ports: u16) -> Result<(Brain<KernelEnforcer>, Events)> {
             Input::Source(SourceEvent { source, update }),
         ],
     );
+    while brain.is_beginning() {
+        brain.turn(now()?, Vec::new());
+    }
     Ok((brain, events))
 }
 
