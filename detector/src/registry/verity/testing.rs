@@ -54,7 +54,7 @@ impl Volume {
         let (image, place) = (dir.path().join("image"), dir.path().join("place"));
         File::create(&image).unwrap().set_len(BYTES).unwrap();
         fs::create_dir(&place).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-O", "verity"]).arg(&image));
+        run(Command::new("mkfs.ext4").args(["-q", "-b", "4096", "-O", "verity"]).arg(&image));
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).unwrap();
         run(Command::new("mount").args(["-o", "loop"]).args([&image, &place]));
