@@ -74,7 +74,8 @@ impl Suite {
     fn read(text: &str) -> Self {
         let (name, tests) = text.split_once('=').unwrap_or((text, ""));
         // The daemon's unit tests are many; these face the kernel.
-        let tests = if name == "enforcer" { "bpf:: net:: what_the_kernel_answers_for" } else { tests };
+        let tests =
+            if name == "enforcer" { "bpf:: net:: what_the_kernel_answers_for" } else { tests };
         let tests = tests.split_whitespace().map(str::to_owned).collect();
         Self { name: name.to_owned(), tests }
     }
