@@ -59,7 +59,7 @@ pub(super) fn list<W: Write>(
                 port.name.as_str().into(),
                 port.role.as_str().into(),
                 state(port.status),
-                port.bridge.as_deref().unwrap_or("-").into(),
+                port.bridge.as_deref().or(port.device.as_deref()).unwrap_or("-").into(),
                 port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
                 macs(port).into(),
                 port.why.as_deref().unwrap_or_default().into(),
@@ -86,6 +86,12 @@ pub(super) fn show<W: Write>(
     let place = format!("{} (ifindex {}, instance {})", port.name, port.ifindex, port.instance);
     output.field("Port", place)?;
     output.field("Role", port.role.as_str())?;
+    if let Some(bridge) = &port.bridge {
+        output.field("Bridge", bridge.as_str())?;
+    }
+    if let Some(device) = &port.device {
+        output.field("Device", device.as_str())?;
+    }
     output.field("Status", state(port.status))?;
     match port.isolation.as_deref() {
         Some("sandbox") if port.passage => {

@@ -30,7 +30,20 @@ impl KernelEnforcer {
             }
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
             Action::AttachSandbox { ifindex, name } => self.take_on(*ifindex, name, Role::Sandbox),
-            Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),
+            Action::Trust { ifindex, name } => {
+                if self.turn(*ifindex, Role::Trusted, 0)? {
+                    return Ok(());
+                }
+                self.take_on(*ifindex, name, Role::Trusted)
+            }
+            Action::AttachDevice { ifindex, name, trusted, closed } => {
+                let role = if *closed { Role::ClosedDevice } else { Role::Device };
+                let bits = if *trusted { flags::TRUSTED } else { 0 };
+                if self.turn(*ifindex, role, bits)? {
+                    return Ok(());
+                }
+                self.take_on_as(*ifindex, name, role, bits)
+            }
             Action::Release { ifindex } => self.release(*ifindex),
             Action::PutGrants { ifindex, instance, grants } => {
                 self.put_grants(*ifindex, *instance, grants)
@@ -39,7 +52,10 @@ impl KernelEnforcer {
                 self.write_slot(*ifindex, *instance, slot)
             }
             Action::SetObserved { ifindex, instance, observed } => {
-                self.set_observed(*ifindex, *instance, *observed)
+                self.set_flag(*ifindex, *instance, flags::OBSERVED, *observed)
+            }
+            Action::SetSwitched { ifindex, instance, switched } => {
+                self.set_flag(*ifindex, *instance, flags::SWITCHED, *switched)
             }
             Action::DropGrants { ifindex, instance, grants } => {
                 self.drop_grants(*ifindex, *instance, grants)
@@ -103,6 +119,16 @@ impl KernelEnforcer {
     /// Gives an interface a slot, then attaches the programs of its role. One that has them already
     /// keeps its instance.
     fn take_on(&mut self, ifindex: u32, name: &str, role: Role) -> Result<(), BpfError> {
+        self.take_on_as(ifindex, name, role, 0)
+    }
+
+    fn take_on_as(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        role: Role,
+        bits: u32,
+    ) -> Result<(), BpfError> {
         if let Some(interface) = self.mirror.interfaces.get(&ifindex) {
             let slot = &interface.slot;
             if slot.role() == role && self.is_alive(slot)? {
@@ -115,6 +141,7 @@ impl KernelEnforcer {
             instance: self.next_instance()?,
             id: self.lowest_free_id()?,
             role: role as u8,
+            flags: bits,
             ..PortSlot::VACANT
         };
         self.maps.clear_traces(slot.id)?;
@@ -131,8 +158,26 @@ impl KernelEnforcer {
         Ok(())
     }
 
+    /// Makes of an interface that is none of a bridge's another of those, in place: what the host routes from
+    /// it goes on. Whether there is one.
+    fn turn(&mut self, ifindex: u32, role: Role, bits: u32) -> Result<bool, BpfError> {
+        let Some(old) = self.mirror.interfaces.get(&ifindex).map(|held| held.slot) else {
+            return Ok(false);
+        };
+        if !old.role().is_aside() || old.role() == role || !self.is_alive(&old)? {
+            return Ok(false);
+        }
+        let slot = PortSlot { role: role as u8, flags: old.flags & flags::OF_PLACE | bits, ..old };
+        self.maps.write_slot(slot)?;
+        self.instance(ifindex, old.instance)?.slot = slot;
+        self.links.drop(ifindex);
+        self.method.detach(&self.pins, ifindex)?;
+        self.attach_all(&slot)?;
+        Ok(true)
+    }
+
     pub(super) fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
-        for (hook, program) in programs_of(slot).into_iter().flatten() {
+        for &(hook, program) in programs_of(slot) {
             self.attach(slot.ifindex, hook, program)?;
         }
         Ok(())
@@ -198,7 +243,7 @@ impl KernelEnforcer {
     ) -> Result<(), BpfError> {
         let old = self.instance(ifindex, instance)?.slot;
         let new = PortSlot {
-            flags: entry.flags | old.flags & flags::OBSERVED,
+            flags: entry.flags | old.flags & flags::OF_PLACE,
             mac: Mac(entry.mac),
             vlan: entry.vlan,
             v4: entry.v4,
@@ -213,7 +258,7 @@ impl KernelEnforcer {
         let identity = |slot: PortSlot| PortSlot { flags: 0, ..slot };
         let speaks = new.may_speak() || old.may_speak();
         if identity(new) != identity(old) && speaks {
-            let kept = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR | flags::OBSERVED;
+            let kept = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR | flags::OF_PLACE;
             let kept = old.flags & kept;
             self.maps.write_slot(PortSlot { flags: kept, ..old })?;
             self.maps.write_slot(PortSlot { flags: kept, ..new })?;
@@ -223,15 +268,17 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    fn set_observed(
+    /// Sets or clears one of [`flags::OF_PLACE`].
+    fn set_flag(
         &mut self,
         ifindex: u32,
         instance: u32,
-        observed: bool,
+        flag: u32,
+        is_set: bool,
     ) -> Result<(), BpfError> {
         let mut slot = self.instance(ifindex, instance)?.slot;
-        slot.flags &= !flags::OBSERVED;
-        slot.flags |= if observed { flags::OBSERVED } else { 0 };
+        slot.flags &= !flag;
+        slot.flags |= if is_set { flag } else { 0 };
         self.maps.write_slot(slot)?;
         self.instance(ifindex, instance)?.slot = slot;
         Ok(())
@@ -388,5 +435,9 @@ fn place(ifindex: u32, instance: u32, entry: &GrantEntry) -> Result<Place, BpfEr
 /// round.
 fn guest_role(ifindex: u32) -> Result<Role, BpfError> {
     let kind = link_by_index(ifindex)?.map(|link| link.kind);
-    Ok(if kind == Some(LinkKind::Macvtap) { Role::GuestOnDevice } else { Role::Guest })
+    Ok(if kind.is_some_and(LinkKind::is_shared_macvtap) {
+        Role::GuestOnDevice
+    } else {
+        Role::Guest
+    })
 }
