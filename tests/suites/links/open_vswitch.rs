@@ -2,7 +2,7 @@
 //! into. Each frame under a new MAC is the first of its flow, which goes by way of the switch's own daemon and
 //! comes back without the interface that it came in by.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::dhcp::{self, Message};
@@ -15,6 +15,8 @@ use detector_tests::tap::{Header, Tap};
 
 use super::*;
 
+/// Between frames that are repeated.
+const PACE: Duration = Duration::from_millis(5);
 /// Somebody beyond the uplink.
 const FAR: Station = Station::number(77);
 
@@ -104,7 +106,7 @@ fn ports_of_open_vswitch_are_guarded() {
     }
     let host = Host::new().unwrap();
     let it = Switch::new(&host);
-    let mut daemon = it.daemon("enforce", &[vm("a", "tap-a", A), vm("b", "tap-b", B)]);
+    let mut daemon = it.daemon("enforce", &[vm("victim", "tap-a", A), vm("b", "tap-b", B)]);
     let (a, b) = (it.plug("tap-a"), it.plug("tap-b"));
     for (port, status) in [("tap-a", "granted"), ("tap-b", "granted")] {
         let port = daemon.await_port(port, status, PATIENCE).unwrap();
@@ -146,7 +148,7 @@ fn ports_of_open_vswitch_are_guarded() {
         assert!(!outside.iter().any(|f| same(&f.bytes, &frame)), "{stolen:?}");
     }
     assert!(!at_b.iter().any(|f| same(f, &beat(A, 5))), "a clone");
-    daemon.await_finding("mac-clone", "\"a\"", PATIENCE).unwrap();
+    daemon.await_finding("mac-clone", "victim", PATIENCE).unwrap();
 
     // A tap that nobody knows is mute from its first frame on, whichever flow that is of, and hears nothing
     // once it has its guard.
@@ -155,7 +157,7 @@ fn ports_of_open_vswitch_are_guarded() {
         let sender = scope.spawn(|| {
             for _ in 0..20 {
                 shout(&stray, 100..150);
-                wait::pause(std::time::Duration::from_millis(5));
+                wait::pause(PACE);
             }
         });
         it.switch.set(&["add-port", "ovs0", "stray0"]).unwrap();
@@ -190,7 +192,7 @@ fn ports_of_open_vswitch_are_guarded() {
     daemon.run().unwrap();
     daemon.await_port("tap-a", "granted", PATIENCE).unwrap();
     it.assert_gets_everywhere(&a, &b, A, 9);
-    let add = ["quarantine", "add", "vm", "a", "--reason", "a test"];
+    let add = ["quarantine", "add", "vm", "victim", "--reason", "a test"];
     assert_eq!(daemon.ask(&add).unwrap().code, 0);
     daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
     a.send(&beat(A, 10)).unwrap();
@@ -235,10 +237,12 @@ fn what_a_new_tap_takes_is_back_when_its_owner_speaks() {
     b.send(&to_a).unwrap();
     wait::pause(SILENCE);
     assert_eq!(stray.drain().unwrap(), [] as [Vec<u8>; 0]);
+    a.drain().unwrap();
     let begun = Instant::now();
     wait::until("the entry to be back", PATIENCE, || {
         a.send(&beat(A, 3))?;
         b.send(&to_a)?;
+        wait::pause(PACE);
         Ok(a.drain()?.iter().any(|f| same(f, &to_a)).then_some(()))
     })
     .unwrap();
