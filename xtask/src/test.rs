@@ -21,6 +21,7 @@ const SUITES: &[&str] = &[
     "restart",
     "modes",
     "bad_input",
+    "commands",
     "policy",
     "processes",
     "kinds",
