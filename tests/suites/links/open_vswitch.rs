@@ -56,16 +56,11 @@ impl<'a> Switch<'a> {
         Daemon::start(self.host, &settings).unwrap()
     }
 
-    /// A tap that is up, and no port yet.
-    fn tap(&self, name: &str) -> Tap {
-        let tap = Tap::open(self.host.network(), name, Header::None).unwrap();
-        self.host.network().ip(&format!("link set {name} addrgenmode none up")).unwrap();
-        tap
-    }
-
+    /// A port, which comes up as one.
     fn plug(&self, name: &str) -> Tap {
-        let tap = self.tap(name);
+        let tap = Tap::open(self.host.network(), name, Header::None).unwrap();
         self.switch.set(&["add-port", "ovs0", name]).unwrap();
+        self.host.network().ip(&format!("link set {name} addrgenmode none up")).unwrap();
         tap
     }
 
@@ -152,15 +147,16 @@ fn ports_of_open_vswitch_are_guarded() {
 
     // A tap that nobody knows is mute from its first frame on, whichever flow that is of, and hears nothing
     // once it has its guard.
-    let stray = it.tap("stray0");
+    let stray = Tap::open(host.network(), "stray0", Header::None).unwrap();
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            for _ in 0..20 {
+            for _ in 0..100 {
                 shout(&stray, 100..150);
                 wait::pause(PACE);
             }
         });
         it.switch.set(&["add-port", "ovs0", "stray0"]).unwrap();
+        host.network().ip("link set stray0 addrgenmode none up").unwrap();
         sender.join().unwrap();
     });
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
@@ -184,7 +180,7 @@ fn ports_of_open_vswitch_are_guarded() {
     let at_a = a.drain().unwrap();
     assert!(!at_a.iter().chain(&b.drain().unwrap()).any(|f| is_shouted(f)), "a neighbour");
     for number in 100..200 {
-        assert_eq!(host_heard(Station::number(number)), 0, "the host");
+        assert_eq!(host_heard(Station::number(number)), 0, "the host, of {number}");
     }
     assert_eq!(it.heard_outside(|f| same(f, &beat(Station { mac: A.mac, ip: B.ip }, 8))), 0);
 

@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod interfaces;
 mod mode;
 mod owners;
 mod passages;
