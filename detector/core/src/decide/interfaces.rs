@@ -64,7 +64,7 @@ pub(super) fn classify<'a>(
         let master = link.master.and_then(|master| links.get(&master));
         policy.sandbox.is_some() && master.is_some_and(is_sandbox)
     };
-    let class = |link: &Link| {
+    let mut placed = |link: &Link| {
         // Whatever device it is on: it is made for guests.
         if is_on_device(link) {
             (!bridges.excludes(&link.name)).then_some(Class::Guest)
@@ -86,16 +86,14 @@ pub(super) fn classify<'a>(
             None
         }
     };
-    let mut class = class;
     let guests = links.values().filter(|link| is_on_device(link) && !bridges.excludes(&link.name));
     let devices: BTreeSet<_> = guests.filter_map(|link| link.lower).collect();
-    let class = |link: &Link| match class(link) {
+    let mut class = |link: &Link| match placed(link) {
         one @ (None | Some(Class::Trusted)) if devices.contains(&link.ifindex) => {
             Some(Class::Device { trusted: one.is_some() })
         }
         one => one,
     };
-    let mut class = class;
     links.values().filter_map(|link| Some((link, class(link)?))).collect()
 }
 
