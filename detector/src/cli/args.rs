@@ -158,6 +158,19 @@ Exits with 3 when findings are open.")]
         #[command(subcommand)]
         command: ProcessCommand,
     },
+    /// Watch ports, their frames a second, and what is refused
+    #[command(after_help = "\
+Examples:
+  detector top
+  detector top --interval 5
+
+Keys: q quits, s changes the order, a shows uplinks and bridges too, arrows scroll. With the daemon dead it \
+shows what the pinned maps hold.")]
+    Top {
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
     /// Say why a VM, a port or a MAC is treated as it is, and what would change that
     #[command(after_help = "\
 Examples:

@@ -23,6 +23,7 @@ mod quarantine;
 mod run;
 mod status;
 mod template;
+mod top;
 mod vm;
 mod watch;
 
@@ -83,6 +84,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Policy { command } => policy::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
+        Command::Top { interval } => top::run(&global, interval),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => Ok(Done::Answered(hook::run(&global, &command))),
         Command::Completions { shell } => completions::run(shell),

@@ -19,7 +19,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
     let mut output = Output::new(global);
     match command {
         PortCommand::List => {
-            let (origin, ports) = match try_ask(global, Request::PortList {})? {
+            let (origin, ports) = match try_ask(global, Request::PortList { counters: false })? {
                 Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
                 Ok(other) => return unexpected(&other),
                 Err(error) => (Origin::Pins, pins::instead(global, error)?.ports),
