@@ -327,17 +327,17 @@ fn a_device_that_is_routed_from_stays_so() {
     let role = |wanted: &str| {
         wait::until(wanted, PATIENCE, || {
             let port = daemon.ask(&["port", "show", DEVICE])?.json;
-            Ok((port["role"] == wanted).then_some(()))
+            Ok((port["role"] == wanted).then(|| port["instance"].clone()))
         })
-        .unwrap();
+        .unwrap()
     };
-    role("trusted");
+    let instance = role("trusted");
     arrives("before");
     let _a = macvtap_on(&scene, DEVICE, "macvtap0", "bridge", A.mac);
     daemon.await_port("macvtap0", "granted", PATIENCE).unwrap();
-    role("device");
+    assert_eq!(role("device"), instance, "it is turned in place");
     arrives("beside a macvtap");
     network.ip("link del macvtap0").unwrap();
-    role("trusted");
+    assert_eq!(role("trusted"), instance);
     arrives("after it");
 }
