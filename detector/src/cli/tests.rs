@@ -206,6 +206,7 @@ Reports      0 lost, 4 held back
 Claims without a grant
 MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
 52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
+  and 5 more frames by claims that are not listed: a port has 16 places, and later claims have taken theirs
 ";
     check("port show", shown, |output| port::show(output, Origin::Pins, &a_port()));
 }

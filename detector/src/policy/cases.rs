@@ -7,7 +7,7 @@ use detector_common::quarantine::QuarantineMode;
 use detector_core::{
     decide::{
         VmStatus,
-        policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts},
+        policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts, Variables},
         profile,
     },
     model::{
@@ -60,6 +60,8 @@ pub struct Case {
     media: usize,
     #[serde(default = "disk")]
     media_roles: BTreeSet<MediumRole>,
+    /// Where its firmware's stored variables come from; `None` where nobody says.
+    variables: Option<Variables>,
     #[serde(default = "yes")]
     media_local: bool,
     #[serde(default)]
@@ -89,6 +91,7 @@ enum Unknown {
     Registered,
     Template,
     MediaRead,
+    Variables,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -273,6 +276,10 @@ impl Case {
             registered: fact(known(Unknown::Registered), self.registered),
             template: fact(template, self.template.facts()),
             unmet: fact(template, profile::unmet(&self.template.profile, &self.posture)),
+            variables: match (known(Unknown::Variables), self.variables) {
+                (true, variables) => variables.map(Fact::Known),
+                (false, _) => Some(Fact::Unknown),
+            },
             declared: self.declared_template.clone(),
             media: self.media,
             media_roles: self.media_roles.clone(),
