@@ -7,6 +7,7 @@
 pub mod artefacts;
 pub mod bpf;
 pub mod capture;
+pub mod cgroups;
 pub mod cpio;
 pub mod daemon;
 #[path = "../demo/mod.rs"]

@@ -30,7 +30,9 @@ const LONGEST_NAME: usize = 80;
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     asked: BTreeMap<Uuid, Pause>,
-    /// Those that were last to be kept; none before it is known what had been.
+    /// Whether it is known what had been suspended before the start, as far as anybody knows.
+    recalled: bool,
+    /// Those that were last to be kept; none where nothing is kept yet.
     keeping: Option<BTreeSet<Uuid>>,
     /// Why they cannot be kept.
     trouble: Option<(Timestamp, String)>,
@@ -58,7 +60,8 @@ impl Pauses {
         };
         let suspended = known.clone().unwrap_or_else(|| denied().collect());
         self.asked.extend(suspended.into_iter().map(|uuid| (uuid, Pause::Done)));
-        self.keeping = Some(known.unwrap_or_default());
+        self.keeping = known;
+        self.recalled = true;
     }
 
     /// Whether what was to be kept has been.
@@ -71,8 +74,11 @@ impl Pauses {
         let done = |pause: &Pause| matches!(pause, Pause::Done);
         let suspended = self.asked.iter().filter(|(_, pause)| done(pause));
         let suspended: BTreeSet<_> = suspended.map(|(uuid, _)| *uuid).collect();
-        let keeping = self.keeping.as_mut().filter(|keeping| **keeping != suspended)?;
-        keeping.clone_from(&suspended);
+        // That there are none is written down, too: from then on a denial is known to be a new one.
+        if !self.recalled || self.keeping.as_ref() == Some(&suspended) {
+            return None;
+        }
+        self.keeping = Some(suspended.clone());
         Some(suspended)
     }
 

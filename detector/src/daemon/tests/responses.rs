@@ -149,6 +149,7 @@ fn next(host: &mut Host, known: Option<BTreeSet<Uuid>>) -> Host {
 fn a_pause_is_asked_for_once_over_crashes() {
     let mut host = Host::new(Mode::Enforce);
     host.turn(vec![Input::Pauses(None)]);
+    assert_eq!(pauses_kept(&mut host), Some(BTreeSet::new()), "from now on it is known");
     host.approved();
     host.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
     assert_eq!(
