@@ -286,11 +286,6 @@ impl<'a> Daemon<'a> {
         format!("#!/bin/sh\nexec {} hook qemu \"$@\"\n", self.command_line())
     }
 
-    /// The same for libvirt's lxc driver.
-    pub fn hook_lxc(&self) -> String {
-        format!("#!/bin/sh\nexec {} hook lxc \"$@\"\n", self.command_line())
-    }
-
     /// The same for a libvirt that is not the first one.
     pub fn hook_of(&self, uri: &str) -> String {
         format!("#!/bin/sh\nexec {} hook qemu --uri '{uri}' \"$@\"\n", self.command_line())

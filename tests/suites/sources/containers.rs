@@ -73,7 +73,7 @@ fn speaking(number: u8) -> String {
 fn heard(lab: &Lab, number: u8) -> usize {
     let source = [0x52, 0x54, 0, 0, 0, u8::from_str_radix(&number.to_string(), 16).unwrap()];
     let frames = lab.outside.frames().unwrap();
-    frames.iter().filter(|frame| frame.get(6..12) == Some(source.as_slice())).count()
+    frames.iter().filter(|frame| frame.bytes.get(6..12) == Some(source.as_slice())).count()
 }
 
 /// Real ones: first without the hook, so that the interface is there before anybody has said whose it is, and
@@ -122,7 +122,8 @@ fn containers_that_run_are_guarded_and_judged() {
         libvirt.virsh_at(LXC, &["destroy", name]).unwrap();
     }
 
-    libvirt.hook_lxc(&daemon.hook_lxc()).unwrap();
+    let hook = format!("#!/bin/sh\nexec {} hook lxc \"$@\"\n", daemon.command_line());
+    libvirt.hook_lxc(&hook).unwrap();
     libvirt.kill().unwrap();
     libvirt.restart().unwrap();
     libvirt.virsh_at(LXC, &["start", "known"]).unwrap();
