@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,6 +13,9 @@ use crate::wait;
 
 /// Where the machine has them.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// Tests of one process may have some at the same time.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A group in each of the machine's hierarchies, beneath the one that this process is in.
 pub struct Cgroups {
@@ -24,11 +28,13 @@ impl Cgroups {
     /// Needs root, and control groups that may be written to.
     pub fn new() -> Result<Self> {
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let mut made = Self { directories: Vec::new(), doors: Vec::new() };
         for line in own.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-            made.join(controllers, path).with_context(|| format!("control groups: {line}"))?;
+            made.join(number, controllers, path)
+                .with_context(|| format!("control groups: {line}"))?;
         }
         Ok(made)
     }
@@ -54,7 +60,7 @@ impl Cgroups {
         self.doors.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    fn join(&mut self, controllers: &str, path: &str) -> Result<()> {
+    fn join(&mut self, number: u32, controllers: &str, path: &str) -> Result<()> {
         let name = controllers.trim_start_matches("name=");
         let hybrid = Path::new(ROOT).join("unified");
         let hierarchy = match name {
@@ -63,7 +69,7 @@ impl Cgroups {
             name => Path::new(ROOT).join(name),
         };
         let own = hierarchy.join(path.trim_start_matches('/'));
-        let group = own.join(format!("detector-lab-{}", std::process::id()));
+        let group = own.join(format!("detector-lab-{}-{number}", std::process::id()));
         std::fs::create_dir(&group)?;
         self.directories.push(group.clone());
         // A new one of this controller has neither processors nor memory.

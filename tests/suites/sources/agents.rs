@@ -57,7 +57,15 @@ fn a_guest_says_what_it_is_and_hostile_ones_hold_up_nobody() {
         })
         .unwrap();
     }
-    wait::pause(std::time::Duration::from_secs(12));
+    // Those that answer have been asked, and nothing of what they have said was taken.
+    for guest in guests.iter().filter(|guest| ["garbage", "huge"].contains(&guest.name.as_str())) {
+        wait::until(&format!("{} to have been asked", guest.name), PATIENCE, || {
+            let console = std::fs::read_to_string(guest.console(lab.host.directory()))?;
+            Ok(console.contains("guest: agent asked for its system").then_some(()))
+        })
+        .unwrap();
+    }
+    wait::pause(std::time::Duration::from_secs(2));
     for guest in &guests {
         let tap = libvirt.tap(guest).unwrap();
         daemon.await_port(&tap, "granted", PATIENCE).unwrap();
