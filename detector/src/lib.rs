@@ -23,3 +23,4 @@ pub mod processes;
 pub mod quarantines;
 pub mod registry;
 mod stopped;
+mod suggest;
