@@ -5,6 +5,7 @@
 //! process that made it, however that ends.
 
 pub mod artefacts;
+pub mod block;
 pub mod bpf;
 pub mod capture;
 pub mod cgroups;

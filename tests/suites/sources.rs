@@ -12,6 +12,8 @@ mod hanging;
 mod networks;
 #[path = "sources/several.rs"]
 mod several;
+#[path = "sources/snapshots.rs"]
+mod snapshots;
 #[path = "sources/volumes.rs"]
 mod volumes;
 

@@ -165,6 +165,9 @@ pub struct MediumView {
     /// A path, or what it is that cannot be digested here.
     pub source: String,
     pub evidence: EvidenceView,
+    /// The device that its manager says it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -140,6 +140,7 @@ fn a_vm() -> VmView {
                 sha256: "00ff".into(),
                 at_birth: false,
             },
+            snapshot_of: None,
         }],
         posture: Some(Posture {
             tpm: Some(TpmKind::Emulator),
@@ -504,6 +505,7 @@ fn a_stated_base_is_told_of_once() {
             sha256: sha256.to_owned(),
             at_birth: sha256 == "11ff",
         },
+        snapshot_of: None,
     };
     let media = [
         medium(&["/a.qcow2 (qcow2)", "/base.raw (raw)"], "00ff"),

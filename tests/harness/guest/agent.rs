@@ -10,7 +10,7 @@ use crate::cpio::Archive;
 use crate::{artefacts, run};
 
 /// What the guest's system says it is.
-pub const OS_RELEASE: &str = "ID=debian\nVERSION_ID=\"12\"\n";
+const OS_RELEASE: &str = "ID=debian\nVERSION_ID=\"12\"\n";
 
 /// Adds the agent, what it is linked with, and what it tells.
 pub(super) fn add(archive: &mut Archive) -> Result<()> {

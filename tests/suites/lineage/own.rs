@@ -1,9 +1,9 @@
 //! What a VM has of its own: variables that its firmware stores, and block devices.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use detector_core::decide::policy::DEFAULT;
+use detector_tests::block::LoopDevice;
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -127,10 +127,11 @@ fn a_block_device_is_what_is_on_it() {
     let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
     let copy = host.path("copy");
     std::fs::copy(&image.disk, &copy).unwrap();
-    let Some(device) = Device::attach(&copy) else {
-        return println!("skipped: no loop device can be made here");
+    let device = match LoopDevice::attach(&copy) {
+        Ok(device) => device,
+        Err(error) => return println!("skipped: no loop device ({error:#})"),
     };
-    if digest(&device.0) != digest(&copy) {
+    if digest(&device.path) != digest(&copy) {
         // A device has whole sectors, so that its digest is that of a file of that size.
         return println!("skipped: the image does not end with a sector");
     }
@@ -146,7 +147,7 @@ fn a_block_device_is_what_is_on_it() {
         .replace("<disk type='file'", "<disk type='block'")
         .replace(
             &format!("<source file='{file}'/>"),
-            &format!("<source dev='{}'/>", device.0.display()),
+            &format!("<source dev='{}'/>", device.path.display()),
         );
     libvirt.define_as(&guest, &domain).unwrap();
     let run = |status: &str| {
@@ -157,26 +158,9 @@ fn a_block_device_is_what_is_on_it() {
     run("granted");
     run("granted");
     // Nothing tells whether that was the guest: there is no certificate of a device.
-    let written = std::fs::File::options().write(true).open(&device.0).unwrap();
+    let written = std::fs::File::options().write(true).open(&device.path).unwrap();
     written.write_all_at(b"evil", copy.metadata().unwrap().len() - 512).unwrap();
     written.sync_all().unwrap();
     drop(written);
     run("isolated");
-}
-
-/// A device whose contents are a file's.
-struct Device(PathBuf);
-
-impl Device {
-    fn attach(image: &Path) -> Option<Self> {
-        let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
-        let path = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| Self(path.trim().into()))
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
-    }
 }
