@@ -26,7 +26,7 @@ impl Group {
     fn make(name: &str, volumes: &[(&str, PathBuf)]) -> anyhow::Result<Self> {
         let devices = volumes.iter().map(|(_, file)| LoopDevice::attach(file));
         let devices = devices.collect::<anyhow::Result<Vec<_>>>()?;
-        let group = Self { directory: Path::new("/dev").join(name), devices: devices };
+        let group = Self { directory: Path::new("/dev").join(name), devices };
         std::fs::create_dir(&group.directory)?;
         for ((volume, _), device) in volumes.iter().zip(&group.devices) {
             symlink(&device.path, group.directory.join(volume))?;
