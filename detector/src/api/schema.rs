@@ -4,8 +4,8 @@ use detector_core::model::{ModeRequest, QuarantineTarget};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, ModeDetail, PolicyDiffView, PolicyView, PortView,
-    Preview, ProcessView, QuarantineChange, QuarantineView, Status, TemplateView, VmView,
+    AdmissionView, ClockView, Explanation, FindingView, ModeDetail, PolicyDiffView, PolicyView,
+    PortView, Preview, ProcessView, QuarantineChange, QuarantineView, Status, TemplateView, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -56,6 +56,15 @@ pub enum Request {
     },
     /// What enforcing would cut.
     EnforcePreview {},
+    /// Whether the time of day is believed.
+    ClockShow {},
+    /// The clock is right as it is, in the caller's name; only root and the daemon's own user may say so.
+    ClockConfirm {
+        /// What the clock says to the caller, in milliseconds since the Unix epoch: another time than the
+        /// one that was looked at is not confirmed.
+        says: u64,
+        reason: String,
+    },
     TemplateList {},
     TemplateShow {
         id: String,
@@ -129,6 +138,7 @@ pub enum Reply {
     /// The mode that holds now.
     Mode(ModeDetail),
     Preview(Box<Preview>),
+    Clock(Box<ClockView>),
     Templates(Vec<TemplateView>),
     Template(Box<TemplateView>),
     Findings(Vec<FindingView>),

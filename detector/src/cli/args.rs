@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
+pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
+mod clock;
 mod mode;
 mod template;
 use super::{
@@ -116,6 +118,12 @@ Exits with 3 when findings are open.")]
     /// Let denials be findings only for some time
     #[command(after_help = mode::MAINTENANCE)]
     Maintenance(MaintenanceArgs),
+    /// Whether the host's clock is believed, after somebody has set it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Clock {
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
     /// Interfaces through which guests speak
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Port {

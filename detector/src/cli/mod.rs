@@ -1,11 +1,12 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
+//! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
 mod args;
 mod ask;
+mod clock;
 mod completions;
 mod escape;
 mod explain;
@@ -77,6 +78,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Observe(args) => mode::observe(&global, &args),
         Command::BreakGlass(args) => mode::break_glass(&global, &args),
         Command::Maintenance(args) => mode::maintenance(&global, &args),
+        Command::Clock { command } => clock::run(&global, &command),
         Command::Port { command } => port::run(&global, &command),
         Command::Vm { command } => vm::run(&global, &command),
         Command::Quarantine { command } => quarantine::run(&global, &command),

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use detector_common::maps::SIGHTINGS_PER_PORT;
 use serde::Serialize;
 
 use super::{
@@ -133,7 +134,20 @@ pub(super) fn show<W: Write>(
     if let Some(counted) = &port.counters {
         counters(output, counted)?;
     }
-    sightings(output, &port.sightings)
+    sightings(output, &port.sightings)?;
+    match port.unlisted() {
+        0 => Ok(()),
+        count => output.item("  ", &unlisted(count)),
+    }
+}
+
+/// What is said where a port has claimed more than is kept.
+pub(super) fn unlisted(frames: u64) -> String {
+    format!(
+        "and {frames} more frame{} by claims that are not listed: a port has {SIGHTINGS_PER_PORT} places, \
+         and later claims have taken theirs",
+        if frames == 1 { "" } else { "s" }
+    )
 }
 
 /// What is granted.

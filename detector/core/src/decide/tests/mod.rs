@@ -20,4 +20,5 @@ mod revocation;
 mod sandbox;
 mod shields;
 mod transit;
+mod variables;
 mod verdicts;
