@@ -10,7 +10,7 @@ pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod mode;
 mod template;
-use super::policy::PolicyCommand;
+use super::{audit::args::AuditCommand, policy::PolicyCommand};
 
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
@@ -127,6 +127,12 @@ Exits with 3 when findings are open.")]
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// What was decided and what people did, chained and signed
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]

@@ -14,6 +14,7 @@ use super::super::{
     Global,
     args::{QuarantineModeArg, Target, TargetKind},
     ask,
+    audit::recorded::on_record,
     escape::escape,
     pins::{self, Pinned},
 };
@@ -22,6 +23,7 @@ use crate::{
         CallError,
         view::{PortState, QuarantineView},
     },
+    audit::Subject,
     bpf::{Applied, BpfError, Inspector},
     quarantines::{Kept, Memory},
 };
@@ -34,7 +36,19 @@ pub(super) fn add(
     reason: &str,
     mode: Option<QuarantineModeArg>,
 ) -> Result<QuarantineView> {
-    let (why, root) = (unanswered(error)?, ask::pins(global)?);
+    let why = unanswered(error)?;
+    let action = ("quarantine-add", subject(target), reason);
+    on_record(global, action, || put(global, why, target, reason, mode))
+}
+
+fn put(
+    global: &Global,
+    why: String,
+    target: &Target,
+    reason: &str,
+    mode: Option<QuarantineModeArg>,
+) -> Result<QuarantineView> {
+    let root = ask::pins(global)?;
     let mode = mode_on(global, mode)?;
     let pinned = pins::read(&root).map_err(|error| anyhow!("{why}; without it: {error:#}"))?;
     let target = match target.kind {
@@ -72,7 +86,12 @@ pub(super) fn release(
     error: CallError,
     target: &Target,
 ) -> Result<QuarantineTarget> {
-    let (why, root) = (unanswered(error)?, ask::pins(global)?);
+    let why = unanswered(error)?;
+    on_record(global, ("quarantine-release", subject(target), ""), || lift(global, why, target))
+}
+
+fn lift(global: &Global, why: String, target: &Target) -> Result<QuarantineTarget> {
+    let root = ask::pins(global)?;
     let pinned = pins::read(&root).map_err(|error| anyhow!("{why}; without it: {error:#}"))?;
     let lifted = match target.kind {
         TargetKind::Mac => QuarantineTarget::Mac(mac(&target.name)?),
@@ -96,6 +115,15 @@ pub(super) fn release(
     note(&why, &effect);
     keep(global, &applied, lifted, None);
     Ok(lifted)
+}
+
+fn subject(target: &Target) -> Subject {
+    let of = match target.kind {
+        TargetKind::Mac => "mac",
+        TargetKind::Port => "port",
+        TargetKind::Vm => "vm",
+    };
+    Subject::new(of, target.name.as_str())
 }
 
 /// Why the daemon has not answered. One that has refused, or may not be asked, is not gone round.
