@@ -43,10 +43,10 @@ impl SigningKey {
     ///
     /// There is none, or it cannot be read.
     pub fn load(place: &Place) -> io::Result<Self> {
-        let text = fs::read_to_string(&place.key).map_err(|why| in_file(&place.key, why))?;
+        let text = fs::read_to_string(&place.key).map_err(|why| in_file(&place.key, &why))?;
         let no_key = |why| {
             let text = format!("it is no secret key of minisign without a password ({why})");
-            in_file(&place.key, io::Error::new(io::ErrorKind::InvalidData, text))
+            in_file(&place.key, &io::Error::new(io::ErrorKind::InvalidData, text))
         };
         let boxed = SecretKeyBox::from_string(&text).map_err(no_key)?;
         let secret = boxed.into_unencrypted_secret_key().map_err(no_key)?;
@@ -141,9 +141,9 @@ fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
             fs::rename(&new, path)
         },
     );
-    written.map_err(|why| in_file(path, why))
+    written.map_err(|why| in_file(path, &why))
 }
 
-fn in_file(path: &Path, why: io::Error) -> io::Error {
+fn in_file(path: &Path, why: &io::Error) -> io::Error {
     io::Error::new(why.kind(), format!("{}: {why}", path.display()))
 }

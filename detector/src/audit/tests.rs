@@ -80,7 +80,8 @@ fn forge(place: &Place, seq: u64, all: bool) {
 #[test]
 fn what_was_changed_is_named() {
     type Tampering = fn(&Place);
-    let cases: [(&str, Tampering, &[(u64, &str)]); 12] = [
+    type Expected<'a> = &'a [(u64, &'a str)];
+    let cases: [(&str, Tampering, Expected<'_>); 12] = [
         ("nothing", |_| {}, &[]),
         (
             "a text",
@@ -88,7 +89,7 @@ fn what_was_changed_is_named() {
                 tamper(
                     place,
                     "UPDATE record SET line = replace(line, 'approved', 'denied') WHERE seq = 7",
-                )
+                );
             },
             &[(7, "changed")],
         ),
@@ -137,7 +138,7 @@ fn what_was_changed_is_named() {
                 tamper(
                     place,
                     "UPDATE checkpoint SET text = replace(text, ':5,', ':6,') WHERE seq = 5",
-                )
+                );
             },
             &[(5, "checkpoint-unsigned")],
         ),

@@ -32,7 +32,8 @@ pub(super) struct Trail {
     mode: Option<ObservedMode>,
     graces: BTreeMap<Uuid, Grace>,
     registry: Option<Registry>,
-    rules: Option<Arc<Rules>>,
+    /// The policy in force, and its digest.
+    rules: Option<(Arc<Rules>, String)>,
     pace: Pace,
     trouble: BTreeMap<&'static str, (Timestamp, String)>,
 }
@@ -100,10 +101,14 @@ impl<E: Enforcer> Brain<E> {
     /// Templates and policy.
     fn follow_rules(&self, trail: &mut Trail, entries: &mut Vec<Entry>) {
         let rules = &self.world.rules.rules;
-        if !trail.rules.as_ref().is_some_and(|told| Arc::ptr_eq(told, rules)) {
-            let before = trail.rules.replace(Arc::clone(rules));
-            let origin = self.world.rules.origin.as_deref();
-            entries.extend(entries::policy(before.as_deref(), rules, origin));
+        if !trail.rules.as_ref().is_some_and(|(told, _)| Arc::ptr_eq(told, rules)) {
+            let digest = entries::digest(rules);
+            let before = trail.rules.replace((Arc::clone(rules), digest.clone()));
+            let before = before.map(|(_, digest)| digest);
+            if before.as_ref() != Some(&digest) {
+                let origin = self.world.rules.origin.as_deref();
+                entries.push(entries::policy(before, &digest, rules, origin));
+            }
         }
         if trail.registry.as_ref() != Some(&self.world.registry) {
             let before = trail.registry.replace(self.world.registry.clone());
@@ -147,7 +152,8 @@ impl<E: Enforcer> Brain<E> {
             let before = trail.vms.get(uuid).map(|told| told.status);
             if before != Some(decision.status) && trail.pace.may(pace::Whose::Vm(*uuid), now) {
                 let name = self.vm(*uuid).map_or_else(String::new, |(_, vm)| vm.name.clone());
-                entries.push(words.vm(*uuid, &name, before, decision));
+                let policy = trail.rules.as_ref().map(|(_, digest)| digest.as_str());
+                entries.push(words.vm(*uuid, &name, before, decision, policy));
                 trail.vms.insert(*uuid, Told { status: decision.status, name });
             }
             let begun = trail.graces.get(uuid).copied();

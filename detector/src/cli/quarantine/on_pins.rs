@@ -38,12 +38,12 @@ pub(super) fn add(
 ) -> Result<QuarantineView> {
     let why = unanswered(error)?;
     let action = ("quarantine-add", subject(target), reason);
-    on_record(global, action, || put(global, why, target, reason, mode))
+    on_record(global, action, || put(global, &why, target, reason, mode))
 }
 
 fn put(
     global: &Global,
-    why: String,
+    why: &str,
     target: &Target,
     reason: &str,
     mode: Option<QuarantineModeArg>,
@@ -63,7 +63,7 @@ fn put(
     let quarantine =
         Quarantine::new(target, now(), Cause::Operator, geteuid().as_raw(), reason).in_mode(mode);
     let applied = Inspector::put_quarantine(&root, &quarantine)
-        .map_err(|error| explained(&why, &root, error))?;
+        .map_err(|error| explained(why, &root, error))?;
     let effect = match &names(&applied, &pinned)[..] {
         [] => "no port that speaks has it; the daemon cuts off whichever has when it runs again"
             .into(),
@@ -73,7 +73,7 @@ fn put(
         ),
         ports => format!("cut off at once: {}", ports.join(", ")),
     };
-    note(&why, &effect);
+    note(why, &effect);
     let view = pins::view(&quarantine, &pinned.ports);
     let port = matches!(target, QuarantineTarget::Port { .. }).then(|| view.name.clone());
     keep(global, &applied, target, Some(Kept { quarantine, port }));
@@ -87,10 +87,10 @@ pub(super) fn release(
     target: &Target,
 ) -> Result<QuarantineTarget> {
     let why = unanswered(error)?;
-    on_record(global, ("quarantine-release", subject(target), ""), || lift(global, why, target))
+    on_record(global, ("quarantine-release", subject(target), ""), || lift(global, &why, target))
 }
 
-fn lift(global: &Global, why: String, target: &Target) -> Result<QuarantineTarget> {
+fn lift(global: &Global, why: &str, target: &Target) -> Result<QuarantineTarget> {
     let root = ask::pins(global)?;
     let pinned = pins::read(&root).map_err(|error| anyhow!("{why}; without it: {error:#}"))?;
     let lifted = match target.kind {
@@ -107,12 +107,12 @@ fn lift(global: &Global, why: String, target: &Target) -> Result<QuarantineTarge
         bail!("{} is not quarantined; `detector quarantine list` shows what is", target.name);
     }
     let applied =
-        Inspector::lift_quarantine(&root, lifted).map_err(|error| explained(&why, &root, error))?;
+        Inspector::lift_quarantine(&root, lifted).map_err(|error| explained(why, &root, error))?;
     let effect = match &names(&applied, &pinned)[..] {
         [] => "what the daemon has cut off for it is judged anew when it runs again".to_owned(),
         ports => format!("granted again as before: {}", ports.join(", ")),
     };
-    note(&why, &effect);
+    note(why, &effect);
     keep(global, &applied, lifted, None);
     Ok(lifted)
 }

@@ -31,6 +31,7 @@ impl Words<'_> {
         name: &str,
         before: Option<VmStatus>,
         decision: &VmDecision,
+        policy: Option<&str>,
     ) -> Entry {
         let missing: Vec<_> = decision
             .requirements
@@ -56,7 +57,7 @@ impl Words<'_> {
             .because("rules", decision.rules.iter().cloned())
             .because("not-met", missing.iter().cloned())
             .because("errors", decision.errors.iter().map(|(rule, why)| format!("{rule}: {why}")))
-            .because("policy", [digest(&self.world.rules.rules)])
+            .because("policy", policy)
     }
 
     /// What its media have shown.
@@ -179,17 +180,18 @@ pub(super) fn gone(port: (u32, u32), name: &str, before: PortStatus) -> Entry {
         .why("its interface is gone, or guarded no more")
 }
 
-/// Nothing, where it says the same as before.
-pub(super) fn policy(before: Option<&Rules>, now: &Rules, origin: Option<&str>) -> Option<Entry> {
-    let was = before.map(digest);
-    let is = digest(now);
-    (was.as_ref() != Some(&is)).then(|| {
-        Entry::new(Kind::Policy, Who::Daemon)
-            .on(Subject::new("file", origin.unwrap_or("built-in")))
-            .change(was, is)
-            .why(if before.is_some() { "the policy was changed" } else { "the daemon has started" })
-            .because("rules", now.list().iter().map(|rule| rule.id.clone()))
-    })
+pub(super) fn policy(
+    before: Option<String>,
+    now: &str,
+    rules: &Rules,
+    origin: Option<&str>,
+) -> Entry {
+    let why = if before.is_some() { "the policy was changed" } else { "the daemon has started" };
+    Entry::new(Kind::Policy, Who::Daemon)
+        .on(Subject::new("file", origin.unwrap_or("built-in")))
+        .change(before, now)
+        .why(why)
+        .because("rules", rules.list().iter().map(|rule| rule.id.clone()))
 }
 
 /// Each template that is another one than before; at the start, all of them in one record.
@@ -299,6 +301,7 @@ fn port_status(status: PortStatus) -> &'static str {
     }
 }
 
-fn digest(rules: &Rules) -> String {
+/// By which records name a policy.
+pub(super) fn digest(rules: &Rules) -> String {
     format!("sha256:{}", Digest(Sha256::digest(rules.text().as_bytes()).into()))
 }
