@@ -151,6 +151,10 @@ fn what_is_done_to_the_pins_is_on_record() {
     said(&daemon, &["break-glass", "--for", "1h", "--reason", "cut off"]);
     let failed = daemon.ask(&["quarantine", "add", "port", "nosuch", "--reason", "x"]).unwrap();
     assert_eq!(failed.code, 1);
+    let hook = daemon.ask_hook("late", "<domain/>").unwrap().wait_with_output().unwrap();
+    assert!(hook.status.success(), "it starts mute: {hook:?}");
+    let start = await_record(&daemon, "admission", "late", "undecided, may start");
+    assert_eq!(start["who"]["via"], "hook");
     for _ in 0..2 {
         for (name, kind) in [
             ("quarantine-add", "action-failed"),

@@ -48,6 +48,8 @@ pub enum Via {
     Api,
     /// The pinned maps, while no daemon lived.
     Pins,
+    /// A hook of a VM manager, while no daemon answered.
+    Hook,
     /// The words that the daemon was started with.
     Start,
 }
