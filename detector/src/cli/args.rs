@@ -13,6 +13,7 @@ mod clock;
 mod mode;
 mod template;
 use super::{
+    audit::args::AuditCommand,
     completions::{ports, subjects, vms},
     policy::PolicyCommand,
 };
@@ -153,6 +154,12 @@ Exits with 3 when findings are open.")]
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// What was decided and what people did, chained and signed
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]
