@@ -4,6 +4,7 @@
 //! decides is in `detector-core`; here is what fetches the inputs and carries out the actions.
 
 pub mod api;
+pub mod audit;
 pub mod bpf;
 pub mod cli;
 pub mod clock;
@@ -23,4 +24,5 @@ pub mod processes;
 pub mod quarantines;
 pub mod registry;
 mod stopped;
+pub mod store;
 mod suggest;

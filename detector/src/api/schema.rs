@@ -16,7 +16,11 @@ pub const VERSION: u32 = 1;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     Status {},
-    PortList {},
+    PortList {
+        /// With the counters of each.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        counters: bool,
+    },
     /// A port by interface name, or by ifindex.
     PortShow {
         name: String,

@@ -2,10 +2,12 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
 //! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
-//! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
+//! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
+//! audit that is not what was written).
 
 mod args;
 mod ask;
+mod audit;
 mod clock;
 mod completions;
 mod escape;
@@ -24,6 +26,7 @@ mod quarantine;
 mod run;
 mod status;
 mod template;
+mod top;
 mod vm;
 mod watch;
 
@@ -83,8 +86,10 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
+        Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
+        Command::Top { interval } => top::run(&global, interval),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => Ok(Done::Answered(hook::run(&global, &command))),
         Command::Completions { shell } => completions::run(shell),

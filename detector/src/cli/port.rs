@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
     let mut output = Output::new(global);
     match command {
         PortCommand::List => {
-            let (origin, ports) = match try_ask(global, Request::PortList {})? {
+            let (origin, ports) = match try_ask(global, Request::PortList { counters: false })? {
                 Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
                 Ok(other) => return unexpected(&other),
                 Err(error) => (Origin::Pins, pins::instead(global, error)?.ports),
@@ -60,7 +60,7 @@ pub(super) fn list<W: Write>(
                 port.name.as_str().into(),
                 port.role.as_str().into(),
                 state(port.status),
-                port.bridge.as_deref().unwrap_or("-").into(),
+                port.bridge.as_deref().or(port.device.as_deref()).unwrap_or("-").into(),
                 port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
                 macs(port).into(),
                 port.why.as_deref().unwrap_or_default().into(),
@@ -97,6 +97,12 @@ pub(super) fn show<W: Write>(
     let place = format!("{} (ifindex {}, instance {})", port.name, port.ifindex, port.instance);
     output.field("Port", place)?;
     output.field("Role", port.role.as_str())?;
+    if let Some(bridge) = &port.bridge {
+        output.field("Bridge", bridge.as_str())?;
+    }
+    if let Some(device) = &port.device {
+        output.field("Device", device.as_str())?;
+    }
     output.field("Status", state(port.status))?;
     match port.isolation.as_deref() {
         Some("sandbox") if port.passage => {

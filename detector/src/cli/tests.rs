@@ -53,6 +53,7 @@ fn a_port() -> PortView {
         instance: 3,
         role: "guest".into(),
         bridge: Some("br0".into()),
+        device: None,
         status: PortState::Isolated,
         isolation: None,
         shield: false,
@@ -194,6 +195,7 @@ vnet0  guest  isolated  br0     web\\u{1b}[2J\\u{202e}1\\n  52:54:00:00:00:01  I
     let shown = "\
 Port         vnet0 (ifindex 12, instance 3)
 Role         guest
+Bridge       br0
 Status       isolated
 Why          It is quarantined.
 Since        1 min ago

@@ -32,6 +32,7 @@ use super::{
     since::Since,
     sources::{self, Expected},
     tamper::Tampers,
+    trail::Trail,
 };
 use crate::{
     enforcer::{EnforceError, Enforcer},
@@ -72,6 +73,7 @@ pub struct Brain<E> {
     pub(super) claims: Claims,
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
+    pub(super) trail: Trail,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -92,6 +94,7 @@ impl<E: Enforcer> Brain<E> {
     ) -> Result<Self, EnforceError> {
         let observed = enforcer.observe()?;
         let seen = enforcer.seen()?;
+        let trail = Trail::new(&observed);
         let world = World {
             now,
             skew: Skew::default(),
@@ -145,6 +148,7 @@ impl<E: Enforcer> Brain<E> {
             claims: Claims::default(),
             day: DayClock::new(now),
             pauses: Pauses::default(),
+            trail,
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -298,6 +302,7 @@ impl<E: Enforcer> Brain<E> {
         self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
+        self.follow_decisions();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         let silent = |finding: &Finding| {
@@ -311,6 +316,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
+        findings.extend(self.trail.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

@@ -16,7 +16,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::input::{CallId, Effect, Input};
 use crate::{
-    api::{ApiError, Reply},
+    api::{ApiError, Reply, view::moment},
+    audit::Writer,
     findings::{self, Change, Journal},
     graces::GraceFile,
     inventory::{Inventory, Suspender},
@@ -47,6 +48,7 @@ pub(super) struct Hands {
     pub(super) suspender: Suspender,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
+    pub(super) audit: Writer,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -158,6 +160,7 @@ impl Hands {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
             }
+            Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Tell(change) => {
                 findings::log(&change);
                 if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {

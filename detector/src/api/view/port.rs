@@ -15,10 +15,13 @@ pub struct PortView {
     pub name: String,
     pub ifindex: u32,
     pub instance: u32,
-    /// `guest`, `uplink`, `bridge`, `trusted` or `sandbox`.
+    /// `guest`, `uplink`, `bridge`, `trusted`, `device` (macvtaps are on it) or `sandbox`.
     pub role: String,
-    /// Name of the bridge that it is a port of.
+    /// Name of the bridge that it is a port of; in Open vSwitch of the datapath's device.
     pub bridge: Option<String>,
+    /// Name of the device that a macvtap is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     pub status: PortState,
     /// `drop` or `sandbox`, where it is isolated.
     #[serde(default)]

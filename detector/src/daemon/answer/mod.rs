@@ -34,7 +34,13 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
     let mut last = true;
     let reply = match request {
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
-        Request::PortList {} => Ok(Reply::Ports(brain.port_views())),
+        Request::PortList { counters } => {
+            let mut ports = brain.port_views();
+            if counters {
+                brain.add_counters(&mut ports);
+            }
+            Ok(Reply::Ports(ports))
+        }
         Request::PortShow { name } => {
             brain.port_named(&name).map(|port| Reply::Port(Box::new(port)))
         }

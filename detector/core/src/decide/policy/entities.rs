@@ -194,9 +194,10 @@ fn place(nic: &NicFacts) -> Result<Vec<Record>, Unaskable> {
     if let Some((name, kind)) = &nic.port {
         let kind = match kind {
             LinkKind::Bridge => "bridge",
+            LinkKind::OpenVSwitch => "openvswitch",
             LinkKind::Tap => "tap",
             LinkKind::Veth => "veth",
-            LinkKind::Macvtap => "macvtap",
+            LinkKind::Macvtap | LinkKind::MacvtapVepa => "macvtap",
             LinkKind::MacvtapPassthrough => "macvtap-passthrough",
             LinkKind::Physical => "physical",
             LinkKind::Loopback => "loopback",

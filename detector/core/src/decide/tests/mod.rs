@@ -4,6 +4,7 @@ mod adoption;
 mod claims;
 mod clock;
 mod conflicts;
+mod devices;
 mod evidence;
 mod findings;
 mod in_force;
