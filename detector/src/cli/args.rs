@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::{Shell, engine::ArgValueCompleter};
 
+pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
+mod clock;
 mod mode;
 mod template;
-use super::{audit::args::AuditCommand, policy::PolicyCommand};
+use super::{
+    audit::args::AuditCommand,
+    completions::{ports, subjects, vms},
+    policy::PolicyCommand,
+};
 
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
@@ -26,6 +32,7 @@ Examples:
   detector status                    what is guarded, and what needs attention
   detector explain web1              why a VM has network or has none, and what would change that
   detector quarantine list           what is quarantined, also with the daemon dead
+  detector port list --watch         what speaks on this host, as it changes
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report."
 )]
@@ -51,6 +58,18 @@ pub struct Global {
     /// How results are printed
     #[arg(long, short, global = true, help_heading = GLOBAL, value_enum, default_value_t)]
     pub output: Format,
+    /// Print it again every two seconds, or as many as are said (`--watch=5`), until interrupted
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub watch: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -58,6 +77,8 @@ pub enum Format {
     /// For people
     #[default]
     Table,
+    /// For people with a wide terminal: more columns
+    Wide,
     /// For programs: stable and documented
     Json,
 }
@@ -98,6 +119,12 @@ Exits with 3 when findings are open.")]
     /// Let denials be findings only for some time
     #[command(after_help = mode::MAINTENANCE)]
     Maintenance(MaintenanceArgs),
+    /// Whether the host's clock is believed, after somebody has set it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Clock {
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
     /// Interfaces through which guests speak
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Port {
@@ -146,6 +173,19 @@ Exits with 3 when findings are open.")]
         #[command(subcommand)]
         command: ProcessCommand,
     },
+    /// Watch ports, their frames a second, and what is refused
+    #[command(after_help = "\
+Examples:
+  detector top
+  detector top --interval 5
+
+Keys: q quits, s changes the order, a shows uplinks and bridges too, arrows scroll. With the daemon dead it \
+shows what the pinned maps hold.")]
+    Top {
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
     /// Say why a VM, a port or a MAC is treated as it is, and what would change that
     #[command(after_help = "\
 Examples:
@@ -156,6 +196,7 @@ Examples:
 Exits with 3 when it is not granted.")]
     Explain {
         /// Name or UUID of a VM, name of a port, or a MAC
+        #[arg(add = ArgValueCompleter::new(subjects))]
         subject: String,
     },
     /// Answer a hook of a VM manager
@@ -210,12 +251,17 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
     /// List the interfaces in scope; reads the pinned maps when the daemon does not answer
-    #[command(after_help = "Examples:\n  detector port list\n  detector port list --output json")]
+    #[command(after_help = "\
+Examples:
+  detector port list
+  detector port list --output wide --watch
+  detector port list --output json")]
     List,
     /// Show one with its identities, counters and what it claimed
     #[command(after_help = "Examples:\n  detector port show vnet3")]
     Show {
         /// Interface name or ifindex
+        #[arg(add = ArgValueCompleter::new(ports))]
         name: String,
     },
 }
@@ -229,6 +275,7 @@ pub enum VmCommand {
     #[command(after_help = "Examples:\n  detector vm show web1")]
     Show {
         /// Name or UUID
+        #[arg(add = ArgValueCompleter::new(vms))]
         name: String,
     },
 }
@@ -286,6 +333,7 @@ pub struct Target {
     #[arg(value_enum)]
     pub kind: TargetKind,
     /// Interface name, MAC, or name or UUID of a VM
+    #[arg(add = ArgValueCompleter::new(subjects))]
     pub name: String,
 }
 

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use detector_common::maps::SIGHTINGS_PER_PORT;
 use serde::Serialize;
 
 use super::{
@@ -19,7 +20,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
     let mut output = Output::new(global);
     match command {
         PortCommand::List => {
-            let (origin, ports) = match try_ask(global, Request::PortList {})? {
+            let (origin, ports) = match try_ask(global, Request::PortList { counters: false })? {
                 Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
                 Ok(other) => return unexpected(&other),
                 Err(error) => (Origin::Pins, pins::instead(global, error)?.ports),
@@ -52,21 +53,31 @@ pub(super) fn list<W: Write>(
         }
         return output.json(&List { source, ports });
     }
-    let rows = ports
+    let rows: Vec<_> = ports
         .iter()
         .map(|port| {
-            vec![
+            let row = vec![
                 port.name.as_str().into(),
                 port.role.as_str().into(),
                 state(port.status),
-                port.bridge.as_deref().unwrap_or("-").into(),
+                port.bridge.as_deref().or(port.device.as_deref()).unwrap_or("-").into(),
                 port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
                 macs(port).into(),
                 port.why.as_deref().unwrap_or_default().into(),
-            ]
+            ];
+            let more = vec![
+                port.ifindex.to_string().into(),
+                port.instance.to_string().into(),
+                port.since.map(|at| output.ago(at)).unwrap_or_default().into(),
+                addresses(port).into(),
+                port.isolation.as_deref().unwrap_or("-").into(),
+            ];
+            (row, more)
         })
         .collect();
-    output.table(&["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"], rows)
+    let header = ["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"];
+    let more = ["IFINDEX", "INSTANCE", "SINCE", "ADDRESSES", "ISOLATION"];
+    output.wide_table(&header, &more, rows)
 }
 
 pub(super) fn show<W: Write>(
@@ -86,6 +97,12 @@ pub(super) fn show<W: Write>(
     let place = format!("{} (ifindex {}, instance {})", port.name, port.ifindex, port.instance);
     output.field("Port", place)?;
     output.field("Role", port.role.as_str())?;
+    if let Some(bridge) = &port.bridge {
+        output.field("Bridge", bridge.as_str())?;
+    }
+    if let Some(device) = &port.device {
+        output.field("Device", device.as_str())?;
+    }
     output.field("Status", state(port.status))?;
     match port.isolation.as_deref() {
         Some("sandbox") if port.passage => {
@@ -117,7 +134,20 @@ pub(super) fn show<W: Write>(
     if let Some(counted) = &port.counters {
         counters(output, counted)?;
     }
-    sightings(output, &port.sightings)
+    sightings(output, &port.sightings)?;
+    match port.unlisted() {
+        0 => Ok(()),
+        count => output.item("  ", &unlisted(count)),
+    }
+}
+
+/// What is said where a port has claimed more than is kept.
+pub(super) fn unlisted(frames: u64) -> String {
+    format!(
+        "and {frames} more frame{} by claims that are not listed: a port has {SIGHTINGS_PER_PORT} places, \
+         and later claims have taken theirs",
+        if frames == 1 { "" } else { "s" }
+    )
 }
 
 /// What is granted.
@@ -215,6 +245,15 @@ pub(super) fn state(state: PortState) -> Text {
         PortState::Gate => Tone::Plain,
     };
     Text(state.as_str().to_owned(), tone)
+}
+
+/// What is granted, and what was learned of it.
+fn addresses(port: &PortView) -> String {
+    let granted = port.identities.iter().flat_map(|identity| &identity.addresses);
+    let learned = port.learned.iter().map(|one| &one.address);
+    let mut all: Vec<_> = granted.chain(learned).map(String::as_str).collect();
+    all.dedup();
+    all.join(" ")
 }
 
 fn macs(port: &PortView) -> String {

@@ -39,11 +39,15 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
         }
         return output.json(&List { vms });
     }
-    let rows = vms
+    let rows: Vec<_> = vms
         .iter()
         .map(|vm| {
             let ports: Vec<_> = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).collect();
-            vec![
+            let macs: Vec<_> = vm.nics.iter().map(|nic| nic.mac.as_str()).collect();
+            let addresses = vm.nics.iter().flat_map(|nic| nic.addresses.iter().chain(&nic.learned));
+            let addresses: Vec<_> = addresses.map(String::as_str).collect();
+            let more = [vm.source.clone(), macs.join(" "), addresses.join(" ")];
+            let row = vec![
                 vm.name.as_str().into(),
                 status(vm.status),
                 power(vm).into(),
@@ -51,10 +55,12 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
                 ports.join(" ").into(),
                 vm.since.map(|at| output.ago(at)).unwrap_or_default().into(),
                 vm.uuid.to_string().into(),
-            ]
+            ];
+            (row, more.map(Text::from).into())
         })
         .collect();
-    output.table(&["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"], rows)
+    let header = ["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"];
+    output.wide_table(&header, &["SOURCE", "MACS", "ADDRESSES"], rows)
 }
 
 pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {
@@ -144,7 +150,10 @@ pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> R
                 (layers.join(" on "), Some(format!("{sha256}{when}")))
             }
         };
-        let text = super::escape::escape(&text);
+        let of = medium.snapshot_of.as_ref();
+        let of =
+            of.map_or_else(String::new, |of| format!(", a snapshot of {of} by its manager's word"));
+        let text = super::escape::escape(&format!("{text}{of}"));
         output.item(&format!("  {:<8} ", medium.role.as_str()), &text)?;
         if let Some(digest) = digest {
             output.line(&format!("{:11}sha256 {digest}", ""))?;

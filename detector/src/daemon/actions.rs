@@ -44,8 +44,12 @@ impl Action {
             Request::ModeChange { change, reason } => {
                 (mode_action(change), Subject::new("host", "mode"), reason.clone(), is_way_out(change))
             }
+            Request::ClockConfirm { reason, .. } => {
+                ("clock-confirm", Subject::new("host", "clock"), reason.clone(), false)
+            }
             Request::Status {}
-            | Request::PortList {}
+            | Request::ClockShow {}
+            | Request::PortList { .. }
             | Request::PortShow { .. }
             | Request::VmList {}
             | Request::VmShow { .. }

@@ -87,6 +87,8 @@ impl<E: Enforcer> Brain<E> {
                 self.record_pause(vm, Some(result.clone()));
                 self.pauses.answered(vm, self.world.now, result);
             }
+            Input::Pauses(known) => self.pauses.recall(known, &self.world),
+            Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);

@@ -1,5 +1,6 @@
 //! Answers to operators, from the world and the decision as they stand.
 
+mod clock;
 mod explain;
 mod finding;
 mod name;
@@ -15,7 +16,7 @@ mod vm;
 pub(super) use explain::open;
 pub(super) use name::operand;
 
-use detector_core::model::Vm;
+use detector_core::model::{Timestamp, Vm};
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorCode, Reply, Request, view::ModeDetail},
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 /// Answers a request of the user `uid`.
@@ -32,7 +34,13 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
     let mut last = true;
     let reply = match request {
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
-        Request::PortList {} => Ok(Reply::Ports(brain.port_views())),
+        Request::PortList { counters } => {
+            let mut ports = brain.port_views();
+            if counters {
+                brain.add_counters(&mut ports);
+            }
+            Ok(Reply::Ports(ports))
+        }
         Request::PortShow { name } => {
             brain.port_named(&name).map(|port| Reply::Port(Box::new(port)))
         }
@@ -60,6 +68,10 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.change_mode(change, &reason, uid).map(|mode| Reply::Mode(ModeDetail::from(mode)))
         }
         Request::EnforcePreview {} => Ok(Reply::Preview(Box::new(brain.preview()))),
+        Request::ClockShow {} => Ok(Reply::Clock(Box::new(brain.clock_view()))),
+        Request::ClockConfirm { says, reason } => brain
+            .confirm_clock(Timestamp(says), &reason, uid)
+            .map(|clock| Reply::Clock(Box::new(clock))),
         Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
         Request::TemplateShow { id } => {
             brain.template_named(&id).map(|template| Reply::Template(Box::new(template)))
@@ -94,10 +106,12 @@ impl<E: Enforcer> Brain<E> {
     fn vm_named(&self, name: &str) -> Result<(&str, &Vm), ApiError> {
         let found = self.vms_named(name);
         match found.as_slice() {
-            [] => Err(ApiError::new(
-                ErrorCode::NotFound,
-                format!("no VM {name:?} in any inventory; detector vm list shows all"),
-            )),
+            [] => {
+                let close = did_you_mean(name, self.vm_names());
+                let message =
+                    format!("no VM {name:?} in any inventory{close}; detector vm list shows all");
+                Err(ApiError::new(ErrorCode::NotFound, message))
+            }
             [one] => Ok(*one),
             several => {
                 let uuids: Vec<_> = several.iter().map(|(_, vm)| vm.uuid.to_string()).collect();
@@ -107,6 +121,10 @@ impl<E: Enforcer> Brain<E> {
                 ))
             }
         }
+    }
+
+    fn vm_names(&self) -> impl Iterator<Item = &str> {
+        self.world.sources.values().flat_map(|said| said.vms.values()).map(|vm| vm.name.as_str())
     }
 
     fn vms_named(&self, name: &str) -> Vec<(&str, &Vm)> {
