@@ -132,5 +132,25 @@ pub fn may_serve<'a>(
     }
 }
 
+/// Whether a frame on its way to the port `to` comes from where a router may be that is no guest's: the host
+/// itself, an uplink, or an interface that is trusted.
+#[inline(always)]
+pub fn may_route<'a>(
+    source: u32,
+    to: u32,
+    slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
+) -> bool {
+    if source == 0 {
+        return true;
+    }
+    let Some(slot) = slot_of(source) else { return false };
+    match slot.role() {
+        Role::Uplink | Role::Trusted => true,
+        // What comes in by a port on a device of its own comes from beyond the host.
+        Role::GuestOnDevice => source == to,
+        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

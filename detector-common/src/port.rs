@@ -96,6 +96,9 @@ pub mod flags {
     /// What is refused here goes on all the same, also where the host enforces; a person's quarantine holds.
     /// Of a bridge or an uplink as well as of a guest's port.
     pub const OBSERVED: u32 = 1 << 21;
+    /// With [`LEARNS`]: some identity of the port plays the router, so that what others have named as a
+    /// router's address may be its own.
+    pub const ROUTES: u32 = 1 << 22;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

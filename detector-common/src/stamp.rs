@@ -29,6 +29,8 @@ pub mod globals {
     pub const CARRIER: &str = "STAMP_CARRIER";
     pub const MASK: &str = "STAMP_MASK";
     pub const VALUE: &str = "STAMP_VALUE";
+    /// [`Stamp::brought`](super::Stamp::brought), or 0.
+    pub const BROUGHT: &str = "STAMP_BROUGHT";
 }
 
 /// Why nothing can be stamped so.
@@ -52,6 +54,19 @@ impl Stamp {
 
     /// The default in `tc_index`.
     pub const IN_TC_INDEX: Self = Self { carrier: Carrier::TcIndex, mask: 0xc000, value: 0x4000 };
+
+    /// What the mask holds on a frame that the passage of a sandboxed port has brought, where the interface
+    /// by which it came cannot be told any more: neither nothing nor the value. There is none in a mask of
+    /// a single bit.
+    pub const fn brought(self) -> Option<u32> {
+        let others = self.mask & !self.value;
+        let fewer = self.mask & self.mask.wrapping_sub(1);
+        match (others, fewer) {
+            (0, 0) => None,
+            (0, fewer) => Some(fewer),
+            (others, _) => Some(others),
+        }
+    }
 
     /// # Errors
     ///
@@ -104,3 +119,22 @@ impl fmt::Display for StampError {
 }
 
 impl core::error::Error for StampError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_brought_is_told_from_what_is_vetted_and_what_is_not() {
+        for (mask, value, brought) in [
+            (0xc000_0000, 0x4000_0000, Some(0x8000_0000)),
+            (0xc000_0000, 0xc000_0000, Some(0x8000_0000)),
+            (0xf000_0000, 0x1000_0000, Some(0xe000_0000)),
+            (0x8000_0000, 0x8000_0000, None),
+        ] {
+            let stamp = Stamp { carrier: Carrier::Mark, mask, value };
+            assert_eq!(stamp.check(), Ok(()));
+            assert_eq!(stamp.brought(), brought, "{stamp:x?}");
+        }
+    }
+}

@@ -12,11 +12,19 @@ static STAMP_CARRIER: Global<u32> = Global::new(Stamp::DEFAULT.carrier as u32);
 static STAMP_MASK: Global<u32> = Global::new(Stamp::DEFAULT.mask);
 #[unsafe(no_mangle)]
 static STAMP_VALUE: Global<u32> = Global::new(Stamp::DEFAULT.value);
+#[unsafe(no_mangle)]
+static STAMP_BROUGHT: Global<u32> = Global::new(0);
 
 #[inline(always)]
 pub(crate) fn is_set(skb: &Skb) -> bool {
-    let carried = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
-    carried & u64::from(STAMP_MASK.load()) == u64::from(STAMP_VALUE.load())
+    carried(skb) == u64::from(STAMP_VALUE.load())
+}
+
+/// Whether a passage has brought the frame to a port that does not know by what interface it came.
+#[inline(always)]
+pub(crate) fn is_brought(skb: &Skb) -> bool {
+    let brought = STAMP_BROUGHT.load();
+    brought != 0 && carried(skb) == u64::from(brought)
 }
 
 #[inline(always)]
@@ -24,10 +32,22 @@ pub(crate) fn set(skb: &Skb) {
     write(skb, STAMP_VALUE.load());
 }
 
+/// See [`is_brought`].
+#[inline(always)]
+pub(crate) fn set_brought(skb: &Skb) {
+    write(skb, STAMP_BROUGHT.load());
+}
+
 /// Where a frame leaves our care, nobody else shall see the stamp.
 #[inline(always)]
 pub(crate) fn clear(skb: &Skb) {
     write(skb, 0);
+}
+
+#[inline(always)]
+fn carried(skb: &Skb) -> u64 {
+    let carrier = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
+    carrier & u64::from(STAMP_MASK.load())
 }
 
 #[inline(always)]

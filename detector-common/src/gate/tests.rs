@@ -158,3 +158,16 @@ fn where_a_dhcp_server_may_be() {
     let device = slot(Role::GuestOnDevice, 0);
     assert!(may_serve(7, 7, |_| Some(&device), || None, &Listed), "from beyond its device");
 }
+
+#[test]
+fn where_a_router_may_be_that_is_no_guest() {
+    for role in ROLES {
+        let known = matches!(role, Role::Uplink | Role::Trusted);
+        let any = slot(role, GRANTED | flags::ROUTER | flags::DHCP_SERVER);
+        assert_eq!(may_route(7, 9, |_| Some(&any)), known, "{role:?}");
+    }
+    assert!(may_route(0, 9, |_| None), "the host itself");
+    assert!(!may_route(7, 9, |_| None), "nobody knows it");
+    let device = slot(Role::GuestOnDevice, 0);
+    assert!(may_route(7, 7, |_| Some(&device)), "from beyond its device");
+}

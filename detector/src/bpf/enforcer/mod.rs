@@ -6,6 +6,7 @@ mod mode;
 mod owners;
 mod passages;
 mod resync;
+mod spare;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use detector_core::{
 };
 
 pub(super) use mode::observed as observed_mode;
+use spare::Spare;
 use verify::Watch;
 
 use super::{
@@ -64,8 +66,7 @@ pub struct KernelEnforcer {
     pins: Pins,
     method: Method,
     programs: Programs,
-    /// A second copy of the programs, from when it is needed for the first time.
-    spare: Option<Programs>,
+    spare: Spare,
     maps: Maps,
     forwarding: Forwarding,
     passages: Passages,
@@ -108,7 +109,7 @@ impl KernelEnforcer {
             stamp: options.stamp,
             links: Links::default(),
             watch: Watch::new(pins.paths())?,
-            spare: None,
+            spare: Spare::none(),
             fresh,
             pins,
             programs,
