@@ -66,6 +66,13 @@ impl Maps {
         Ok(owner.filter(learned).map(|owner| owner.ifindex))
     }
 
+    /// Whether the address is a router's that has been named, and is so still.
+    pub(super) fn is_router(&self, key: OwnerKey, clock: JiffyClock) -> Result<bool, BpfError> {
+        let named =
+            |owner: Owner| owner.origin == Origin::Router as u32 && owner.expires > clock.now();
+        Ok(self.owner(key)?.is_some_and(named))
+    }
+
     /// Makes the port the owner of an address, unless it is another's or there is no place for it.
     pub(super) fn teach(
         &mut self,

@@ -79,6 +79,10 @@ impl<E: Enforcer> Brain<E> {
                     Ok(owner) => ports.extend(owner),
                     Err(error) => tracing::warn!(%error, "cannot read who has an address"),
                 }
+                // The kernel learns of routers by itself.
+                if self.enforcer.is_router(key).unwrap_or(false) {
+                    self.world.observed.routers.insert(key);
+                }
             }
         }
         for ifindex in ports {

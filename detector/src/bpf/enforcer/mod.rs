@@ -225,6 +225,10 @@ impl Enforcer for KernelEnforcer {
         Ok(self.maps.learner(address, self.clock)?)
     }
 
+    fn is_router(&mut self, address: OwnerKey) -> Result<bool, EnforceError> {
+        Ok(self.maps.is_router(address, self.clock)?)
+    }
+
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(Self::counts(self, ifindex)?)
     }
