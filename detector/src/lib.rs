@@ -22,3 +22,4 @@ pub mod processes;
 pub mod quarantines;
 pub mod registry;
 mod stopped;
+mod suggest;

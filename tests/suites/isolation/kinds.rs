@@ -245,3 +245,46 @@ fn a_macvtap_is_sandboxed_the_other_way_round() {
         assert!(rogue.hear().iter().all(|frame| frame[6..12] != SERVICE.mac), "{mode}");
     }
 }
+
+/// Where no way to the sandbox can be made, a VM is cut off, and that is told; it opens when it can be.
+#[test]
+fn who_has_no_way_to_the_sandbox_is_cut_off_and_that_is_told() {
+    // A bridge has room for so many ports.
+    const PORTS: usize = 1023;
+    let scene = Scene::new().unwrap();
+    let sandbox = Sandbox::new(&scene);
+    let network = scene.host().network();
+    let pair = |number: usize| {
+        format!(
+            "link add f{number} master sbx0 type veth peer name g{number}\n\
+             link set g{number} master sbx0\n"
+        )
+    };
+    // The service has a port as well, and one half of the last pair.
+    let pairs: String = (0..PORTS / 2).map(pair).collect();
+    let batch = scene.host().path("fill");
+    std::fs::write(&batch, pairs).unwrap();
+    network.ip(&format!("-batch {}", batch.display())).unwrap();
+    let daemon = daemon(&scene, "enforce", &[denied("rogue", "tap-d", DENIED)], MORE);
+    let rogue = scene.plug("tap-d").unwrap();
+    let finding = daemon.await_finding("enforcement-impaired", "tap-d", PATIENCE).unwrap();
+    assert!(finding.to_string().contains("no way to the sandbox"), "{finding}");
+    let shown = daemon.ask(&["port", "show", "tap-d"]).unwrap().json;
+    assert_eq!((&shown["isolation"], &shown["passage"]), (&"sandbox".into(), &false.into()));
+    for family in Family::BOTH {
+        rogue.say(&family.beat(DENIED, 1));
+        sandbox.say(&family.beat(SERVICE, 1));
+    }
+    wait::pause(SILENCE);
+    for family in Family::BOTH {
+        let frame = family.beat(DENIED, 1);
+        assert!(!sandbox.has_heard(&frame), "{family:?}");
+        assert_eq!(scene.copies_outside(&frame).unwrap(), 0, "{family:?}");
+    }
+    assert!(rogue.hear().iter().all(|frame| frame[6..12] != SERVICE.mac));
+    assert_eq!(ends(&scene), 0, "nothing of the attempt is left");
+
+    network.ip("link del f0").unwrap();
+    await_open(&daemon, "tap-d");
+    speaks_both_ways(&sandbox, &rogue, DENIED, 2);
+}
