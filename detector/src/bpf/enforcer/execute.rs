@@ -220,16 +220,7 @@ impl KernelEnforcer {
         }
         self.maps.write_slot(new)?;
         self.instance(ifindex, instance)?.slot = new;
-        let learned_there = |slot: &PortSlot| {
-            (slot.is_sandboxed() && slot.has(flags::LEARNS)).then_some(slot.scope())
-        };
-        // A guest that leaves the sandbox has all its places again.
-        if let Some(scope) = learned_there(&old)
-            && learned_there(&new) != Some(scope)
-        {
-            self.maps.clear_scope(new.id, scope)?;
-        }
-        Ok(())
+        self.leave_sandbox(&old, &new)
     }
 
     fn set_observed(

@@ -2,8 +2,8 @@
 //! cannot move a link, and runs no program twice on one hook.
 //!
 //! Loading it takes the verifier up to seconds on a busy host, and what was put ahead of ours is put back
-//! within one. So it is loaded ahead of need, once the start is over, on a thread that gets what others
-//! leave of the processor. It stays loaded: its programs take a few hundred kilobytes and no maps.
+//! within one. So it is loaded ahead of need, once the start is over, by a thread of its own, and stays
+//! loaded: it has the maps of the first.
 
 use std::{
     mem,
@@ -42,10 +42,7 @@ impl Loader {
     /// `None` where there can be no thread: the copy is loaded when it is needed.
     fn begin(paths: &PinPaths, stamp: Stamp) -> Option<Self> {
         let paths = paths.clone();
-        let load = move || {
-            step_back();
-            Programs::load_over(&paths, stamp)
-        };
+        let load = move || Programs::load_over(&paths, stamp);
         match thread::Builder::new().name("spare-programs".to_owned()).spawn(load) {
             Ok(thread) => Some(Self(Some(thread))),
             Err(error) => {
@@ -124,11 +121,4 @@ impl KernelEnforcer {
         }
         Ok(spare)
     }
-}
-
-/// Has this thread run when nothing else does.
-fn step_back() {
-    const LAST: libc::c_int = 19;
-    // SAFETY: plain numbers; 0 is the calling thread, and whatever fails leaves it as it was.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LAST) };
 }

@@ -40,7 +40,7 @@ fn the_second_copy_is_loaded_ahead_of_need() {
         assert!(start.elapsed() < Duration::from_secs(300), "it is never loaded");
         assert_eq!(look(&mut victim.enforcer), Recheck::default());
         looks += 1;
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     println!(
         "loaded after {:?}; {looks} looks meanwhile, the first in {looked:?}",
