@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use detector_tests::capture::Capture;
+use detector_tests::capture::{Capture, Frame};
 use detector_tests::family::{self, Family};
 use detector_tests::macvtap;
 use detector_tests::needs::{Need, lacks};
@@ -227,8 +227,11 @@ fn a_macvtap_is_sandboxed_the_other_way_round() {
         sandbox.await_heard("the other one", &Family::V4.beat(OTHER, 21));
         wait::pause(SILENCE);
         assert!(rogue.hear().iter().all(|frame| frame[6..12] != OTHER.mac), "{mode}");
-        let sent = |frame: &&detector_tests::capture::Frame| {
-            [DENIED.mac, OTHER.mac].contains(&frame.source().unwrap_or_default())
+        let sent = |frame: &&Frame| {
+            // What the kernel itself says of groups when a macvtap comes up is from nobody.
+            let from_nobody = frame.bytes[12..14] == [0x86, 0xdd] && frame.bytes[22..38] == [0; 16];
+            let source = frame.source().unwrap_or_default();
+            [DENIED.mac, OTHER.mac].contains(&source) && !from_nobody
         };
         assert_eq!(outside.frames().unwrap().iter().filter(sent).count(), 0, "{mode}");
 
@@ -267,8 +270,8 @@ fn who_has_no_way_to_the_sandbox_is_cut_off_and_that_is_told() {
     network.ip(&format!("-batch {}", batch.display())).unwrap();
     let daemon = daemon(&scene, "enforce", &[denied("rogue", "tap-d", DENIED)], MORE);
     let rogue = scene.plug("tap-d").unwrap();
-    let finding = daemon.await_finding("enforcement-impaired", "tap-d", PATIENCE).unwrap();
-    assert!(finding.to_string().contains("no way to the sandbox"), "{finding}");
+    let why = "has no way to the sandbox";
+    daemon.await_finding("enforcement-impaired", why, PATIENCE).unwrap();
     let shown = daemon.ask(&["port", "show", "tap-d"]).unwrap().json;
     assert_eq!((&shown["isolation"], &shown["passage"]), (&"sandbox".into(), &false.into()));
     for family in Family::BOTH {

@@ -60,7 +60,7 @@ fn who_comes_first_has_an_address_that_is_not_protected() {
     for restarted in [false, true] {
         for family in Family::BOTH {
             number += 1;
-            let mut says =
+            let says =
                 |tap: &Tap, station: Station| arrives(&sandbox, tap, station, family, number);
             assert!(says(&rogue, DENIED), "{family:?}: its own");
             for ip in [SERVICE.ip, PATCHES] {
