@@ -48,23 +48,27 @@ pub enum StampError {
 
 impl Stamp {
     /// Bit 30 of the mark. The low bits are taken by others (a host's own IGMP frames, Kubernetes,
-    /// Cilium), and bit 31 is left for a second value.
+    /// Cilium), and bit 31 is for [`Self::refused`].
     pub const DEFAULT: Self =
         Self { carrier: Carrier::Mark, mask: 0xc000_0000, value: 0x4000_0000 };
 
     /// The default in `tc_index`.
     pub const IN_TC_INDEX: Self = Self { carrier: Carrier::TcIndex, mask: 0xc000, value: 0x4000 };
 
-    /// What the mask holds on a frame that the passage of a sandboxed port has brought, where the interface
-    /// by which it came cannot be told any more: neither nothing nor the value. There is none in a mask of
-    /// a single bit.
+    /// What our bits hold on a frame that was refused and goes on all the same, where that has to be told
+    /// from one that was vetted; 0 where the mask has no room for it.
+    pub const fn refused(self) -> u32 {
+        self.mask ^ self.value
+    }
+
+    /// What our bits hold on a frame that the passage of a sandboxed port has brought, where the interface by
+    /// which it came cannot be told any more: none of the others. There is none in a mask of a single bit.
     pub const fn brought(self) -> Option<u32> {
-        let others = self.mask & !self.value;
         let fewer = self.mask & self.mask.wrapping_sub(1);
-        match (others, fewer) {
-            (0, 0) => None,
-            (0, fewer) => Some(fewer),
-            (others, _) => Some(others),
+        match (self.mask == self.value, fewer) {
+            (false, _) => Some(self.mask),
+            (true, 0) => None,
+            (true, fewer) => Some(fewer),
         }
     }
 
@@ -127,14 +131,15 @@ mod tests {
     #[test]
     fn what_is_brought_is_told_from_what_is_vetted_and_what_is_not() {
         for (mask, value, brought) in [
-            (0xc000_0000, 0x4000_0000, Some(0x8000_0000)),
+            (0xc000_0000, 0x4000_0000, Some(0xc000_0000)),
             (0xc000_0000, 0xc000_0000, Some(0x8000_0000)),
-            (0xf000_0000, 0x1000_0000, Some(0xe000_0000)),
+            (0xf000_0000, 0x1000_0000, Some(0xf000_0000)),
             (0x8000_0000, 0x8000_0000, None),
         ] {
             let stamp = Stamp { carrier: Carrier::Mark, mask, value };
             assert_eq!(stamp.check(), Ok(()));
             assert_eq!(stamp.brought(), brought, "{stamp:x?}");
+            assert!(stamp.brought().is_none_or(|one| ![0, value, stamp.refused()].contains(&one)));
         }
     }
 }

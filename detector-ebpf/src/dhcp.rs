@@ -22,6 +22,7 @@ use crate::{
     learned::{Maps, kept, now, protect},
     lookup::{self, MapGrants},
     skb::Skb,
+    stamp,
 };
 
 #[map]
@@ -117,7 +118,7 @@ pub extern "C" fn learn_router(skb: *mut __sk_buff) -> i32 {
         && let Some(slot) = lookup::port(skb.ifindex())
         && let Some(settings) = lookup::settings()
         && (slot.is_sandboxed()
-            || gate::may_route(skb.ingress_ifindex(), skb.ifindex(), lookup::port))
+            || gate::may_route(skb.ingress_ifindex(), slot, lookup::port, || stamp::is_set(&skb)))
         && let Some((frame, _)) = copy(&skb)
         && let Some(said) = lease::advertised(frame, skb.tag().vlan())
     {
@@ -137,15 +138,16 @@ pub(crate) fn transaction(number: u32) -> Option<*mut Transaction> {
 
 /// See [`gate::may_serve`]. What was let through to a port in the sandbox comes from what is offered there.
 #[inline(always)]
-fn is_from_server(skb: &Skb, slot: &PortSlot) -> bool {
-    if slot.is_sandboxed() {
+fn is_from_server(skb: &Skb, to: &PortSlot) -> bool {
+    if to.is_sandboxed() {
         return true;
     }
     let sender = || {
         let header = skb.frame().window::<14>(0)?;
         Some(header.mac::<6>().on_vlan(skb.tag().vlan()))
     };
-    gate::may_serve(skb.ingress_ifindex(), skb.ifindex(), lookup::port, sender, &MapGrants)
+    let is_vetted = || stamp::is_set(skb);
+    gate::may_serve(skb.ingress_ifindex(), to, lookup::port, sender, is_vetted, &MapGrants)
 }
 
 /// Reads the message in a frame.

@@ -7,14 +7,14 @@ use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
-    deliver(skb, vet_source, sandbox::brought)
+    deliver(skb, |skb, slot| vet_source(skb, || Some(slot)), sandbox::brought)
 }
 
 /// The same for a port on a device of its own: no bridge has brought the frame here, so that its source
 /// says nothing. A port that is mute or isolated receives nothing.
 #[inline(always)]
 pub(crate) fn from_device(skb: &Skb) -> Outcome {
-    deliver(skb, vet_device, sandbox::brought_to_device)
+    deliver(skb, |skb, _| vet_device(skb), sandbox::brought_to_device)
 }
 
 /// What a passage has brought is for a port in the sandbox only, also when it has left by now.
@@ -26,7 +26,7 @@ fn vet_device(skb: &Skb) -> Reason {
 #[inline(always)]
 fn deliver(
     skb: &Skb,
-    vet_source: impl FnOnce(&Skb) -> Reason,
+    vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason,
     brought: impl FnOnce(&Skb, &PortSlot) -> bool,
 ) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else {
@@ -34,7 +34,7 @@ fn deliver(
     };
     let reason = gate::vet_towards(
         slot,
-        || vet_source(skb),
+        || vet_source(skb, slot),
         || {
             let brought = brought(skb, slot);
             if brought {
