@@ -7,7 +7,6 @@
 mod args;
 mod ask;
 mod completions;
-mod escape;
 mod explain;
 mod finding;
 mod hook;
@@ -28,6 +27,8 @@ mod vm;
 use std::process::ExitCode;
 
 use clap::Parser;
+
+use crate::escape;
 
 pub use args::{Cli, Command, Format, Global};
 

@@ -2,7 +2,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
 
-use super::{Config, Flood, Libvirt, Scan};
+use super::{Config, Flood, Libvirt, Scan, alerts};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -11,7 +11,7 @@ pub(super) struct Complaint {
     pub(super) message: String,
 }
 
-type Checked = Result<(), Complaint>;
+pub(super) type Checked = Result<(), Complaint>;
 
 /// `IFNAMSIZ` less its terminator.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -101,6 +101,7 @@ pub(super) fn check(config: &Config) -> Checked {
     scan(&config.scan)?;
     flood(&config.flood)?;
     sandbox(config)?;
+    alerts::check(&config.alerts)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
@@ -226,6 +227,10 @@ fn patterns(key: &'static [&'static str], patterns: &[String]) -> Checked {
     Ok(())
 }
 
-fn ensure(holds: bool, key: &'static [&'static str], message: impl FnOnce() -> String) -> Checked {
+pub(super) fn ensure(
+    holds: bool,
+    key: &'static [&'static str],
+    message: impl FnOnce() -> String,
+) -> Checked {
     if holds { Ok(()) } else { Err(Complaint { key, message: message() }) }
 }

@@ -3,6 +3,7 @@
 //! Every key is optional and every unknown key is an error. What is wrong is reported with the
 //! file, the line and the column.
 
+pub mod alerts;
 mod check;
 mod libvirt;
 mod sections;
@@ -14,6 +15,7 @@ use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
 
 use crate::registry::{Manifests, Trust};
 
+pub use alerts::Alerts;
 pub use libvirt::Libvirt;
 pub use sections::{
     Admission, Api, Config, Flood, Learning, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,

@@ -8,7 +8,7 @@ use detector_common::{
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimits, Revoked};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::Libvirt;
+use super::{Alerts, Libvirt};
 
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -32,6 +32,7 @@ pub struct Config {
     pub api: Api,
     pub learning: Learning,
     pub registry: RegistryKeys,
+    pub alerts: Alerts,
 }
 
 impl Default for Config {
@@ -51,6 +52,7 @@ impl Default for Config {
             api: Api::default(),
             learning: Learning::default(),
             registry: RegistryKeys::default(),
+            alerts: Alerts::default(),
         }
     }
 }
@@ -369,7 +371,7 @@ enum CarrierText {
     TcIndex,
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map_err(|error| {
         D::Error::custom(format_args!(

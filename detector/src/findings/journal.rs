@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{Finding, FindingKey, Severity, Subject, Timestamp};
+use detector_core::model::{FindingKey, Severity, Subject, Timestamp};
 use serde::Serialize;
 
 use super::Change;
@@ -88,19 +88,9 @@ pub fn log(change: &Change) {
     let kind = finding.key.kind.as_str();
     let subject = subject(&finding.key);
     if event == "opened" && finding.severity >= Severity::Medium {
-        tracing::warn!(kind, %subject, severity = severity(finding), "finding {event}");
+        tracing::warn!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");
     } else {
-        tracing::info!(kind, %subject, severity = severity(finding), "finding {event}");
-    }
-}
-
-fn severity(finding: &Finding) -> &'static str {
-    match finding.severity {
-        Severity::Info => "info",
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
+        tracing::info!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");
     }
 }
 

@@ -9,8 +9,15 @@ pub use journal::{Journal, log};
 use std::collections::BTreeMap;
 
 use detector_core::model::{Finding, FindingKey, FindingKind, Subject, Timestamp};
+use sha2::{Digest, Sha256};
 
 use limit::Limit;
+
+/// Names a finding in commands and alerts: short enough to be typed, and the same on each start.
+pub fn id(key: &FindingKey) -> String {
+    let text = serde_json::to_vec(key).unwrap_or_default();
+    Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// What people are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,7 @@ impl Tracker {
     pub fn update(&mut self, now: Timestamp, findings: Vec<Finding>) -> Vec<Change> {
         let mut open = BTreeMap::new();
         for mut finding in findings {
+            debug_assert!(finding.is_in_its_class(), "{finding:?}");
             if let Some(known) = self.open.get(&finding.key) {
                 finding.since = known.since.min(finding.since);
             }

@@ -3,6 +3,12 @@ use uuid::Uuid;
 
 use super::{ProcessId, Timestamp};
 
+mod taxonomy;
+mod technique;
+
+pub use taxonomy::{Category, Class};
+pub use technique::Technique;
+
 /// Something an administrator must know. It lasts as long as decisions keep naming it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -102,6 +108,15 @@ pub enum FindingKind {
     PauseFailed,
     /// A quarantine was on a port that is no more.
     QuarantineEnded,
+    /// A receiver of alerts does not take them, or they cannot be kept.
+    AlertsUndelivered,
+}
+
+impl Finding {
+    /// Whether it is as severe as its kind may be.
+    pub fn is_in_its_class(&self) -> bool {
+        self.key.kind.class().severity.contains(&self.severity)
+    }
 }
 
 impl FindingKind {
@@ -136,6 +151,7 @@ impl FindingKind {
             Self::Maintenance => "maintenance",
             Self::PauseFailed => "pause-failed",
             Self::QuarantineEnded => "quarantine-ended",
+            Self::AlertsUndelivered => "alerts-undelivered",
         }
     }
 }

@@ -20,7 +20,9 @@ mod world;
 
 pub use adoption::{Adoption, AdoptionRules, Neighbour};
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
-pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use finding::{
+    Category, Class, Finding, FindingKey, FindingKind, Severity, Subject, Technique,
+};
 pub use guest::GuestClaims;
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};

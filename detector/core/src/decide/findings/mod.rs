@@ -54,6 +54,7 @@ struct Found {
 impl Found {
     /// Adds a finding, or its evidence to the finding of the same key.
     fn add(&mut self, finding: Finding) {
+        debug_assert!(finding.is_in_its_class(), "{finding:?}");
         match self.findings.get_mut(&finding.key) {
             None => {
                 self.findings.insert(finding.key.clone(), finding);
