@@ -24,3 +24,4 @@ pub mod processes;
 pub mod quarantines;
 pub mod registry;
 mod stopped;
+pub mod store;
