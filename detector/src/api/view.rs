@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::findings;
 
-pub use alert::{AlertEntry, AlertStatus, Mark, SinkView, Suppression, Tried};
+pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tried};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{

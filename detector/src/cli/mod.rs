@@ -1,9 +1,10 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
+//! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
+mod alert;
 mod args;
 mod ask;
 mod completions;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
+        Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => return hook::run(&global, &command),

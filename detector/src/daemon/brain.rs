@@ -34,6 +34,7 @@ use super::{
     tamper::Tampers,
 };
 use crate::{
+    alert::News,
     enforcer::{EnforceError, Enforcer},
     findings::Tracker,
 };
@@ -54,6 +55,8 @@ pub struct Brain<E> {
     pub(super) media: Media,
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
+    /// What is known of alerts about them.
+    pub(super) alerts: News,
     pub(super) since: Since,
     pub(super) tampered: Tampers,
     pub(super) looks: Looks,
@@ -130,6 +133,7 @@ impl<E: Enforcer> Brain<E> {
             media: Media::default(),
             admissions: Admissions::new(rules),
             findings: Tracker::default(),
+            alerts: News::default(),
             since: Since::default(),
             tampered: Tampers::default(),
             guests: Guests::default(),
@@ -311,6 +315,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
+        findings.extend(self.alerts.findings.iter().cloned());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

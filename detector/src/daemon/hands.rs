@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::input::{CallId, Effect, Input};
 use crate::{
+    alert::Alerts,
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
     graces::GraceFile,
@@ -37,6 +38,7 @@ pub(super) struct Hands {
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
+    pub(super) alerts: Alerts,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -149,8 +151,10 @@ impl Hands {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
             }
+            Effect::TellAll(findings) => self.alerts.tell_all(findings),
             Effect::Tell(change) => {
                 findings::log(&change);
+                self.alerts.tell(change.clone());
                 if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {
                     tracing::warn!("findings: the file is too slow, one is not written");
                 }

@@ -11,14 +11,15 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Graces, GuestClaims, ImageFile, KnownLease, Link, Registry, Rejected,
-        Timestamp, Vm,
+        Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, Registry,
+        Rejected, Timestamp, Vm,
     },
 };
 use uuid::Uuid;
 
 use super::{adoption::Known, mode::Start};
 use crate::{
+    alert::ToBrain,
     api::{ApiError, Reply, Request},
     clock::Reading,
     config::OnRefusal,
@@ -104,6 +105,8 @@ pub enum Input {
     Paused(Uuid, Result<(), String>),
     /// What the time of day is said to be.
     Clock(Reading),
+    /// What is known of alerts, or what is wanted for them.
+    Alerts(ToBrain),
     /// Time has passed.
     Tick,
 }
@@ -142,6 +145,8 @@ pub enum Effect {
     AskSources,
     /// Tell people.
     Tell(Change),
+    /// Tell everything that is open and that people have been told of.
+    TellAll(Vec<Finding>),
     /// Keep these leases for after a restart of the host.
     Remember(Vec<KnownLease>),
     /// Keep since when VMs have a grace period.

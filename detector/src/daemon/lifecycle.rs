@@ -35,6 +35,7 @@ use super::{
     mode::Start,
 };
 use crate::{
+    alert::Alerts,
     api::{peer::Access, server, socket},
     bpf::{Events, KernelEnforcer, Options},
     clock,
@@ -101,12 +102,14 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let connections = inventories::connections(config);
     let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
+    let alerts = alerts(config, inputs.clone())?;
     let hands = Hands {
         inventories,
         callers: callers.clone(),
         gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
+        alerts: alerts.clone(),
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
@@ -136,7 +139,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    tokio::spawn(calls::take(calls, callers, fresh, connections, inputs.clone()));
+    tokio::spawn(calls::take(calls, callers, fresh, alerts, connections, inputs.clone()));
     if memory.is_lost() {
         tokio::spawn(files::watch_memory(memory, inputs.clone()));
     }
@@ -261,6 +264,12 @@ fn notify_ready() {
     if let Err(error) = told {
         tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
     }
+}
+
+/// Starts to send alerts. The brain never waits for them, nor they for the brain.
+fn alerts(config: &Config, inputs: mpsc::Sender<Input>) -> Result<Alerts> {
+    let tell = move |told| inputs.try_send(Input::Alerts(told)).is_ok();
+    Alerts::spawn(&config.alerts, &config.paths.state, tell).context("cannot start to send alerts")
 }
 
 /// Libvirt may take as long as it likes: it has a thread of its own.

@@ -39,6 +39,7 @@ impl Journal {
     pub fn write(&mut self, at: Timestamp, change: &Change) {
         let (event, finding) = match change {
             Change::Opened(finding) => ("opened", finding),
+            Change::Changed(finding) => ("changed", finding),
             Change::Closed(finding) => ("closed", finding),
         };
         let line = Line { at: moment(at), event, finding: &FindingView::from(finding) };
@@ -83,11 +84,12 @@ impl Journal {
 pub fn log(change: &Change) {
     let (event, finding) = match change {
         Change::Opened(finding) => ("opened", finding),
+        Change::Changed(finding) => ("changed", finding),
         Change::Closed(finding) => ("closed", finding),
     };
     let kind = finding.key.kind.as_str();
     let subject = subject(&finding.key);
-    if event == "opened" && finding.severity >= Severity::Medium {
+    if event != "closed" && finding.severity >= Severity::Medium {
         tracing::warn!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");
     } else {
         tracing::info!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");

@@ -1,6 +1,6 @@
 //! One request over HTTP/1.1, on a connection of its own.
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
     body::Bytes,
@@ -61,13 +61,13 @@ pub(super) async fn post(
     }
     // An answer without end, or none that ends in time, says nothing more than its status.
     let body = Limited::new(answer.into_body(), ANSWER).collect().await;
-    let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let text = body.map(Collected::to_bytes).unwrap_or_default();
     let text = hide(&String::from_utf8_lossy(&text), secret);
-    Err(judge(status, shown(text.trim())))
+    Err(judge(status, &shown(text.trim())))
 }
 
 /// Whether the same notice may be taken later.
-fn judge(status: StatusCode, text: String) -> Failure {
+fn judge(status: StatusCode, text: &str) -> Failure {
     let why = format!("the receiver answers {status}: {text}");
     match status {
         StatusCode::BAD_REQUEST

@@ -22,6 +22,16 @@ impl Mark {
     }
 }
 
+/// A mark that has been set, or taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// Identifier of a finding, or the name of a kind.
+    pub what: String,
+    pub mark: Mark,
+    /// Why it is not kept over a restart, where it is not.
+    pub not_kept: Option<String>,
+}
+
 /// Of which findings nobody is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppression {

@@ -2,6 +2,7 @@
 
 mod claims;
 mod clones;
+mod enrich;
 mod floods;
 mod learning;
 mod mode;
@@ -13,6 +14,7 @@ mod vms;
 use std::collections::BTreeMap;
 
 pub use claims::{OF_CLAIMS, findings_of_port, kind_of_claim};
+pub use enrich::ENRICHED;
 
 use super::{
     Decision,
@@ -42,7 +44,8 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);
     clones::report(facts, &mut found);
-    (found.findings.into_values().collect(), found.wake_at)
+    let wake_at = found.wake_at;
+    (found.enriched(facts.world, facts.decision), wake_at)
 }
 
 #[derive(Default)]
@@ -65,6 +68,13 @@ impl Found {
                 known.evidence.extend(finding.evidence);
             }
         }
+    }
+
+    /// The findings, in the order of their keys, with what helps to find out who is behind them.
+    fn enriched(self, world: &World, decision: &Decision) -> Vec<Finding> {
+        let mut findings: Vec<_> = self.findings.into_values().collect();
+        findings.iter_mut().for_each(|finding| enrich::enrich(finding, world, decision));
+        findings
     }
 
     fn wake_at(&mut self, at: Timestamp) {
