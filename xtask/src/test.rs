@@ -22,6 +22,7 @@ const SUITES: &[&str] = &[
     "modes",
     "bad_input",
     "policy",
+    "alerts",
     "processes",
     "kinds",
     "tamper",
@@ -36,9 +37,18 @@ const SUITES: &[&str] = &[
     "sources",
 ];
 
-/// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] =
-    &["processes", "lab", "admission", "migration", "story", "lineage", "responses", "sources"];
+/// Those that need more than a kernel, libvirt or other services: no other kernel runs them.
+const NEED_LIBVIRT: &[&str] = &[
+    "alerts",
+    "processes",
+    "lab",
+    "admission",
+    "migration",
+    "story",
+    "lineage",
+    "responses",
+    "sources",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -12,8 +12,6 @@ use super::{
     sink::Failure,
 };
 
-/// How long one delivery may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// After a failure it is tried again after this, then after twice as long, and so on …
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// … up to this.
@@ -21,8 +19,8 @@ const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 /// So many failures double it.
 const DOUBLED: u32 = 9;
 
-/// Runs for as long as the daemon does.
-pub(super) async fn run(desk: Rc<RefCell<Desk>>, route: usize) {
+/// Runs for as long as the daemon does; one delivery may take so long.
+pub(super) async fn run(desk: Rc<RefCell<Desk>>, route: usize, patience: Duration) {
     let (sink, bell) = {
         let desk = desk.borrow();
         (Arc::clone(&desk.routes[route].sink), Arc::clone(&desk.routes[route].bell))
@@ -52,8 +50,8 @@ pub(super) async fn run(desk: Rc<RefCell<Desk>>, route: usize) {
                 false => sink.deliver(&notices).await,
             }
         };
-        let outcome = timeout(PATIENCE, delivery).await.unwrap_or_else(|_| {
-            Err(Failure::Later(format!("no answer within {} seconds", PATIENCE.as_secs())))
+        let outcome = timeout(patience, delivery).await.unwrap_or_else(|_| {
+            Err(Failure::Later(format!("no answer within {} seconds", patience.as_secs())))
         });
         match outcome {
             Ok(()) => {

@@ -168,7 +168,7 @@ async fn work(
     let desk = Rc::new(RefCell::new(desk));
     let routes = desk.borrow().routes.len();
     for route in 0..routes {
-        spawn_local(courier::run(Rc::clone(&desk), route));
+        spawn_local(courier::run(Rc::clone(&desk), route, config.timeout));
     }
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -25,6 +25,9 @@ pub struct Alerts {
     /// How long a receiver may take nothing before that is a finding.
     #[serde(deserialize_with = "duration")]
     pub overdue: Duration,
+    /// How long one delivery may take.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
     /// How long after the daemon's start a finding counts as over that is not seen any more.
     #[serde(deserialize_with = "duration")]
     pub settle: Duration,
@@ -41,6 +44,7 @@ impl Default for Alerts {
         Self {
             outbox_mib: 64,
             overdue: Duration::from_secs(5 * 60),
+            timeout: Duration::from_secs(30),
             settle: Duration::from_secs(30),
             journald: Vec::new(),
             file: Vec::new(),

@@ -13,6 +13,9 @@ use serde::Serialize;
 use super::Change;
 use crate::api::view::{FindingView, moment};
 
+/// A file that has grown longer gives way to a new one; one is kept.
+const LONGEST: u64 = 16 << 20;
+
 /// The file of JSON lines. What cannot be written is counted and told in the log; it never holds
 /// anything up.
 #[derive(Debug)]
@@ -65,6 +68,13 @@ impl Journal {
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|f| f.len() >= LONGEST))
+        {
+            let mut before = self.path.clone().into_os_string();
+            before.push(".1");
+            self.file = None;
+            fs::rename(&self.path, before)?;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => {

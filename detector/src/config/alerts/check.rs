@@ -17,6 +17,11 @@ pub(in crate::config) fn check(alerts: &Alerts) -> Checked {
     ensure((MIN_ALERTS..=MAX_ALERTS).contains(&alerts.overdue), &["alerts", "overdue"], || {
         "expected \"1s\" to \"1day\"".to_owned()
     })?;
+    ensure(
+        (MIN_ALERTS..=Duration::from_secs(300)).contains(&alerts.timeout),
+        &["alerts", "timeout"],
+        || "expected \"1s\" to \"5m\"".to_owned(),
+    )?;
     ensure(alerts.settle <= MAX_SETTLE, &["alerts", "settle"], || {
         "expected at most an hour (\"1h\")".to_owned()
     })?;

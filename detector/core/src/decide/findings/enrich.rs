@@ -11,7 +11,7 @@ use crate::{
         Decision, ProcessOwner,
         text::{bounded, moment, quoted},
     },
-    model::{Finding, Seen, Subject, VmProcess, World},
+    model::{Finding, FindingKind, Seen, Subject, VmProcess, World},
 };
 
 /// The evidence about ports that is often known only some time after the finding, by name: people are told
@@ -51,7 +51,7 @@ pub(super) fn enrich(finding: &mut Finding, world: &World, decision: &Decision) 
             );
             evidence.extend(own.first().map(|seen| pair("first frame", frame(seen, world))));
         }
-        Subject::Vm(uuid) => {
+        Subject::Vm(uuid) if finding.key.kind == FindingKind::RogueVm => {
             let runs = |process: &&VmProcess| {
                 decision.processes.get(&process.id) == Some(&ProcessOwner::Vm(uuid))
             };
