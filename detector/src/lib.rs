@@ -25,3 +25,4 @@ pub mod quarantines;
 pub mod registry;
 mod stopped;
 pub mod store;
+mod suggest;

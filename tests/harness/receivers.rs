@@ -30,6 +30,7 @@ impl Certificates {
     pub fn make(host: &Host) -> Result<Self> {
         const MAKE: &str = r#"
 set -e
+cd "$1"
 curve='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
 openssl req -x509 $curve -days 2 -subj /CN=lab -keyout ca.key -out ca.pem
 openssl req $curve -subj /CN=receiver -keyout key.pem -out request.pem
@@ -39,7 +40,7 @@ openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days
 "#;
         let directory = host.path("certificates");
         std::fs::create_dir_all(&directory)?;
-        host.check(Command::new("sh").args(["-c", MAKE]).current_dir(&directory))?;
+        host.check(Command::new("sh").args(["-c", MAKE, "make"]).arg(&directory))?;
         let file = |name: &str| directory.join(name);
         let [ca, certificate, key] = ["ca.pem", "certificate.pem", "key.pem"].map(file);
         Ok(Self { ca, certificate, key })

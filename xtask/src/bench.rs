@@ -14,7 +14,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     // Some of it is measured with guests.
-    demo::prepare()?;
+    demo::prepare(&[])?;
     let mut bench = process::cargo();
     bench.args(["run", "--quiet", "--release", "-p", "detector-tests", "--bin", "bench", "--"]);
     process::shown(bench.args(&args.rest))

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the product at work, from an empty machine.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::process;
@@ -15,27 +17,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    prepare()?;
-    let mut demo = process::cargo();
-    demo.args(["run", "--quiet", "-p", "detector-tests", "--bin", "demo", "--"]);
+    prepare(&[])?;
+    let mut demo = Command::new(process::target().join("debug/demo"));
     if args.keep {
         demo.arg("--keep");
     }
     process::shown(&mut demo)
 }
 
-/// Everything that the lab runs: packages, kernel object, the daemon and the guest's program.
-pub(crate) fn prepare() -> Result<()> {
+/// Everything that the lab runs: packages, kernel object, the daemon, the harness and the guest's program,
+/// and whatever else of the workspace `cargo build` is told to build.
+///
+/// All of it at once and nothing by package: what a package is built with by itself differs in its
+/// features, so that each of its dependencies would be built anew.
+pub(crate) fn prepare(more: &[&str]) -> Result<()> {
     setup::ensure(Profile::Lab)?;
     build_ebpf::build()?;
     let mut steps = Steps::default();
-    steps.quiet("daemon", || {
-        process::quiet(process::cargo().args(["build", "--locked", "-p", "detector"]))?;
-        Ok(Outcome::Done("target/debug/detector".to_owned()))
-    })?;
     steps.quiet("the guests' program", || build_guest::build().map(|()| Outcome::done()))?;
-    steps.quiet("harness", || {
-        process::quiet(process::cargo().args(["build", "--locked", "-p", "detector-tests"]))?;
-        Ok(Outcome::done())
+    steps.quiet("daemon and harness", || {
+        process::quiet(process::cargo().args(["build", "--locked", "--bins"]).args(more))?;
+        Ok(Outcome::Done("target/debug/detector".to_owned()))
     })
 }

@@ -2,6 +2,7 @@
 //! not run.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -25,7 +26,7 @@ const SMOKE_TESTS: &str = "gate=a_tap_that_nobody_knows_reaches_nobody,\
 
 /// Runs the suites on each kernel, and writes down what came of it.
 pub(crate) fn run(steps: &mut Steps, kernels: &[String], suites: &[&str]) -> Result<()> {
-    demo::prepare()?;
+    demo::prepare(&["--tests"])?;
     let whole = suites.len() > 1;
     let mut suites = suites.to_vec();
     if whole {
@@ -69,9 +70,8 @@ fn boot(steps: &mut Steps, series: Series, tests: &str, more: Option<&str>) {
         }
     }
     steps.shown(&format!("kernel {version}"), || {
-        let mut matrix = process::cargo();
-        matrix.args(["run", "--quiet", "-p", "detector-tests", "--bin", "matrix", "--", version]);
-        matrix.arg(series.directory()).arg(binaries()).arg(tests).args(more);
+        let mut matrix = Command::new(process::target().join("debug/matrix"));
+        matrix.arg(version).arg(series.directory()).arg(binaries()).arg(tests).args(more);
         process::shown(&mut matrix)?;
         Ok(Outcome::done())
     });
@@ -83,8 +83,8 @@ fn stage(suites: &[&str]) -> Result<()> {
     std::fs::create_dir_all(&place)?;
     for suite in suites {
         let (name, what): (_, &[&str]) = match *suite {
-            ENFORCER => ("detector", &["-p", "detector", "--lib"]),
-            suite => (suite, &["-p", "detector-tests", "--test", suite]),
+            ENFORCER => ("detector", &["--lib"]),
+            suite => (suite, &["--test", suite]),
         };
         link(&executable(name, what)?, &place.join(suite))?;
     }
@@ -95,7 +95,7 @@ fn binaries() -> PathBuf {
     process::target().join("matrix/bin")
 }
 
-/// Builds a test without running it. Other programs are built with it, which it might run.
+/// Builds a test without running it.
 fn executable(name: &str, what: &[&str]) -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo.args(["test", "--locked", "--no-run", "--message-format=json"]).args(what);

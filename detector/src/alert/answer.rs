@@ -24,6 +24,7 @@ use crate::{
         view::{AlertEntry, AlertStatus, FindingView, Mark, Marked, SinkView, Suppression, Tried},
     },
     findings,
+    suggest::did_you_mean,
 };
 
 /// How long a test alert may take.
@@ -82,7 +83,10 @@ fn suppress(
     lasts: Duration,
 ) -> Result<Reply, ApiError> {
     if kind(what).is_none() {
-        known(desk, what)?;
+        known(desk, what).map_err(|error| {
+            let kinds = FindingKind::ALL.iter().map(|kind| kind.as_str());
+            ApiError { message: format!("{}{}", error.message, did_you_mean(what, kinds)), ..error }
+        })?;
     }
     if lasts.is_zero() || lasts > LONGEST {
         let message = "a suppression ends: expected a time of one second to 366 days";
@@ -212,7 +216,8 @@ fn chosen(desk: &Desk, name: Option<&str>) -> Result<Vec<usize>, ApiError> {
         }
         (name, false) => {
             let name = name.unwrap_or_default();
-            format!("no receiver is called {name:?}; expected one of {}", all.join(", "))
+            let meant = did_you_mean(name, all.iter().copied());
+            format!("no receiver is called {name:?}{meant}; expected one of {}", all.join(", "))
         }
     };
     Err(ApiError::new(ErrorCode::NotFound, message))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap_complete::{Shell, engine::ArgValueCompleter};
 
 pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
@@ -12,7 +12,10 @@ pub(super) use template::{TemplateAdd, TemplateCommand};
 mod alert;
 mod mode;
 mod template;
-use super::policy::PolicyCommand;
+use super::{
+    completions::{ports, subjects, vms},
+    policy::PolicyCommand,
+};
 
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
@@ -28,6 +31,7 @@ Examples:
   detector status                    what is guarded, and what needs attention
   detector explain web1              why a VM has network or has none, and what would change that
   detector quarantine list           what is quarantined, also with the daemon dead
+  detector port list --watch         what speaks on this host, as it changes
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report."
 )]
@@ -53,6 +57,18 @@ pub struct Global {
     /// How results are printed
     #[arg(long, short, global = true, help_heading = GLOBAL, value_enum, default_value_t)]
     pub output: Format,
+    /// Print it again every two seconds, or as many as are said (`--watch=5`), until interrupted
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub watch: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -60,6 +76,8 @@ pub enum Format {
     /// For people
     #[default]
     Table,
+    /// For people with a wide terminal: more columns
+    Wide,
     /// For programs: stable and documented
     Json,
 }
@@ -158,6 +176,7 @@ Examples:
 Exits with 3 when it is not granted.")]
     Explain {
         /// Name or UUID of a VM, name of a port, or a MAC
+        #[arg(add = ArgValueCompleter::new(subjects))]
         subject: String,
     },
     /// Answer a hook of a VM manager
@@ -212,12 +231,17 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
     /// List the interfaces in scope; reads the pinned maps when the daemon does not answer
-    #[command(after_help = "Examples:\n  detector port list\n  detector port list --output json")]
+    #[command(after_help = "\
+Examples:
+  detector port list
+  detector port list --output wide --watch
+  detector port list --output json")]
     List,
     /// Show one with its identities, counters and what it claimed
     #[command(after_help = "Examples:\n  detector port show vnet3")]
     Show {
         /// Interface name or ifindex
+        #[arg(add = ArgValueCompleter::new(ports))]
         name: String,
     },
 }
@@ -231,6 +255,7 @@ pub enum VmCommand {
     #[command(after_help = "Examples:\n  detector vm show web1")]
     Show {
         /// Name or UUID
+        #[arg(add = ArgValueCompleter::new(vms))]
         name: String,
     },
 }
@@ -288,6 +313,7 @@ pub struct Target {
     #[arg(value_enum)]
     pub kind: TargetKind,
     /// Interface name, MAC, or name or UUID of a VM
+    #[arg(add = ArgValueCompleter::new(subjects))]
     pub name: String,
 }
 

@@ -1,16 +1,23 @@
 //! Completion in the shell: what it prints asks this program, which knows the names.
 
-use std::{env, io::Write, path::PathBuf};
+use std::{env, ffi::OsStr, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::{
     Shell,
+    engine::CompletionCandidate,
     env::{CompleteEnv, Shells},
 };
 
-use super::{Cli, Done};
-use crate::config::Config;
+use super::{Cli, Done, pins};
+use crate::{
+    api::{
+        Client, Reply, Request,
+        view::{PortView, vm_status},
+    },
+    config::Config,
+};
 
 /// The variable by which a shell asks.
 const ASKED: &str = "COMPLETE";
@@ -45,7 +52,58 @@ pub(super) fn templates() -> Vec<(String, String)> {
         let name = if alone { template.name() } else { template.exact_name() };
         (name, template.status.as_str().to_owned())
     });
-    // A word that a shell would read as several is no help.
+    named.filter(|(name, _)| is_one_word(name)).collect()
+}
+
+/// A word that a shell would read as several, or as a command, is no help: a guest's owner may have chosen it.
+fn is_one_word(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+:@/-".contains(c);
-    named.filter(|(name, _)| name.chars().all(plain)).collect()
+    !name.starts_with('-') && name.chars().all(plain)
+}
+
+/// How long a shell may be kept waiting.
+const BRIEFLY: Duration = Duration::from_millis(500);
+
+/// What the daemon, or the pinned maps without it, know for a shell to complete: a name, and what it is.
+fn known(request: Request) -> Vec<(String, String)> {
+    let config = env::var_os("DETECTOR_CONFIG").map(PathBuf::from);
+    let Ok(config) = Config::load(config.as_deref()) else { return Vec::new() };
+    let is_about_ports = matches!(request, Request::PortList {});
+    let asked = Client::connect(&config.paths.socket, BRIEFLY).and_then(|mut it| it.call(request));
+    let named = |port: PortView| (port.name, format!("port, {}", port.status.as_str()));
+    match asked {
+        Ok(Reply::Ports(ports)) => ports.into_iter().map(named).collect(),
+        Ok(Reply::Vms(vms)) => {
+            vms.into_iter().map(|vm| (vm.name, format!("VM, {}", vm_status(vm.status)))).collect()
+        }
+        Err(_) if is_about_ports => {
+            let pinned = pins::read(&config.paths.pins);
+            pinned.map(|pinned| pinned.ports.into_iter().map(named).collect()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn candidates(start: &OsStr, known: Vec<(String, String)>) -> Vec<CompletionCandidate> {
+    let start = start.to_string_lossy();
+    let fits = |(name, _): &(String, String)| name.starts_with(&*start) && is_one_word(name);
+    let fitting = known.into_iter().filter(fits);
+    fitting.map(|(name, what)| CompletionCandidate::new(name).help(Some(what.into()))).collect()
+}
+
+/// The names of ports, for the shell to complete.
+pub(super) fn ports(start: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(start, known(Request::PortList {}))
+}
+
+/// The names of VMs.
+pub(super) fn vms(start: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(start, known(Request::VmList {}))
+}
+
+/// The names of VMs and ports.
+pub(super) fn subjects(start: &OsStr) -> Vec<CompletionCandidate> {
+    let mut all = vms(start);
+    all.extend(ports(start));
+    all
 }

@@ -24,27 +24,54 @@ mod run;
 mod status;
 mod template;
 mod vm;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Result;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::escape;
 
 pub use args::{Cli, Command, Format, Global};
 
 /// How a command ended, when it did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Done {
     Fine,
     Report,
+    /// What libvirt is to be told.
+    Answered(ExitCode),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     completions::answer();
-    let Cli { global, command } = Cli::parse_from(hook::arguments(std::env::args_os()));
-    let done = match command {
+    let arguments = hook::arguments(std::env::args_os());
+    let cli = Cli::parse_from(&arguments);
+    if let Some(seconds) = cli.global.watch {
+        if !watch::is_repeatable(&cli.command) {
+            let message =
+                "--watch is for commands that read, such as `detector port list --watch`\n";
+            Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
+        return watch::repeat(seconds, || carry_out(Cli::parse_from(&arguments)));
+    }
+    match carry_out(cli) {
+        Ok(Done::Fine) => ExitCode::SUCCESS,
+        Ok(Done::Report) => ExitCode::from(3),
+        Ok(Done::Answered(code)) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(cli: Cli) -> Result<Done> {
+    let Cli { global, command } = cli;
+    match command {
         Command::Run(args) => run::run(&global, &args),
         Command::Status => status::run(&global),
         Command::Enforce { args, command } => mode::enforce(&global, &args, command),
@@ -60,22 +87,15 @@ pub fn main() -> ExitCode {
         Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
         Command::Explain { subject } => explain::run(&global, &subject),
-        Command::Hook { command } => return hook::run(&global, &command),
+        Command::Hook { command } => Ok(Done::Answered(hook::run(&global, &command))),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { directory } => man::run(directory.as_deref()),
-    };
-    match done {
-        Ok(Done::Fine) => ExitCode::SUCCESS,
-        Ok(Done::Report) => ExitCode::from(3),
-        Err(error) => {
-            if is_broken_pipe(&error) {
-                return ExitCode::SUCCESS;
-            }
-            let text: Vec<_> = format!("{error:#}").lines().map(escape::escape).collect();
-            eprintln!("detector: {}", text.join("\n"));
-            ExitCode::FAILURE
-        }
     }
+}
+
+fn complain(error: &anyhow::Error) {
+    let text: Vec<_> = format!("{error:#}").lines().map(escape::escape).collect();
+    eprintln!("detector: {}", text.join("\n"));
 }
 
 /// Whoever reads our output, such as `head`, has seen enough.

@@ -21,6 +21,8 @@ pub(super) struct Output<W = io::Stdout> {
     format: Format,
     /// Colours, and tables cut to the width of the terminal.
     terminal: bool,
+    /// A document on each line, where one comes after another.
+    in_lines: bool,
     /// Columns to wrap sentences at.
     width: Option<usize>,
     now: Timestamp,
@@ -49,22 +51,32 @@ impl Output {
         let terminal = io::stdout().is_terminal();
         let columns = if terminal { Table::new().width() } else { None };
         let width = columns.filter(|columns| *columns >= NARROWEST).map(usize::from);
-        Self { to: io::stdout(), format: global.output, terminal, width, now: Timestamp::now() }
+        let in_lines = global.watch.is_some();
+        let (format, now) = (global.output, Timestamp::now());
+        Self { to: io::stdout(), format, terminal, in_lines, width, now }
     }
 }
 
 impl<W: Write> Output<W> {
     #[cfg(test)]
     pub(super) fn to(to: W, format: Format, now: Timestamp) -> Self {
-        Self { to, format, terminal: false, width: None, now }
+        Self { to, format, terminal: false, in_lines: false, width: None, now }
     }
 
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
+    /// Whether there is room for more columns.
+    pub(super) fn is_wide(&self) -> bool {
+        self.format == Format::Wide
+    }
+
     /// Prints one JSON document.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        if self.in_lines {
+            return self.json_line(value);
+        }
         let formatter = Visible(serde_json::ser::PrettyFormatter::new());
         let mut to = serde_json::Serializer::with_formatter(&mut self.to, formatter);
         value.serialize(&mut to).map_err(io_error)?;
@@ -79,6 +91,24 @@ impl<W: Write> Output<W> {
         value.serialize(&mut to).map_err(io_error)?;
         writeln!(self.to)?;
         Ok(self.to.flush()?)
+    }
+
+    /// Prints a table of which the last columns are for wide terminals.
+    pub(super) fn wide_table(
+        &mut self,
+        header: &[&str],
+        more: &[&str],
+        rows: impl IntoIterator<Item = (Vec<Text>, Vec<Text>)>,
+    ) -> Result<()> {
+        let wide = self.is_wide();
+        let whole = |(mut row, more): (Vec<Text>, Vec<Text>)| {
+            if wide {
+                row.extend(more);
+            }
+            row
+        };
+        let rows = rows.into_iter().map(whole).collect();
+        if wide { self.table(&[header, more].concat(), rows) } else { self.table(header, rows) }
     }
 
     /// Prints a table; every cell is escaped.

@@ -18,6 +18,7 @@ use crate::{
         view::{Explanation, PortState, PortView, QuarantineView, moment},
     },
     bpf::{self, Inspector},
+    suggest::did_you_mean,
 };
 
 /// Who says what is printed.
@@ -59,10 +60,11 @@ pub(super) fn read(pins: &Path) -> Result<Pinned> {
 impl Pinned {
     pub(super) fn port(self, name: &str) -> Result<PortView> {
         let number = name.parse().ok();
+        let close = did_you_mean(name, self.ports.iter().map(|port| port.name.as_str()));
         let mut ports = self.ports.into_iter();
         match ports.find(|port| port.name == name || Some(port.ifindex) == number) {
             Some(port) => Ok(port),
-            None => bail!("no port {name:?} is in force; `detector port list` shows all"),
+            None => bail!("no port {name:?} is in force{close}; `detector port list` shows all"),
         }
     }
 

@@ -52,10 +52,10 @@ pub(super) fn list<W: Write>(
         }
         return output.json(&List { source, ports });
     }
-    let rows = ports
+    let rows: Vec<_> = ports
         .iter()
         .map(|port| {
-            vec![
+            let row = vec![
                 port.name.as_str().into(),
                 port.role.as_str().into(),
                 state(port.status),
@@ -63,10 +63,20 @@ pub(super) fn list<W: Write>(
                 port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
                 macs(port).into(),
                 port.why.as_deref().unwrap_or_default().into(),
-            ]
+            ];
+            let more = vec![
+                port.ifindex.to_string().into(),
+                port.instance.to_string().into(),
+                port.since.map(|at| output.ago(at)).unwrap_or_default().into(),
+                addresses(port).into(),
+                port.isolation.as_deref().unwrap_or("-").into(),
+            ];
+            (row, more)
         })
         .collect();
-    output.table(&["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"], rows)
+    let header = ["PORT", "ROLE", "STATUS", "BRIDGE", "VM", "MAC", "WHY"];
+    let more = ["IFINDEX", "INSTANCE", "SINCE", "ADDRESSES", "ISOLATION"];
+    output.wide_table(&header, &more, rows)
 }
 
 pub(super) fn show<W: Write>(
@@ -215,6 +225,15 @@ pub(super) fn state(state: PortState) -> Text {
         PortState::Gate => Tone::Plain,
     };
     Text(state.as_str().to_owned(), tone)
+}
+
+/// What is granted, and what was learned of it.
+fn addresses(port: &PortView) -> String {
+    let granted = port.identities.iter().flat_map(|identity| &identity.addresses);
+    let learned = port.learned.iter().map(|one| &one.address);
+    let mut all: Vec<_> = granted.chain(learned).map(String::as_str).collect();
+    all.dedup();
+    all.join(" ")
 }
 
 fn macs(port: &PortView) -> String {

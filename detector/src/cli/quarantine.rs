@@ -124,20 +124,23 @@ pub(super) fn list<W: Write>(
         }
         return output.json(&List { source, quarantines });
     }
-    let rows = quarantines
+    let rows: Vec<_> = quarantines
         .iter()
         .map(|quarantine| {
-            vec![
+            let more = vec![quarantine.since.to_string().into(), quarantine.uid.to_string().into()];
+            let row = vec![
                 kind(&quarantine.target).into(),
                 quarantine.name.as_str().into(),
                 cause(quarantine),
                 quarantine.mode.as_str().into(),
                 output.ago(quarantine.since).into(),
                 quarantine.note.as_str().into(),
-            ]
+            ];
+            (row, more)
         })
         .collect();
-    output.table(&["ON", "NAME", "CAUSE", "MODE", "SINCE", "WHY"], rows)
+    let header = ["ON", "NAME", "CAUSE", "MODE", "SINCE", "WHY"];
+    output.wide_table(&header, &["AT", "UID"], rows)
 }
 
 fn show<W: Write>(

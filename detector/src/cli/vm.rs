@@ -39,11 +39,15 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
         }
         return output.json(&List { vms });
     }
-    let rows = vms
+    let rows: Vec<_> = vms
         .iter()
         .map(|vm| {
             let ports: Vec<_> = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).collect();
-            vec![
+            let macs: Vec<_> = vm.nics.iter().map(|nic| nic.mac.as_str()).collect();
+            let addresses = vm.nics.iter().flat_map(|nic| nic.addresses.iter().chain(&nic.learned));
+            let addresses: Vec<_> = addresses.map(String::as_str).collect();
+            let more = [vm.source.clone(), macs.join(" "), addresses.join(" ")];
+            let row = vec![
                 vm.name.as_str().into(),
                 status(vm.status),
                 power(vm).into(),
@@ -51,10 +55,12 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, vms: &[VmView]) -> Result<(
                 ports.join(" ").into(),
                 vm.since.map(|at| output.ago(at)).unwrap_or_default().into(),
                 vm.uuid.to_string().into(),
-            ]
+            ];
+            (row, more.map(Text::from).into())
         })
         .collect();
-    output.table(&["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"], rows)
+    let header = ["NAME", "STATUS", "POWER", "TEMPLATE", "PORTS", "SINCE", "UUID"];
+    output.wide_table(&header, &["SOURCE", "MACS", "ADDRESSES"], rows)
 }
 
 pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> {

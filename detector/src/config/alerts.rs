@@ -280,3 +280,6 @@ fn file_mib() -> u32 {
 fn kept_files() -> u32 {
     4
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,8 @@ pub struct Brain<E> {
     pub(super) claims: Claims,
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
+    /// Ports that are listened to, by ifindex and instance.
+    pub(super) overhearing: Vec<(u32, u32)>,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -120,6 +122,7 @@ impl<E: Enforcer> Brain<E> {
             addresses: BTreeSet::new(),
             gateways: BTreeSet::new(),
             seen,
+            overheard: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Processes::default(),
             graces: Graces::default(),
@@ -149,6 +152,7 @@ impl<E: Enforcer> Brain<E> {
             claims: Claims::default(),
             day: DayClock::new(now),
             pauses: Pauses::default(),
+            overhearing: Vec::new(),
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -302,6 +306,7 @@ impl<E: Enforcer> Brain<E> {
         self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
+        self.overhear();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         let silent = |finding: &Finding| {

@@ -23,6 +23,7 @@ use crate::{
     inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
+    net::overhear::PortLife,
     quarantines::{Kept, Memory},
     registry::Gatherer,
 };
@@ -39,6 +40,7 @@ pub(super) struct Hands {
     pub(super) runtime: Handle,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) alerts: Alerts,
+    pub(super) overhear: std_mpsc::Sender<Vec<PortLife>>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -150,6 +152,10 @@ impl Hands {
                 if self.quarantines.send(kept).is_err() {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
+            }
+            Effect::Overhear(ports) => {
+                // Where nobody listens, less is known of who is behind a port.
+                let _ = self.overhear.send(ports);
             }
             Effect::TellAll(findings) => self.alerts.tell_all(findings),
             Effect::Tell(change) => {

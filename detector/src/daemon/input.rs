@@ -11,8 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, Registry,
-        Rejected, Timestamp, Vm,
+        DhcpPrint, Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link,
+        Registry, Rejected, Timestamp, Vm,
     },
 };
 use uuid::Uuid;
@@ -27,7 +27,7 @@ use crate::{
     findings::Change,
     inventory::SourceEvent,
     mode,
-    net::LinkEvent,
+    net::{LinkEvent, overhear::PortLife},
     processes::Scanned,
     quarantines::{self, Recalled},
 };
@@ -105,6 +105,8 @@ pub enum Input {
     Paused(Uuid, Result<(), String>),
     /// What the time of day is said to be.
     Clock(Reading),
+    /// What a port without a VM asks DHCP servers for.
+    Overheard(PortLife, DhcpPrint),
     /// What is known of alerts, or what is wanted for them.
     Alerts(ToBrain),
     /// Time has passed.
@@ -143,6 +145,8 @@ pub enum Effect {
     Ends { disk: ImageFile },
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
+    /// Listen to what these ports ask DHCP servers for, and to no others.
+    Overhear(Vec<PortLife>),
     /// Tell people.
     Tell(Change),
     /// Tell everything that is open and that people have been told of.

@@ -44,7 +44,7 @@ use crate::{
     inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered},
     mode::ModeFile,
-    net::{LinkEvents, gateways, host_addresses, neighbours},
+    net::{LinkEvents, gateways, host_addresses, neighbours, overhear},
     processes::{self, ScanOptions},
     quarantines::Memory,
     registry::{Gatherer, Pools},
@@ -110,6 +110,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
         alerts: alerts.clone(),
+        overhear: overhear(inputs.clone())?,
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
@@ -264,6 +265,12 @@ fn notify_ready() {
     if let Err(error) = told {
         tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
     }
+}
+
+/// Starts to listen to what ports without a VM ask for.
+fn overhear(inputs: mpsc::Sender<Input>) -> Result<std_mpsc::Sender<Vec<overhear::PortLife>>> {
+    let tell = move |port, print| inputs.blocking_send(Input::Overheard(port, print)).is_ok();
+    overhear::spawn(tell).context("cannot start to listen to ports")
 }
 
 /// Starts to send alerts. The brain never waits for them, nor they for the brain.

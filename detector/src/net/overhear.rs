@@ -145,10 +145,8 @@ fn open(ifindex: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: nobody else knows the descriptor.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let program = libc::sock_fprog {
-        len: REQUESTS.len() as u16,
-        filter: REQUESTS.as_ptr().cast_mut(),
-    };
+    let program =
+        libc::sock_fprog { len: REQUESTS.len() as u16, filter: REQUESTS.as_ptr().cast_mut() };
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
     let yes: libc::c_int = 1;
     // What others send to the guest is not its own.
@@ -194,7 +192,8 @@ mod tests {
 
     #[test]
     fn what_a_client_wants_is_read_and_nothing_else_harms() {
-        let whole = [53, 1, 1, 0, 55, 3, 1, 3, 6, 60, 4, b'M', b'S', b'F', b'T', 12, 1, b'h', 255, 9];
+        let whole =
+            [53, 1, 1, 0, 55, 3, 1, 3, 6, 60, 4, b'M', b'S', b'F', b'T', 12, 1, b'h', 255, 9];
         let read = print(&frame(&whole)).unwrap();
         assert_eq!(read.options, [1, 3, 6]);
         assert_eq!((read.vendor.as_deref(), read.host.as_deref()), (Some("MSFT"), Some("h")));

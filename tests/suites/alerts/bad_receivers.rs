@@ -156,9 +156,9 @@ fn the_journal_is_gone_and_the_disk_is_full_and_no_alert_is_lost() {
     let mut daemon = Daemon::configure(host, &settings(&sinks)).unwrap();
     // The state directory is a file system of its own, which is full.
     std::fs::create_dir_all(host.path("state")).unwrap();
-    let fill = "mount -t tmpfs -o size=1m,mode=700 tmpfs state && \
+    let fill = "cd $1 && mount -t tmpfs -o size=1m,mode=700 tmpfs state && \
                 (dd if=/dev/zero of=state/filler bs=4k 2>/dev/null || true)";
-    host.check(Command::new("sh").args(["-c", fill]).current_dir(host.directory())).unwrap();
+    host.check(Command::new("sh").args(["-c", fill, "fill"]).arg(host.directory())).unwrap();
     daemon.run().unwrap();
     let _stray = scene.plug("stray0").unwrap();
     await_that(&daemon, "the alert in the file", || {

@@ -128,3 +128,45 @@ fn send_file(socket: &UnixDatagram, path: &Path, entry: &[u8]) -> io::Result<()>
     sendmsg(socket.as_raw_fd(), &nothing, &rights, MsgFlags::empty(), Some(&to))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{IoSliceMut, Read, Seek},
+        os::fd::{FromRawFd, RawFd},
+    };
+
+    use nix::sys::socket::{ControlMessageOwned, recvmsg};
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_a_datagram_is_a_sealed_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        assert!(send(&path, b"nobody is there").is_err());
+        let journal = UnixDatagram::bind(&path).unwrap();
+        send(&path, b"small").unwrap();
+        let mut small = [0; 9];
+        assert_eq!(journal.recv(&mut small).unwrap(), 5);
+
+        let large = vec![b'x'; 4 << 20];
+        send(&path, &large).unwrap();
+        let mut room = nix::cmsg_space!(RawFd);
+        let mut buffer = [0; 9];
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        let received =
+            recvmsg::<UnixAddr>(journal.as_raw_fd(), &mut into, Some(&mut room), MsgFlags::empty())
+                .unwrap();
+        let Some(ControlMessageOwned::ScmRights(rights)) = received.cmsgs().unwrap().next() else {
+            panic!("no descriptor");
+        };
+        // SAFETY: the kernel has just made it for us.
+        let mut file = unsafe { File::from_raw_fd(rights[0]) };
+        assert!(file.write_all(b"y").is_err(), "nobody changes it any more");
+        file.rewind().unwrap();
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).unwrap();
+        assert_eq!(text, large);
+    }
+}

@@ -159,6 +159,3 @@ async fn blocking<T: Send + 'static>(
         Err(error) => Err(Failure::Later(error.to_string())),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -149,3 +149,16 @@ fn quoted(value: &str) -> String {
         quoted
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_structured_data_end_where_they_end() {
+        let cases = [("a", "a"), ("a\"] b", "a\\\"\\] b"), ("\\", "\\\\"), ("ü\n", "ü\n")];
+        for (value, expect) in cases {
+            assert_eq!(quoted(value), expect);
+        }
+    }
+}

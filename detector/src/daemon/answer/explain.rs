@@ -14,6 +14,7 @@ use crate::{
     },
     daemon::brain::Brain,
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 impl<E: Enforcer> Brain<E> {
@@ -36,8 +37,9 @@ impl<E: Enforcer> Brain<E> {
         if let Ok(ifindex) = self.ifindex_of(subject) {
             return Ok(self.explain_port(subject, ifindex));
         }
+        let close = did_you_mean(subject, self.vm_names().chain(self.port_names()));
         let message = format!(
-            "{subject:?} is no VM, port or MAC that is known here; detector vm list and detector \
+            "{subject:?} is no VM, port or MAC that is known here{close}; detector vm list and detector \
              port list show what is"
         );
         Err(ApiError::new(ErrorCode::NotFound, message))

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorCode, Reply, Request, view::ModeDetail},
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 /// Answers a request of the user `uid`.
@@ -105,10 +106,12 @@ impl<E: Enforcer> Brain<E> {
     fn vm_named(&self, name: &str) -> Result<(&str, &Vm), ApiError> {
         let found = self.vms_named(name);
         match found.as_slice() {
-            [] => Err(ApiError::new(
-                ErrorCode::NotFound,
-                format!("no VM {name:?} in any inventory; detector vm list shows all"),
-            )),
+            [] => {
+                let close = did_you_mean(name, self.vm_names());
+                let message =
+                    format!("no VM {name:?} in any inventory{close}; detector vm list shows all");
+                Err(ApiError::new(ErrorCode::NotFound, message))
+            }
             [one] => Ok(*one),
             several => {
                 let uuids: Vec<_> = several.iter().map(|(_, vm)| vm.uuid.to_string()).collect();
@@ -118,6 +121,10 @@ impl<E: Enforcer> Brain<E> {
                 ))
             }
         }
+    }
+
+    fn vm_names(&self) -> impl Iterator<Item = &str> {
+        self.world.sources.values().flat_map(|said| said.vms.values()).map(|vm| vm.name.as_str())
     }
 
     fn vms_named(&self, name: &str) -> Vec<(&str, &Vm)> {

@@ -15,6 +15,7 @@ use crate::{
     },
     daemon::brain::Brain,
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 impl<E: Enforcer> Brain<E> {
@@ -45,16 +46,27 @@ impl<E: Enforcer> Brain<E> {
             self.decision.desired.interfaces.contains_key(ifindex)
                 || self.world.observed.interfaces.contains_key(ifindex)
         };
-        let mut links = self.world.links.values();
+        let links = self.world.links.values();
         links
+            .clone()
             .find(|link| link.name == name)
             .map(|link| link.ifindex)
             .or(number)
             .filter(ours)
             .ok_or_else(|| {
-                let message = format!("no port {name:?} in scope; detector port list shows all");
+                let close = did_you_mean(name, self.port_names());
+                let message =
+                    format!("no port {name:?} in scope{close}; detector port list shows all");
                 ApiError::new(ErrorCode::NotFound, message)
             })
+    }
+
+    pub(super) fn port_names(&self) -> impl Iterator<Item = &str> {
+        let ours = |link: &&Link| {
+            self.decision.desired.interfaces.contains_key(&link.ifindex)
+                || self.world.observed.interfaces.contains_key(&link.ifindex)
+        };
+        self.world.links.values().filter(ours).map(|link| link.name.as_str())
     }
 
     fn port_view(&self, ifindex: u32) -> PortView {

@@ -11,12 +11,12 @@ use crate::{
         Decision, ProcessOwner,
         text::{bounded, moment, quoted},
     },
-    model::{Finding, FindingKind, Seen, Subject, VmProcess, World},
+    model::{DhcpPrint, Finding, FindingKind, Seen, Subject, VmProcess, World},
 };
 
 /// The evidence about ports that is often known only some time after the finding, by name: people are told
 /// again when there is some.
-pub const ENRICHED: [&str; 2] = ["process", "first frame"];
+pub const ENRICHED: [&str; 3] = ["process", "first frame", "dhcp client"];
 
 /// Processes, and MACs, that a finding lists.
 const LISTED: usize = 2;
@@ -50,6 +50,8 @@ pub(super) fn enrich(finding: &mut Finding, world: &World, decision: &Decision) 
                     .map(|mac| pair("vendor", format!("{mac}: {}", vendor(*mac)))),
             );
             evidence.extend(own.first().map(|seen| pair("first frame", frame(seen, world))));
+            let heard = world.overheard.get(&(ifindex, instance));
+            evidence.extend(heard.map(|heard| pair("dhcp client", client(heard))));
         }
         Subject::Vm(uuid) if finding.key.kind == FindingKind::RogueVm => {
             let runs = |process: &&VmProcess| {
@@ -104,6 +106,15 @@ fn frame(seen: &Seen, world: &World) -> String {
     let reason = Reason::from_code(claim.reason).map_or("unknown", Reason::as_str);
     let at = moment(world.skew.day(seen.first));
     format!("{what} from {}{address}{vlan} at {at}: {reason}", claim.mac)
+}
+
+/// What tells one DHCP client from another.
+fn client(print: &DhcpPrint) -> String {
+    let options: Vec<_> = print.options.iter().map(u8::to_string).collect();
+    let vendor = print.vendor.iter().map(|vendor| format!(", vendor class {}", quoted(vendor)));
+    let host = print.host.iter().map(|host| format!(", calls itself {}", quoted(host)));
+    let rest: String = vendor.chain(host).collect();
+    format!("wants options {}{rest}", bounded(&options.join(",")))
 }
 
 #[cfg(test)]
