@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use detector_common::samples::{BROADCAST, UDP, dhcp, ethernet, ipv4, udp};
 use detector_tests::daemon::Daemon;
 use detector_tests::frames::Station;
 use detector_tests::link;
@@ -22,6 +23,15 @@ fn daemon(scene: &Scene) -> Daemon<'_> {
     let log = scene.host().path("alerts.jsonl");
     let sinks = format!("[[alerts.file]]\nname = \"file\"\npath = {log:?}\n");
     Daemon::start(scene.host(), &settings(&sinks)).unwrap()
+}
+
+/// A DHCP client's first message, with the options that it wants and its vendor class.
+fn discover(client: Station) -> Vec<u8> {
+    let mut message = dhcp(1, client.mac)[..236].to_vec();
+    message.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 55, 4, 1, 3, 6, 15, 60, 8]);
+    message.extend(b"MSFT 5.0\xff");
+    let packet = ipv4([0; 4], UDP, &udp(68, 67, &message));
+    ethernet(BROADCAST, client.mac, &[], 0x0800, &packet)
 }
 
 fn finding(daemon: &Daemon<'_>, port: &str) -> Option<Value> {
@@ -110,5 +120,11 @@ fn an_alert_says_who_holds_the_tap_and_what_came_first() {
     await_that(&daemon, "what it sent first", || {
         place(&lines(&scene), &["stray0", "\"first frame\":\"an IPv4 packet from ", "\"vendor\":"])
             .is_some()
+    });
+    // What it asks for is heard though its frames are dropped.
+    await_that(&daemon, "what it asks for", || {
+        stray.send(&discover(Station::number(99))).unwrap();
+        let says = "wants options 1,3,6,15, vendor class \\\"MSFT 5.0\\\"";
+        place(&lines(&scene), &["stray0", says]).is_some()
     });
 }
