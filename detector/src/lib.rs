@@ -19,6 +19,7 @@ mod leases;
 mod mark;
 mod mode;
 pub mod net;
+mod pauses;
 pub mod policy;
 pub mod processes;
 pub mod quarantines;

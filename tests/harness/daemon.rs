@@ -35,6 +35,8 @@ pub struct Settings {
     pub uplinks: Vec<&'static str>,
     /// Addresses that no port may learn.
     pub protected: Vec<String>,
+    /// Further keys of the section `network`, as they are.
+    pub network: String,
     /// `digest` or `declared`.
     pub evidence: &'static str,
     /// Whether there is a libvirt to ask.
@@ -74,6 +76,7 @@ impl Default for Settings {
             bridges: vec!["br0"],
             uplinks: vec!["up0"],
             protected: Vec::new(),
+            network: String::new(),
             evidence: "declared",
             libvirt: false,
             uris: Vec::new(),
@@ -340,6 +343,7 @@ impl<'a> Daemon<'a> {
              bridges = {:?}\n\
              uplinks = {:?}\n\
              protected = {:?}\n\
+             {}\n\
              [libvirt]\n\
              uri = {uri:?}\n\
              uris = {:?}\n\
@@ -355,6 +359,7 @@ impl<'a> Daemon<'a> {
             settings.bridges,
             settings.uplinks,
             settings.protected,
+            settings.network,
             settings.uris,
             settings.evidence,
             settings.more,

@@ -4,6 +4,7 @@
 //! they reach a terminal.
 
 mod alert;
+mod clock;
 mod mode;
 mod policy;
 mod port;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use crate::findings;
 
 pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tried};
+pub use clock::{ClockView, ConfirmedView};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
@@ -167,6 +169,9 @@ pub struct MediumView {
     /// A path, or what it is that cannot be digested here.
     pub source: String,
     pub evidence: EvidenceView,
+    /// The device that its manager says it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

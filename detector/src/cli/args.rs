@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
 pub(super) use alert::{AlertCommand, FindingCommand};
+pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod alert;
+mod clock;
 mod mode;
 mod template;
 use super::{
@@ -118,6 +120,12 @@ Exits with 3 when findings are open.")]
     /// Let denials be findings only for some time
     #[command(after_help = mode::MAINTENANCE)]
     Maintenance(MaintenanceArgs),
+    /// Whether the host's clock is believed, after somebody has set it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Clock {
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
     /// Interfaces through which guests speak
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Port {
@@ -165,6 +173,19 @@ Exits with 3 when findings are open.")]
     Process {
         #[command(subcommand)]
         command: ProcessCommand,
+    },
+    /// Watch ports, their frames a second, and what is refused
+    #[command(after_help = "\
+Examples:
+  detector top
+  detector top --interval 5
+
+Keys: q quits, s changes the order, a shows uplinks and bridges too, arrows scroll. With the daemon dead it \
+shows what the pinned maps hold.")]
+    Top {
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
     },
     /// Say why a VM, a port or a MAC is treated as it is, and what would change that
     #[command(after_help = "\

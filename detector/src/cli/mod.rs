@@ -1,12 +1,13 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
+//! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
 
 mod alert;
 mod args;
 mod ask;
+mod clock;
 mod completions;
 mod explain;
 mod finding;
@@ -23,6 +24,7 @@ mod quarantine;
 mod run;
 mod status;
 mod template;
+mod top;
 mod vm;
 mod watch;
 
@@ -78,6 +80,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Observe(args) => mode::observe(&global, &args),
         Command::BreakGlass(args) => mode::break_glass(&global, &args),
         Command::Maintenance(args) => mode::maintenance(&global, &args),
+        Command::Clock { command } => clock::run(&global, &command),
         Command::Port { command } => port::run(&global, &command),
         Command::Vm { command } => vm::run(&global, &command),
         Command::Quarantine { command } => quarantine::run(&global, &command),
@@ -86,6 +89,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Finding { command } => finding::run(&global, &command),
         Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
+        Command::Top { interval } => top::run(&global, interval),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => Ok(Done::Answered(hook::run(&global, &command))),
         Command::Completions { shell } => completions::run(shell),

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use detector_core::model::Severity;
 use serde::Deserialize;
 
-use super::sections::duration;
+use super::text::duration;
 pub(super) use check::check;
 pub use text::{Address, Url};
 use text::{address, file, mailbox, mailboxes, optional_file, sink_name, url};

@@ -73,6 +73,7 @@ pub(super) fn check(config: &Config) -> Checked {
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;
+    patterns(&["network", "closed_devices"], &config.network.closed_devices)?;
     libvirt(&config.libvirt)?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,

@@ -93,6 +93,8 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             protected: self.network.protected.clone(),
+            closed_devices: self.network.closed_devices.clone(),
+            known_senders: self.network.known_senders.clone(),
             adoption: self.learning.adoption(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,

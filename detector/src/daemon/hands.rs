@@ -24,6 +24,7 @@ use crate::{
     leases::{Adopted, Remembered},
     mode::ModeFile,
     net::overhear::PortLife,
+    pauses::PauseFile,
     quarantines::{Kept, Memory},
     registry::Gatherer,
 };
@@ -46,6 +47,7 @@ pub(super) struct Hands {
     pub(super) adopted: Adopted,
     pub(super) mode: ModeFile,
     pub(super) graces: GraceFile,
+    pub(super) pauses: PauseFile,
     pub(super) suspender: Suspender,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
@@ -107,9 +109,9 @@ impl Hands {
                     let _ = inputs.send(Input::Altered(altered)).await;
                 });
             }
-            Effect::Begins { disk, digest } => {
+            Effect::Begins { role, disk, digest } => {
                 let gatherer = self.gatherer.clone();
-                self.runtime.spawn_blocking(move || gatherer.begin(&disk, digest));
+                self.runtime.spawn_blocking(move || gatherer.begin(role, &disk, digest));
             }
             Effect::Ends { disk } => {
                 let gatherer = self.gatherer.clone();
@@ -135,6 +137,13 @@ impl Hands {
                 if let Err(why) = self.suspender.suspend(&source, vm) {
                     let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
                 }
+            }
+            Effect::KeepPauses(suspended) => {
+                let (pauses, inputs) = (self.pauses.clone(), self.inputs.clone());
+                pauses.set(suspended);
+                self.runtime.spawn_blocking(move || {
+                    let _ = inputs.blocking_send(Input::PausesKept(pauses.write()));
+                });
             }
             Effect::KeepAdopted(ports) => {
                 let adopted = self.adopted.clone();

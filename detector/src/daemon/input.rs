@@ -12,7 +12,7 @@ use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
         DhcpPrint, Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link,
-        Registry, Rejected, Timestamp, Vm,
+        MediumRole, Registry, Rejected, Timestamp, Vm,
     },
 };
 use uuid::Uuid;
@@ -103,6 +103,10 @@ pub enum Input {
     GracesLost(Rejected),
     /// A VM is suspended, or why it is not, as [`Effect::Pause`] asked.
     Paused(Uuid, Result<(), String>),
+    /// Which VMs had been suspended before the start; `None` where nobody knows.
+    Pauses(Option<BTreeSet<Uuid>>),
+    /// Whether that has been kept, as [`Effect::KeepPauses`] asked.
+    PausesKept(Result<(), String>),
     /// What the time of day is said to be.
     Clock(Reading),
     /// What a port without a VM asks DHCP servers for.
@@ -139,9 +143,10 @@ pub enum Effect {
     /// Look whether these media are still what they were when they were read, and say which are not;
     /// the flag says whether its VM writes to the medium.
     LookAgain(Vec<(ImageFile, bool)>),
-    /// A VM begins to run with a disk of its own that had this digest before it ever ran.
-    Begins { disk: ImageFile, digest: Digest },
-    /// A VM has ended that had this disk.
+    /// A VM begins to run with a disk, or firmware's variables, of its own that had this digest before it
+    /// ever ran.
+    Begins { role: MediumRole, disk: ImageFile, digest: Digest },
+    /// A VM has ended that had this disk, or these variables.
     Ends { disk: ImageFile },
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
@@ -157,6 +162,8 @@ pub enum Effect {
     KeepGraces(BTreeMap<Uuid, Timestamp>),
     /// Have the manager of this name suspend a VM.
     Pause { source: String, vm: Uuid },
+    /// Keep which denied VMs have been suspended.
+    KeepPauses(BTreeSet<Uuid>),
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.

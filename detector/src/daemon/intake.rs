@@ -84,6 +84,8 @@ impl<E: Enforcer> Brain<E> {
                 self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
             }
             Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
+            Input::Pauses(known) => self.pauses.recall(known, &self.world),
+            Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();

@@ -45,6 +45,7 @@ use crate::{
     leases::{Adopted, Leases, Remembered},
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours, overhear},
+    pauses::PauseFile,
     processes::{self, ScanOptions},
     quarantines::Memory,
     registry::{Gatherer, Pools},
@@ -116,6 +117,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         adopted: Adopted::new(&config.paths.state),
         mode: ModeFile::new(&config.paths.state),
         graces: GraceFile::new(&config.paths.state),
+        pauses: PauseFile::new(&config.paths.state),
         suspender: suspender(inputs.clone())?,
         quarantines: hands::keeper(memory.clone(), map)?,
     };
@@ -130,6 +132,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         Input::Adopt(known),
         Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
         Input::Graces(hands.graces.read()),
+        Input::Pauses(hands.pauses.read()),
         Input::Recalled(recalled),
         Input::Source(file::said(&config.paths.inventory)),
     ];

@@ -110,6 +110,8 @@ impl Host {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             protected: Vec::new(),
+            closed_devices: Vec::new(),
+            known_senders: Vec::new(),
             adoption: AdoptionRules::DEFAULT,
             unknown_port_grace: Duration::from_secs(1),
             flood: FloodLimits::DEFAULT,

@@ -2,6 +2,7 @@
 
 mod claims;
 mod clones;
+mod devices;
 mod enrich;
 mod floods;
 mod learning;
@@ -44,6 +45,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);
     clones::report(facts, &mut found);
+    devices::report(facts, &mut found);
     let wake_at = found.wake_at;
     (found.enriched(facts.world, facts.decision), wake_at)
 }
