@@ -3,6 +3,7 @@
 //! The library is for this workspace: the binary, the tests and the benchmarks. What the daemon
 //! decides is in `detector-core`; here is what fetches the inputs and carries out the actions.
 
+pub mod alert;
 pub mod api;
 pub mod audit;
 pub mod bpf;
@@ -11,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod enforcer;
+mod escape;
 pub mod findings;
 mod graces;
 pub mod inventory;

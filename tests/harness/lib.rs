@@ -30,6 +30,7 @@ pub mod order;
 pub mod packet;
 pub mod pins;
 pub mod program;
+pub mod receivers;
 pub mod run;
 pub mod scene;
 pub mod tap;

@@ -23,6 +23,7 @@ const SUITES: &[&str] = &[
     "bad_input",
     "commands",
     "policy",
+    "alerts",
     "processes",
     "kinds",
     "tamper",
@@ -38,9 +39,18 @@ const SUITES: &[&str] = &[
     "audit",
 ];
 
-/// Those that need more than a kernel: no other kernel runs them.
-const NEED_LIBVIRT: &[&str] =
-    &["processes", "lab", "admission", "migration", "story", "lineage", "responses", "sources"];
+/// Those that need more than a kernel, libvirt or other services: no other kernel runs them.
+const NEED_LIBVIRT: &[&str] = &[
+    "alerts",
+    "processes",
+    "lab",
+    "admission",
+    "migration",
+    "story",
+    "lineage",
+    "responses",
+    "sources",
+];
 
 /// Those whose tests mostly wait for guests, each in a world of its own: two at a time.
 const SIDE_BY_SIDE: &[&str] = &["migration", "sources"];

@@ -4,8 +4,9 @@ use detector_core::model::{ModeRequest, QuarantineTarget};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, ClockView, Explanation, FindingView, ModeDetail, PolicyDiffView, PolicyView,
-    PortView, Preview, ProcessView, QuarantineChange, QuarantineView, Status, TemplateView, VmView,
+    AdmissionView, AlertEntry, AlertStatus, ClockView, Explanation, FindingView, Marked,
+    ModeDetail, PolicyDiffView, PolicyView, PortView, Preview, ProcessView, QuarantineChange,
+    QuarantineView, Status, TemplateView, Tried, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -70,6 +71,32 @@ pub enum Request {
         id: String,
     },
     FindingList {},
+    FindingShow {
+        id: String,
+    },
+    /// Says in the caller's name that somebody sees to a finding.
+    FindingAck {
+        id: String,
+        reason: String,
+    },
+    /// Has nobody told of a finding, or of a kind, for so many seconds.
+    FindingSuppress {
+        what: String,
+        reason: String,
+        seconds: u64,
+    },
+    FindingUnsuppress {
+        what: String,
+    },
+    /// How alerts are going out.
+    AlertStatus {},
+    /// What waits to go out.
+    AlertList {},
+    /// Sends a test alert to one receiver, or all.
+    AlertTest {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sink: Option<String>,
+    },
     /// Processes that are VMs, or may be.
     ProcessList {},
     ProcessShow {
@@ -142,6 +169,11 @@ pub enum Reply {
     Templates(Vec<TemplateView>),
     Template(Box<TemplateView>),
     Findings(Vec<FindingView>),
+    Finding(Box<FindingView>),
+    Marked(Marked),
+    AlertStatus(Box<AlertStatus>),
+    AlertEntries(Vec<AlertEntry>),
+    AlertsTried(Vec<Tried>),
     Processes(Vec<ProcessView>),
     Process(Box<ProcessView>),
     Explanation(Box<Explanation>),

@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
 //! they reach a terminal.
 
+mod alert;
 mod clock;
 mod mode;
 mod policy;
@@ -23,6 +24,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::findings;
+
+pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tried};
 pub use clock::{ClockView, ConfirmedView};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
@@ -243,6 +247,9 @@ pub struct QuarantineChange {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindingView {
+    /// Names the finding in commands; the same while it lasts, over restarts too.
+    #[serde(default)]
+    pub id: String,
     pub kind: FindingKind,
     pub subject: Subject,
     pub severity: Severity,
@@ -250,6 +257,12 @@ pub struct FindingView {
     pub evidence: Vec<(String, String)>,
     pub next: Option<String>,
     pub since: Timestamp,
+    /// Somebody has seen to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Mark>,
+    /// Nobody is told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<Mark>,
 }
 
 /// Everything there is to say about one VM, port or MAC.
@@ -311,6 +324,7 @@ pub fn moment(at: detector_core::model::Timestamp) -> Timestamp {
 impl From<&Finding> for FindingView {
     fn from(finding: &Finding) -> Self {
         Self {
+            id: findings::id(&finding.key),
             kind: finding.key.kind,
             subject: finding.key.subject.clone(),
             severity: finding.severity,
@@ -318,6 +332,8 @@ impl From<&Finding> for FindingView {
             evidence: finding.evidence.clone(),
             next: finding.next.clone(),
             since: moment(finding.since),
+            acknowledged: None,
+            suppressed: None,
         }
     }
 }

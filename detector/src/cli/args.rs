@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
+pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
+mod alert;
 mod clock;
 mod mode;
 mod template;
@@ -166,6 +168,12 @@ Exits with 3 when findings are open.")]
     Finding {
         #[command(subcommand)]
         command: FindingCommand,
+    },
+    /// How administrators are told of findings
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Alert {
+        #[command(subcommand)]
+        command: AlertCommand,
     },
     /// Processes of the host that are virtual machines, whoever started them
     #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -342,13 +350,6 @@ pub enum TargetKind {
     Port,
     Mac,
     Vm,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum FindingCommand {
-    /// List the open findings, the most severe first
-    #[command(after_help = "Examples:\n  detector finding list --output json")]
-    List,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! Talking to the daemon.
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{io::ErrorKind, path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -44,6 +44,13 @@ pub(super) fn ask(global: &Global, request: Request) -> Result<Reply> {
         Ok(reply) => Ok(reply),
         Err(error) => Err(complaint(error)),
     }
+}
+
+/// Asks the daemon something that may take so long.
+pub(super) fn ask_patiently(global: &Global, request: Request, timeout: Duration) -> Result<Reply> {
+    let socket = socket(global)?;
+    let asked = Client::connect(&socket, timeout).and_then(|mut client| client.call(request));
+    asked.map_err(complaint)
 }
 
 /// What to say of a daemon that could not be asked, or has refused.

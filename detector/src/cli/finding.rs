@@ -10,11 +10,34 @@ use super::{
     escape::escape,
     output::{Output, Text, Tone},
 };
-use crate::api::{Reply, Request, view::FindingView};
+use crate::api::{
+    Reply, Request,
+    view::{FindingView, Mark},
+};
 use detector_core::model::Severity;
 
 pub(super) fn run(global: &Global, command: &FindingCommand) -> Result<Done> {
-    let FindingCommand::List = command;
+    match command {
+        FindingCommand::List => list(global),
+        FindingCommand::Show { id } => show(global, id),
+        FindingCommand::Ack { id, reason } => {
+            let (id, reason) = (id.clone(), reason.clone());
+            mark(global, Request::FindingAck { id, reason }, "acknowledged")
+        }
+        FindingCommand::Suppress { what, lasts, reason } => {
+            let (what, reason) = (what.clone(), reason.clone());
+            let request = Request::FindingSuppress { what, reason, seconds: lasts.as_secs() };
+            mark(global, request, "suppressed")
+        }
+        FindingCommand::Unsuppress { what } => mark(
+            global,
+            Request::FindingUnsuppress { what: what.clone() },
+            "not suppressed any more",
+        ),
+    }
+}
+
+fn list(global: &Global) -> Result<Done> {
     let findings = match ask(global, Request::FindingList {})? {
         Reply::Findings(findings) => findings,
         other => return unexpected(&other),
@@ -30,6 +53,72 @@ pub(super) fn run(global: &Global, command: &FindingCommand) -> Result<Done> {
         table(&mut output, &findings, Detail::All)?;
     }
     Ok(Done::Fine)
+}
+
+fn show(global: &Global, id: &str) -> Result<Done> {
+    let finding = match ask(global, Request::FindingShow { id: id.to_owned() })? {
+        Reply::Finding(finding) => finding,
+        other => return unexpected(&other),
+    };
+    let mut output = Output::new(global);
+    if output.is_json() {
+        output.json(&finding)?;
+        return Ok(Done::Fine);
+    }
+    let class = finding.kind.class();
+    output.field("id", finding.id.as_str())?;
+    output.field("finding", finding.title.as_str())?;
+    output.field("severity", severity(finding.severity))?;
+    output.field("kind", format!("{} ({})", finding.kind.as_str(), class.category.as_str()))?;
+    if let Some(technique) = class.technique {
+        output.field("technique", format!("{technique} ({})", technique.tactic_name))?;
+    }
+    output.field("since", output.when(finding.since))?;
+    for (name, mark) in marks(&finding) {
+        output.field(name, told(&output, mark))?;
+    }
+    output.field("means", class.meaning)?;
+    output.field("advice", class.advice)?;
+    output.heading("Evidence")?;
+    for (name, value) in &finding.evidence {
+        output.item(&format!("{}: ", escape(name)), &escape(value))?;
+    }
+    if let Some(command) = &finding.next {
+        output.heading("Next")?;
+        output.line(&escape(command))?;
+    }
+    Ok(Done::Fine)
+}
+
+fn mark(global: &Global, request: Request, done: &str) -> Result<Done> {
+    let marked = match ask(global, request)? {
+        Reply::Marked(marked) => marked,
+        other => return unexpected(&other),
+    };
+    let mut output = Output::new(global);
+    if output.is_json() {
+        output.json(&marked)?;
+        return Ok(Done::Fine);
+    }
+    let until =
+        marked.mark.until.map_or_else(String::new, |until| format!(", {}", output.when(until)));
+    output.line(&escape(&format!("{}: {done}{until}", marked.what)))?;
+    if let Some(why) = &marked.not_kept {
+        let warning = format!("this does not outlast a restart of the daemon: {}", escape(why));
+        output.line(&output.toned(&warning, Tone::Bad))?;
+    }
+    Ok(Done::Fine)
+}
+
+fn marks(finding: &FindingView) -> impl Iterator<Item = (&'static str, &Mark)> {
+    let acknowledged = finding.acknowledged.iter().map(|mark| ("acknowledged", mark));
+    acknowledged.chain(finding.suppressed.iter().map(|mark| ("suppressed", mark)))
+}
+
+fn told<W: Write>(output: &Output<W>, mark: &Mark) -> String {
+    let until =
+        mark.until.map_or_else(String::new, |until| format!(", ends {}", output.ahead(until)));
+    format!("by {}, {}{until}: {}", mark.who(), output.ago(mark.at), mark.why)
 }
 
 /// How much is said of each finding.
@@ -54,15 +143,23 @@ pub(super) fn table<W: Write>(
     let ages: Vec<_> = findings.iter().map(|finding| output.ago(finding.since)).collect();
     let kinds = findings.iter().map(|finding| finding.kind.as_str().len());
     let (kind, age) = (widest(kinds, "KIND"), widest(ages.iter().map(String::len), "SINCE"));
-    let header = format!("{:<8}  {:<kind$}  {:<age$}  FINDING", "SEVERITY", "KIND", "SINCE");
+    let id = widest(findings.iter().map(|finding| finding.id.len()), "ID");
+    let header =
+        format!("{:<8}  {:<id$}  {:<kind$}  {:<age$}  FINDING", "SEVERITY", "ID", "KIND", "SINCE");
     output.title(&header)?;
     for (finding, since) in findings.iter().zip(&ages) {
         let Text(name, tone) = severity(finding.severity);
         let name = output.toned(&format!("{name:<8}"), tone);
-        let prefix = format!("{name}  {:<kind$}  {since:<age$}  ", finding.kind.as_str());
+        let prefix = format!(
+            "{name}  {:<id$}  {:<kind$}  {since:<age$}  ",
+            finding.id,
+            finding.kind.as_str()
+        );
         output.item(&prefix, &escape(&finding.title))?;
-        for line in more(finding, detail) {
-            output.item(&" ".repeat(8 + kind + age + 6), &escape(&line))?;
+        let marks: Vec<_> =
+            marks(finding).map(|(name, mark)| format!("{name} {}", told(output, mark))).collect();
+        for line in marks.into_iter().chain(more(finding, detail)) {
+            output.item(&" ".repeat(8 + id + kind + age + 8), &escape(&line))?;
         }
     }
     Ok(())

@@ -1,16 +1,16 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
+//! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
 //! audit that is not what was written).
 
+mod alert;
 mod args;
 mod ask;
 mod audit;
 mod clock;
 mod completions;
-mod escape;
 mod explain;
 mod finding;
 mod hook;
@@ -34,6 +34,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use crate::escape;
 
 pub use args::{Cli, Command, Format, Global};
 
@@ -88,6 +90,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Policy { command } => policy::run(&global, &command),
         Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
+        Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
         Command::Top { interval } => top::run(&global, interval),
         Command::Explain { subject } => explain::run(&global, &subject),

@@ -175,6 +175,7 @@ fn a_quarantine() -> QuarantineView {
 
 fn a_finding() -> FindingView {
     FindingView {
+        id: "3f9a01c2d4".into(),
         kind: FindingKind::RogueVm,
         subject: Subject::Vm(uuid()),
         severity: Severity::High,
@@ -182,6 +183,8 @@ fn a_finding() -> FindingView {
         evidence: vec![],
         next: Some("detector explain 00000007".into()),
         since: at(-5),
+        acknowledged: None,
+        suppressed: None,
     }
 }
 
@@ -345,9 +348,9 @@ Templates    4
 Source       qemu:///system: lost 10 s ago: no \\u{1b} route
 Findings     1
 
-SEVERITY  KIND      SINCE    FINDING
-high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
-                             > detector explain 00000007
+SEVERITY  ID          KIND      SINCE    FINDING
+high      3f9a01c2d4  rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
+                                         > detector explain 00000007
 ";
     check("status", table, |output| {
         let source = SourceView {
@@ -463,8 +466,8 @@ MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
 52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
 
 Findings
-SEVERITY  KIND      SINCE    FINDING
-high      rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
+SEVERITY  ID          KIND      SINCE    FINDING
+high      3f9a01c2d4  rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
 
 What would change it
   1. Rebuild it.

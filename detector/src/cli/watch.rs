@@ -17,7 +17,9 @@ const END: &str = "\x1b[?2026l";
 
 /// Whether a command only reads, so that it may be repeated.
 pub(super) fn is_repeatable(command: &Command) -> bool {
-    use args::{FindingCommand, PortCommand, ProcessCommand, QuarantineCommand, VmCommand};
+    use args::{
+        AlertCommand, FindingCommand, PortCommand, ProcessCommand, QuarantineCommand, VmCommand,
+    };
     matches!(
         command,
         Command::Status
@@ -25,7 +27,8 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
             | Command::Port { command: PortCommand::List | PortCommand::Show { .. } }
             | Command::Vm { command: VmCommand::List | VmCommand::Show { .. } }
             | Command::Quarantine { command: QuarantineCommand::List | QuarantineCommand::Show(_) }
-            | Command::Finding { command: FindingCommand::List }
+            | Command::Finding { command: FindingCommand::List | FindingCommand::Show { .. } }
+            | Command::Alert { command: AlertCommand::Status | AlertCommand::List }
             | Command::Process { command: ProcessCommand::List | ProcessCommand::Show { .. } }
     )
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     check::{Checked, ensure},
-    sections::duration,
+    text::duration,
 };
 use crate::audit::Limits;
 

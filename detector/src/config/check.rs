@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::{Config, Flood, Libvirt, Scan};
+use super::{Config, Flood, Libvirt, Scan, alerts};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -105,6 +105,7 @@ pub(super) fn check(config: &Config) -> Checked {
     scan(&config.scan)?;
     flood(&config.flood)?;
     sandbox::check(config)?;
+    alerts::check(&config.alerts)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()

@@ -3,6 +3,7 @@
 //! Every key is optional and every unknown key is an error. What is wrong is reported with the
 //! file, the line and the column.
 
+pub mod alerts;
 mod audit;
 mod check;
 mod libvirt;
@@ -15,6 +16,7 @@ use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy, SandboxRule
 
 use crate::registry::{Manifests, Trust};
 
+pub use alerts::Alerts;
 pub use audit::AuditKeys;
 pub use libvirt::Libvirt;
 pub use sections::{

@@ -10,7 +10,7 @@ use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimit
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{AuditKeys, Libvirt};
+use super::{Alerts, AuditKeys, Libvirt, text::duration};
 
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,6 +34,7 @@ pub struct Config {
     pub api: Api,
     pub learning: Learning,
     pub registry: RegistryKeys,
+    pub alerts: Alerts,
     pub audit: AuditKeys,
 }
 
@@ -54,6 +55,7 @@ impl Default for Config {
             api: Api::default(),
             learning: Learning::default(),
             registry: RegistryKeys::default(),
+            alerts: Alerts::default(),
             audit: AuditKeys::default(),
         }
     }
@@ -403,13 +405,4 @@ enum QuarantineText {
 enum CarrierText {
     Mark,
     TcIndex,
-}
-
-pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format_args!(
-            "{text:?} is not a duration ({error}); expected a text such as \"500ms\", \"10s\" or \"1m 30s\""
-        ))
-    })
 }

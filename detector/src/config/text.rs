@@ -7,10 +7,11 @@ use std::{
     ops::Range,
     os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::fcntl::OFlag;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// A place in a file; lines and columns (in characters) count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,4 +107,14 @@ pub(crate) fn span_of(text: &str, key: &[&str]) -> Option<Range<usize>> {
 /// A message of the TOML parser on one line.
 pub(crate) fn one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// A text such as `1m 30s`.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format_args!(
+            "{text:?} is not a duration ({error}); expected a text such as \"500ms\", \"10s\" or \"1m 30s\""
+        ))
+    })
 }

@@ -47,6 +47,15 @@ impl Action {
             Request::ClockConfirm { reason, .. } => {
                 ("clock-confirm", Subject::new("host", "clock"), reason.clone(), false)
             }
+            Request::FindingAck { id, reason } => {
+                ("finding-ack", Subject::new("finding", id.as_str()), reason.clone(), false)
+            }
+            Request::FindingSuppress { what, reason, .. } => {
+                ("finding-suppress", Subject::new("finding", what.as_str()), reason.clone(), false)
+            }
+            Request::FindingUnsuppress { what } => {
+                ("finding-unsuppress", Subject::new("finding", what.as_str()), String::new(), true)
+            }
             Request::Status {}
             | Request::ClockShow {}
             | Request::PortList { .. }
@@ -60,6 +69,10 @@ impl Action {
             | Request::TemplateList {}
             | Request::TemplateShow { .. }
             | Request::FindingList {}
+            | Request::FindingShow { .. }
+            | Request::AlertStatus {}
+            | Request::AlertList {}
+            | Request::AlertTest { .. }
             | Request::ProcessList {}
             | Request::ProcessShow { .. }
             | Request::Explain { .. }

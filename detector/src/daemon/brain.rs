@@ -35,6 +35,7 @@ use super::{
     trail::Trail,
 };
 use crate::{
+    alert::News,
     enforcer::{EnforceError, Enforcer},
     findings::Tracker,
 };
@@ -55,6 +56,8 @@ pub struct Brain<E> {
     pub(super) media: Media,
     pub(super) admissions: Admissions,
     pub(super) findings: Tracker,
+    /// What is known of alerts about them.
+    pub(super) alerts: News,
     pub(super) since: Since,
     pub(super) tampered: Tampers,
     pub(super) looks: Looks,
@@ -74,6 +77,8 @@ pub struct Brain<E> {
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
     pub(super) trail: Trail,
+    /// Ports that are listened to, by ifindex and instance.
+    pub(super) overhearing: Vec<(u32, u32)>,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -120,6 +125,7 @@ impl<E: Enforcer> Brain<E> {
             addresses: BTreeSet::new(),
             gateways: BTreeSet::new(),
             seen,
+            overheard: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Processes::default(),
             graces: Graces::default(),
@@ -133,6 +139,7 @@ impl<E: Enforcer> Brain<E> {
             media: Media::default(),
             admissions: Admissions::new(rules),
             findings: Tracker::default(),
+            alerts: News::default(),
             since: Since::default(),
             tampered: Tampers::default(),
             guests: Guests::default(),
@@ -149,6 +156,7 @@ impl<E: Enforcer> Brain<E> {
             day: DayClock::new(now),
             pauses: Pauses::default(),
             trail,
+            overhearing: Vec::new(),
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -303,6 +311,7 @@ impl<E: Enforcer> Brain<E> {
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
         self.follow_decisions();
+        self.overhear();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         let silent = |finding: &Finding| {
@@ -317,6 +326,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
         findings.extend(self.trail.findings());
+        findings.extend(self.alerts.findings.iter().cloned());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

@@ -15,6 +15,7 @@ use super::{
     input::{Admit, CallId, Input},
 };
 use crate::{
+    alert::Alerts,
     api::{
         ApiError, ErrorCode, Reply, Request,
         server::Call,
@@ -33,6 +34,7 @@ pub(super) async fn take(
     mut calls: mpsc::Receiver<Call>,
     callers: Callers,
     fresh: Fresh,
+    alerts: Alerts,
     connections: Vec<Connection>,
     inputs: mpsc::Sender<Input>,
     audit: Writer,
@@ -47,6 +49,7 @@ pub(super) async fn take(
             callers.add(id, call.replies);
         }
         let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
+        let alerts = alerts.clone();
         let connections = Arc::clone(&connections);
         let (uid, audit) = (call.peer.uid, audit.clone());
         tokio::spawn(async move {
@@ -62,7 +65,10 @@ pub(super) async fn take(
                 },
             };
             let watch = matches!(call.request, Request::QuarantineWatch {});
-            let given = hand_in(id, uid, call.request, &connections, &fresh, &inputs).await;
+            let given = match is_about_alerts(&call.request) {
+                true => Given::Answer(alerts.ask(uid, call.request).await),
+                false => hand_in(id, uid, call.request, &connections, &fresh, &inputs).await,
+            };
             if let Given::Answer(answer) = &given {
                 let _ = hanging.send(answer.clone()).await;
             }
@@ -79,6 +85,19 @@ pub(super) async fn take(
             }
         });
     }
+}
+
+/// Whether the brain has nothing to do with it.
+const fn is_about_alerts(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::FindingAck { .. }
+            | Request::FindingSuppress { .. }
+            | Request::FindingUnsuppress { .. }
+            | Request::AlertStatus {}
+            | Request::AlertList {}
+            | Request::AlertTest { .. }
+    )
 }
 
 enum Given {

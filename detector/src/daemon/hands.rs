@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::input::{CallId, Effect, Input};
 use crate::{
+    alert::Alerts,
     api::{ApiError, Reply, view::moment},
     audit::Writer,
     findings::{self, Change, Journal},
@@ -23,6 +24,7 @@ use crate::{
     inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
+    net::overhear::PortLife,
     pauses::PauseFile,
     quarantines::{Kept, Memory},
     registry::Gatherer,
@@ -39,6 +41,8 @@ pub(super) struct Hands {
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
+    pub(super) alerts: Alerts,
+    pub(super) overhear: std_mpsc::Sender<Vec<PortLife>>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -161,8 +165,14 @@ impl Hands {
                 }
             }
             Effect::Record(entry) => self.audit.decision(moment(today), *entry),
+            Effect::Overhear(ports) => {
+                // Where nobody listens, less is known of who is behind a port.
+                let _ = self.overhear.send(ports);
+            }
+            Effect::TellAll(findings) => self.alerts.tell_all(findings),
             Effect::Tell(change) => {
                 findings::log(&change);
+                self.alerts.tell(change.clone());
                 if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {
                     tracing::warn!("findings: the file is too slow, one is not written");
                 }

@@ -11,14 +11,15 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole, Registry,
-        Rejected, Timestamp, Vm,
+        DhcpPrint, Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link,
+        MediumRole, Registry, Rejected, Timestamp, Vm,
     },
 };
 use uuid::Uuid;
 
 use super::{adoption::Known, mode::Start};
 use crate::{
+    alert::ToBrain,
     api::{ApiError, Reply, Request},
     audit::{Entry, Trouble},
     clock::Reading,
@@ -27,7 +28,7 @@ use crate::{
     findings::Change,
     inventory::SourceEvent,
     mode,
-    net::LinkEvent,
+    net::{LinkEvent, overhear::PortLife},
     processes::Scanned,
     quarantines::{self, Recalled},
 };
@@ -111,6 +112,10 @@ pub enum Input {
     Audit(Trouble),
     /// What the time of day is said to be.
     Clock(Reading),
+    /// What a port without a VM asks DHCP servers for.
+    Overheard(PortLife, DhcpPrint),
+    /// What is known of alerts, or what is wanted for them.
+    Alerts(ToBrain),
     /// Time has passed.
     Tick,
 }
@@ -148,8 +153,12 @@ pub enum Effect {
     Ends { disk: ImageFile },
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
+    /// Listen to what these ports ask DHCP servers for, and to no others.
+    Overhear(Vec<PortLife>),
     /// Tell people.
     Tell(Change),
+    /// Tell everything that is open and that people have been told of.
+    TellAll(Vec<Finding>),
     /// Keep these leases for after a restart of the host.
     Remember(Vec<KnownLease>),
     /// Keep since when VMs have a grace period.

@@ -7,10 +7,10 @@ use detector_core::model::Graces;
 use super::{
     answer,
     brain::{Brain, PULSE},
-    input::Input,
+    input::{Effect, Input},
     links, sources,
 };
-use crate::enforcer::Enforcer;
+use crate::{alert::ToBrain, enforcer::Enforcer};
 
 impl<E: Enforcer> Brain<E> {
     /// Changes the world. False when no decision depends on what has changed.
@@ -94,6 +94,13 @@ impl<E: Enforcer> Brain<E> {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();
                 return news;
+            }
+            Input::Overheard(port, print) => return self.overheard(port, print),
+            Input::Alerts(ToBrain::News(news)) => self.alerts = news,
+            Input::Alerts(ToBrain::TellAll) => {
+                let told = self.findings.told().cloned().collect();
+                self.emit(Effect::TellAll(told));
+                return false;
             }
             Input::Tick => {
                 let rechecked = self.enforcer.recheck();

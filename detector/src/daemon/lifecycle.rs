@@ -35,6 +35,7 @@ use super::{
     mode::Start,
 };
 use crate::{
+    alert::Alerts,
     api::{peer::Access, server, socket},
     audit::{Entry, Kind, Place, Via, Who, Writer},
     bpf::{Events, KernelEnforcer, Options},
@@ -44,7 +45,7 @@ use crate::{
     inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered, boot_id},
     mode::ModeFile,
-    net::{LinkEvents, gateways, host_addresses, neighbours},
+    net::{LinkEvents, gateways, host_addresses, neighbours, overhear},
     pauses::PauseFile,
     processes::{self, ScanOptions},
     quarantines::Memory,
@@ -105,12 +106,15 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
     let audit = start_audit(config, &inputs)?;
     audit.decision(jiff::Timestamp::now(), begins(config, wanted));
+    let alerts = alerts(config, inputs.clone())?;
     let hands = Hands {
         inventories,
         callers: callers.clone(),
         gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
+        alerts: alerts.clone(),
+        overhear: overhear(inputs.clone())?,
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
@@ -143,7 +147,8 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    let taken = calls::take(calls, callers, fresh, connections, inputs.clone(), audit.clone());
+    let taken =
+        calls::take(calls, callers, fresh, alerts, connections, inputs.clone(), audit.clone());
     tokio::spawn(taken);
     if memory.is_lost() {
         tokio::spawn(files::watch_memory(memory, inputs.clone()));
@@ -288,6 +293,18 @@ fn notify_ready() {
     if let Err(error) = told {
         tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
     }
+}
+
+/// Starts to listen to what ports without a VM ask for.
+fn overhear(inputs: mpsc::Sender<Input>) -> Result<std_mpsc::Sender<Vec<overhear::PortLife>>> {
+    let tell = move |port, print| inputs.blocking_send(Input::Overheard(port, print)).is_ok();
+    overhear::spawn(tell).context("cannot start to listen to ports")
+}
+
+/// Starts to send alerts. The brain never waits for them, nor they for the brain.
+fn alerts(config: &Config, inputs: mpsc::Sender<Input>) -> Result<Alerts> {
+    let tell = move |told| inputs.try_send(Input::Alerts(told)).is_ok();
+    Alerts::spawn(&config.alerts, &config.paths.state, tell).context("cannot start to send alerts")
 }
 
 /// Libvirt may take as long as it likes: it has a thread of its own.

@@ -29,6 +29,7 @@ mod loads;
 mod look;
 mod media;
 pub mod mode;
+mod overhear;
 mod recall;
 mod responses;
 mod runs;

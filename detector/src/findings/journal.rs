@@ -7,11 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::{Finding, FindingKey, Severity, Subject, Timestamp};
+use detector_core::model::{FindingKey, Severity, Subject, Timestamp};
 use serde::Serialize;
 
 use super::Change;
 use crate::api::view::{FindingView, moment};
+
+/// A file that has grown longer gives way to a new one; one is kept.
+const LONGEST: u64 = 16 << 20;
 
 /// The file of JSON lines. What cannot be written is counted and told in the log; it never holds
 /// anything up.
@@ -39,6 +42,7 @@ impl Journal {
     pub fn write(&mut self, at: Timestamp, change: &Change) {
         let (event, finding) = match change {
             Change::Opened(finding) => ("opened", finding),
+            Change::Changed(finding) => ("changed", finding),
             Change::Closed(finding) => ("closed", finding),
         };
         let line = Line { at: moment(at), event, finding: &FindingView::from(finding) };
@@ -64,6 +68,13 @@ impl Journal {
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|f| f.len() >= LONGEST))
+        {
+            let mut before = self.path.clone().into_os_string();
+            before.push(".1");
+            self.file = None;
+            fs::rename(&self.path, before)?;
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -83,24 +94,15 @@ impl Journal {
 pub fn log(change: &Change) {
     let (event, finding) = match change {
         Change::Opened(finding) => ("opened", finding),
+        Change::Changed(finding) => ("changed", finding),
         Change::Closed(finding) => ("closed", finding),
     };
     let kind = finding.key.kind.as_str();
     let subject = subject(&finding.key);
-    if event == "opened" && finding.severity >= Severity::Medium {
-        tracing::warn!(kind, %subject, severity = severity(finding), "finding {event}");
+    if event != "closed" && finding.severity >= Severity::Medium {
+        tracing::warn!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");
     } else {
-        tracing::info!(kind, %subject, severity = severity(finding), "finding {event}");
-    }
-}
-
-fn severity(finding: &Finding) -> &'static str {
-    match finding.severity {
-        Severity::Info => "info",
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
+        tracing::info!(kind, %subject, severity = finding.severity.as_str(), "finding {event}");
     }
 }
 

@@ -8,14 +8,24 @@ pub use journal::{Journal, log};
 
 use std::collections::BTreeMap;
 
+use detector_core::decide::ENRICHED;
 use detector_core::model::{Finding, FindingKey, FindingKind, Subject, Timestamp};
+use sha2::{Digest, Sha256};
 
 use limit::Limit;
+
+/// Names a finding in commands and alerts: short enough to be typed, and the same on each start.
+pub fn id(key: &FindingKey) -> String {
+    let text = serde_json::to_vec(key).unwrap_or_default();
+    Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// What people are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Opened(Finding),
+    /// It is more severe, or more is known of whom it is about.
+    Changed(Finding),
     Closed(Finding),
 }
 
@@ -36,6 +46,7 @@ impl Tracker {
     pub fn update(&mut self, now: Timestamp, findings: Vec<Finding>) -> Vec<Change> {
         let mut open = BTreeMap::new();
         for mut finding in findings {
+            debug_assert!(finding.is_in_its_class(), "{finding:?}");
             if let Some(known) = self.open.get(&finding.key) {
                 finding.since = known.since.min(finding.since);
             }
@@ -64,7 +75,10 @@ impl Tracker {
             }
             self.open.insert(finding.key.clone(), finding);
         }
-        let is_news = |key: &FindingKey| self.open.contains_key(key) != self.told.contains_key(key);
+        let is_news = |key: &FindingKey| match (self.open.get(key), self.told.get(key)) {
+            (Some(now), Some(told)) => is_more(now, told),
+            (now, told) => now.is_some() != told.is_some(),
+        };
         let changed = keys.into_iter().filter(is_news).collect();
         self.tell_of(now, changed)
     }
@@ -80,6 +94,11 @@ impl Tracker {
         open
     }
 
+    /// What people know to be open.
+    pub fn told(&self) -> impl Iterator<Item = &Finding> {
+        self.told.values()
+    }
+
     /// When there is something to tell that was held back.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.deferred
@@ -87,7 +106,10 @@ impl Tracker {
 
     fn tell(&mut self, now: Timestamp) -> Vec<Change> {
         let closed = self.told.keys().filter(|key| !self.open.contains_key(key));
-        let opened = self.open.keys().filter(|key| !self.told.contains_key(key));
+        let is_news = |(key, now): &(&FindingKey, &Finding)| {
+            self.told.get(key).is_none_or(|told| is_more(now, told))
+        };
+        let opened = self.open.iter().filter(is_news).map(|(key, _)| key);
         let changed: Vec<_> = closed.chain(opened).cloned().collect();
         self.deferred = None;
         self.tell_of(now, changed)
@@ -103,14 +125,27 @@ impl Tracker {
             }
             match self.open.get(&key) {
                 Some(finding) => {
-                    self.told.insert(key, finding.clone());
-                    changes.push(Change::Opened(finding.clone()));
+                    let finding = finding.clone();
+                    changes.push(match self.told.insert(key, finding.clone()) {
+                        None => Change::Opened(finding),
+                        Some(_) => Change::Changed(finding),
+                    });
                 }
                 None => changes.extend(self.told.remove(&key).map(Change::Closed)),
             }
         }
         changes
     }
+}
+
+/// Whether people are told again of a finding that they know of. That there are more claims or frames of
+/// the same kind is no news; who is behind it is.
+fn is_more(now: &Finding, told: &Finding) -> bool {
+    let has =
+        |finding: &Finding, name: &str| finding.evidence.iter().any(|(known, _)| known == name);
+    let newly = |name: &&&str| has(now, name) && !has(told, name);
+    let of_a_port = matches!(now.key.subject, Subject::Port { .. });
+    now.severity > told.severity || (of_a_port && ENRICHED.iter().any(|name| newly(&name)))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn told(changes: &[Change]) -> Vec<String> {
         .iter()
         .map(|change| match change {
             Change::Opened(finding) => format!("+{:?}", finding.key.subject),
+            Change::Changed(finding) => format!("*{:?}", finding.key.subject),
             Change::Closed(finding) => format!("-{:?}", finding.key.subject),
         })
         .collect()

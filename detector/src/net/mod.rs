@@ -13,6 +13,7 @@ mod link;
 mod links;
 mod neighbours;
 mod netlink;
+pub mod overhear;
 mod passage;
 mod signs;
 mod tc;

@@ -42,6 +42,10 @@ pub(super) const LAB: &[&str] = &[
     "mount",
     "xz-utils",
     "openvswitch-switch",
+    "openssl",
+    "prometheus-alertmanager",
+    "rsyslog",
+    "rsyslog-openssl",
 ];
 
 /// What Debian's archive is signed with.

@@ -39,7 +39,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::{
-    findings::{OF_CLAIMS, findings_of_port, kind_of_claim},
+    findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
     processes::ProcessOwner,
 };

@@ -3,6 +3,12 @@ use uuid::Uuid;
 
 use super::{ProcessId, Timestamp};
 
+mod taxonomy;
+mod technique;
+
+pub use taxonomy::{Category, Class};
+pub use technique::Technique;
+
 /// Something an administrator must know. It lasts as long as decisions keep naming it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -104,6 +110,15 @@ pub enum FindingKind {
     QuarantineEnded,
     /// What is decided cannot be put on record, or what is on record was damaged or changed.
     AuditImpaired,
+    /// A receiver of alerts does not take them, or they cannot be kept.
+    AlertsUndelivered,
+}
+
+impl Finding {
+    /// Whether it is as severe as its kind may be.
+    pub fn is_in_its_class(&self) -> bool {
+        self.key.kind.class().severity.contains(&self.severity)
+    }
 }
 
 impl FindingKind {
@@ -139,6 +154,7 @@ impl FindingKind {
             Self::PauseFailed => "pause-failed",
             Self::QuarantineEnded => "quarantine-ended",
             Self::AuditImpaired => "audit-impaired",
+            Self::AlertsUndelivered => "alerts-undelivered",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Plain types: what is known about the host, its VMs and their images.
 
 mod adoption;
+mod dhcp;
 mod evidence;
 mod finding;
 mod guest;
@@ -19,8 +20,11 @@ pub(crate) mod vm;
 mod world;
 
 pub use adoption::{Adoption, AdoptionRules, Neighbour};
+pub use dhcp::DhcpPrint;
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
-pub use finding::{Finding, FindingKey, FindingKind, Severity, Subject};
+pub use finding::{
+    Category, Class, Finding, FindingKey, FindingKind, Severity, Subject, Technique,
+};
 pub use guest::GuestClaims;
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};

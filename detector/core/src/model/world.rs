@@ -7,8 +7,9 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Chain, Evidence, GuestClaims, ImageFile, KnownLease, Learned, Link, Load, ModeRecord,
-    NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp, Today, Vm,
+    Adoption, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned, Link, Load,
+    ModeRecord, NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp,
+    Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -56,6 +57,8 @@ pub struct World {
     pub seen: BTreeMap<u32, Vec<Seen>>,
     /// How many frames of each guest port are refused, by ifindex.
     pub loads: BTreeMap<u32, Load>,
+    /// What ports without a VM ask DHCP servers for, by ifindex and instance.
+    pub overheard: BTreeMap<(u32, u32), DhcpPrint>,
     /// When each guest port without a VM, and each interface of a VM on no bridge, was first noticed
     /// to be so, by ifindex and instance (0 while it has none). One without an entry counts as
     /// noticed now.

@@ -116,6 +116,7 @@ impl Lab {
             gateways: Default::default(),
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),
+            overheard: BTreeMap::new(),
             noticed: BTreeMap::new(),
             guests: BTreeMap::new(),
             processes: Default::default(),

@@ -222,7 +222,9 @@ impl<E: Enforcer> Brain<E> {
             _ => false,
         };
         let open = self.findings.open().into_iter();
-        open.filter(|f| concerns(&f.key.subject, f.key.kind)).map(FindingView::from).collect()
+        open.filter(|f| concerns(&f.key.subject, f.key.kind))
+            .map(|finding| self.finding_view(finding))
+            .collect()
     }
 
     /// What would let it back, in the order in which to do it.

@@ -77,6 +77,9 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.template_named(&id).map(|template| Reply::Template(Box::new(template)))
         }
         Request::FindingList {} => Ok(Reply::Findings(brain.finding_views())),
+        Request::FindingShow { id } => {
+            brain.finding_named(&id).map(|finding| Reply::Finding(Box::new(finding)))
+        }
         Request::ProcessList {} => Ok(Reply::Processes(brain.process_views())),
         Request::ProcessShow { pid } => {
             brain.process_of(pid).map(|process| Reply::Process(Box::new(process)))
@@ -85,8 +88,16 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
         }
         Request::PolicyShow {} => Ok(Reply::Policy(Box::new(brain.policy_view()))),
-        // The admission task hands these in with what it has read for them.
-        Request::Admit { .. } | Request::PolicyDiff { .. } => {
+        // The admission task hands these in with what it has read for them, and those about alerts are
+        // for who has them.
+        Request::Admit { .. }
+        | Request::PolicyDiff { .. }
+        | Request::FindingAck { .. }
+        | Request::FindingSuppress { .. }
+        | Request::FindingUnsuppress { .. }
+        | Request::AlertStatus {}
+        | Request::AlertList {}
+        | Request::AlertTest { .. } => {
             Err(ApiError::new(ErrorCode::BadRequest, "not for the brain"))
         }
     };

@@ -69,7 +69,7 @@ pub fn findings_of_port(
     let speaker = Speaker::new(ifindex, world, decision)?;
     let mut found = Found::default();
     report(&speaker, &mut found);
-    Some((speaker.subject(), found.findings.into_values().collect()))
+    Some((speaker.subject(), found.enriched(world, decision)))
 }
 
 /// A guest port, as far as its claims go.

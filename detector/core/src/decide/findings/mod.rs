@@ -3,6 +3,7 @@
 mod claims;
 mod clones;
 mod devices;
+mod enrich;
 mod floods;
 mod learning;
 mod mode;
@@ -14,6 +15,7 @@ mod vms;
 use std::collections::BTreeMap;
 
 pub use claims::{OF_CLAIMS, findings_of_port, kind_of_claim};
+pub use enrich::ENRICHED;
 
 use super::{
     Decision,
@@ -44,7 +46,8 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     processes::report(facts, &mut found);
     clones::report(facts, &mut found);
     devices::report(facts, &mut found);
-    (found.findings.into_values().collect(), found.wake_at)
+    let wake_at = found.wake_at;
+    (found.enriched(facts.world, facts.decision), wake_at)
 }
 
 #[derive(Default)]
@@ -56,6 +59,7 @@ struct Found {
 impl Found {
     /// Adds a finding, or its evidence to the finding of the same key.
     fn add(&mut self, finding: Finding) {
+        debug_assert!(finding.is_in_its_class(), "{finding:?}");
         match self.findings.get_mut(&finding.key) {
             None => {
                 self.findings.insert(finding.key.clone(), finding);
@@ -66,6 +70,13 @@ impl Found {
                 known.evidence.extend(finding.evidence);
             }
         }
+    }
+
+    /// The findings, in the order of their keys, with what helps to find out who is behind them.
+    fn enriched(self, world: &World, decision: &Decision) -> Vec<Finding> {
+        let mut findings: Vec<_> = self.findings.into_values().collect();
+        findings.iter_mut().for_each(|finding| enrich::enrich(finding, world, decision));
+        findings
     }
 
     fn wake_at(&mut self, at: Timestamp) {

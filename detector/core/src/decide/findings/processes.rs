@@ -106,7 +106,7 @@ fn unknown(process: &VmProcess, more: usize, facts: &Facts<'_>, found: &mut Foun
     found.add(finding(key, severity, title, evidence, next, since));
 }
 
-fn user(process: &VmProcess) -> String {
+pub(super) fn user(process: &VmProcess) -> String {
     match &process.user {
         Some(name) => format!("{} ({})", quoted(name).trim_matches('"'), process.uid),
         None => process.uid.to_string(),

@@ -1,4 +1,4 @@
-//! Texts that guests may have chosen, on their way to a terminal.
+//! Texts that guests may have chosen, on their way to a terminal or to whoever prints what it is sent.
 
 use std::{borrow::Cow, io};
 
@@ -6,7 +6,7 @@ use serde_json::ser::Formatter;
 
 /// Makes what would act on a terminal visible: control characters, marks that reorder or hide text
 /// (bidirectional, zero-width), and the backslash, so that what is shown is unambiguous.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_plain(c) {
@@ -20,7 +20,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Writes JSON whose strings hold no character that acts on a terminal; a parser reads them as they
 /// were.
-pub(super) struct Visible<F>(pub(super) F);
+pub(crate) struct Visible<F>(pub(super) F);
 
 impl<F: Formatter> Formatter for Visible<F> {
     fn write_string_fragment<W: ?Sized + io::Write>(
