@@ -1,6 +1,6 @@
 //! The chain in its file: what is appended, and where it ends.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -73,6 +73,15 @@ impl Chain {
 
     /// Appends, all or nothing; what is returned is the number of the first, and the end.
     pub fn append(&mut self, entries: &[(Timestamp, Entry)]) -> rusqlite::Result<(u64, Head)> {
+        self.append_linked(entries, &BTreeMap::new())
+    }
+
+    /// The same with outcomes, by their places, of what is asked for at other places before them.
+    pub(super) fn append_linked(
+        &mut self,
+        entries: &[(Timestamp, Entry)],
+        links: &BTreeMap<usize, usize>,
+    ) -> rusqlite::Result<(u64, Head)> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut seq, mut hash) = end(&transaction)?.unwrap_or((0, NOTHING.to_owned()));
@@ -81,8 +90,10 @@ impl Chain {
         {
             let mut insert =
                 transaction.prepare("INSERT INTO record (seq, line, hash) VALUES (?1, ?2, ?3)")?;
-            for (at, entry) in entries {
+            for (place, (at, entry)) in entries.iter().enumerate() {
                 seq += 1;
+                let of = links.get(&place).map(|asked| first + *asked as u64).or(entry.of);
+                let entry = Entry { of, ..entry.clone() };
                 let (line, next) = Record::line(seq, *at, &hash, entry);
                 insert.execute(params![row(seq), line, next])?;
                 (hash, latest) = (next, *at);
@@ -165,7 +176,7 @@ impl Chain {
         self.id = match id {
             Some(id) => id,
             None => {
-                let (line, hash) = Record::line(1, Timestamp::now(), NOTHING, &entry);
+                let (line, hash) = Record::line(1, Timestamp::now(), NOTHING, entry);
                 transaction.execute(
                     "INSERT INTO record (seq, line, hash) VALUES (1, ?1, ?2)",
                     params![line, hash],

@@ -30,9 +30,8 @@ pub struct Record {
 
 impl Record {
     /// The line, and its hash: SHA-256 of its bytes, in hexadecimal digits.
-    pub(super) fn line(seq: u64, at: Timestamp, prev: &str, entry: &Entry) -> (String, String) {
-        let record =
-            Self { v: VERSION, seq, at, prev: prev.to_owned(), entry: entry.clone().bounded() };
+    pub(super) fn line(seq: u64, at: Timestamp, prev: &str, entry: Entry) -> (String, String) {
+        let record = Self { v: VERSION, seq, at, prev: prev.to_owned(), entry: entry.bounded() };
         let line = to_line(&record);
         let hash = hash(&line);
         (line, hash)

@@ -21,7 +21,7 @@ pub use line::{Record, with_hash};
 pub use prune::Limits;
 pub use verify::{Anchor, Checked, Fault, Verifier, each_record};
 pub use who::{Person, Via, Who};
-pub use writer::{Answered, Trouble, Writer};
+pub use writer::{Asked, Trouble, Writer};
 
 use std::path::{Path, PathBuf};
 

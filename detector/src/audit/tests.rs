@@ -63,7 +63,7 @@ fn forge(place: &Place, seq: u64, all: bool) {
             record.entry.to = Some("denied".to_owned());
         }
         let prev_hash = prev.take().unwrap_or_else(|| record.prev.clone());
-        let (line, hash) = Record::line(number, record.at, &prev_hash, &record.entry);
+        let (line, hash) = Record::line(number, record.at, &prev_hash, record.entry);
         connection
             .execute(
                 "UPDATE record SET line = ?1, hash = ?2 WHERE seq = ?3",
@@ -220,7 +220,7 @@ fn mistakes_are_refused_by_the_database_itself() {
 
 #[test]
 fn a_line_is_verified_without_us_and_acts_on_no_terminal() {
-    let (line, hash) = Record::line(7, Timestamp::UNIX_EPOCH, line::NOTHING, &entry(1));
+    let (line, hash) = Record::line(7, Timestamp::UNIX_EPOCH, line::NOTHING, entry(1));
     let exported = with_hash(&line, &hash);
     assert!(exported.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{exported}");
     let value: serde_json::Value = serde_json::from_str(&exported).unwrap();
@@ -251,7 +251,7 @@ fn a_record_is_bounded() {
         .change(Some(long.clone()), long.clone())
         .why(long)
         .because("rules", many);
-    let (line, _) = Record::line(1, Timestamp::UNIX_EPOCH, line::NOTHING, &entry);
+    let (line, _) = Record::line(1, Timestamp::UNIX_EPOCH, line::NOTHING, entry);
     assert!(line.len() < 64 << 10, "{} bytes", line.len());
     assert!(line.contains("and 984 more"));
 }
@@ -365,12 +365,21 @@ async fn what_cannot_be_written_is_kept_and_what_must_not_be_lost_is_refused() {
     writer.decision(now, entry(1));
     let refused = writer.action(now, entry(2), false).await.unwrap_err();
     assert!(refused.contains("state/audit.db"), "{refused}");
-    assert_eq!(writer.action(now, entry(3), true).await, Ok(Answered::Kept));
+    let Ok(Asked::Kept(ticket)) = writer.action(now, entry(3), true).await else { panic!() };
+    writer.outcome(now, entry(33), Asked::Kept(ticket)).await;
     assert!(told.lock().unwrap()["unwritable"].contains("No such file"));
     fs::create_dir(&state).unwrap();
     // The first of them, the key, what was kept, and this one.
-    assert_eq!(writer.action(now, entry(4), false).await, Ok(Answered::Written(5)));
-    assert_eq!(kinds(&place), ["chain-begun", "key", "vm", "vm", "vm"]);
+    assert_eq!(writer.action(now, entry(4), false).await, Ok(Asked::Written(6)));
+    assert_eq!(kinds(&place), ["chain-begun", "key", "vm", "vm", "vm", "vm"]);
+    let of = |seq| {
+        let line = record(&reader(&place.database).unwrap(), seq).unwrap().unwrap().0;
+        serde_json::from_str::<Record>(&line).unwrap().entry.of
+    };
+    assert_eq!((of(4), of(5)), (None, Some(4)), "it names what was asked for");
+    let Asked::Written(seq) = writer.action(now, entry(6), false).await.unwrap() else { panic!() };
+    writer.outcome(now, entry(7), Asked::Written(seq)).await;
+    assert_eq!(of(seq + 1), Some(seq));
     writer.end(now, entry(5)).await;
     assert_eq!(*told.lock().unwrap(), Trouble::new());
     assert_eq!(verify(&place, Vec::new()), []);
@@ -438,7 +447,7 @@ async fn what_comes_too_fast_is_counted_and_the_number_recorded() {
         writer.decision(now, entry(number));
     }
     // It never waits; what comes is either written, once it can be, or counted.
-    assert_eq!(writer.action(now, entry(0), true).await, Ok(Answered::Kept));
+    assert!(matches!(writer.action(now, entry(0), true).await, Ok(Asked::Kept(_))));
     fs::create_dir(&state).unwrap();
     writer.action(now, entry(0), false).await.unwrap();
     let kinds = kinds(&place);

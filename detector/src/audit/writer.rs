@@ -39,32 +39,44 @@ pub type Trouble = BTreeMap<&'static str, String>;
 pub struct Writer {
     jobs: SyncSender<Job>,
     lost: Arc<AtomicU64>,
+    tickets: Arc<AtomicU64>,
 }
 
-/// What has become of an action's record.
+/// An action that is on record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum Asked {
     /// It is on the disk, under this number.
     Written(u64),
-    /// It is kept in memory, and written as soon as that can be.
-    Kept,
+    /// It is kept in memory, and written as soon as that can be. By this its outcome will find it.
+    Kept(u64),
 }
 
 #[derive(Debug)]
 struct Job {
     at: Timestamp,
     entry: Entry,
-    asked: Option<Asked>,
+    /// By which the record is known before it has a number.
+    ticket: Option<u64>,
+    /// The one that it is the outcome of.
+    after: Option<u64>,
+    waiting: Option<Waiting>,
 }
 
 /// Somebody waits for the record.
 #[derive(Debug)]
-struct Asked {
-    answer: oneshot::Sender<Result<Answered, String>>,
+struct Waiting {
+    answer: oneshot::Sender<Result<u64, Unwritten>>,
     /// What is asked for is done in any case, so that the record is kept.
     must: bool,
     /// Nothing comes after it.
     last: bool,
+}
+
+/// Why a record is not on the disk.
+#[derive(Debug)]
+enum Unwritten {
+    Kept,
+    Refused(String),
 }
 
 impl Writer {
@@ -78,12 +90,12 @@ impl Writer {
         let lost = Arc::new(AtomicU64::new(0));
         let scribe = Scribe::new(place, limits, Arc::clone(&lost), Box::new(tell));
         thread::Builder::new().name("audit".to_owned()).spawn(move || write(scribe, &inbox))?;
-        Ok(Self { jobs, lost })
+        Ok(Self { jobs, lost, tickets: Arc::default() })
     }
 
     /// Has a decision recorded. It never waits: what there is no room for is counted, and the number recorded.
     pub fn decision(&self, at: Timestamp, entry: Entry) {
-        if let Err(TrySendError::Full(_)) = self.jobs.try_send(Job { at, entry, asked: None }) {
+        if let Err(TrySendError::Full(_)) = self.jobs.try_send(Job::new(at, entry)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -94,30 +106,31 @@ impl Writer {
     /// # Errors
     ///
     /// Why it is not recorded, and so not to be done.
-    pub async fn action(
-        &self,
-        at: Timestamp,
-        entry: Entry,
-        must: bool,
-    ) -> Result<Answered, String> {
-        self.ask(at, entry, must, false).await
+    pub async fn action(&self, at: Timestamp, entry: Entry, must: bool) -> Result<Asked, String> {
+        self.ask(Job::new(at, entry), must, false).await
+    }
+
+    /// Has recorded what has come of an action; waits for it, and keeps it where it cannot be written.
+    pub async fn outcome(&self, at: Timestamp, mut entry: Entry, of: Asked) {
+        let mut after = None;
+        match of {
+            Asked::Written(seq) => entry.of = Some(seq),
+            Asked::Kept(ticket) => after = Some(ticket),
+        }
+        let _ = self.ask(Job { after, ..Job::new(at, entry) }, true, false).await;
     }
 
     /// Records the daemon's end and signs it; waits a moment at most.
     pub async fn end(&self, at: Timestamp, entry: Entry) {
-        let _ = tokio::time::timeout(FAREWELL, self.ask(at, entry, true, true)).await;
+        let _ = tokio::time::timeout(FAREWELL, self.ask(Job::new(at, entry), true, true)).await;
     }
 
-    async fn ask(
-        &self,
-        at: Timestamp,
-        entry: Entry,
-        must: bool,
-        last: bool,
-    ) -> Result<Answered, String> {
+    async fn ask(&self, job: Job, must: bool, last: bool) -> Result<Asked, String> {
         let (answer, answered) = oneshot::channel();
-        let mut job = Job { at, entry, asked: Some(Asked { answer, must, last }) };
-        let gone = || "the thread that writes it has ended".to_owned();
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let waiting = Some(Waiting { answer, must, last });
+        let mut job = Job { ticket: Some(ticket), waiting, ..job };
+        let gone = || Unwritten::Refused("the thread that writes it has ended".to_owned());
         let wait = async {
             loop {
                 match self.jobs.try_send(job) {
@@ -129,10 +142,18 @@ impl Writer {
             }
         };
         match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(answered) => answered,
-            Err(_) if must => Ok(Answered::Kept),
+            Ok(Ok(seq)) => Ok(Asked::Written(seq)),
+            Ok(Err(Unwritten::Kept)) => Ok(Asked::Kept(ticket)),
+            Err(_) if must => Ok(Asked::Kept(ticket)),
+            Ok(Err(Unwritten::Refused(why))) => Err(why),
             Err(_) => Err("its disk does not answer in time".to_owned()),
         }
+    }
+}
+
+impl Job {
+    fn new(at: Timestamp, entry: Entry) -> Self {
+        Self { at, entry, ticket: None, after: None, waiting: None }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
     api::{ApiError, ErrorCode, Reply, Request, peer::Peer, schema::TargetSpec},
-    audit::{Entry, Kind, Subject, Who, Writer},
+    audit::{Asked, Entry, Kind, Subject, Who, Writer},
 };
 
 /// How long a user's name may take to be found.
@@ -23,9 +23,9 @@ pub(super) struct Action {
 
 /// An action that is on record, and what is to be said of it.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Begun {
     action: Action,
-    of: Option<u64>,
+    of: Asked,
 }
 
 type Outcome = Result<Reply, ApiError>;
@@ -82,14 +82,13 @@ impl Action {
     /// # Errors
     ///
     /// It cannot be, and so it is not to be done.
-    pub(super) async fn begin(mut self, peer: &Peer, audit: &Writer) -> Result<Asked, ApiError> {
+    pub(super) async fn begin(mut self, peer: &Peer, audit: &Writer) -> Result<Begun, ApiError> {
         let (someone, uid) = (peer.clone(), peer.uid);
         let named = timeout(NAMES, spawn_blocking(move || Who::peer(&someone))).await;
         self.entry.who = named.ok().and_then(Result::ok).unwrap_or(Who::User { uid });
         let now = jiff::Timestamp::now();
         match audit.action(now, self.entry.clone(), self.must).await {
-            Ok(crate::audit::Answered::Written(seq)) => Ok(Asked { action: self, of: Some(seq) }),
-            Ok(crate::audit::Answered::Kept) => Ok(Asked { action: self, of: None }),
+            Ok(of) => Ok(Begun { action: self, of }),
             Err(why) => Err(ApiError::new(
                 ErrorCode::Unavailable,
                 format!(
@@ -102,7 +101,7 @@ impl Action {
     }
 }
 
-impl Asked {
+impl Begun {
     /// Waits for what has come of it, puts that on record, and only then answers.
     pub(super) async fn end(
         self,
@@ -115,9 +114,8 @@ impl Asked {
             return;
         };
         let result = outcome.as_ref().map(drop).map_err(|error| error.message.clone());
-        let entry = self.action.entry.outcome(self.of, result);
-        // It has been done: it is recorded in any case.
-        let _ = audit.action(jiff::Timestamp::now(), entry, true).await;
+        let entry = self.action.entry.outcome(None, result);
+        audit.outcome(jiff::Timestamp::now(), entry, self.of).await;
         let _ = replies.send(outcome).await;
     }
 }

@@ -1,7 +1,7 @@
 //! What the thread knows and does.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -13,9 +13,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
-use super::{Answered, BACKLOG, Job, Trouble};
+use super::{BACKLOG, Job, Trouble, Unwritten, Waiting};
 use crate::{
     audit::{
         Chain, Entry, Head, Kind, Limits, Place, SigningKey, Subject, Who, aside,
@@ -33,7 +32,8 @@ const CHECKPOINT_TIME: Duration = Duration::from_secs(60 * 60);
 const PRUNE_TIME: Duration = Duration::from_secs(60 * 60);
 const PRUNE_RECORDS: u64 = 256;
 
-type Answer = oneshot::Sender<Result<Answered, String>>;
+/// Actions that were kept, and whose outcome may follow.
+const MOST_TICKETS: usize = 1024;
 
 pub(super) struct Scribe {
     place: Place,
@@ -43,7 +43,9 @@ pub(super) struct Scribe {
     key: Option<SigningKey>,
     /// The end of the chain as it was written last.
     head: Option<Head>,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Job>,
+    /// The numbers of actions that were kept, by which their outcomes know them.
+    tickets: BTreeMap<u64, u64>,
     lost: Arc<AtomicU64>,
     trouble: Trouble,
     told: Trouble,
@@ -58,13 +60,6 @@ struct Open {
     chain: Chain,
     /// Device and number of the file: one of the same name may be another.
     file: Option<(u64, u64)>,
-}
-
-struct Pending {
-    at: Timestamp,
-    entry: Entry,
-    answer: Option<(Answer, bool)>,
-    last: bool,
 }
 
 impl Scribe {
@@ -82,6 +77,7 @@ impl Scribe {
             key: None,
             head: None,
             pending: VecDeque::new(),
+            tickets: BTreeMap::new(),
             lost,
             trouble: Trouble::new(),
             told: Trouble::new(),
@@ -98,18 +94,15 @@ impl Scribe {
     }
 
     pub(super) fn take(&mut self, job: Job) {
-        let Job { at, entry, asked } = job;
-        let last = asked.as_ref().is_some_and(|asked| asked.last);
-        let answer = asked.map(|asked| (asked.answer, asked.must));
-        if answer.is_none() && self.pending.len() >= BACKLOG {
+        if job.waiting.is_none() && self.pending.len() >= BACKLOG {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if answer.is_some() {
+        if job.waiting.is_some() {
             // People are not made to wait for the next attempt.
             self.retry = None;
         }
-        self.pending.push_back(Pending { at, entry, answer, last });
+        self.pending.push_back(job);
     }
 
     /// Writes what waits, unless that has just failed.
@@ -135,7 +128,7 @@ impl Scribe {
         let lost = self.lost.load(Ordering::Relaxed);
         let mut entries = first;
         let before = entries.len();
-        entries.extend(self.pending.iter().map(|one| (one.at, one.entry.clone())));
+        let links = self.take_pending(&mut entries);
         if lost > 0 {
             let entry = Entry::new(Kind::RecordsLost, Who::Daemon)
                 .change(None::<String>, lost.to_string())
@@ -149,7 +142,7 @@ impl Scribe {
         let path = self.place.database.clone();
         let Some(open) = &mut self.open else { return Ok(()) };
         let (first, head) =
-            open.chain.append(&entries).map_err(|why| StoreError::of(&path, why))?;
+            open.chain.append_linked(&entries, &links).map_err(|why| StoreError::of(&path, why))?;
         self.head = Some(head);
         self.forget_spooled();
         self.lost.fetch_sub(lost, Ordering::Relaxed);
@@ -160,15 +153,50 @@ impl Scribe {
                 format!("{lost} records, as record {} says", first + entries.len() as u64 - 1),
             );
         }
-        let mut last = false;
-        for (seq, one) in (first + before as u64..).zip(self.pending.drain(..)) {
-            last |= one.last;
-            if let Some((answer, _)) = one.answer {
-                let _ = answer.send(Ok(Answered::Written(seq)));
+        let mut last = None;
+        for (seq, job) in (first + before as u64..).zip(self.pending.drain(..)) {
+            let told = match job.waiting {
+                Some(waiting) if waiting.last => {
+                    last = Some((waiting.answer, seq));
+                    true
+                }
+                Some(waiting) => waiting.answer.send(Ok(seq)).is_ok(),
+                None => false,
+            };
+            if let Some(ticket) = job.ticket.filter(|_| !told) {
+                self.tickets.insert(ticket, seq);
             }
         }
-        self.look_after(last);
+        while self.tickets.len() > MOST_TICKETS {
+            self.tickets.pop_first();
+        }
+        self.look_after(last.is_some());
+        if let Some((answer, seq)) = last {
+            // What is written ahead comes into the file itself.
+            self.open = None;
+            drop(answer.send(Ok(seq)));
+        }
         Ok(())
+    }
+
+    /// What waits, behind what comes first, and which of it is the outcome of which.
+    fn take_pending(&self, entries: &mut Vec<(Timestamp, Entry)>) -> BTreeMap<usize, usize> {
+        let (mut places, mut links) = (BTreeMap::new(), BTreeMap::new());
+        for job in &self.pending {
+            let place = entries.len();
+            let mut entry = job.entry.clone();
+            if let Some(ticket) = job.ticket {
+                places.insert(ticket, place);
+            }
+            if let Some(after) = job.after {
+                match places.get(&after) {
+                    Some(asked) => drop(links.insert(place, *asked)),
+                    None => entry.of = self.tickets.get(&after).copied(),
+                }
+            }
+            entries.push((job.at, entry));
+        }
+        links
     }
 
     /// Opens the chain where it is not open, or no longer the file of that name, and says what is to be recorded
@@ -253,18 +281,16 @@ impl Scribe {
             tracing::error!(why, "audit: it cannot be written");
             self.trouble.insert("unwritable", why.clone());
         }
-        self.pending.retain_mut(|one| match one.answer.take() {
+        self.pending.retain_mut(|job| match job.waiting.take() {
             None => true,
-            Some((answer, true)) => {
-                tracing::warn!(
-                    entry = line::to_line(&one.entry),
-                    "audit: kept until it can be written"
-                );
-                drop(answer.send(Ok(Answered::Kept)));
+            Some(Waiting { answer, must: true, .. }) => {
+                let entry = line::to_line(&job.entry);
+                tracing::warn!(entry, "audit: kept until it can be written");
+                drop(answer.send(Err(Unwritten::Kept)));
                 true
             }
-            Some((answer, false)) => {
-                drop(answer.send(Err(why.clone())));
+            Some(Waiting { answer, must: false, .. }) => {
+                drop(answer.send(Err(Unwritten::Refused(why.clone()))));
                 false
             }
         });
