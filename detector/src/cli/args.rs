@@ -7,11 +7,13 @@ use clap_complete::{Shell, engine::ArgValueCompleter};
 
 pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
+pub(super) use hook::{HookArgs, HookCommand};
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod alert;
 mod clock;
+mod hook;
 mod mode;
 mod template;
 use super::{
@@ -366,39 +368,4 @@ Examples:
         /// Number of the process
         pid: u32,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum HookCommand {
-    /// Answer libvirt's qemu hook: at a start, wait for the verdict on the VM
-    #[command(after_help = "\
-Examples:
-  detector hook qemu \"$@\"          in /etc/libvirt/hooks/qemu
-  detector hook qemu --uri qemu+unix:///system?socket=/run/second/libvirt-sock \"$@\"
-
-The domain's XML is read from standard input. Exits with 1 when the VM may not start.")]
-    Qemu(HookArgs),
-    /// Answer libvirt's lxc hook: at a start, wait for the verdict on the container
-    #[command(after_help = "\
-Examples:
-  detector hook lxc \"$@\"           in /etc/libvirt/hooks/lxc
-
-The domain's XML is read from standard input. Exits with 1 when the container may not start.")]
-    Lxc(HookArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct HookArgs {
-    /// The connection that lists the VM [default: the first of this driver in `libvirt.uris`]
-    #[arg(long, value_name = "URI")]
-    pub uri: Option<String>,
-    /// Name of the VM
-    pub name: String,
-    /// What libvirt does (`start`, `stopped`, …)
-    pub op: String,
-    /// The part of it (`begin`, `end`)
-    #[arg(default_value = "-")]
-    pub sub_op: String,
-    /// Anything else that libvirt passes
-    pub rest: Vec<String>,
 }
