@@ -137,10 +137,8 @@ fn senders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Mac>, D::Error> {
     let texts = Vec::<String>::deserialize(from)?;
     let read = |text: &String| {
         let mac = text.parse::<Mac>().ok().filter(|mac| !mac.is_group() && *mac != Mac::ZERO);
-        mac.ok_or_else(|| {
-            let expected = "expected the MAC of a sender, such as \"02:42:ac:11:00:02\"";
-            D::Error::custom(format!("{text:?} is no station's MAC; {expected}"))
-        })
+        let expected = "expected a sender's, such as \"02:42:ac:11:00:02\"";
+        mac.ok_or_else(|| D::Error::custom(format!("{text:?} is no station's MAC; {expected}")))
     };
     texts.iter().map(read).collect()
 }
