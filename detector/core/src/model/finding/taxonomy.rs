@@ -291,7 +291,7 @@ impl FindingKind {
             ),
             Self::PauseFailed => class(
                 Operations,
-                Medium..=Medium,
+                Low..=Medium,
                 None,
                 "A VM that is denied was to be suspended, and is not; it is cut off all the \
                  same.",
