@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod api;
+pub mod audit;
 pub mod bpf;
 pub mod cli;
 pub mod clock;

@@ -8,13 +8,16 @@ use clap_complete::{Shell, engine::ArgValueCompleter};
 pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
+pub(super) use process::ProcessCommand;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod alert;
 mod clock;
 mod mode;
+mod process;
 mod template;
 use super::{
+    audit::args::AuditCommand,
     completions::{ports, subjects, vms},
     policy::PolicyCommand,
 };
@@ -155,6 +158,12 @@ Exits with 3 when findings are open.")]
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// What was decided and what people did, chained and signed
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -343,22 +352,6 @@ pub enum TargetKind {
     Port,
     Mac,
     Vm,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ProcessCommand {
-    /// List the processes that are VMs, or hold what VMs are made of, with the VM that each is
-    #[command(after_help = "\
-Examples:
-  detector process list
-  detector process list --output json | jq '.processes[] | select(.status == \"unknown\")'")]
-    List,
-    /// Show one with its program, command line, and what it holds
-    #[command(after_help = "Examples:\n  detector process show 4711")]
-    Show {
-        /// Number of the process
-        pid: u32,
-    },
 }
 
 #[derive(Debug, Subcommand)]

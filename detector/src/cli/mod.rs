@@ -2,11 +2,13 @@
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
 //! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
-//! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
+//! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
+//! audit that is not what was written).
 
 mod alert;
 mod args;
 mod ask;
+mod audit;
 mod clock;
 mod completions;
 mod explain;
@@ -86,6 +88,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
+        Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),

@@ -4,22 +4,26 @@
 //! file, the line and the column.
 
 pub mod alerts;
+mod audit;
 mod check;
+mod learning;
 mod libvirt;
 mod sections;
 pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
+use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy, SandboxRules};
 
 use crate::registry::{Manifests, Trust};
 
 pub use alerts::Alerts;
+pub use audit::AuditKeys;
+pub use learning::Learning;
 pub use libvirt::Libvirt;
 pub use sections::{
-    Admission, Api, Config, Flood, Learning, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
-    RegistryKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, ModeKeys, Network, OnRefusal, Paths, PolicyKeys, RegistryKeys,
+    Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -98,7 +102,12 @@ impl Config {
             adoption: self.learning.adoption(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
-            sandbox: self.sandbox.bridge.clone(),
+            sandbox: self.sandbox.bridge.clone().map(|bridge| SandboxRules {
+                bridge,
+                rule: self.sandbox.rule,
+                addresses: self.sandbox.addresses.clone(),
+                protected: self.sandbox.protected.clone(),
+            }),
             revoked: self.policy.revoked,
             revoked_grace: self.policy.revoked_grace,
             flood: FloodLimits {

@@ -6,10 +6,11 @@ use detector_common::{
     settings::Mode,
     stamp::{Carrier, Stamp},
 };
-use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimits, Revoked};
+use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits, Revoked};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{Alerts, Libvirt, text::duration};
+use super::{Alerts, AuditKeys, Learning, Libvirt, text::duration};
 
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -34,6 +35,7 @@ pub struct Config {
     pub learning: Learning,
     pub registry: RegistryKeys,
     pub alerts: Alerts,
+    pub audit: AuditKeys,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
             learning: Learning::default(),
             registry: RegistryKeys::default(),
             alerts: Alerts::default(),
+            audit: AuditKeys::default(),
         }
     }
 }
@@ -219,11 +222,24 @@ impl Default for Flood {
 }
 
 /// Where quarantined ports may speak.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sandbox {
     /// A bridge that is nothing else; there is no sandbox without.
     pub bridge: Option<String>,
+    /// How those who are quarantined have addresses there.
+    pub rule: AddressRule,
+    /// What those have to be within; empty for anywhere.
+    pub addresses: Vec<IpNet>,
+    /// Addresses of what is offered there: nobody who is quarantined may use them.
+    pub protected: Vec<IpAddr>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        let (addresses, protected) = (Vec::new(), Vec::new());
+        Self { bridge: None, rule: AddressRule::FirstCome, addresses, protected }
+    }
 }
 
 /// What becomes of the start of a VM that has not been approved.
@@ -313,59 +329,6 @@ impl Default for RegistryKeys {
             trusted_keys: Vec::new(),
             require_signature: false,
             image_dirs: vec!["/var/lib/libvirt/images".into()],
-        }
-    }
-}
-
-/// What ports that learn addresses know at the start.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Learning {
-    /// Lease files of DHCP servers on this host; `*` and `?` in the last part of a path stand for any
-    /// characters and any one.
-    pub leases: Vec<PathBuf>,
-    /// What else such a port is believed to have, when its guest spoke before it came under guard.
-    pub adopt: Vec<Adopt>,
-    /// For how long: a minute to a week.
-    #[serde(deserialize_with = "duration")]
-    pub adopt_for: Duration,
-}
-
-/// By what an address is taken for a guest's that no server is known to have leased to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Adopt {
-    /// The host's neighbour tables, for VMs from before the daemon's first start.
-    Neighbours,
-    /// What such a VM sends in observe mode.
-    Observed,
-    /// What a VM sends first that comes from another host.
-    Migrated,
-}
-
-impl Default for Learning {
-    fn default() -> Self {
-        let leases = [
-            "/var/lib/libvirt/dnsmasq/*.status",
-            "/var/lib/libvirt/dnsmasq/*.leases",
-            "/var/lib/misc/dnsmasq*.leases",
-        ];
-        Self {
-            leases: leases.map(PathBuf::from).into(),
-            adopt: vec![Adopt::Neighbours, Adopt::Observed, Adopt::Migrated],
-            adopt_for: AdoptionRules::DEFAULT.lasts,
-        }
-    }
-}
-
-impl Learning {
-    pub(super) fn adoption(&self) -> AdoptionRules {
-        let has = |what| self.adopt.contains(&what);
-        AdoptionRules {
-            neighbours: has(Adopt::Neighbours),
-            observed: has(Adopt::Observed),
-            migrated: has(Adopt::Migrated),
-            lasts: self.adopt_for,
         }
     }
 }

@@ -32,6 +32,7 @@ use super::{
     since::Since,
     sources::{self, Expected},
     tamper::Tampers,
+    trail::Trail,
 };
 use crate::{
     alert::News,
@@ -77,6 +78,7 @@ pub struct Brain<E> {
     pub(super) pauses: Pauses,
     /// Ports that are listened to, by ifindex and instance.
     pub(super) overhearing: Vec<(u32, u32)>,
+    pub(super) trail: Trail,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -97,6 +99,7 @@ impl<E: Enforcer> Brain<E> {
     ) -> Result<Self, EnforceError> {
         let observed = enforcer.observe()?;
         let seen = enforcer.seen()?;
+        let trail = Trail::new(&observed);
         let world = World {
             now,
             skew: Skew::default(),
@@ -153,6 +156,7 @@ impl<E: Enforcer> Brain<E> {
             day: DayClock::new(now),
             pauses: Pauses::default(),
             overhearing: Vec::new(),
+            trail,
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -307,6 +311,7 @@ impl<E: Enforcer> Brain<E> {
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
         self.overhear();
+        self.follow_decisions();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         let silent = |finding: &Finding| {
@@ -321,6 +326,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
         findings.extend(self.alerts.findings.iter().cloned());
+        findings.extend(self.trail.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

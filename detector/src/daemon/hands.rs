@@ -17,7 +17,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::input::{CallId, Effect, Input};
 use crate::{
     alert::Alerts,
-    api::{ApiError, Reply},
+    api::{ApiError, Reply, view::moment},
+    audit::Writer,
     findings::{self, Change, Journal},
     graces::GraceFile,
     inventory::{Inventory, Suspender},
@@ -51,6 +52,7 @@ pub(super) struct Hands {
     pub(super) suspender: Suspender,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
+    pub(super) audit: Writer,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -167,6 +169,7 @@ impl Hands {
                 let _ = self.overhear.send(ports);
             }
             Effect::TellAll(findings) => self.alerts.tell_all(findings),
+            Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Tell(change) => {
                 findings::log(&change);
                 self.alerts.tell(change.clone());

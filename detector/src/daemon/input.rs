@@ -21,6 +21,7 @@ use super::{adoption::Known, mode::Start};
 use crate::{
     alert::ToBrain,
     api::{ApiError, Reply, Request},
+    audit::{Entry, Trouble},
     clock::Reading,
     config::OnRefusal,
     enforcer::Sign,
@@ -107,6 +108,8 @@ pub enum Input {
     Pauses(Option<BTreeSet<Uuid>>),
     /// Whether that has been kept, as [`Effect::KeepPauses`] asked.
     PausesKept(Result<(), String>),
+    /// What is wrong with the audit, all of it.
+    Audit(Trouble),
     /// What the time of day is said to be.
     Clock(Reading),
     /// What a port without a VM asks DHCP servers for.
@@ -168,6 +171,8 @@ pub enum Effect {
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.
     KeepMode(mode::Kept),
+    /// Put this on record.
+    Record(Box<Entry>),
     /// Keep these quarantines for after a restart of the host.
     KeepQuarantines(Vec<quarantines::Kept>),
 }

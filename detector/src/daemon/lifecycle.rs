@@ -37,12 +37,13 @@ use super::{
 use crate::{
     alert::Alerts,
     api::{peer::Access, server, socket},
+    audit::{Entry, Kind, Place, Via, Who, Writer},
     bpf::{Events, KernelEnforcer, Options},
     clock,
     config::{Config, Scan},
     graces::GraceFile,
     inventory::{Suspender, file},
-    leases::{Adopted, Leases, Remembered},
+    leases::{Adopted, Leases, Remembered, boot_id},
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours, overhear},
     pauses::PauseFile,
@@ -104,6 +105,8 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let connections = inventories::connections(config);
     let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
     let alerts = alerts(config, inputs.clone())?;
+    let audit = start_audit(config, &inputs)?;
+    audit.decision(jiff::Timestamp::now(), begins(config, wanted));
     let hands = Hands {
         inventories,
         callers: callers.clone(),
@@ -120,6 +123,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         pauses: PauseFile::new(&config.paths.state),
         suspender: suspender(inputs.clone())?,
         quarantines: hands::keeper(memory.clone(), map)?,
+        audit: audit.clone(),
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
@@ -143,7 +147,9 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tokio::spawn(server::serve(listener, access, call));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    tokio::spawn(calls::take(calls, callers, fresh, alerts, connections, inputs.clone()));
+    let taken =
+        calls::take(calls, callers, fresh, alerts, connections, inputs.clone(), audit.clone());
+    tokio::spawn(taken);
     if memory.is_lost() {
         tokio::spawn(files::watch_memory(memory, inputs.clone()));
     }
@@ -156,6 +162,8 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
 
     wait_for_the_end(&runtime)?;
     tracing::info!("stopping; what is in force stays in force");
+    let ends = Entry::new(Kind::DaemonStopped, Who::Daemon).why("it was told to end");
+    runtime.block_on(audit.end(jiff::Timestamp::now(), ends));
     if let Err(error) = stopped.set() {
         tracing::warn!(%error, "starts of VMs will wait for this daemon, which does not come back");
     }
@@ -180,6 +188,23 @@ fn gatherer(config: &Config, pools: Pools) -> Gatherer {
             Gatherer::within(&config.paths.state, pools)
         }
     }
+}
+
+/// Starts the thread that writes the audit. Nothing waits for it.
+fn start_audit(config: &Config, inputs: &mpsc::Sender<Input>) -> Result<Writer> {
+    let inputs = inputs.clone();
+    let tell = move |trouble| drop(inputs.blocking_send(Input::Audit(trouble)));
+    Writer::spawn(Place::new(&config.paths.state), config.audit.limits(), tell)
+        .context("cannot start to write the audit")
+}
+
+/// The record of this start.
+fn begins(config: &Config, wanted: Option<Mode>) -> Entry {
+    Entry::new(Kind::DaemonStarted, Who::this(Via::Start))
+        .because("version", [env!("CARGO_PKG_VERSION")])
+        .because("boot", [boot_id()])
+        .because("pins", [config.paths.pins.display().to_string()])
+        .because("mode-asked-for", wanted.map(Mode::as_str))
 }
 
 /// Starts to look through the host's processes, unless that is not wanted.

@@ -6,6 +6,7 @@
 //! carry effects out; [`lifecycle`] wires them up. The loop never waits for libvirt, for an image
 //! to be digested or for a client.
 
+pub(crate) mod actions;
 mod admission;
 mod adoption;
 mod answer;
@@ -36,6 +37,7 @@ mod seen;
 mod since;
 pub mod sources;
 mod tamper;
+mod trail;
 
 #[cfg(test)]
 mod tests;

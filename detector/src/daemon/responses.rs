@@ -193,6 +193,7 @@ impl<E: Enforcer> Brain<E> {
         }
         for (source, vm) in wanted {
             self.pauses.asked.insert(vm, Pause::Asked(self.world.now));
+            self.record_pause(vm, None);
             self.emit(Effect::Pause { source, vm });
         }
         if let Some(suspended) = self.pauses.keep() {

@@ -76,7 +76,8 @@ fn tables_go_forward_and_never_back() {
 
 #[test]
 fn a_damaged_file_is_set_aside_whole() {
-    let damages: [(&str, fn(&Path)); 3] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
         ("no database at all", |path| fs::write(path, [0x5a; 8192]).unwrap()),
         ("cut off", |path| {
             let whole = fs::read(path).unwrap();

@@ -108,6 +108,8 @@ pub enum FindingKind {
     PauseFailed,
     /// A quarantine was on a port that is no more.
     QuarantineEnded,
+    /// What is decided cannot be put on record, or what is on record was damaged or changed.
+    AuditImpaired,
     /// A receiver of alerts does not take them, or they cannot be kept.
     AlertsUndelivered,
 }
@@ -151,6 +153,7 @@ impl FindingKind {
             Self::Maintenance => "maintenance",
             Self::PauseFailed => "pause-failed",
             Self::QuarantineEnded => "quarantine-ended",
+            Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",
         }
     }

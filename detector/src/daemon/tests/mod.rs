@@ -13,6 +13,7 @@ mod ports;
 mod quarantine;
 mod recall;
 mod responses;
+mod trail;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};

@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -73,6 +73,7 @@ impl FindingKind {
         Self::Maintenance,
         Self::PauseFailed,
         Self::QuarantineEnded,
+        Self::AuditImpaired,
         Self::AlertsUndelivered,
     ];
 
@@ -303,6 +304,13 @@ impl FindingKind {
                 None,
                 "A quarantine was on a port that is no more.",
                 "If it is still needed, quarantine the VM or its MAC.",
+            ),
+            Self::AuditImpaired => class(
+                Evasion,
+                High..=High,
+                Some(IMPAIR_DEFENSES),
+                "What is decided cannot be put on record, or what is on record was damaged or changed.",
+                "`detector audit verify` says what is wrong; the evidence says why nothing can be written.",
             ),
             Self::AlertsUndelivered => class(
                 Operations,
