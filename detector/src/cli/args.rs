@@ -9,12 +9,14 @@ pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
 pub(super) use hook::{HookArgs, HookCommand};
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
+pub(super) use process::ProcessCommand;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod alert;
 mod clock;
 mod hook;
 mod mode;
+mod process;
 mod template;
 use super::{
     audit::args::AuditCommand,
@@ -352,20 +354,4 @@ pub enum TargetKind {
     Port,
     Mac,
     Vm,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ProcessCommand {
-    /// List the processes that are VMs, or hold what VMs are made of, with the VM that each is
-    #[command(after_help = "\
-Examples:
-  detector process list
-  detector process list --output json | jq '.processes[] | select(.status == \"unknown\")'")]
-    List,
-    /// Show one with its program, command line, and what it holds
-    #[command(after_help = "Examples:\n  detector process show 4711")]
-    Show {
-        /// Number of the process
-        pid: u32,
-    },
 }

@@ -6,6 +6,7 @@
 pub mod alerts;
 mod audit;
 mod check;
+mod learning;
 mod libvirt;
 mod sections;
 pub(crate) mod text;
@@ -18,10 +19,11 @@ use crate::registry::{Manifests, Trust};
 
 pub use alerts::Alerts;
 pub use audit::AuditKeys;
+pub use learning::Learning;
 pub use libvirt::Libvirt;
 pub use sections::{
-    Admission, Api, Config, Flood, Learning, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
-    RegistryKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, ModeKeys, Network, OnRefusal, Paths, PolicyKeys, RegistryKeys,
+    Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};

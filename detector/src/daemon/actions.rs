@@ -48,15 +48,19 @@ impl Action {
                 ("clock-confirm", Subject::new("host", "clock"), reason.clone(), false)
             }
             Request::FindingAck { id, reason } => {
-                ("finding-ack", Subject::new("finding", id.as_str()), reason.clone(), false)
+                ("finding-ack", Subject::new("finding", id), reason.clone(), false)
             }
             Request::FindingSuppress { what, reason, .. } => {
-                ("finding-suppress", Subject::new("finding", what.as_str()), reason.clone(), false)
+                ("finding-suppress", Subject::new("finding", what), reason.clone(), false)
             }
             Request::FindingUnsuppress { what } => {
-                ("finding-unsuppress", Subject::new("finding", what.as_str()), String::new(), true)
+                ("finding-unsuppress", Subject::new("finding", what), String::new(), true)
             }
-            Request::Status {}
+            Request::FindingShow { .. }
+            | Request::AlertStatus {}
+            | Request::AlertList {}
+            | Request::AlertTest { .. }
+            | Request::Status {}
             | Request::ClockShow {}
             | Request::PortList { .. }
             | Request::PortShow { .. }
@@ -69,10 +73,6 @@ impl Action {
             | Request::TemplateList {}
             | Request::TemplateShow { .. }
             | Request::FindingList {}
-            | Request::FindingShow { .. }
-            | Request::AlertStatus {}
-            | Request::AlertList {}
-            | Request::AlertTest { .. }
             | Request::ProcessList {}
             | Request::ProcessShow { .. }
             | Request::Explain { .. }

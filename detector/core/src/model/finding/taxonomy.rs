@@ -292,7 +292,7 @@ impl FindingKind {
             ),
             Self::PauseFailed => class(
                 Operations,
-                Medium..=Medium,
+                Low..=Medium,
                 None,
                 "A VM that is denied was to be suspended, and is not; it is cut off all the \
                  same.",
@@ -306,11 +306,11 @@ impl FindingKind {
                 "If it is still needed, quarantine the VM or its MAC.",
             ),
             Self::AuditImpaired => class(
-                Operations,
+                Evasion,
                 High..=High,
                 Some(IMPAIR_DEFENSES),
-                "What is decided and done cannot be put on record, or what is on record was damaged or changed.",
-                "`detector audit verify` says what is wrong and where; docs/audit.md says what to do.",
+                "What is decided cannot be put on record, or what is on record was damaged or changed.",
+                "`detector audit verify` says what is wrong; the evidence says why nothing can be written.",
             ),
             Self::AlertsUndelivered => class(
                 Operations,
