@@ -162,5 +162,28 @@ pub fn may_serve<'a>(
     }
 }
 
+/// Whether a frame on its way to the port of `to` comes from where a router may be that is no guest's: the
+/// host itself, an uplink, or an interface that is trusted. `is_vetted` says whether one without a source has
+/// the stamp, where guests' frames may have none either.
+#[inline(always)]
+pub fn may_route<'a>(
+    source: u32,
+    to: &PortSlot,
+    slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
+    is_vetted: impl FnOnce() -> bool,
+) -> bool {
+    if source == 0 {
+        return !to.has(flags::SWITCHED) || is_vetted();
+    }
+    let Some(slot) = slot_of(source) else { return false };
+    match slot.role() {
+        Role::Uplink | Role::Trusted => true,
+        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
+        // What comes in by a port on a device of its own comes from beyond the host.
+        Role::GuestOnDevice => source == to.ifindex,
+        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,8 @@ pub const LEARNED: &str = "LEARNED";
 /// `Array<Transaction>`, entry `port id * TRANSACTIONS_PER_PORT + n`.
 pub const DHCP_TRANSACTIONS: &str = "DHCP_TRANSACTIONS";
 
+/// `HashMap<RouterKey, Router>`: routers that somebody who is trusted has named.
+pub const ROUTERS: &str = "ROUTERS";
 /// `HashMap<Station, MacOwner>`: MACs that nobody brings in by an uplink.
 pub const MAC_OWNERS: &str = "MAC_OWNERS";
 /// `HashMap<u32 ifindex, Passage>`: sandboxed ports, and the inner ends of their passages.
@@ -54,6 +56,7 @@ pub const ALL: &[&str] = &[
     ADDRESS_OWNERS,
     LEARNED,
     DHCP_TRANSACTIONS,
+    ROUTERS,
 ];
 
 /// Slots of [`PORTS`]; a power of two.
@@ -75,8 +78,10 @@ pub const LEARNED_PER_PORT: u32 = 16;
 pub const TRANSACTIONS_PER_PORT: u32 = 4;
 /// Addresses that are protected: the host's, gateways', those granted as `exact`.
 pub const MAX_PROTECTED: u32 = 32_768;
-/// Entries of [`ADDRESS_OWNERS`]. Ports cannot fill it: each has its share.
-pub const MAX_OWNERS: u32 = 2 * MAX_PORTS * LEARNED_PER_PORT + MAX_PROTECTED;
+/// Routers that are protected for having been named, of all networks together.
+pub const MAX_ROUTERS: u32 = 4096;
+/// Entries of [`ADDRESS_OWNERS`]. Ports cannot fill it: each has its share, and so have routers.
+pub const MAX_OWNERS: u32 = 2 * MAX_PORTS * LEARNED_PER_PORT + MAX_PROTECTED + MAX_ROUTERS;
 /// Bytes of [`EVENTS`]; a power of two and whole pages.
 pub const EVENT_BYTES: u32 = 256 * 1024;
 
@@ -159,6 +164,10 @@ mod tests {
             )
             + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead)
             + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead)
+            + entry(
+                MAX_ROUTERS,
+                size_of::<learned::RouterKey>() + size_of::<learned::Router>() + hash_overhead,
+            )
             + entry(
                 MAX_OWNERS,
                 size_of::<learned::OwnerKey>() + size_of::<learned::Owner>() + hash_overhead,

@@ -114,6 +114,9 @@ pub mod flags {
     pub const SWITCHED: u32 = 1 << 22;
     /// What is not part of a verdict, and is kept when one is written.
     pub const OF_PLACE: u32 = OBSERVED | SWITCHED;
+    /// With [`LEARNS`]: some identity of the port plays the router, so that what others have named as a
+    /// router's address may be its own.
+    pub const ROUTES: u32 = 1 << 23;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

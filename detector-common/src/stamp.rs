@@ -29,6 +29,8 @@ pub mod globals {
     pub const CARRIER: &str = "STAMP_CARRIER";
     pub const MASK: &str = "STAMP_MASK";
     pub const VALUE: &str = "STAMP_VALUE";
+    /// [`Stamp::brought`](super::Stamp::brought), or 0.
+    pub const BROUGHT: &str = "STAMP_BROUGHT";
 }
 
 /// Why nothing can be stamped so.
@@ -57,6 +59,17 @@ impl Stamp {
     /// from one that was vetted; 0 where the mask has no room for it.
     pub const fn refused(self) -> u32 {
         self.mask ^ self.value
+    }
+
+    /// What our bits hold on a frame that the passage of a sandboxed port has brought, where the interface by
+    /// which it came cannot be told any more: none of the others. There is none in a mask of a single bit.
+    pub const fn brought(self) -> Option<u32> {
+        let fewer = self.mask & self.mask.wrapping_sub(1);
+        match (self.mask == self.value, fewer) {
+            (false, _) => Some(self.mask),
+            (true, 0) => None,
+            (true, fewer) => Some(fewer),
+        }
     }
 
     /// # Errors
@@ -110,3 +123,23 @@ impl fmt::Display for StampError {
 }
 
 impl core::error::Error for StampError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_brought_is_told_from_what_is_vetted_and_what_is_not() {
+        for (mask, value, brought) in [
+            (0xc000_0000, 0x4000_0000, Some(0xc000_0000)),
+            (0xc000_0000, 0xc000_0000, Some(0x8000_0000)),
+            (0xf000_0000, 0x1000_0000, Some(0xf000_0000)),
+            (0x8000_0000, 0x8000_0000, None),
+        ] {
+            let stamp = Stamp { carrier: Carrier::Mark, mask, value };
+            assert_eq!(stamp.check(), Ok(()));
+            assert_eq!(stamp.brought(), brought, "{stamp:x?}");
+            assert!(stamp.brought().is_none_or(|one| ![0, value, stamp.refused()].contains(&one)));
+        }
+    }
+}

@@ -8,17 +8,18 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use detector_common::{
+    addr::{Address, Station},
     claim::Family,
     frame::{COPY_BYTES, COPY_SLACK, Copied, opaque},
     gate,
-    learned::{self, Transaction},
+    learned::{self, ADVERTISED_SECONDS, Transaction},
     lease::{self, Act, Exchange},
     maps::{self, TRANSACTIONS_PER_PORT},
     port::PortSlot,
 };
 
 use crate::{
-    learned::{Maps, kept, now},
+    learned::{Maps, kept, now, protect},
     lookup::{self, MapGrants},
     skb::Skb,
     stamp,
@@ -81,7 +82,50 @@ pub extern "C" fn learn_reply(skb: *mut __sk_buff) -> i32 {
         && (exchange.is(Act::Leases) || exchange.is(Act::Refuses))
         && is_from_server(&skb, slot)
     {
-        learned::told(&mut Maps, slot, exchange, now(), settings.hz);
+        let leases = learned::told(&mut Maps, slot, exchange, now(), settings.hz);
+        if leases {
+            name_routers(slot.ifindex);
+        }
+    }
+    0
+}
+
+/// The message that was read last leases something to a client of this port: the routers that it names are
+/// nobody's for as long.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn name_routers(ifindex: u32) -> i32 {
+    let Some(settings) = lookup::settings() else { return 0 };
+    with_message(|frame, said| {
+        let Some(lease) = said.lease(0) else { return 0 };
+        let expires = learned::expiry(lease.seconds, now(), settings.hz);
+        let vlan = Station::from_word(said.client).vlan();
+        lease::routers(frame, said, |router| {
+            let [high, low] = Address::mapped_word(router).words();
+            protect(ifindex, u32::from(vlan), high, low, expires);
+        });
+        0
+    })
+}
+
+/// Something was let through to a port that learns, which may be a router's word of itself: its link-local
+/// address is nobody else's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn learn_router(skb: *mut __sk_buff) -> i32 {
+    let skb = Skb::new(skb);
+    if lease::may_be_advertisement(skb.frame())
+        && let Some(slot) = lookup::port(skb.ifindex())
+        && let Some(settings) = lookup::settings()
+        && (slot.is_sandboxed()
+            || gate::may_route(skb.ingress_ifindex(), slot, lookup::port, || stamp::is_set(&skb)))
+        && let Some((frame, _)) = copy(&skb)
+        && let Some(said) = lease::advertised(frame, skb.tag().vlan())
+    {
+        let seconds = u32::from(said.seconds).max(ADVERTISED_SECONDS);
+        let expires = learned::expiry(seconds, now(), settings.hz);
+        let [high, low] = said.router.words();
+        protect(slot.ifindex, u32::from(said.vlan), high, low, expires);
     }
     0
 }
@@ -92,9 +136,12 @@ pub(crate) fn transaction(number: u32) -> Option<*mut Transaction> {
     DHCP_TRANSACTIONS.get_ptr_mut(number)
 }
 
-/// See [`gate::may_serve`].
+/// See [`gate::may_serve`]. What was let through to a port in the sandbox comes from what is offered there.
 #[inline(always)]
 fn is_from_server(skb: &Skb, to: &PortSlot) -> bool {
+    if to.is_sandboxed() {
+        return true;
+    }
     let sender = || {
         let header = skb.frame().window::<14>(0)?;
         Some(header.mac::<6>().on_vlan(skb.tag().vlan()))
@@ -106,6 +153,18 @@ fn is_from_server(skb: &Skb, to: &PortSlot) -> bool {
 /// Reads the message in a frame.
 #[inline(always)]
 fn read(skb: &Skb) -> Option<&'static Exchange> {
+    let (_, exchange) = copy(skb)?;
+    match locate(u32::from(skb.tag().vlan())) {
+        V4 => read_v4(),
+        V6 => read_v6(),
+        _ => 0,
+    };
+    Some(exchange)
+}
+
+/// Copies the beginning of a frame to where it is read, and forgets what was read before.
+#[inline(always)]
+fn copy(skb: &Skb) -> Option<(Copied<'static>, &'static Exchange)> {
     let scratch = MESSAGE.get_ptr_mut(0)?;
     // SAFETY: this CPU's own, and no program of ours interrupts another here.
     let scratch = unsafe { &mut *scratch };
@@ -125,12 +184,7 @@ fn read(skb: &Skb) -> Option<&'static Exchange> {
         return None;
     }
     scratch.length = length as u64;
-    match locate(u32::from(skb.tag().vlan())) {
-        V4 => read_v4(),
-        V6 => read_v6(),
-        _ => 0,
-    };
-    Some(&scratch.exchange)
+    Some((Copied::new(&scratch.frame, length), &scratch.exchange))
 }
 
 const V4: i32 = Family::V4 as i32;

@@ -10,10 +10,12 @@ use aya_ebpf::{
 };
 use detector_common::{
     addr::{Address, Station},
-    learned::{self, Living, Owner, OwnerKey, Place, Refused, Table, Transaction},
+    learned::{
+        self, Living, Owner, OwnerKey, Place, Refused, Router, RouterKey, Table, Transaction,
+    },
     maps::{self, LEARNED_PER_PORT},
     parse::Claim,
-    port::PortSlot,
+    port::{PortSlot, flags},
     reason::Reason,
     verdict,
 };
@@ -30,6 +32,9 @@ static ADDRESS_OWNERS: HashMap<OwnerKey, Owner> = HashMap::pinned(maps::MAX_OWNE
 
 #[map]
 static LEARNED: Array<Place> = Array::pinned(maps::MAX_PORTS * LEARNED_PER_PORT, 0);
+
+#[map]
+static ROUTERS: HashMap<RouterKey, Router> = HashMap::pinned(maps::MAX_ROUTERS, NO_PREALLOC);
 
 #[map]
 static CLAIM: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
@@ -90,6 +95,19 @@ pub extern "C" fn learned(ifindex: u32, station: u64, high: u64, low: u64) -> i3
     learned::ask(&mut Maps, slot, settings, now(), station, address) as i32
 }
 
+/// A router that has this address has been named where the port of this slot is, until then. A global
+/// function: the verifier walks it once and on its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn protect(ifindex: u32, vlan: u32, high: u64, low: u64, expires: u64) -> i32 {
+    let Some(slot) = lookup::port(ifindex) else { return 0 };
+    let address = Address::from_words(high, low);
+    let key = OwnerKey { address, scope: slot.scope(), vlan: vlan as u16, pad: 0 };
+    let plays = |owner| lookup::port(owner).is_some_and(|slot| slot.has(flags::ROUTES));
+    learned::protect(&mut Maps, &key, now(), expires, plays);
+    0
+}
+
 /// The maps as [`learned`] has them; those of transactions are `dhcp`'s.
 pub(crate) struct Maps;
 
@@ -121,6 +139,16 @@ impl Table for Maps {
     #[inline(always)]
     fn transaction(&mut self, number: u32) -> Option<Living<'_, Transaction>> {
         living(dhcp::transaction(number))
+    }
+
+    #[inline(always)]
+    fn router(&mut self, key: &RouterKey) -> Option<Living<'_, Router>> {
+        living(ROUTERS.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn put_router(&mut self, key: &RouterKey, router: &Router) {
+        let _ = ROUTERS.insert(key, router, 0);
     }
 }
 

@@ -15,7 +15,7 @@ mod skb;
 mod stamp;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::generated::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -23,7 +23,10 @@ use aya_ebpf::{
 use detector_common::port::PortSlot;
 
 use crate::{
-    hooks::{port_ingress::Step, sandbox::Way},
+    hooks::{
+        port_ingress::Step,
+        sandbox::{Home, Way},
+    },
     skb::Skb,
 };
 
@@ -67,9 +70,9 @@ fn port_ingress(ctx: TcContext) -> i32 {
         let renews = dhcp::renews(skb);
         code = finish_renewal(skb, renews);
     }
-    if code == NOTE {
+    if code == NOTE || code == NOTE_IN_SANDBOX {
         dhcp::learn_request(skb);
-        code = action(Outcome::Next);
+        code = if code == NOTE { action(Outcome::Next) } else { action(Outcome::Sandbox) };
     }
     if code == TC_ACT_REDIRECT { enter_sandbox(skb) } else { code }
 }
@@ -79,19 +82,16 @@ fn port_ingress(ctx: TcContext) -> i32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn enter_sandbox(skb: *mut __sk_buff) -> i32 {
     match hooks::sandbox::enter(&Skb::new(skb)) {
-        Way::Passage(inner) => redirect(Some(inner)),
+        Way::Passage(inner) => redirect(inner, 0),
         Way::Next => action(Outcome::Next),
         Way::Nowhere => action(Outcome::Drop),
     }
 }
 
-/// Sends a frame out by another interface, or drops it. One that does not exist drops it too.
-fn redirect(to: Option<u32>) -> i32 {
-    match to {
-        // SAFETY: takes two numbers.
-        Some(ifindex) => unsafe { bpf_redirect(ifindex, 0) as i32 },
-        None => TC_ACT_SHOT,
-    }
+/// Sends a frame out by another interface, or into it. One that does not exist drops it.
+fn redirect(ifindex: u32, direction: u32) -> i32 {
+    // SAFETY: takes two numbers.
+    unsafe { bpf_redirect(ifindex, u64::from(direction)) as i32 }
 }
 
 /// What [`vet_plain`], [`vet_whole`] and [`finish_whole`] return besides actions.
@@ -99,6 +99,7 @@ const WHOLE: i32 = 0x100;
 const FINISH: i32 = 0x101;
 const NOTE: i32 = 0x102;
 const RENEW: i32 = 0x103;
+const NOTE_IN_SANDBOX: i32 = 0x104;
 
 /// What [`port_ingress`] has not passed at a glance. By itself, so that [`port_ingress`] keeps to few
 /// registers.
@@ -134,6 +135,7 @@ fn code(step: Step) -> i32 {
     match step {
         Step::Done(outcome) => action(outcome),
         Step::Note => NOTE,
+        Step::NoteInSandbox => NOTE_IN_SANDBOX,
         Step::Finish => FINISH,
         Step::Renew => RENEW,
     }
@@ -181,7 +183,11 @@ fn uplink_egress(ctx: TcContext) -> i32 {
 
 #[classifier]
 fn passage_ingress(ctx: TcContext) -> i32 {
-    redirect(hooks::sandbox::passage_ingress(&Skb::new(ctx.skb.skb)))
+    match hooks::sandbox::passage_ingress(&Skb::new(ctx.skb.skb)) {
+        Some(Home::Out(ifindex)) => redirect(ifindex, 0),
+        Some(Home::In(ifindex)) => redirect(ifindex, BPF_F_INGRESS),
+        None => TC_ACT_SHOT,
+    }
 }
 
 #[classifier]

@@ -15,10 +15,19 @@ static STAMP_CARRIER: Global<u32> = Global::new(Stamp::DEFAULT.carrier as u32);
 static STAMP_MASK: Global<u32> = Global::new(Stamp::DEFAULT.mask);
 #[unsafe(no_mangle)]
 static STAMP_VALUE: Global<u32> = Global::new(Stamp::DEFAULT.value);
+#[unsafe(no_mangle)]
+static STAMP_BROUGHT: Global<u32> = Global::new(0);
 
 #[inline(always)]
 pub(crate) fn is_set(skb: &Skb) -> bool {
     carried(skb) == u64::from(STAMP_VALUE.load())
+}
+
+/// Whether a passage has brought the frame to a port that does not know by what interface it came.
+#[inline(always)]
+pub(crate) fn is_brought(skb: &Skb) -> bool {
+    let brought = STAMP_BROUGHT.load();
+    brought != 0 && carried(skb) == u64::from(brought)
 }
 
 /// Whether the frame was vetted, or goes on though it was refused ([`set_refused`]). `place` is where the
@@ -34,6 +43,12 @@ pub(crate) fn is_any(skb: &Skb, place: impl FnOnce() -> Option<&'static PortSlot
 #[inline(always)]
 pub(crate) fn set(skb: &Skb) {
     write(skb, STAMP_VALUE.load());
+}
+
+/// See [`is_brought`].
+#[inline(always)]
+pub(crate) fn set_brought(skb: &Skb) {
+    write(skb, STAMP_BROUGHT.load());
 }
 
 /// Of a frame that is refused at a port and goes on all the same: it is delivered like one that is vetted.

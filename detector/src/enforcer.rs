@@ -45,6 +45,9 @@ pub trait Enforcer {
     /// The interface whose port has learned the address and has it still.
     fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError>;
 
+    /// Whether the address is that of a router which somebody who is trusted has named.
+    fn is_router(&mut self, address: OwnerKey) -> Result<bool, EnforceError>;
+
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
 

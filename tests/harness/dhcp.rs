@@ -51,6 +51,10 @@ pub struct Message {
     pub server: Option<Ipv4Addr>,
     /// Option 51, in seconds.
     pub lease: Option<u32>,
+    /// Option 3.
+    pub routers: Vec<Ipv4Addr>,
+    /// The routers of default routes in option 121.
+    pub routes: Vec<Ipv4Addr>,
     /// The lease time stands in the field for a file name (option 52).
     pub overloaded: bool,
 }
@@ -67,6 +71,8 @@ impl Message {
             requested: None,
             server: None,
             lease: None,
+            routers: Vec::new(),
+            routes: Vec::new(),
             overloaded: false,
         }
     }
@@ -88,6 +94,12 @@ impl Message {
         message.extend(option(53, &[self.kind]));
         message.extend(self.requested.map_or(vec![], |one| option(50, &one.octets())));
         message.extend(self.server.map_or(vec![], |one| option(54, &one.octets())));
+        let routers: Vec<u8> = self.routers.iter().flat_map(Ipv4Addr::octets).collect();
+        let routes: Vec<_> =
+            self.routes.iter().flat_map(|ip| [&[0][..], &ip.octets()].concat()).collect();
+        for (code, value) in [(3, routers), (121, routes)] {
+            message.extend(if value.is_empty() { vec![] } else { option(code, &value) });
+        }
         if self.overloaded {
             message.extend(option(52, &[1]));
             message[108..108 + lease.len()].copy_from_slice(&lease);

@@ -22,6 +22,7 @@ pub mod guest;
 pub mod host;
 pub mod libvirt;
 pub mod link;
+pub mod macvtap;
 pub mod needs;
 pub mod netns;
 pub mod open_vswitch;

@@ -6,6 +6,10 @@
 mod by_hand;
 #[path = "isolation/kept.rs"]
 mod kept;
+#[path = "isolation/kinds.rs"]
+mod kinds;
+#[path = "isolation/rules.rs"]
+mod rules;
 #[path = "isolation/sandbox.rs"]
 mod sandbox;
 #[path = "isolation/shield.rs"]
@@ -31,6 +35,14 @@ fn daemon<'a>(scene: &'a Scene, mode: &'static str, vms: &[String], more: &str) 
     let settings =
         Settings { mode, inventory: vms.concat(), more: more.to_owned(), ..Settings::default() };
     Daemon::start(scene.host(), &settings).unwrap()
+}
+
+/// Waits until a VM that meets the requirements by now is let out of quarantine.
+fn await_release(daemon: &Daemon<'_>, vm: &str) {
+    wait::until("the quarantine to be lifted", PATIENCE, || {
+        Ok((daemon.ask(&["quarantine", "release", "vm", vm])?.code == 0).then_some(()))
+    })
+    .unwrap();
 }
 
 /// Frames from the port with this reason.

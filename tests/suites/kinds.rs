@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::process::Command;
-
 use detector::bpf::Method;
 use detector_tests::capture::{Capture, Frame};
 use detector_tests::family::Family;
@@ -15,7 +13,7 @@ use detector_tests::order::in_order;
 use detector_tests::packet::{Direction, PacketSocket};
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, vm};
 use detector_tests::tap::Tap;
-use detector_tests::{bpf, link, wait};
+use detector_tests::{bpf, link, macvtap, wait};
 
 #[path = "kinds/device.rs"]
 mod device;
@@ -134,18 +132,7 @@ fn macvtap(scene: &Scene, name: &str, mode: &str, mac: [u8; 6]) -> Macvtap {
 
 /// A macvtap on a device that there is.
 fn macvtap_on(scene: &Scene, device: &str, name: &str, mode: &str, mac: [u8; 6]) -> Tap {
-    let network = scene.host().network();
-    let mac = detector_tests::guest::hex(mac);
-    let add = format!("link add link {device} name {name} address {mac} type macvtap mode {mode}");
-    network.ip(&add).unwrap();
-    network.ip(&format!("link set {name} addrgenmode none")).unwrap();
-    network.ip(&format!("link set {name} up")).unwrap();
-    let numbers = format!("cat /sys/class/net/{name}/tap*/dev");
-    let numbers = scene.host().check(Command::new("sh").args(["-c", &numbers])).unwrap();
-    let (major, minor) = numbers.trim().split_once(':').unwrap();
-    let device = nix::sys::stat::makedev(major.parse().unwrap(), minor.parse().unwrap());
-    let path = scene.host().path(name);
-    Tap::of_macvtap(network, name, &path, device).unwrap()
+    macvtap::open(scene.host(), device, name, mode, mac).unwrap()
 }
 
 /// What a guest sends leaves a macvtap, and what it is sent comes in by it.

@@ -12,7 +12,7 @@ use detector_tests::family::Family;
 use detector_tests::frames::{self, Station};
 use detector_tests::guest::hex;
 use detector_tests::order::in_order;
-use detector_tests::scene::{HOST_IP, PATIENCE, Scene, beat, vm};
+use detector_tests::scene::{HOST_IP, PATIENCE, Scene, beat, same, vm};
 use detector_tests::tap::Tap;
 use detector_tests::wait;
 use serde_json::Value;
@@ -25,6 +25,8 @@ mod arrivals;
 mod first_come;
 #[path = "learning/kept.rs"]
 mod kept;
+#[path = "learning/routers.rs"]
+mod routers;
 #[path = "learning/v6.rs"]
 mod v6;
 

@@ -192,3 +192,21 @@ fn where_a_dhcp_server_may_be() {
         assert_eq!(serves, vetted, "by way of a switch's daemon");
     }
 }
+
+#[test]
+fn where_a_router_may_be_that_is_no_guest() {
+    let to = PortSlot { ifindex: 9, ..PortSlot::VACANT };
+    for role in ROLES {
+        let known = matches!(role, Role::Uplink | Role::Trusted);
+        let any = slot(role, GRANTED | flags::ROUTER | flags::DHCP_SERVER);
+        assert_eq!(may_route(7, &to, |_| Some(&any), || true), known, "{role:?}");
+    }
+    assert!(may_route(0, &to, |_| None, || false), "the host itself");
+    let switched = PortSlot { flags: flags::SWITCHED, ..to };
+    for vetted in [false, true] {
+        assert_eq!(may_route(0, &switched, |_| None, || vetted), vetted, "by way of a switch");
+    }
+    assert!(!may_route(7, &to, |_| None, || true), "nobody knows it");
+    let device = slot(Role::GuestOnDevice, 0);
+    assert!(may_route(9, &to, |_| Some(&device), || false), "from beyond its device");
+}

@@ -33,9 +33,16 @@ pub fn may_renew(slot: &PortSlot, claim: &Claim, reason: Reason) -> bool {
         && matches!(claim.family, Family::V4)
 }
 
-/// Whether what is delivered to the port may teach it something, by [`told`].
+/// Whether what is delivered to the port may teach somebody something: the port by [`told`], or everybody
+/// what a router has.
 #[inline(always)]
-pub const fn follows(slot: &PortSlot) -> bool {
+pub const fn listens(slot: &PortSlot) -> bool {
+    slot.has(flags::LEARNS)
+}
+
+/// Whether the port has what a server leases to it.
+#[inline(always)]
+const fn follows(slot: &PortSlot) -> bool {
     slot.flags & (flags::LEARNS | flags::FIRST_COME) == flags::LEARNS
 }
 
@@ -49,17 +56,23 @@ pub fn heard(table: &mut impl Table, slot: &PortSlot, said: &Exchange, now: u64)
     }
 }
 
-/// Somebody who may be a DHCP server has said something to a station of the port.
+/// Somebody who may be a DHCP server has said something to a station of the port. Whether it is an answer
+/// that leases something, so that the routers that it names count too.
 #[inline(always)]
-pub fn told(table: &mut impl Table, slot: &PortSlot, said: &Exchange, now: u64, hz: u32) {
+pub fn told(table: &mut impl Table, slot: &PortSlot, said: &Exchange, now: u64, hz: u32) -> bool {
     let reply = transaction(slot, said, now);
-    let Some(wanted) = answered(table, &reply, slot.id, now, hz) else { return };
+    let Some(wanted) = answered(table, &reply, slot.id, now, hz) else { return false };
     let station = Station::from_word(said.client);
-    if said.is(Act::Leases) {
+    let leases = said.is(Act::Leases);
+    if !follows(slot) {
+        return leases;
+    }
+    if leases {
         take_leases(table, slot, said, now, hz);
     } else if said.is(Act::Refuses) && wanted != 0 {
         forget(table, slot, &key(slot, station, Address::mapped_word(wanted)), station, now);
     }
+    leases
 }
 
 #[inline(always)]

@@ -12,13 +12,15 @@ mod dhcp;
 mod owners;
 #[cfg(any(test, feature = "samples"))]
 pub mod plain;
+mod routers;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
-pub use dhcp::{asks, follows, heard, may_renew, told};
+pub use dhcp::{asks, heard, listens, may_renew, told};
 pub use owners::{EXTENDED_SECONDS, ask};
+pub use routers::{ADVERTISED_SECONDS, ROUTERS_PER_NETWORK, Router, RouterKey, protect};
 pub use table::{Living, Refused, Table};
 
 use crate::{
@@ -57,6 +59,8 @@ pub enum Origin {
     Observed = 6,
     /// The guest spoke under it when it came from another host.
     Migrated = 7,
+    /// It is no port's, since somebody who is trusted has named it as a router's.
+    Router = 8,
 }
 
 impl Origin {
@@ -69,6 +73,7 @@ impl Origin {
             5 => Self::Neighbour,
             6 => Self::Observed,
             7 => Self::Migrated,
+            8 => Self::Router,
             _ => Self::Protected,
         }
     }
@@ -93,6 +98,7 @@ impl Origin {
             Self::Neighbour => "neighbour",
             Self::Observed => "observed",
             Self::Migrated => "migrated",
+            Self::Router => "router",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     FIRST_COME_SECONDS, Holding, Living, Origin, Owner, OwnerKey, Place, Refused, Table,
-    is_learnable, key,
+    is_learnable, key, routers,
 };
 use crate::{
     addr::{Address, Station},
@@ -49,8 +49,8 @@ pub fn ask(
                 }
                 return Reason::Granted;
             }
-            Holding::Other => return Reason::AddressTaken,
-            Holding::Over => {}
+            Holding::Other if !routers::gives_way(&owner, slot) => return Reason::AddressTaken,
+            Holding::Other | Holding::Over => {}
         }
     }
     let (origin, seconds) = if first_come {
@@ -117,7 +117,10 @@ pub(super) fn take<T: Table>(
                 known.renew(owner.expires, owner.origin);
                 return Reason::Granted;
             }
-            Holding::Other if !served || !Origin::is_claim(known.get().origin) => {
+            Holding::Other
+                if !routers::gives_way(&known.get(), slot)
+                    && (!served || !Origin::is_claim(known.get().origin)) =>
+            {
                 return Reason::AddressTaken;
             }
             Holding::Other | Holding::Over => gives_way = true,

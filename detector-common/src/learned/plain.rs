@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Living, Owner, OwnerKey, Place, Refused, Table, Transaction};
+use super::{Living, Owner, OwnerKey, Place, Refused, Router, RouterKey, Table, Transaction};
 use crate::maps::{LEARNED_PER_PORT, TRANSACTIONS_PER_PORT};
 
 /// In place of the kernel's maps.
@@ -11,6 +11,7 @@ pub struct Plain {
     pub owners: BTreeMap<OwnerKey, Owner>,
     pub places: Vec<Place>,
     pub transactions: Vec<Transaction>,
+    pub routers: BTreeMap<RouterKey, Router>,
 }
 
 impl Plain {
@@ -20,6 +21,7 @@ impl Plain {
             owners: BTreeMap::new(),
             places: vec![Place::default(); ports * LEARNED_PER_PORT as usize],
             transactions: vec![Transaction::default(); ports * TRANSACTIONS_PER_PORT as usize],
+            routers: BTreeMap::new(),
         }
     }
 }
@@ -47,5 +49,13 @@ impl Table for Plain {
 
     fn transaction(&mut self, number: u32) -> Option<Living<'_, Transaction>> {
         self.transactions.get_mut(number as usize).map(Living::new)
+    }
+
+    fn router(&mut self, key: &RouterKey) -> Option<Living<'_, Router>> {
+        self.routers.get_mut(key).map(Living::new)
+    }
+
+    fn put_router(&mut self, key: &RouterKey, router: &Router) {
+        self.routers.insert(*key, *router);
     }
 }

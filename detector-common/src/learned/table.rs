@@ -2,10 +2,10 @@
 
 use core::{marker::PhantomData, ptr::NonNull};
 
-use super::{Holding, Owner, OwnerKey, Place, Transaction};
+use super::{Holding, Owner, OwnerKey, Place, Router, RouterKey, Transaction};
 use crate::addr::Station;
 
-/// `ADDRESS_OWNERS`, `LEARNED` and `DHCP_TRANSACTIONS`.
+/// `ADDRESS_OWNERS`, `LEARNED`, `ROUTERS` and `DHCP_TRANSACTIONS`.
 pub trait Table {
     /// Who has the address.
     fn owner(&mut self, key: &OwnerKey) -> Option<Living<'_, Owner>>;
@@ -21,6 +21,10 @@ pub trait Table {
     fn place(&mut self, number: u32) -> Option<Living<'_, Place>>;
     /// The entry of `DHCP_TRANSACTIONS` with this number.
     fn transaction(&mut self, number: u32) -> Option<Living<'_, Transaction>>;
+    /// The entry of `ROUTERS` with this key.
+    fn router(&mut self, key: &RouterKey) -> Option<Living<'_, Router>>;
+    /// Writes that entry, if there is room for it.
+    fn put_router(&mut self, key: &RouterKey, router: &Router);
 }
 
 /// Why an address has not got an owner.

@@ -14,9 +14,9 @@ const V6_SERVER: u16 = 547;
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
 const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const DOT1Q: u16 = 0x8100;
-const DOT1AD: u16 = 0x88a8;
+pub(super) const IPV6: u16 = 0x86dd;
+pub(super) const DOT1Q: u16 = 0x8100;
+pub(super) const DOT1AD: u16 = 0x88a8;
 const VID_MASK: u16 = 0x0fff;
 /// Tags in the frame that are stepped over, as many as the parser of claims reads.
 const MAX_TAGS: usize = 2;
@@ -42,19 +42,7 @@ pub fn may_be_dhcp(frame: Frame<'_>) -> bool {
 /// no family when there is none.
 #[inline(always)]
 pub fn locate(frame: Copied<'_>, tag: u16, found: &mut Exchange) -> Family {
-    let mut at = 12;
-    let mut vlan = usize::from(tag & VID_MASK);
-    for _ in 0..MAX_TAGS {
-        let tag = frame.window::<4>(at);
-        if matches!(tag.u16::<0>(), DOT1Q | DOT1AD) {
-            let inner = usize::from(tag.u16::<2>() & VID_MASK);
-            if inner != 0 {
-                vlan = inner;
-            }
-            at += 4;
-        }
-        (at, vlan) = (frame.forget(at), frame.forget(vlan));
-    }
+    let (at, vlan) = behind_tags(frame, tag);
     let header = at + 2;
     if header + 40 + UDP_HEADER > frame.length() {
         return Family::None;
@@ -99,9 +87,28 @@ pub fn locate(frame: Copied<'_>, tag: u16, found: &mut Exchange) -> Family {
     let ethernet = frame.window::<14>(0);
     let by_client = to == server;
     let other_end = if by_client { ethernet.mac::<6>() } else { ethernet.mac::<0>() };
-    found.client = other_end.on_vlan(vlan as u16).word();
+    found.client = other_end.on_vlan(vlan).word();
     found.by_client = u32::from(by_client);
     found.at = (udp + UDP_HEADER) as u32;
     found.end = (udp + length) as u32;
     family
+}
+
+/// Where the EtherType of the packet stands, behind the tags in the frame, and on which VLAN it is.
+#[inline(always)]
+pub(super) fn behind_tags(frame: Copied<'_>, tag: u16) -> (usize, u16) {
+    let mut at = 12;
+    let mut vlan = usize::from(tag & VID_MASK);
+    for _ in 0..MAX_TAGS {
+        let tag = frame.window::<4>(at);
+        if matches!(tag.u16::<0>(), DOT1Q | DOT1AD) {
+            let inner = usize::from(tag.u16::<2>() & VID_MASK);
+            if inner != 0 {
+                vlan = inner;
+            }
+            at += 4;
+        }
+        (at, vlan) = (frame.forget(at), frame.forget(vlan));
+    }
+    (at, vlan as u16)
 }

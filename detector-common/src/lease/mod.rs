@@ -4,6 +4,7 @@
 //! its end, or says one thing twice, teaches nothing.
 
 mod locate;
+mod routers;
 mod v4;
 mod v6;
 
@@ -13,6 +14,7 @@ mod tests;
 use crate::{addr::Address, claim::Family, frame::Copied};
 
 pub use locate::{locate, may_be_dhcp};
+pub use routers::{Advertised, advertised, may_be_advertisement, routers};
 pub use v4::{read as read_v4, renewed};
 pub use v6::read as read_v6;
 
@@ -78,9 +80,15 @@ pub struct Exchange {
     end: u32,
     /// 1 when it goes to a server.
     by_client: u32,
+    /// Where the option that lists routers has its value, and how many bytes that is.
+    routers: u32,
+    routers_bytes: u32,
+    /// The same of the option that lists routes.
+    routes: u32,
+    routes_bytes: u32,
 }
 
-const _: () = assert!(size_of::<Exchange>() == 152);
+const _: () = assert!(size_of::<Exchange>() == 168);
 
 impl Exchange {
     pub const NOTHING: Self = Self {
@@ -98,6 +106,10 @@ impl Exchange {
         at: 0,
         end: 0,
         by_client: 0,
+        routers: 0,
+        routers_bytes: 0,
+        routes: 0,
+        routes_bytes: 0,
     };
 
     pub const fn is(&self, act: Act) -> bool {

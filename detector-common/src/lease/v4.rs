@@ -20,6 +20,8 @@ const MAX_OPTIONS: usize = 80;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
+const ROUTERS: u8 = 3;
+const CLASSLESS_ROUTES: u8 = 121;
 const REQUESTED_ADDRESS: u8 = 50;
 const LEASE_TIME: u8 = 51;
 const OVERLOAD: u8 = 52;
@@ -147,6 +149,12 @@ fn read_options(frame: Copied<'_>, message: usize, end: usize, found: &mut Excha
         let length = usize::from(option.u8::<1>());
         if at + 2 + length > end {
             return false;
+        }
+        if code == ROUTERS && found.routers_bytes == 0 {
+            (found.routers, found.routers_bytes) = ((at + 2) as u32, length as u32);
+        }
+        if code == CLASSLESS_ROUTES && found.routes_bytes == 0 {
+            (found.routes, found.routes_bytes) = ((at + 2) as u32, length as u32);
         }
         if matches!(code, REQUESTED_ADDRESS..=SERVER_ID) {
             let bit = 1_u32 << ((code - REQUESTED_ADDRESS) & 7);

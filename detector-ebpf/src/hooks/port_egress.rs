@@ -2,23 +2,33 @@
 
 use detector_common::{gate, learned, port::PortSlot, reason::Reason};
 
-use super::gate::vet_source;
+use super::{gate::vet_source, sandbox};
 use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
-    deliver(skb, |skb, slot| vet_source(skb, || Some(slot)))
+    deliver(skb, |skb, slot| vet_source(skb, || Some(slot)), sandbox::brought)
 }
 
 /// The same for a port on a device of its own: no bridge has brought the frame here, so that its source
 /// says nothing. A port that is mute or isolated receives nothing.
 #[inline(always)]
 pub(crate) fn from_device(skb: &Skb) -> Outcome {
-    deliver(skb, |_, _| Reason::FromUplink)
+    deliver(skb, |skb, _| vet_device(skb), sandbox::brought_to_device)
+}
+
+/// What a passage has brought is for a port in the sandbox only, also when it has left by now.
+#[inline(always)]
+fn vet_device(skb: &Skb) -> Reason {
+    if stamp::is_brought(skb) { Reason::SourceNotInForce } else { Reason::FromUplink }
 }
 
 #[inline(always)]
-fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason) -> Outcome {
+fn deliver(
+    skb: &Skb,
+    vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason,
+    brought: impl FnOnce(&Skb, &PortSlot) -> bool,
+) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else {
         return if lookup::enforces() { Outcome::Drop } else { Outcome::Next };
     };
@@ -26,7 +36,7 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason
         slot,
         || vet_source(skb, slot),
         || {
-            let brought = super::sandbox::brought(skb, slot);
+            let brought = brought(skb, slot);
             if brought {
                 counters::to(slot, Reason::Sandboxed);
             }
@@ -40,8 +50,9 @@ fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason
         }
     }
     // Before the reply is delivered, so that no frame under the new address comes too early.
-    if reason.passes() && learned::follows(slot) {
+    if reason.passes() && learned::listens(slot) {
         dhcp::learn_reply(skb.raw());
+        dhcp::learn_router(skb.raw());
     }
     stamp::clear(skb);
     Outcome::Next

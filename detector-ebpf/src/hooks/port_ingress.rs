@@ -60,6 +60,8 @@ pub(crate) enum Step {
     Renew,
     /// It goes on, and is what a DHCP client says: see [`crate::dhcp::learn_request`].
     Note,
+    /// The same on its way to the sandbox.
+    NoteInSandbox,
 }
 
 /// The verdict on any frame, and what follows from it for most that pass.
@@ -87,14 +89,12 @@ pub(crate) fn whole(skb: &Skb) -> Step {
         reason = Reason::ChecksumPending;
     }
     let reason = skb.forget(reason);
-    // What a sandboxed port is leased there is not learned.
-    let granted = reason as u8 == Reason::Granted as u8;
-    if granted && slot.is_sandboxed() {
-        return Step::Done(Outcome::Sandbox);
-    }
-    if !granted || claim.roles & flags::DHCP_CLIENT != 0 {
+    if reason as u8 != Reason::Granted as u8 || claim.roles & flags::DHCP_CLIENT != 0 {
         learned::keep(claim, reason);
         return Step::Finish;
+    }
+    if slot.is_sandboxed() {
+        return Step::Done(Outcome::Sandbox);
     }
     stamp::set(skb);
     Step::Done(Outcome::Next)
@@ -131,6 +131,7 @@ pub(crate) fn finish(skb: &Skb) -> Step {
     match outcome {
         // What observe mode lets go on will be answered too.
         Outcome::Next if asks => Step::Note,
+        Outcome::Sandbox if asks => Step::NoteInSandbox,
         outcome => Step::Done(outcome),
     }
 }
@@ -144,6 +145,9 @@ pub(crate) fn finish_renewal(skb: &Skb, renews: bool) -> Step {
     else {
         return Step::Done(Outcome::Drop);
     };
+    if renews && slot.is_sandboxed() {
+        return Step::NoteInSandbox;
+    }
     if renews {
         stamp::set(skb);
         return Step::Note;

@@ -2,7 +2,7 @@
 //! bridge instead, and back. Whatever is missing on the way, the frame is dropped.
 
 use detector_common::{
-    port::{PortSlot, flags},
+    port::{PortSlot, Role},
     reason::Reason,
 };
 
@@ -51,16 +51,36 @@ pub(crate) fn brought(skb: &Skb, slot: &PortSlot) -> bool {
         && lookup::passage(slot.ifindex, slot.instance) == Some(skb.ingress_ifindex())
 }
 
+/// The same to a port on a device of its own, where a frame comes in by the port itself.
+#[inline(always)]
+pub(crate) fn brought_to_device(skb: &Skb, slot: &PortSlot) -> bool {
+    slot.is_sandboxed()
+        && stamp::is_brought(skb)
+        && lookup::passage(slot.ifindex, slot.instance).is_some()
+}
+
+/// Where a frame goes that comes from the sandbox.
+pub(crate) enum Home {
+    /// Out by this port, to its guest.
+    Out(u32),
+    /// Into this port: what its guest is sent comes in by it.
+    In(u32),
+}
+
 /// Frames from the sandbox, at the inner end of a passage: the host gets to see none of them.
 #[inline(always)]
-pub(crate) fn passage_ingress(skb: &Skb) -> Option<u32> {
+pub(crate) fn passage_ingress(skb: &Skb) -> Option<Home> {
     let passage = lookup::passage_of(skb.ifindex())?;
     let slot = lookup::port(passage.peer)?;
     if slot.instance != passage.instance || !slot.is_sandboxed() {
         return None;
     }
+    if matches!(slot.role(), Role::GuestOnDevice) {
+        stamp::set_brought(skb);
+        return Some(Home::In(slot.ifindex));
+    }
     stamp::set(skb);
-    Some(slot.ifindex)
+    Some(Home::Out(slot.ifindex))
 }
 
 /// Frames that the sandbox's bridge hands to the host: neither the host nor what it routes to is part

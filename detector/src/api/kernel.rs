@@ -48,7 +48,7 @@ pub const fn mode_name(mode: QuarantineMode) -> &'static str {
 
 /// In which mode a port is isolated, where it is.
 pub fn isolation(slot: &PortSlot) -> Option<String> {
-    let isolated = slot.role() == Role::Guest && slot.has(flags::ISOLATED);
+    let isolated = slot.role().is_guest() && slot.has(flags::ISOLATED);
     let mode = if slot.is_sandboxed() { QuarantineMode::Sandbox } else { QuarantineMode::Drop };
     isolated.then(|| mode_name(mode).to_owned())
 }
@@ -66,7 +66,7 @@ pub fn state(slot: &PortSlot) -> PortState {
     }
 }
 
-/// The identities that are granted to an interface, sorted.
+/// The identities that are granted to an interface, sorted: to a sandboxed one, in the sandbox.
 pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
     let slot = &interface.slot;
     let mut identities: Vec<IdentityView> = Vec::new();
@@ -92,7 +92,7 @@ pub fn identities(interface: &ObservedInterface) -> Vec<IdentityView> {
         identity.router |= bits & flags::ROUTER != 0;
         identity.vrrp |= bits & flags::VRRP != 0;
     };
-    if slot.has(flags::GRANTED) && slot.mac != Mac::ZERO {
+    if slot.has(flags::GRANTED | flags::SANDBOXED) && slot.mac != Mac::ZERO {
         let mut addresses: Vec<_> = rule(slot).into_iter().collect();
         if slot.has(flags::MORE_GRANTS) {
             addresses.clear();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use detector_common::{
     addr::{Address, Mac, Station},
-    learned::{NEVER, Origin, Owner, OwnerKey, Place},
+    learned::{NEVER, Origin, Owner, OwnerKey, Place, Router},
     maps::{self, LEARNED_PER_PORT, MAX_OWNERS},
     port::PortSlot,
 };
@@ -15,6 +15,15 @@ use super::{
     maps::{Maps, entries, failed, gone},
     pod::Pod,
 };
+
+/// Addresses that no port may learn.
+#[derive(Debug, Default)]
+pub(super) struct Nobodys {
+    /// Those that the daemon protects.
+    pub(super) protected: BTreeSet<OwnerKey>,
+    /// Those of routers that somebody who is trusted has named.
+    pub(super) routers: BTreeSet<OwnerKey>,
+}
 
 impl Maps {
     /// What a port instance has learned and has not lost, in the order of the addresses.
@@ -27,7 +36,7 @@ impl Maps {
         for index in places(slot.id) {
             let Some((key, owner)) = self.at_place(index)? else { continue };
             let over = owner.expires <= clock.now();
-            if owner.instance != slot.instance || over {
+            if owner.instance != slot.instance || over || key.scope != slot.scope() {
                 continue;
             }
             let station = Station::from_word(owner.station);
@@ -55,6 +64,13 @@ impl Maps {
         let owner = self.owner(key)?;
         let learned = |owner: &Owner| !owner.is_protected() && owner.expires > clock.now();
         Ok(owner.filter(learned).map(|owner| owner.ifindex))
+    }
+
+    /// Whether the address is a router's that has been named, and is so still.
+    pub(super) fn is_router(&self, key: OwnerKey, clock: JiffyClock) -> Result<bool, BpfError> {
+        let named =
+            |owner: Owner| owner.origin == Origin::Router as u32 && owner.expires > clock.now();
+        Ok(self.owner(key)?.is_some_and(named))
     }
 
     /// Makes the port the owner of an address, unless it is another's or there is no place for it.
@@ -126,22 +142,51 @@ impl Maps {
         Ok(())
     }
 
-    /// Clears away owners whose instance is no more, and those that no place stands for, which two CPUs
-    /// can leave that learn at the same time for one port. Returns the addresses that are protected.
+    /// Makes what the port with this id has learned in one place nobody's there.
+    pub(super) fn clear_scope(&mut self, id: u16, scope: u32) -> Result<(), BpfError> {
+        for place in places(id) {
+            if let Some((key, _)) = self.at_place(place)?
+                && key.scope == scope
+            {
+                self.disown(key)?;
+                self.write_place(place, Place::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears away owners whose instance is no more, those that no place stands for, which two CPUs can
+    /// leave that learn at the same time for one port, and routers whose time is over. Returns the addresses
+    /// that no port may learn.
     pub(super) fn sweep_owners(
         &mut self,
         living: &BTreeSet<u32>,
-    ) -> Result<BTreeSet<OwnerKey>, BpfError> {
+        clock: JiffyClock,
+    ) -> Result<Nobodys, BpfError> {
+        let now = clock.now();
         let all = entries(self.owners.iter(), MAX_OWNERS, maps::ADDRESS_OWNERS)?;
-        let mut protected = BTreeSet::new();
+        let mut nobodys = Nobodys::default();
         for (Pod(key), Pod(owner)) in all {
-            if owner.is_protected() {
-                protected.insert(key);
+            if owner.origin == Origin::Router as u32 {
+                if owner.expires > now {
+                    nobodys.routers.insert(key);
+                } else {
+                    self.disown(key)?;
+                }
+            } else if owner.is_protected() {
+                nobodys.protected.insert(key);
             } else if !living.contains(&owner.instance) || self.place(owner.place)?.key != key {
                 self.disown(key)?;
             }
         }
-        Ok(protected)
+        let places = entries(self.routers.iter(), maps::MAX_ROUTERS, maps::ROUTERS)?;
+        for (Pod(place), Pod(Router { address })) in places {
+            let key = OwnerKey { address, scope: place.scope, vlan: place.vlan, pad: 0 };
+            if !nobodys.routers.contains(&key) {
+                gone(self.routers.remove(&Pod(place))).map_err(failed("write", maps::ROUTERS))?;
+            }
+        }
+        Ok(nobodys)
     }
 
     /// The address that a place stands for.

@@ -14,7 +14,7 @@ use detector_common::{
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{BpfError, Pins, object, schema, sys};
+use super::{BpfError, PinPaths, Pins, object, schema, sys};
 
 /// The programs, loaded. Those that are attached run on when this value is gone.
 #[derive(Debug)]
@@ -30,16 +30,22 @@ impl Programs {
     /// When a pinned map is of another shape, before anything is touched; when the kernel refuses a
     /// program, with the end of what its verifier says.
     pub(super) fn load(pins: &Pins, stamp: Stamp) -> Result<Self, BpfError> {
+        Self::load_over(pins.paths(), stamp)
+    }
+
+    /// The same for whoever acts for the one that has claimed the pins, and has taken them over.
+    pub(super) fn load_over(paths: &PinPaths, stamp: Stamp) -> Result<Self, BpfError> {
         let object = object::bytes();
-        schema::check(pins.paths(), &schema::expected(object)?)?;
+        schema::check(paths, &schema::expected(object)?)?;
         // Kernels before 5.11 count map memory against this limit. Where it cannot be raised, it
         // either does not matter or creating a map says so.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let mut ebpf = EbpfLoader::new()
-            .default_map_pin_directory(pins.paths().maps())
+            .default_map_pin_directory(paths.maps())
             .override_global(globals::CARRIER, &(stamp.carrier as u32), true)
             .override_global(globals::MASK, &stamp.mask, true)
             .override_global(globals::VALUE, &stamp.value, true)
+            .override_global(globals::BROUGHT, &stamp.brought().unwrap_or(0), true)
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {

@@ -11,7 +11,7 @@ use aya::maps::{
 use detector_common::{
     addr::{Mac, Station},
     counters::{Budget, PortCounters, Sighting},
-    learned::{Owner, OwnerKey, Place, Transaction},
+    learned::{Owner, OwnerKey, Place, Router, RouterKey, Transaction},
     maps::{self, MAX_GRANTS, MAX_MAC_OWNERS, MAX_PREFIXES, MAX_QUARANTINES, PORT_SLOTS},
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
@@ -39,6 +39,7 @@ pub(super) struct Maps {
     pub(super) owners: BpfHashMap<MapData, Pod<OwnerKey>, Pod<Owner>>,
     pub(super) learned: Array<MapData, Pod<Place>>,
     pub(super) transactions: Array<MapData, Pod<Transaction>>,
+    pub(super) routers: BpfHashMap<MapData, Pod<RouterKey>, Pod<Router>>,
 }
 
 /// An entry of `PREFIXES`, with the length of its address prefix.
@@ -95,6 +96,7 @@ impl Maps {
             owners: open(paths, maps::ADDRESS_OWNERS)?,
             learned: open(paths, maps::LEARNED)?,
             transactions: open(paths, maps::DHCP_TRANSACTIONS)?,
+            routers: open(paths, maps::ROUTERS)?,
         })
     }
 

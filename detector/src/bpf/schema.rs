@@ -102,7 +102,7 @@ mod tests {
     use detector_common::{
         addr::Station,
         counters::{Budget, PortCounters, Sighting},
-        learned::{Owner, OwnerKey, Place, Transaction},
+        learned::{Owner, OwnerKey, Place, Router, RouterKey, Transaction},
         port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         sandbox::Passage,
@@ -174,6 +174,13 @@ mod tests {
                 4,
                 size_of::<Transaction>(),
                 ports * maps::TRANSACTIONS_PER_PORT,
+            ),
+            (
+                maps::ROUTERS,
+                MapType::Hash,
+                size_of::<RouterKey>(),
+                size_of::<Router>(),
+                maps::MAX_ROUTERS,
             ),
         ];
         assert_eq!(contract.len(), expected.len());

@@ -129,7 +129,7 @@ fn info(link: BorrowedFd<'_>, kind: bpf_link_type) -> io::Result<bpf_link_info> 
     Ok(info)
 }
 
-fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
+pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
     // SAFETY: integers only, for which zero is a value.
     let mut info: bpf_link_info = unsafe { mem::zeroed() };
     let mut attr = zeroed();

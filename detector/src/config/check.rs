@@ -1,6 +1,8 @@
+mod sandbox;
+
 use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
-use detector_common::{quarantine::QuarantineMode, stamp::Stamp};
+use detector_common::stamp::Stamp;
 
 use super::{Config, Flood, Libvirt, Scan};
 use crate::registry::Trust;
@@ -102,7 +104,7 @@ pub(super) fn check(config: &Config) -> Checked {
     )?;
     scan(&config.scan)?;
     flood(&config.flood)?;
-    sandbox(config)?;
+    sandbox::check(config)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
@@ -173,24 +175,6 @@ fn flood(flood: &Flood) -> Checked {
         ensure(span <= MAX_FLOOD, key, || "expected at most one hour (\"1h\")".to_owned())?;
     }
     Ok(())
-}
-
-fn sandbox(config: &Config) -> Checked {
-    let bridge = config.sandbox.bridge.as_deref();
-    if let Some(bridge) = bridge {
-        let nameable = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':');
-        let fits = !bridge.is_empty()
-            && bridge.len() <= MAX_INTERFACE_NAME
-            && bridge.chars().all(nameable)
-            && !bridge.contains(['*', '?']);
-        ensure(fits, &["sandbox", "bridge"], || {
-            format!("{bridge:?} is no interface name; expected one bridge, such as \"sbx0\"")
-        })?;
-    }
-    let wanted = config.policy.quarantine == QuarantineMode::Sandbox;
-    ensure(!wanted || bridge.is_some(), &["policy", "quarantine"], || {
-        "there is no sandbox; expected its bridge as sandbox.bridge, or \"drop\"".to_owned()
-    })
 }
 
 fn stamp(stamp: Stamp) -> Checked {

@@ -11,7 +11,7 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
+use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy, SandboxRules};
 
 use crate::registry::{Manifests, Trust};
 
@@ -98,7 +98,12 @@ impl Config {
             adoption: self.learning.adoption(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,
-            sandbox: self.sandbox.bridge.clone(),
+            sandbox: self.sandbox.bridge.clone().map(|bridge| SandboxRules {
+                bridge,
+                rule: self.sandbox.rule,
+                addresses: self.sandbox.addresses.clone(),
+                protected: self.sandbox.protected.clone(),
+            }),
             revoked: self.policy.revoked,
             revoked_grace: self.policy.revoked_grace,
             flood: FloodLimits {

@@ -7,6 +7,7 @@ use detector_common::{
     stamp::{Carrier, Stamp},
 };
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimits, Revoked};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{AuditKeys, Libvirt};
@@ -219,11 +220,24 @@ impl Default for Flood {
 }
 
 /// Where quarantined ports may speak.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sandbox {
     /// A bridge that is nothing else; there is no sandbox without.
     pub bridge: Option<String>,
+    /// How those who are quarantined have addresses there.
+    pub rule: AddressRule,
+    /// What those have to be within; empty for anywhere.
+    pub addresses: Vec<IpNet>,
+    /// Addresses of what is offered there: nobody who is quarantined may use them.
+    pub protected: Vec<IpAddr>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        let (addresses, protected) = (Vec::new(), Vec::new());
+        Self { bridge: None, rule: AddressRule::FirstCome, addresses, protected }
+    }
 }
 
 /// What becomes of the start of a VM that has not been approved.

@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 51, "a key is missing from the example");
+    assert_eq!(keys.count(), 54, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -118,6 +118,21 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[policy]\nquarantine = \"mute\"", "c.toml:2:14: ", "`drop` or `sandbox`"),
         ("[policy]\nquarantine = \"sandbox\"", "c.toml:2:14: ", "sandbox.bridge"),
         ("[sandbox]\nbridge = \"sbx*\"", "c.toml:2:10: ", "no interface name"),
+        ("[sandbox]\nrule = \"exact\"", "c.toml:2:8: ", "\"first-come\", \"dhcp\""),
+        ("[sandbox]\nrule = \"prefix\"", "c.toml:2:8: ", "sandbox.addresses"),
+        ("[sandbox]\nrule = \"any\"\naddresses = [\"::/8\"]", "c.toml:3:13: ", "\"prefix\""),
+        ("[sandbox]\nrule = \"any\"\nprotected = [\"192.0.2.1\"]", "c.toml:3:13: ", "192.0.2.1"),
+        ("[sandbox]\naddresses = [\"192.0.2.1\"]", "c.toml:2:13: ", "CIDR"),
+        (
+            "[sandbox]\nrule = \"prefix\"\naddresses = [\"192.0.2.0/24\"]\nprotected = [\"192.0.2.1\"]",
+            "c.toml:4:13: ",
+            "prefixes without it",
+        ),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\n[stamp]\nmask = 0x40000000\nvalue = 0x40000000",
+            "c.toml:4:8: ",
+            "two bits",
+        ),
         ("[registry]\nimage_dirs = [\"x\"]", "c.toml:2:14: ", "begins with /"),
         ("[flood]\nabove = 0", "c.toml:2:9: ", "at least 1"),
         ("[flood]\nabove = 10", "c.toml", "1 to 10"),

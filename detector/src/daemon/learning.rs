@@ -79,6 +79,10 @@ impl<E: Enforcer> Brain<E> {
                     Ok(owner) => ports.extend(owner),
                     Err(error) => tracing::warn!(%error, "cannot read who has an address"),
                 }
+                // The kernel learns of routers by itself.
+                if self.enforcer.is_router(key).unwrap_or(false) {
+                    self.world.observed.routers.insert(key);
+                }
             }
         }
         for ifindex in ports {
@@ -139,7 +143,11 @@ fn taken(world: &World, ifindex: u32) -> Vec<OwnerKey> {
 /// kept: the next frame claims it again, or it is lent no more.
 fn leases(world: &World, before: &[KnownLease]) -> Vec<KnownLease> {
     let bridge = |one: &Learned| world.links.get(&one.scope).map(|link| link.name.clone());
-    let all = world.learned.values().flatten();
+    let interfaces = &world.observed.interfaces;
+    let in_sandbox = |ifindex| interfaces.get(ifindex).is_some_and(|held| held.slot.is_sandboxed());
+    let all = world.learned.iter().filter(|(ifindex, _)| !in_sandbox(*ifindex));
+    let all = all.flat_map(|(_, learned)| learned);
+    // What a guest has in the sandbox says nothing of what it has elsewhere, and takes nothing of it away.
     let all = all.filter(|one| Origin::is_lease(one.origin as u32));
     let mut leases: BTreeMap<_, KnownLease> = BTreeMap::new();
     for one in all {
@@ -157,7 +165,7 @@ fn leases(world: &World, before: &[KnownLease]) -> Vec<KnownLease> {
         .observed
         .interfaces
         .values()
-        .filter(|held| held.slot.has(flags::LEARNS))
+        .filter(|held| held.slot.has(flags::LEARNS) && !held.slot.is_sandboxed())
         .flat_map(|held| held.grants.keys().map(|key| key.mac).chain([held.slot.mac]))
         .collect();
     let absent = |lease: &&KnownLease| !learns.contains(&lease.mac) && lease.is_alive(world.now);

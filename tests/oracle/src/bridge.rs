@@ -2,7 +2,7 @@
 //! maps in place of the kernel's.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::addr::{Address, Station};
 use detector_common::frame::{COPY_BYTES, COPY_SLACK, Copied, Frame};
@@ -82,19 +82,44 @@ impl Bridge {
         let Interface { slot, .. } = &self.interfaces[&to];
         let tag = arrival.tag.map_or_else(MetaTag::default, |(kind, tci)| MetaTag::of(kind, tci));
         let frame = Frame::new(&arrival.bytes);
-        if !learned::follows(slot) || !lease::may_be_dhcp(frame) {
+        if !learned::listens(slot) {
+            return;
+        }
+        let slot_of = |ifindex| self.interfaces.get(&ifindex).map(|one| &one.slot);
+        let hz = self.settings.hz;
+        let protect = |maps: &mut Plain, vlan, address, expires| {
+            let key = learned::key(slot, Station::default().on_vlan(vlan), address);
+            let plays = |owner| slot_of(owner).is_some_and(|slot| slot.has(flags::ROUTES));
+            learned::protect(maps, &key, now, expires, plays);
+        };
+        if lease::may_be_advertisement(frame)
+            && gate::may_route(source, slot, slot_of, || false)
+            && let Some(copied) = copied(arrival)
+            && let Some(said) = lease::advertised(copied.copy(), tag.vlan())
+        {
+            let seconds = u32::from(said.seconds).max(learned::ADVERTISED_SECONDS);
+            let expires = learned::expiry(seconds, now, hz);
+            protect(&mut self.maps, said.vlan, said.router, expires);
+        }
+        if !lease::may_be_dhcp(frame) {
             return;
         }
         let Some(said) = read(arrival, tag.vlan()) else { return };
         if !said.is(Act::Leases) && !said.is(Act::Refuses) {
             return;
         }
-        let slot_of = |ifindex| self.interfaces.get(&ifindex).map(|one| &one.slot);
         let sender = || Some(frame.window::<14>(0)?.mac::<6>().on_vlan(tag.vlan()));
         let compiled = self.interfaces.get(&source).map(|one| &one.granted);
         let nothing = Compiled::new(&crate::Port::Pending);
-        if gate::may_serve(source, slot, slot_of, sender, || false, compiled.unwrap_or(&nothing)) {
-            learned::told(&mut self.maps, slot, &said, now, self.settings.hz);
+        if gate::may_serve(source, slot, slot_of, sender, || false, compiled.unwrap_or(&nothing))
+            && learned::told(&mut self.maps, slot, &said, now, hz)
+            && let Some(first) = said.lease(0)
+        {
+            let expires = learned::expiry(first.seconds, now, hz);
+            let vlan = Station::from_word(said.client).vlan();
+            for router in routers(arrival, &said) {
+                protect(&mut self.maps, vlan, mapped(router.into()), expires);
+            }
         }
     }
 
@@ -103,7 +128,7 @@ impl Bridge {
         let key = OwnerKey { address: mapped(address), scope: self.scope, vlan, pad: 0 };
         if protects {
             self.maps.owners.insert(key, Owner::PROTECTED);
-        } else if self.maps.owners.get(&key).is_some_and(Owner::is_protected) {
+        } else if self.maps.owners.get(&key).is_some_and(|owner| *owner == Owner::PROTECTED) {
             self.maps.owners.remove(&key);
         }
     }
@@ -128,6 +153,16 @@ impl Bridge {
             .collect()
     }
 
+    /// Routers that have been named, until when.
+    pub fn routers(&self, now: u64) -> BTreeMap<(u16, IpAddr), u64> {
+        let named = self
+            .maps
+            .owners
+            .iter()
+            .filter(|(_, owner)| owner.origin == Origin::Router as u32 && owner.expires > now);
+        named.map(|(key, owner)| ((key.vlan, ip(key.address)), owner.expires)).collect()
+    }
+
     /// What does not hold among the maps, if anything.
     pub fn contradiction(&self) -> Option<String> {
         for (key, owner) in self.maps.owners.iter().filter(|(_, owner)| !owner.is_protected()) {
@@ -149,16 +184,42 @@ impl Bridge {
 
 /// The message in a frame, as the product reads it.
 pub fn read(arrival: &Arrival, vlan: u16) -> Option<Exchange> {
+    let copied = copied(arrival)?;
+    let mut found = Exchange::NOTHING;
+    lease::read(copied.copy(), vlan, &mut found);
+    Some(found)
+}
+
+/// The routers that the message names which was read of the frame.
+pub fn routers(arrival: &Arrival, said: &Exchange) -> Vec<Ipv4Addr> {
+    let mut found = Vec::new();
+    if let Some(copied) = copied(arrival) {
+        lease::routers(copied.copy(), said, |router| found.push(router.to_ne_bytes().into()));
+    }
+    found
+}
+
+/// The beginning of a frame where the product reads it.
+struct Beginning {
+    bytes: [u8; COPY_BYTES + COPY_SLACK],
+    length: usize,
+}
+
+impl Beginning {
+    fn copy(&self) -> Copied<'_> {
+        Copied::new(&self.bytes, self.length)
+    }
+}
+
+fn copied(arrival: &Arrival) -> Option<Beginning> {
     if arrival.in_segments || arrival.bytes.is_empty() {
         return None;
     }
     // Behind the frame lies what was there before.
     let mut bytes = [0xa5; COPY_BYTES + COPY_SLACK];
-    let copied = arrival.bytes.len().min(COPY_BYTES);
-    bytes[..copied].copy_from_slice(&arrival.bytes[..copied]);
-    let mut found = Exchange::NOTHING;
-    lease::read(Copied::new(&bytes, copied), vlan, &mut found);
-    Some(found)
+    let length = arrival.bytes.len().min(COPY_BYTES);
+    bytes[..length].copy_from_slice(&arrival.bytes[..length]);
+    Some(Beginning { bytes, length })
 }
 
 /// An address as the kernel has it.

@@ -8,6 +8,9 @@
 //!   does not lie within the message, or within the association that it is part of;
 //! - the same option twice teaches nothing, also where RFC 3396 would join the two;
 //! - the options that matter have the length that they are defined with;
+//! - of the options that name routers the first of each kind counts that is not empty: of the one, four
+//!   addresses (RFC 2132, section 3.5), of the other, sixteen routes up to the first that cannot be
+//!   (RFC 3442);
 //! - a lease has a server's identifier, and in DHCPv6 a client's too, and at most four addresses.
 
 mod v4;
@@ -32,6 +35,8 @@ pub struct Message {
     pub id: u32,
     pub is_v6: bool,
     pub says: Says,
+    /// What a server that leases an address names as routers, in the order of the message.
+    pub routers: Vec<Ipv4Addr>,
 }
 
 /// What it does.
@@ -50,19 +55,7 @@ pub enum Says {
 /// The message in the frame. `tag` is the VLAN that its metadata names, 0 for none.
 pub fn read(frame: &[u8], tag: u16) -> Option<Message> {
     let header = Ethernet2HeaderSlice::from_slice(frame).ok()?;
-    let mut at = 14;
-    let (mut kind, mut vlan) = (header.ether_type().0, tag);
-    for _ in 0..TAGS {
-        if !matches!(kind, 0x8100 | 0x88a8) {
-            break;
-        }
-        let &[a, b, c, d] = frame.get(at..at + 4)? else { return None };
-        let id = u16::from_be_bytes([a, b]) & 0xfff;
-        vlan = if id == 0 { vlan } else { id };
-        kind = u16::from_be_bytes([c, d]);
-        at += 4;
-    }
-    let packet = &frame[at..frame.len().min(LOOKED_AT).max(at)];
+    let Link { vlan, kind, packet } = link(frame, tag)?;
     let (is_v6, datagram) = match kind {
         0x0800 => (false, in_v4(packet)?),
         0x86dd => (true, in_v6(packet)?),
@@ -81,6 +74,31 @@ pub fn read(frame: &[u8], tag: u16) -> Option<Message> {
     } else {
         v4::read(message, vlan, by_client)
     }
+}
+
+/// What a frame carries behind up to two tags, as far as it is looked at.
+pub(crate) struct Link<'a> {
+    pub(crate) vlan: u16,
+    pub(crate) kind: u16,
+    pub(crate) packet: &'a [u8],
+}
+
+pub(crate) fn link(frame: &[u8], tag: u16) -> Option<Link<'_>> {
+    let header = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+    let mut at = 14;
+    let (mut kind, mut vlan) = (header.ether_type().0, tag);
+    for _ in 0..TAGS {
+        if !matches!(kind, 0x8100 | 0x88a8) {
+            break;
+        }
+        let &[a, b, c, d] = frame.get(at..at + 4)? else { return None };
+        let id = u16::from_be_bytes([a, b]) & 0xfff;
+        vlan = if id == 0 { vlan } else { id };
+        kind = u16::from_be_bytes([c, d]);
+        at += 4;
+    }
+    let packet = &frame[at..frame.len().min(LOOKED_AT).max(at)];
+    Some(Link { vlan, kind, packet })
 }
 
 fn in_v4(packet: &[u8]) -> Option<&[u8]> {

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use detector_common::reason::Reason;
 use detector_core::reconcile::Identity;
 
-use crate::lease::{self, Message, Says};
+use etherparse::Ipv6HeaderSlice;
+
+use crate::lease::{self, Link, Message, Says, link as link_of};
 use crate::{Arrival, Mac, Said, link, not_granted};
 
 const ADDRESSES_OF_A_PORT: usize = 16;
@@ -16,6 +18,9 @@ const ANSWERED_WITHIN: u64 = 128;
 const FIRST_COME: u64 = 3600;
 /// It is not written down with each frame that an address is in use.
 const NOTED_EVERY: u64 = 60;
+const ROUTERS_OF_A_NETWORK: usize = 8;
+/// How long a router is one at the least that says so itself.
+const ADVERTISED: u64 = 1800;
 
 /// How somebody has come by an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ pub struct Model {
     /// Ticks of a second.
     pub hz: u64,
     pub protected: BTreeSet<(u16, IpAddr)>,
+    /// What somebody who is trusted has named as a router, until when.
+    routers: BTreeMap<(u16, IpAddr), Option<u64>>,
     held: BTreeMap<(u16, IpAddr), Holder>,
     asked: BTreeMap<u32, Vec<Asked>>,
 }
@@ -76,6 +83,7 @@ impl Model {
             enforces,
             hz,
             protected: BTreeSet::new(),
+            routers: BTreeMap::new(),
             held: BTreeMap::new(),
             asked: BTreeMap::new(),
         }
@@ -115,7 +123,15 @@ impl Model {
 
     /// A frame is delivered to the guest that has come in by `source`; 0 for the host's own.
     pub fn deliver(&mut self, source: u32, to: u32, arrival: &Arrival, now: u64) {
-        if self.ports[&to].first_come || arrival.in_segments || !self.may_serve(source, arrival) {
+        if arrival.in_segments {
+            return;
+        }
+        let beyond = source == 0 || self.trusted.contains(&source);
+        if let Some((vlan, router, seconds)) = advertisement(arrival).filter(|_| beyond) {
+            let until = Some(now + u64::from(seconds).max(ADVERTISED) * self.hz);
+            self.names((vlan, router), until, now);
+        }
+        if !self.may_serve(source, arrival) {
             return;
         }
         let Some(message) = lease::read(&arrival.bytes, in_metadata(arrival)) else { return };
@@ -128,10 +144,18 @@ impl Model {
         let Some(asked) = asked.cloned() else { return };
         match message.says {
             Says::Leases(leases) => {
-                for (address, seconds) in leases {
-                    self.leases(to, mac, (vlan, address), seconds, now);
+                let first_come = self.ports[&to].first_come;
+                for (address, seconds) in leases.iter().filter(|_| !first_come) {
+                    self.leases(to, mac, (vlan, *address), *seconds, now);
+                }
+                if let Some((_, seconds)) = leases.first().filter(|(_, seconds)| *seconds != 0) {
+                    let until = self.end(*seconds, now);
+                    for router in message.routers {
+                        self.names((vlan, router.into()), until, now);
+                    }
                 }
             }
+            Says::Refuses if self.ports[&to].first_come => {}
             Says::Refuses => {
                 if let Some(wanted) = asked.wanted {
                     self.ends(to, mac, (vlan, IpAddr::V4(wanted)));
@@ -145,6 +169,7 @@ impl Model {
         if protects {
             self.protected.insert((vlan, address));
             self.held.remove(&(vlan, address));
+            self.routers.remove(&(vlan, address));
         } else {
             self.protected.remove(&(vlan, address));
         }
@@ -153,6 +178,50 @@ impl Model {
     /// Who has what.
     pub fn held(&self, now: u64) -> BTreeMap<(u16, IpAddr), Holder> {
         self.held.iter().filter(|(_, one)| lasts(one, now)).map(|(key, one)| (*key, *one)).collect()
+    }
+
+    /// The routers that are protected, until when.
+    pub fn routers(&self, now: u64) -> BTreeMap<(u16, IpAddr), Option<u64>> {
+        let lasting = self.routers.iter().filter(|(_, until)| is_ahead(**until, now));
+        lasting.map(|(key, until)| (*key, *until)).collect()
+    }
+
+    /// An address is a router's, unless somebody has it with more right: by a server's word, or who plays
+    /// the router himself.
+    fn names(&mut self, key: (u16, IpAddr), until: Option<u64>, now: u64) {
+        let routers = self.routers(now);
+        if self.protected.contains(&key) || !may_be_somebodys(key.1) {
+            return;
+        }
+        if let Some(known) = routers.get(&key) {
+            let longer = match (known, until) {
+                (Some(known), Some(until)) => Some(until.max(*known)),
+                _ => None,
+            };
+            self.routers.insert(key, longer);
+            return;
+        }
+        let holder = self.held.get(&key).filter(|one| lasts(one, now));
+        if holder.is_some_and(|one| one.word == Word::Leased || self.plays_router(one.port)) {
+            return;
+        }
+        if routers.keys().filter(|(vlan, _)| *vlan == key.0).count() < ROUTERS_OF_A_NETWORK {
+            self.held.remove(&key);
+            self.routers.insert(key, until);
+        }
+    }
+
+    fn plays_router(&self, port: u32) -> bool {
+        self.ports[&port].identities.iter().any(|one| one.router)
+    }
+
+    fn end(&self, seconds: u32, now: u64) -> Option<u64> {
+        (seconds != u32::MAX).then(|| now + u64::from(seconds) * self.hz)
+    }
+
+    /// Whether the address is a router's that this port does not play.
+    fn is_routers(&self, key: (u16, IpAddr), port: u32, now: u64) -> bool {
+        self.routers(now).contains_key(&key) && !self.plays_router(port)
     }
 
     fn may_serve(&self, source: u32, arrival: &Arrival) -> bool {
@@ -188,7 +257,7 @@ impl Model {
 
     fn claim(&mut self, from: u32, said: &Said, address: IpAddr, now: u64) -> Option<Reason> {
         let key = (said.vlan, address);
-        if self.protected.contains(&key) {
+        if self.protected.contains(&key) || self.is_routers(key, from, now) {
             return Some(Reason::AddressTaken);
         }
         let (hour, minute) = (FIRST_COME * self.hz, NOTED_EVERY * self.hz);
@@ -222,6 +291,7 @@ impl Model {
             return Some(Reason::LearnedFull);
         }
         let until = Some(now + seconds * self.hz);
+        self.routers.remove(&key);
         self.held.insert(key, Holder { port: from, mac: said.mac, until, word });
         None
     }
@@ -252,10 +322,11 @@ impl Model {
         if seconds == 0 {
             return self.ends(to, mac, key);
         }
-        if self.protected.contains(&key) || !may_be_somebodys(key.1) {
+        let not_to_be_had = self.protected.contains(&key) || self.is_routers(key, to, now);
+        if not_to_be_had || !may_be_somebodys(key.1) {
             return;
         }
-        let until = (seconds != u32::MAX).then(|| now + u64::from(seconds) * self.hz);
+        let until = self.end(seconds, now);
         let new = Holder { port: to, mac, until, word: Word::Leased };
         match self.held.get(&key).filter(|one| lasts(one, now)) {
             Some(one) if (one.port, one.mac) == (to, mac) => {}
@@ -263,6 +334,7 @@ impl Model {
             _ if self.is_full(to, now) => return,
             _ => {}
         }
+        self.routers.remove(&key);
         self.held.insert(key, new);
     }
 
@@ -280,12 +352,35 @@ impl Model {
 }
 
 fn lasts(holder: &Holder, now: u64) -> bool {
-    holder.until.is_none_or(|until| until > now)
+    is_ahead(holder.until, now)
 }
 
-/// The VLAN that the network stack has put into the metadata.
+fn is_ahead(until: Option<u64>, now: u64) -> bool {
+    until.is_none_or(|until| until > now)
+}
+
+/// A router's advertisement (RFC 4861, section 4.2) without extension headers: its VLAN, its link-local
+/// address, and for how many seconds it is a default router.
+fn advertisement(arrival: &Arrival) -> Option<(u16, IpAddr, u16)> {
+    let Link { vlan, kind: 0x86dd, packet } = link_of(&arrival.bytes, in_metadata(arrival))? else {
+        return None;
+    };
+    let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let message = packet.get(40..56)?;
+    let source = header.source_addr();
+    let near = header.hop_limit() == 255 && source.is_unicast_link_local();
+    let whole = header.payload_length() >= 16 && header.next_header().0 == 58;
+    let seconds = u16::from_be_bytes([message[6], message[7]]);
+    (near && whole && message[..2] == [134, 0]).then_some((vlan, source.into(), seconds))
+}
+
+/// The VLAN that the network stack has put into the metadata: the reserved one, where it is no 802.1Q.
 fn in_metadata(arrival: &Arrival) -> u16 {
-    arrival.tag.map_or(0, |(_, tci)| tci & 0xfff)
+    match arrival.tag.map(|(kind, tci)| (kind, tci & 0xfff)) {
+        None | Some((_, 0)) => 0,
+        Some((0x8100, vlan)) => vlan,
+        Some(_) => 0xfff,
+    }
 }
 
 fn is_link_local(address: IpAddr) -> bool {

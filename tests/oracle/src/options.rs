@@ -10,7 +10,7 @@ const LENGTHS: [(u8, usize); 5] = [(50, 4), (51, 4), (OVERLOAD, 1), (53, 1), (54
 /// Options, pads and ends that are read.
 const MOST: usize = 80;
 
-type Options<'a> = Vec<(u8, &'a [u8])>;
+pub(crate) type Options<'a> = Vec<(u8, &'a [u8])>;
 
 /// The address of which a client prolongs its lease, which it may say from the address itself though
 /// nobody has seen it leased: a request that names the address as its own, and neither a server nor another

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::samples::{UDP, ethernet, ipv4, ipv6, udp};
-use dhcproto::v4::{self, DhcpOption};
+use dhcproto::v4::{self, DhcpOption, UnknownOption};
 use dhcproto::v6::{self, DhcpOptions, IAAddr, IANA, IATA, StatusCode};
 use dhcproto::{Encodable, Encoder};
 
@@ -18,12 +18,13 @@ pub const V4: [Ipv4Addr; 6] = [
     Ipv4Addr::new(10, 0, 0, 1),
     Ipv4Addr::new(127, 0, 0, 1),
 ];
-pub const V6: [Ipv6Addr; 6] = [
+pub const V6: [Ipv6Addr; 7] = [
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9),
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe),
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x77),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
     Ipv6Addr::LOCALHOST,
 ];
 const IDS: [u32; 3] = [0x1234, 0x1235, 0x00ab_cdef];
@@ -119,8 +120,52 @@ fn v4_server(dice: &mut Dice, client: Mac) -> Vec<u8> {
         options.insert(DhcpOption::AddressLeaseTime(dice.pick(&SECONDS)));
     }
     options.insert(DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0)));
-    options.insert(DhcpOption::Router(vec![Ipv4Addr::new(192, 0, 2, 254)]));
+    if !dice.once_in(3) {
+        let routers = (0..dice.pick(&[1, 1, 2, 4, 5])).map(|_| router(dice));
+        options.insert(DhcpOption::Router(routers.collect()));
+    }
+    if dice.once_in(4) {
+        let routes = routes(dice);
+        options.insert(DhcpOption::Unknown(UnknownOption::new(121.into(), routes)));
+    }
     written(dice, &message)
+}
+
+/// One of few, or of more than are protected at a time.
+fn router(dice: &mut Dice) -> Ipv4Addr {
+    match dice.roll(4) {
+        0 => dice.pick(&V4),
+        1 => Ipv4Addr::new(192, 0, 2, 100 + dice.roll(24) as u8),
+        _ => Ipv4Addr::new(192, 0, 2, 254),
+    }
+}
+
+/// Routes as RFC 3442 has them, now and then with one that cannot be.
+fn routes(dice: &mut Dice) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..dice.pick(&[1, 1, 2, 3, 17]) {
+        let width = dice.mostly(&[0, 8, 20, 24, 32, 33]);
+        bytes.push(width);
+        bytes.extend([10, 1, 2, 3, 4].iter().take(usize::from(width).div_ceil(8)));
+        bytes.extend(router(dice).octets());
+    }
+    bytes.truncate(bytes.len() - dice.mostly(&[0, 0, 0, 1]));
+    bytes
+}
+
+/// What a router says of itself to everybody, and what is almost that.
+pub fn advertisement(dice: &mut Dice, vlan: u16, from: Mac) -> Vec<u8> {
+    const ICMPV6: u8 = 58;
+    let [high, low] = dice.pick(&[1800_u16, 0, 9000, 65_535]).to_be_bytes();
+    let code = dice.mostly(&[0, 0, 0, 1]);
+    let mut message = vec![dice.mostly(&[134, 134, 134, 133]), code, 0, 0, 64, 0, high, low];
+    message.resize(dice.mostly(&[16, 24, 15]), 0);
+    let own = link_local(from);
+    let any = dice.pick(&V6).octets();
+    let source = dice.mostly(&[[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], own, any]);
+    let hops = dice.mostly(&[255, 255, 64]);
+    let packet = ipv6(source, ICMPV6, hops, &message);
+    framed(dice, [0x33, 0x33, 0, 0, 0, 1], from, vlan, (0x86dd, packet))
 }
 
 fn message(dice: &mut Dice, mac: Mac, current: Ipv4Addr, yours: Ipv4Addr) -> v4::Message {
@@ -154,7 +199,11 @@ fn written(dice: &mut Dice, message: &v4::Message) -> Vec<u8> {
     bytes.extend([52, 1, said]);
     let mut fields = [Vec::new(), Vec::new(), Vec::new()];
     for option in options {
-        fields[dice.roll(3)].extend(option);
+        // Beside the option itself there has to be an end.
+        const ROOM: [usize; 3] = [usize::MAX, 127, 63];
+        let wanted = dice.roll(3);
+        let fits = fields[wanted].len() + option.len() <= ROOM[wanted];
+        fields[if fits { wanted } else { 0 }].extend(option);
     }
     let [here, file, name] = fields;
     bytes.extend(here);

@@ -57,6 +57,9 @@ fn ports_learn_what_the_rules_say() {
         "over",
         "renewed",
         "prolonged",
+        "router named",
+        "router over",
+        "eight routers",
     ] {
         let count = seen.get(what).copied().unwrap_or_default();
         assert!(count > 100, "{what} was hardly ever seen: {count}");
@@ -116,11 +119,20 @@ impl Story {
     fn run(mut self, seen: &mut BTreeMap<String, u64>) {
         for _ in 0..STEPS {
             let before = self.model.held(self.now);
+            let known = self.model.routers(self.now);
             self.step(seen);
             let after = self.model.held(self.now);
             for (name, count) in changes(&before, &after) {
                 *seen.entry(name.to_owned()).or_default() += count;
             }
+            let routers = self.model.routers(self.now);
+            let named = routers.keys().filter(|key| !known.contains_key(*key)).count();
+            let over = known.keys().filter(|key| !routers.contains_key(*key)).count();
+            for (name, count) in [("router named", named), ("router over", over)] {
+                *seen.entry(name.to_owned()).or_default() += count as u64;
+            }
+            let full = routers.keys().filter(|(vlan, _)| *vlan == 0).count() == 8;
+            *seen.entry("eight routers".to_owned()).or_default() += u64::from(full);
             self.compare(&after);
         }
     }
@@ -185,6 +197,12 @@ impl Story {
         });
         let ours: BTreeMap<_, _> = ours.collect();
         assert!(ours == *rules, "learned {ours:#?}\nby the rules {rules:#?}\n{self}");
+        let routers: BTreeMap<_, _> = self.bridge.routers(self.now);
+        let ends = |until: u64| (until != NEVER).then_some(until);
+        let routers: BTreeMap<_, _> =
+            routers.into_iter().map(|(key, until)| (key, ends(until))).collect();
+        let named = self.model.routers(self.now);
+        assert!(routers == named, "routers {routers:#?}\nby the rules {named:#?}\n{self}");
         let contradiction = self.bridge.contradiction();
         assert!(contradiction.is_none(), "{contradiction:?}\n{self}");
         for port in self.model.ports.keys() {
@@ -270,7 +288,10 @@ impl Story {
         if self.dice.once_in(20) {
             return frames::any(&mut self.dice);
         }
-        let bytes = talk::server(&mut self.dice, mac, vlan, sender);
+        let bytes = match self.dice.roll(8) {
+            0 => talk::advertisement(&mut self.dice, vlan, sender),
+            _ => talk::server(&mut self.dice, mac, vlan, sender),
+        };
         in_metadata(&mut self.dice, bytes)
     }
 }
@@ -311,7 +332,7 @@ fn port(dice: &mut Dice, number: u32) -> Port {
         v6: AddressSet::Any,
         learns: Some(learning),
         dhcp_server: dice.once_in(6),
-        router: false,
+        router: dice.once_in(6),
         vrrp: false,
     };
     let v4 = |address: [u8; 4], length| Ipv4Net::new_assert(address.into(), length).trunc();

@@ -9,7 +9,7 @@ use detector_common::addr::{Mac, Station};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
-    model::{AddressRule, Nic},
+    model::{AddressRule, Nic, SandboxRules},
     reconcile::{AddressSet, Identity, Learning, LearningRule},
 };
 
@@ -39,17 +39,22 @@ pub(super) fn identities(nic: &Nic, default: AddressRule) -> Vec<Identity> {
     vlans(nic).into_iter().map(identity).collect()
 }
 
-/// The identities of the NIC in the sandbox: its MAC on its VLANs, any address, no role.
-pub(super) fn sandboxed(nic: &Nic) -> Vec<Identity> {
+/// The identities of the NIC in the sandbox, which has this ifindex: its MAC on its VLANs, addresses as the
+/// sandbox says, no role.
+pub(super) fn sandboxed(nic: &Nic, rules: &SandboxRules, scope: u32) -> Vec<Identity> {
     let plain = Nic {
-        rule: Some(AddressRule::Any),
-        addresses: Vec::new(),
+        rule: Some(rules.rule),
+        addresses: rules.addresses.clone(),
         dhcp_server: false,
         router: false,
         vrrp: false,
         ..nic.clone()
     };
-    identities(&plain, AddressRule::Any)
+    let mut identities = identities(&plain, rules.rule);
+    for learning in identities.iter_mut().filter_map(|identity| identity.learns.as_mut()) {
+        learning.scope = scope;
+    }
+    identities
 }
 
 /// The VLANs that the NIC may use, sorted: what is listed, or untagged frames only.

@@ -25,8 +25,8 @@ pub(super) enum Class {
 
 /// The ifindex of the sandbox's bridge, where there is one.
 pub(super) fn sandbox(world: &World) -> Option<u32> {
-    let name = world.policy.sandbox.as_ref()?;
-    let bridge = |link: &&Link| link.kind == LinkKind::Bridge && link.name == *name;
+    let rules = world.policy.sandbox.as_ref()?;
+    let bridge = |link: &&Link| link.kind == LinkKind::Bridge && link.name == rules.bridge;
     world.links.values().find(bridge).map(|link| link.ifindex)
 }
 
@@ -43,8 +43,10 @@ pub(super) fn classify<'a>(
     let bridges = Patterns::new(&policy.bridges);
     let uplinks = Patterns::new(&policy.uplinks);
     let trusted = Patterns::new(&policy.trusted);
-    let is_sandbox =
-        |link: &Link| link.kind == LinkKind::Bridge && policy.sandbox.as_ref() == Some(&link.name);
+    let is_sandbox = |link: &Link| {
+        let named = policy.sandbox.as_ref().is_some_and(|rules| rules.bridge == link.name);
+        link.kind == LinkKind::Bridge && named
+    };
     let datapaths = is_datapath_in_scope(links, &bridges);
     let in_scope = |link: &Link| match link.kind {
         LinkKind::Bridge => !is_sandbox(link) && bridges.matches(&link.name),

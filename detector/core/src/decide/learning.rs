@@ -9,6 +9,7 @@ use std::{
 use detector_common::{
     learned::{FIRST_COME_SECONDS, Origin, OwnerKey, is_learnable},
     maps::{LEARNED_PER_PORT, MAX_PROTECTED},
+    port::{PortSlot, flags},
     settings::Mode,
 };
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::ports::Port;
 use crate::{
     model::{KnownLease, Link, LinkKind, Neighbour, World},
-    reconcile::{AddressSet, Identity, LearningRule, Lending, PortPlan, Seed, mapped},
+    reconcile::{AddressSet, Identity, Isolation, LearningRule, Lending, PortPlan, Seed, mapped},
 };
 
 /// How many addresses a NIC has for the host's having them as its neighbours: half of its places, so
@@ -151,13 +152,14 @@ fn lends(rule: LearningRule, link: &Link, vm: Uuid, world: &World) -> Option<Len
 }
 
 /// The addresses that no port may learn, on each bridge and VLAN on which one learns: the host's own,
-/// those that are configured, those of the host's gateways, and those that are granted to another NIC as its
-/// own. A NIC that learns and plays the router may be the gateway.
+/// those that are configured, those of the host's gateways, in the sandbox those of what is offered there, and
+/// those that are granted to another NIC as its own. A NIC that learns and plays the router may be the gateway.
 pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey> {
     let mut places = BTreeSet::new();
     let mut routed = BTreeSet::new();
     let mut granted = BTreeSet::new();
     let mut kept = BTreeSet::new();
+    let mut sandboxed = BTreeSet::new();
     for port in ports {
         let scope = port.link.scope();
         match &port.plan {
@@ -175,11 +177,21 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
                 }
             }
             PortPlan::Keep => {
-                kept.insert(scope);
+                // One that stays in the sandbox learns there.
+                let learns = |slot: &&PortSlot| slot.is_sandboxed() && slot.has(flags::LEARNS);
+                let slot = port.observed.map(|held| &held.slot).filter(learns);
+                kept.insert(slot.map_or(scope, PortSlot::scope));
+            }
+            PortPlan::Isolated(Isolation { sandbox: Some(sandbox), .. }) => {
+                let learning = sandbox.identities.iter();
+                let learning =
+                    learning.filter_map(|one| Some((one.learns.as_ref()?.scope, one.vlan)));
+                sandboxed.extend(learning);
             }
             PortPlan::Pending | PortPlan::Isolated(_) => {}
         }
     }
+    places.extend(&sandboxed);
     let everywhere: BTreeSet<IpAddr> =
         world.addresses.iter().chain(&world.policy.protected).copied().collect();
     let key = |(scope, vlan), address: &IpAddr| OwnerKey {
@@ -193,6 +205,10 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
     let gateways = places
         .difference(&routed)
         .flat_map(|place| world.gateways.iter().map(move |address| key(*place, address)));
+    let offered: Vec<IpAddr> =
+        world.policy.sandbox.iter().flat_map(|rules| rules.protected.iter().copied()).collect();
+    let offered =
+        sandboxed.iter().flat_map(|place| offered.iter().map(move |address| key(*place, address)));
     let nics = granted
         .iter()
         .filter(|(scope, vlan, _)| places.contains(&(*scope, *vlan)))
@@ -200,6 +216,7 @@ pub(super) fn protected(ports: &[Port<'_>], world: &World) -> BTreeSet<OwnerKey>
     let held = world.observed.protected.iter().filter(|key| kept.contains(&key.scope)).copied();
     hosts
         .chain(gateways)
+        .chain(offered)
         .chain(nics)
         .filter(|key| is_learnable(key.address))
         .chain(held)

@@ -176,11 +176,15 @@ impl<'a> Ports<'a> {
         claims: &[(&str, usize, &Nic)],
     ) -> Isolation {
         let one_vm = claims.windows(2).all(|pair| pair[0].1 == pair[1].1);
-        let (QuarantineMode::Sandbox, Some(bridge), true) = (mode, self.sandbox, one_vm) else {
+        let rules = self.world.policy.sandbox.as_ref();
+        let (QuarantineMode::Sandbox, Some(bridge), Some(rules), true) =
+            (mode, self.sandbox, rules, one_vm)
+        else {
             return Isolation::drop(by);
         };
         let own = claims.iter().filter(|(.., nic)| !self.host_macs.contains(&nic.mac));
-        let mut identities: Vec<_> = own.flat_map(|(.., nic)| identity::sandboxed(nic)).collect();
+        let mut identities: Vec<_> =
+            own.flat_map(|(.., nic)| identity::sandboxed(nic, rules, bridge)).collect();
         identities.sort_by_key(|identity| (identity.mac, identity.vlan));
         identities.dedup();
         if identities.is_empty() {

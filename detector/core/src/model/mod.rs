@@ -29,7 +29,7 @@ pub use mode::{
     Deed, Maintenance, ModeRecord, ModeRefusal, ModeRequest, ObservedMode, Ticks, mode_text,
 };
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
-pub use policy::{AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked};
+pub use policy::{AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked, SandboxRules};
 pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,

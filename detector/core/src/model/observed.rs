@@ -16,6 +16,8 @@ pub struct Observed {
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
     /// Addresses that no port may learn.
     pub protected: BTreeSet<OwnerKey>,
+    /// Those of routers that a DHCP server or they themselves have named, which the kernel protects.
+    pub routers: BTreeSet<OwnerKey>,
     /// `None` until settings have been written.
     pub mode: Option<ObservedMode>,
 }

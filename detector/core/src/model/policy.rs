@@ -1,6 +1,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use detector_common::{addr::Mac, quarantine::QuarantineMode, settings::Mode};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AdoptionRules, FloodLimits};
@@ -35,12 +36,33 @@ pub struct Policy {
     pub flood: FloodLimits,
     /// The mode of quarantines by verdict, and of those by people who do not say which.
     pub quarantine: QuarantineMode,
-    /// The bridge of the sandbox, by name; there is no sandbox without.
-    pub sandbox: Option<String>,
+    /// There is no sandbox without.
+    pub sandbox: Option<SandboxRules>,
     /// What becomes of VMs in force whose template is revoked.
     pub revoked: Revoked,
     /// How long they keep what is in force, from the revocation on.
     pub revoked_grace: Duration,
+}
+
+/// The sandbox, and what those who are quarantined may be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxRules {
+    /// Its bridge, by name.
+    pub bridge: String,
+    /// How they have addresses: never `Exact`, since nobody lists any for them.
+    pub rule: AddressRule,
+    /// What those have to be within; empty for anywhere.
+    pub addresses: Vec<IpNet>,
+    /// Addresses of what is offered there: none of theirs, where addresses are learned.
+    pub protected: Vec<IpAddr>,
+}
+
+impl SandboxRules {
+    /// Whoever comes first has an address, so that nobody passes for another or for what is protected.
+    pub fn new(bridge: impl Into<String>) -> Self {
+        let (addresses, protected) = (Vec::new(), Vec::new());
+        Self { bridge: bridge.into(), rule: AddressRule::FirstCome, addresses, protected }
+    }
 }
 
 /// The mode of a bridge or of a VM, within what the mode of the host allows.

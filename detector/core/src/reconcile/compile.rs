@@ -46,6 +46,9 @@ pub fn compile(identities: &[Identity]) -> (SlotEntry, Vec<GrantEntry>) {
             slot.flags |= flags::FIRST_COME;
         }
         lend(&mut slot, first.lends);
+        if identities.iter().any(|identity| identity.router) {
+            slot.flags |= flags::ROUTES;
+        }
     }
     slot.flags |= identities.iter().map(virtual_macs).fold(0, |all, one| all | one);
     if let Some(first) = identities.first() {
@@ -71,6 +74,9 @@ fn inline(identity: &Identity) -> Option<SlotEntry> {
         }
         slot.v4 = learning.scope.to_ne_bytes();
         lend(&mut slot, learning.lends);
+        if identity.router {
+            slot.flags |= flags::ROUTES;
+        }
         return (!bounded).then_some(slot);
     }
     match &identity.v4 {

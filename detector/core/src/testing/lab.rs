@@ -20,8 +20,8 @@ use crate::{
         AddressRule, AdoptionRules, Chain, Deed, Digest, Evidence, EvidenceLevel, FloodLimits,
         Health, Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource,
         ModeRecord, ModeRule, ModeScope, Nic, Policy, Posture, PowerState, Quarantine,
-        QuarantineTarget, Registry, Revoked, Seen, Source, Template, TemplateStatus, Ticks,
-        Timestamp, Unsettled, Vm, World,
+        QuarantineTarget, Registry, Revoked, SandboxRules, Seen, Source, Template, TemplateStatus,
+        Ticks, Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -225,7 +225,7 @@ impl Lab {
     /// Quarantines go to the sandbox from now on; its bridge is [`SANDBOX`].
     pub(crate) fn sandbox(&mut self) {
         self.world.policy.quarantine = QuarantineMode::Sandbox;
-        self.world.policy.sandbox = Some("sbx0".to_owned());
+        self.world.policy.sandbox = Some(SandboxRules::new("sbx0"));
         self.link(SANDBOX, "sbx0", LinkKind::Bridge, None);
     }
 

@@ -125,7 +125,7 @@ impl KernelEnforcer {
         }
         self.maps.write_slot(new)?;
         self.instance(ifindex, instance)?.slot = new;
-        Ok(())
+        self.leave_sandbox(&old, &new)
     }
 
     /// Sets or clears one of [`flags::OF_PLACE`].

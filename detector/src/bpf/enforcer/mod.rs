@@ -7,6 +7,7 @@ mod mode;
 mod owners;
 mod passages;
 mod resync;
+mod spare;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use detector_core::{
 };
 
 pub(super) use mode::observed as observed_mode;
+use spare::Spare;
 use verify::Watch;
 
 use super::{
@@ -65,8 +67,7 @@ pub struct KernelEnforcer {
     pins: Pins,
     method: Method,
     programs: Programs,
-    /// A second copy of the programs, from when it is needed for the first time.
-    spare: Option<Programs>,
+    spare: Spare,
     maps: Maps,
     forwarding: Forwarding,
     passages: Passages,
@@ -109,7 +110,7 @@ impl KernelEnforcer {
             stamp: options.stamp,
             links: Links::default(),
             watch: Watch::new(pins.paths())?,
-            spare: None,
+            spare: Spare::none(),
             fresh,
             pins,
             programs,
@@ -226,6 +227,10 @@ impl Enforcer for KernelEnforcer {
 
     fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError> {
         Ok(self.maps.learner(address, self.clock)?)
+    }
+
+    fn is_router(&mut self, address: OwnerKey) -> Result<bool, EnforceError> {
+        Ok(self.maps.is_router(address, self.clock)?)
     }
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {

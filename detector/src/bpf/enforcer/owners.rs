@@ -3,7 +3,7 @@
 use detector_common::{
     addr::Mac,
     learned::OwnerKey,
-    port::{MacOwner, PortSlot, Role},
+    port::{MacOwner, PortSlot, Role, flags},
 };
 use detector_core::reconcile::{ProtectedEntry, SeedEntry};
 
@@ -68,6 +68,17 @@ impl KernelEnforcer {
     ) -> Result<(), BpfError> {
         let slot = self.instance(ifindex, instance)?.slot;
         seeds.iter().try_for_each(|seed| self.maps.teach(&slot, seed, self.clock))
+    }
+
+    /// What a port has learned in the sandbox is over when it leaves, so that it has all its places again.
+    pub(super) fn leave_sandbox(&mut self, old: &PortSlot, new: &PortSlot) -> Result<(), BpfError> {
+        let learns_there = |slot: &PortSlot| {
+            (slot.is_sandboxed() && slot.has(flags::LEARNS)).then_some(slot.scope())
+        };
+        match learns_there(old) {
+            Some(scope) if learns_there(new) != Some(scope) => self.maps.clear_scope(new.id, scope),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn protect(&mut self, entries: &[ProtectedEntry]) -> Result<(), BpfError> {

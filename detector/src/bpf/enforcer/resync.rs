@@ -52,7 +52,8 @@ impl KernelEnforcer {
         }
         self.mirror = mirror;
         let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
-        self.mirror.protected = self.maps.sweep_owners(&living)?;
+        let nobodys = self.maps.sweep_owners(&living, self.clock)?;
+        (self.mirror.protected, self.mirror.routers) = (nobodys.protected, nobodys.routers);
         self.read_grants()?;
         self.read_forwarding(None)?;
         self.read_passages()?;

@@ -1,4 +1,4 @@
-use detector_core::model::KnownLease;
+use detector_core::model::{KnownLease, SandboxRules};
 
 use crate::api::view::{AdmissionOutcome, AdmissionView};
 
@@ -71,7 +71,7 @@ fn only_what_stands_between_a_vm_and_its_network_holds_up_its_start() {
     for (step, digest, outcome) in cases {
         let mut host = Host::new(Mode::Enforce);
         host.brain.world.policy.quarantine = QuarantineMode::Sandbox;
-        host.brain.world.policy.sandbox = Some("sbx0".to_owned());
+        host.brain.world.policy.sandbox = Some(SandboxRules::new("sbx0"));
         let sandbox = Link { kind: LinkKind::Bridge, master: None, ..link(3, "sbx0") };
         let lease = KnownLease {
             mac: mac(1),

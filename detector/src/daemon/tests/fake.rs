@@ -276,6 +276,10 @@ impl Enforcer for FakeKernel {
         Ok(self.learned.get(&ifindex).cloned().unwrap_or_default())
     }
 
+    fn is_router(&mut self, _address: OwnerKey) -> Result<bool, EnforceError> {
+        Ok(false)
+    }
+
     fn owner_of(&mut self, address: OwnerKey) -> Result<Option<u32>, EnforceError> {
         let has = |one: &Learned| {
             (one.scope, one.vlan) == (address.scope, address.vlan)

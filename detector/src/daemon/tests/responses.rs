@@ -122,6 +122,7 @@ fn next(host: &mut Host, known: Option<BTreeSet<Uuid>>) -> Host {
     let mut next = Host::new(Mode::Enforce);
     next.now = host.now;
     next.brain = Host::brain(Mode::Enforce, kernel);
+    next.brain.started = Timestamp(next.now);
     let bridge = Link {
         ifindex: BRIDGE,
         name: "br0".to_owned(),

@@ -1,6 +1,6 @@
 //! DHCP.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dhcproto::Decodable;
 use dhcproto::v4::{self, DhcpOption, HType, MessageType, Opcode};
@@ -38,22 +38,25 @@ pub(super) fn read(message: &[u8], vlan: u16, by_client: bool) -> Option<Message
     };
     let mut client = [0; 6];
     client.copy_from_slice(&message[28..34]);
-    Some(Message { client: (client, vlan), id: head.xid(), is_v6: false, says })
+    let leases = matches!(says, Says::Leases(_));
+    let routers = if leases { found.routers } else { Vec::new() };
+    Some(Message { client: (client, vlan), id: head.xid(), is_v6: false, says, routers })
 }
 
 /// What the options that matter hold.
 #[derive(Default)]
 struct Options {
     kind: Option<MessageType>,
-    requested: Option<std::net::Ipv4Addr>,
+    requested: Option<Ipv4Addr>,
     seconds: Option<u32>,
     names_server: bool,
+    routers: Vec<Ipv4Addr>,
 }
 
 impl Options {
     fn read(message: &[u8]) -> Option<Self> {
         let all = options::of(message)?;
-        let mut found = Self::default();
+        let mut found = Self { routers: routers(&all), ..Self::default() };
         for (code, value) in options::that_matter(&all)? {
             let bytes = [&[code, value.len() as u8][..], value].concat();
             match DhcpOption::from_bytes(&bytes).ok()? {
@@ -66,4 +69,23 @@ impl Options {
         }
         Some(found)
     }
+}
+
+fn routers(all: &[(u8, &[u8])]) -> Vec<Ipv4Addr> {
+    let first = |wanted| {
+        let found = all.iter().find(|(code, value)| *code == wanted && !value.is_empty());
+        found.map_or(&[][..], |(_, value)| value)
+    };
+    let address = |bytes: &[u8]| Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]);
+    let listed = first(3).chunks_exact(4).take(4).map(address);
+    let mut found: Vec<_> = listed.collect();
+    let mut rest = first(121);
+    for _ in 0..16 {
+        let Some((width @ 0..=32, behind)) = rest.split_first() else { break };
+        let network = usize::from(*width).div_ceil(8);
+        let Some(router) = behind.get(network..network + 4) else { break };
+        found.push(address(router));
+        rest = &behind[network + 4..];
+    }
+    found
 }

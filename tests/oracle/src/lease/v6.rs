@@ -51,7 +51,13 @@ pub(super) fn read(message: &[u8], client: (Mac, u16), by_client: bool) -> Optio
         _ => return None,
     };
     let [a, b, c] = head.xid();
-    Some(Message { client, id: u32::from_be_bytes([0, a, b, c]), is_v6: true, says })
+    Some(Message {
+        client,
+        id: u32::from_be_bytes([0, a, b, c]),
+        is_v6: true,
+        says,
+        routers: Vec::new(),
+    })
 }
 
 /// All of them; `None` if they do not fill the bytes.

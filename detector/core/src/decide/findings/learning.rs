@@ -1,8 +1,11 @@
 //! Findings about ports that learn: addresses of others, and more than there is place for.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use detector_common::{claim::Family, maps::LEARNED_PER_PORT, reason::Reason};
+use detector_common::{claim::Family, learned::OwnerKey, maps::LEARNED_PER_PORT, reason::Reason};
 
 use super::{
     Found,
@@ -12,6 +15,7 @@ use super::{
 use crate::{
     decide::text::{quoted, show_port},
     model::{FindingKind, Learned, Seen, Severity},
+    reconcile::mapped,
 };
 
 pub(super) fn report(speaker: &Speaker<'_>, found: &mut Found) {
@@ -98,11 +102,15 @@ fn owner(seen: &Seen, speaker: &Speaker<'_>) -> Option<String> {
         let name = name.unwrap_or_else(|| format!("#{ifindex}"));
         return Some(format!("port {name} ({address})"));
     }
-    let is_protected = world.observed.protected.iter().any(|key| {
-        let same = (key.scope, key.vlan) == (scope, seen.claim.vlan);
-        same && Ipv6Addr::from(key.address).to_canonical() == address
-    });
-    is_protected.then(|| format!("the network itself, or another NIC for its own, ({address})"))
+    let is_among = |keys: &BTreeSet<OwnerKey>| {
+        let key = |address| OwnerKey { address, scope, vlan: seen.claim.vlan, pad: 0 };
+        keys.contains(&key(mapped(address)))
+    };
+    if is_among(&world.observed.routers) {
+        return Some(format!("a router that the network has named ({address})"));
+    }
+    is_among(&world.observed.protected)
+        .then(|| format!("the network itself, or another NIC for its own, ({address})"))
 }
 
 fn address(seen: &Seen) -> Option<IpAddr> {

@@ -89,7 +89,7 @@ fn sandbox(world: &World, found: &mut Found) {
     if interfaces::sandbox(world).is_some() {
         return;
     }
-    let bridge = world.policy.sandbox.as_deref();
+    let bridge = world.policy.sandbox.as_ref().map(|rules| rules.bridge.as_str());
     let what = bridge.map_or("no bridge is configured for it".to_owned(), |bridge| {
         format!("there is no bridge {}", quoted(bridge))
     });

@@ -3,7 +3,7 @@
 use detector_common::settings::Mode;
 
 use crate::{
-    model::LinkKind,
+    model::{LinkKind, SandboxRules},
     reconcile::InterfacePlan,
     testing::{BRIDGE, Lab},
 };
@@ -80,7 +80,7 @@ fn classes() {
         lab.world.policy.bridges = owned(patterns[0]);
         lab.world.policy.uplinks = owned(patterns[1]);
         lab.world.policy.trusted = owned(patterns[2]);
-        lab.world.policy.sandbox = Some("sbx0".to_owned());
+        lab.world.policy.sandbox = Some(SandboxRules::new("sbx0"));
         lab.link(OTHER_BRIDGE, "virbr1", Bridge, None);
         lab.link(SANDBOX, "sbx0", Bridge, None);
         lab.link(DATAPATH, "ovs-system", OpenVSwitch, None);

@@ -1,6 +1,9 @@
 //! Quarantine in the sandbox.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use detector_common::{
+    learned::OwnerKey,
     port::flags,
     quarantine::{Cause, QuarantineMode},
     settings::Mode,
@@ -8,8 +11,8 @@ use detector_common::{
 
 use crate::{
     decide::PortStatus,
-    model::{FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, Shield},
-    reconcile::Action,
+    model::{AddressRule, FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, Shield},
+    reconcile::{Action, mapped},
     testing::{BRIDGE, Lab, SANDBOX, UNKNOWN},
 };
 
@@ -151,25 +154,59 @@ fn what_floods_in_the_sandbox_gets_no_shield() {
 /// Nothing of what a NIC is granted elsewhere is taken along, and all its MACs are.
 #[test]
 fn the_sandbox_has_address_rules_of_its_own() {
-    let mut lab = Lab::with_vms(Mode::Enforce, 1);
-    lab.sandbox();
-    lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap()];
-    (lab.nic(1).dhcp_server, lab.nic(1).router) = (true, true);
-    lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
-    lab.settle();
-    let slot = lab.kernel.slot(Lab::port(1));
-    let any = flags::V4 | flags::V6;
-    let by = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
-    assert_eq!(slot.flags, any | by | flags::SANDBOXED);
-    assert_eq!((slot.v4, slot.v4_mask), ([0; 4], [0; 4]));
+    use AddressRule::{Any, Dhcp, FirstCome, Prefix};
+    use flags::{FIRST_COME, LEARNS, MORE_GRANTS, MORE_PREFIXES, V4, V6};
+    const NETS: &[&str] = &["198.51.100.0/24", "2001:db8::/64"];
+    let service: IpAddr = "198.51.100.77".parse().unwrap();
+    let key = OwnerKey { address: mapped(service), scope: SANDBOX, vlan: 0, pad: 0 };
+    let cases: &[(AddressRule, &[&str], u32)] = &[
+        (FirstCome, &[], LEARNS | FIRST_COME),
+        (FirstCome, NETS, LEARNS | FIRST_COME | MORE_GRANTS | MORE_PREFIXES),
+        (Dhcp, &[], LEARNS),
+        (Prefix, NETS, V4 | V6),
+        (Any, &[], V4 | V6),
+    ];
+    for (rule, nets, expect) in cases {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        lab.sandbox();
+        let rules = lab.world.policy.sandbox.as_mut().unwrap();
+        rules.rule = *rule;
+        rules.addresses = nets.iter().map(|net| net.parse().unwrap()).collect();
+        rules.protected = vec![service];
+        lab.nic(1).addresses = vec!["192.0.2.1/32".parse().unwrap()];
+        (lab.nic(1).dhcp_server, lab.nic(1).router) = (true, true);
+        lab.settle();
+        assert_eq!(lab.kernel.state.protected, BTreeSet::new(), "{rule:?}: nobody is there");
+        lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
+        lab.settle();
+        let slot = lab.kernel.slot(Lab::port(1));
+        let by = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR;
+        assert_eq!(slot.flags, expect | by | flags::SANDBOXED, "{rule:?} {nets:?}");
+        let learns = expect & LEARNS != 0;
+        if learns {
+            assert_eq!(slot.scope(), SANDBOX, "{rule:?}");
+        } else if !nets.is_empty() {
+            assert_eq!((slot.v4, slot.v4_mask), ([198, 51, 100, 0], [255, 255, 255, 0]));
+        }
+        let protected = |lab: &Lab| lab.kernel.state.protected.contains(&key);
+        assert_eq!(protected(&lab), learns, "{rule:?}");
 
-    let second = Nic { mac: Lab::mac(9), ..lab.nic(1).clone() };
-    lab.vm(1).nics.push(second);
-    lab.settle();
-    let held = &lab.kernel.state.interfaces[&Lab::port(1)];
-    assert!(held.slot.is_sandboxed() && held.slot.has(flags::MORE_GRANTS));
-    assert_eq!(held.grants.len(), 2);
-    assert!(held.grants.values().all(|grant| grant.flags == any));
+        let second = Nic { mac: Lab::mac(9), ..lab.nic(1).clone() };
+        lab.vm(1).nics.push(second);
+        lab.settle();
+        let held = &lab.kernel.state.interfaces[&Lab::port(1)];
+        assert!(held.slot.is_sandboxed() && held.slot.has(MORE_GRANTS));
+        let macs = held.grants.iter().filter(|(key, _)| key.address == [0; 16]);
+        let roles = flags::DHCP_SERVER | flags::ROUTER;
+        assert!(macs.clone().all(|(_, grant)| grant.flags & roles == 0), "{rule:?}");
+        assert_eq!(macs.count(), 2, "{rule:?}");
+
+        // Whoever is forgotten there stays as it is, and so does what is kept from it.
+        lab.manager().vms.clear();
+        lab.settle();
+        assert_eq!(protected(&lab), learns, "{rule:?}");
+        lab.kernel.apply(&Action::LiftQuarantine(QuarantineTarget::Vm(Lab::uuid(1))));
+    }
 }
 
 #[test]

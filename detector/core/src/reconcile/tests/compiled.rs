@@ -84,7 +84,7 @@ fn what_may_be_compared() {
 /// One that learns anywhere fits the slot too; one that is bound is listed.
 #[test]
 fn learning_is_compiled() {
-    use flags::{FIRST_COME, GRANTED, LEARNS, MORE_GRANTS, MORE_PREFIXES, ROUTER};
+    use flags::{FIRST_COME, GRANTED, LEARNS, MORE_GRANTS, MORE_PREFIXES, ROUTER, ROUTES};
     let learns = |rule, mut identity: Identity| {
         identity.learns = Some(Learning { scope: 0x0102_0304, ..Learning::new(rule) });
         identity
@@ -93,21 +93,23 @@ fn learning_is_compiled() {
     let dhcp = learns(LearningRule::Dhcp, identity(one, 7, None, None));
     let first = learns(LearningRule::FirstCome, identity(two, 0, None, None));
     let (slot, entries) = compile(std::slice::from_ref(&dhcp));
-    assert_eq!((slot.flags, entries), (GRANTED | ROUTER | LEARNS, vec![]));
+    assert_eq!((slot.flags, entries), (GRANTED | ROUTER | ROUTES | LEARNS, vec![]));
+    let host = Identity { router: false, ..dhcp.clone() };
+    assert_eq!(compile(&[host]).0.flags, GRANTED | LEARNS);
     assert_eq!(slot.v4, 0x0102_0304_u32.to_ne_bytes());
     let (slot, _) = compile(std::slice::from_ref(&first));
-    assert_eq!(slot.flags, GRANTED | ROUTER | LEARNS | FIRST_COME);
+    assert_eq!(slot.flags, GRANTED | ROUTER | ROUTES | LEARNS | FIRST_COME);
 
     let bound =
         learns(LearningRule::FirstCome, identity(one, 0, Some(&["192.0.2.1/32"]), Some(&[])));
     let (slot, entries) = compile(&[bound]);
-    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | MORE_PREFIXES | LEARNS | FIRST_COME);
+    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | MORE_PREFIXES | LEARNS | FIRST_COME | ROUTES);
     let told: Vec<_> = entries.iter().map(|entry| (entry.prefix, entry.flags)).collect();
     assert_eq!(told, [(None, ROUTER | LEARNS), (None, 0), (Some(64), 0)]);
 
     // On a port with both the stricter rule holds for both.
     let (slot, entries) = compile(&[dhcp, first]);
-    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | LEARNS);
+    assert_eq!(slot.flags, GRANTED | MORE_GRANTS | LEARNS | ROUTES);
     assert!(entries.iter().all(|entry| entry.flags & LEARNS != 0), "{entries:?}");
 }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod cases;
+mod spare;
 
 use cases::{CASES, CLSACT_CASES, TCX_CASES};
 

@@ -63,7 +63,9 @@ impl KernelEnforcer {
     /// Owners that nothing stands for are cleared away.
     pub(super) fn verify_protected(&mut self) -> Result<(), BpfError> {
         let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
-        let found = self.maps.sweep_owners(&living)?;
+        let nobodys = self.maps.sweep_owners(&living, self.clock)?;
+        self.mirror.routers = nobodys.routers;
+        let found = nobodys.protected;
         let missing: Vec<_> = self.mirror.protected.difference(&found).copied().collect();
         let foreign: Vec<_> = found.difference(&self.mirror.protected).copied().collect();
         let count = missing.len() + foreign.len();

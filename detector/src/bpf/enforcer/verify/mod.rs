@@ -102,6 +102,7 @@ impl KernelEnforcer {
         }
         changed |= self.recheck_aside()?;
         changed |= self.recheck_mode();
+        self.prepare_spare();
         Ok(self.told(changed))
     }
 

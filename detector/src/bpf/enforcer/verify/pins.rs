@@ -79,7 +79,7 @@ impl KernelEnforcer {
     }
 
     /// The id of our map of that name.
-    pub(super) fn map_id(&self, name: &str) -> Result<u32, BpfError> {
+    pub(in super::super) fn map_id(&self, name: &str) -> Result<u32, BpfError> {
         let held = self.watch.maps.iter().find(|map| map.name == name);
         held.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
             .and_then(|held| sys::map_id(held.map.as_fd()))

@@ -5,11 +5,11 @@ use std::time::Instant;
 use detector_common::{maps, port::Role};
 
 use super::{
-    super::{Hook, KernelEnforcer, programs_of},
+    super::{Hook, KernelEnforcer, programs_of, spare::Spare},
     Contest,
 };
 use crate::{
-    bpf::{BpfError, attach::Standing, load::Programs, sys},
+    bpf::{BpfError, attach::Standing, sys},
     enforcer::Tampered,
     net::{Xdp, link_by_index},
 };
@@ -71,31 +71,13 @@ impl KernelEnforcer {
     }
 
     fn overtake(&mut self, ifindex: u32, hook: Hook, program: &str) -> Result<(), BpfError> {
-        let mut spare = match self.spare.take() {
-            Some(spare) => spare,
-            None => self.load_spare()?,
-        };
+        let mut spare = self.take_spare()?;
         let method = self.method;
         let done =
             method.overtake(&mut self.programs, &mut spare, program, &self.pins, ifindex, hook);
-        self.spare = Some(spare);
+        self.spare = Spare::Ready(spare);
         done?;
         self.hold(ifindex, hook)
-    }
-
-    /// The loader takes over what is pinned at this moment, which must still be ours.
-    fn load_spare(&mut self) -> Result<Programs, BpfError> {
-        let mut spare = Programs::load(&self.pins, self.stamp)?;
-        let (theirs, used) = (spare.map_ids()?, self.programs.map_ids()?);
-        for name in maps::ALL {
-            let id = self.map_id(name)?;
-            if used.contains(&id) && !theirs.contains(&id) {
-                return Err(BpfError::Refused(format!(
-                    "the map {name} was replaced while programs were being loaded over it"
-                )));
-            }
-        }
-        Ok(spare)
     }
 
     /// Sticky forwarding entries are where they were put. Returns whether some had gone with good

@@ -1,0 +1,76 @@
+//! The sandbox: its bridge, and whose addresses are whose there.
+
+use std::net::IpAddr;
+
+use detector_common::quarantine::QuarantineMode;
+use detector_core::model::AddressRule;
+
+use super::{Checked, Complaint, MAX_INTERFACE_NAME, ensure};
+use crate::config::{Config, Sandbox};
+
+/// Checks the section `sandbox`, and what depends on it.
+pub(super) fn check(config: &Config) -> Checked {
+    let bridge = config.sandbox.bridge.as_deref();
+    if let Some(bridge) = bridge {
+        let nameable = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':');
+        let fits = !bridge.is_empty()
+            && bridge.len() <= MAX_INTERFACE_NAME
+            && bridge.chars().all(nameable)
+            && !bridge.contains(['*', '?']);
+        ensure(fits, &["sandbox", "bridge"], || {
+            format!("{bridge:?} is no interface name; expected one bridge, such as \"sbx0\"")
+        })?;
+    }
+    if bridge.is_some() {
+        ensure(config.stamp.brought().is_some(), &["stamp", "mask"], || {
+            let mask = config.stamp.mask;
+            format!(
+                "{mask:#x} has one bit, and the frames of a sandbox need a value of their own; expected two bits \
+                 or more, such as 0xc0000000"
+            )
+        })?;
+    }
+    addresses(&config.sandbox)?;
+    let wanted = config.policy.quarantine == QuarantineMode::Sandbox;
+    ensure(!wanted || bridge.is_some(), &["policy", "quarantine"], || {
+        "there is no sandbox; expected its bridge as sandbox.bridge, or \"drop\"".to_owned()
+    })
+}
+
+fn addresses(sandbox: &Sandbox) -> Checked {
+    const RULE: &[&str] = &["sandbox", "rule"];
+    const PROTECTED: &[&str] = &["sandbox", "protected"];
+    let Sandbox { rule, addresses, protected, .. } = sandbox;
+    ensure(*rule != AddressRule::Exact, RULE, || {
+        "nobody lists addresses for whoever is quarantined; expected \"first-come\", \"dhcp\", \"prefix\" \
+         or \"any\""
+        .to_owned()
+    })?;
+    ensure(*rule != AddressRule::Prefix || !addresses.is_empty(), RULE, || {
+        "there are no prefixes; expected sandbox.addresses with at least one, or another rule"
+            .to_owned()
+    })?;
+    ensure(*rule != AddressRule::Any || addresses.is_empty(), &["sandbox", "addresses"], || {
+        "sandbox.rule = \"any\" does not look at them; expected no addresses, or \"prefix\" or \
+         \"first-come\""
+            .to_owned()
+    })?;
+    // Those rules ask nobody whose an address is.
+    let within = |address: &IpAddr| addresses.iter().any(|net| net.contains(address));
+    let taken = match rule {
+        AddressRule::Any => protected.first(),
+        AddressRule::Prefix => protected.iter().find(|address| within(address)),
+        _ => None,
+    };
+    match taken {
+        Some(address) => Err(Complaint {
+            key: PROTECTED,
+            message: format!(
+                "sandbox.rule = {:?} lets anybody use {address}; expected \"first-come\" or \"dhcp\", which \
+                 ask whose an address is, or prefixes without it",
+                rule.as_str()
+            ),
+        }),
+        None => Ok(()),
+    }
+}
