@@ -29,6 +29,8 @@ pub mod globals {
     pub const CARRIER: &str = "STAMP_CARRIER";
     pub const MASK: &str = "STAMP_MASK";
     pub const VALUE: &str = "STAMP_VALUE";
+    /// Not 0 where programs of another release come behind, which look for the stamp as well.
+    pub const STAYS: &str = "STAMP_STAYS";
 }
 
 /// Why nothing can be stamped so.

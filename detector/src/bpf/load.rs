@@ -23,13 +23,14 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads all programs. Maps that are pinned are taken over, the others are made and pinned.
+    /// Loads all programs. Maps that are pinned are taken over, the others are made and pinned. Where the
+    /// stamp stays, others that come behind find it too.
     ///
     /// # Errors
     ///
     /// When a pinned map is of another shape, before anything is touched; when the kernel refuses a
     /// program, with the end of what its verifier says.
-    pub(super) fn load(pins: &Pins, stamp: Stamp) -> Result<Self, BpfError> {
+    pub(super) fn load(pins: &Pins, stamp: Stamp, stays: bool) -> Result<Self, BpfError> {
         let object = object::bytes();
         schema::check(pins.paths(), &schema::expected(object)?)?;
         // Kernels before 5.11 count map memory against this limit. Where it cannot be raised, it
@@ -40,6 +41,7 @@ impl Programs {
             .override_global(globals::CARRIER, &(stamp.carrier as u32), true)
             .override_global(globals::MASK, &stamp.mask, true)
             .override_global(globals::VALUE, &stamp.value, true)
+            .override_global(globals::STAYS, &u32::from(stays), true)
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {

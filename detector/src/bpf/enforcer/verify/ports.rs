@@ -85,7 +85,7 @@ impl KernelEnforcer {
 
     /// The loader takes over what is pinned at this moment, which must still be ours.
     fn load_spare(&mut self) -> Result<Programs, BpfError> {
-        let mut spare = Programs::load(&self.pins, self.stamp)?;
+        let mut spare = Programs::load(&self.pins, self.stamp, !self.predecessors.is_empty())?;
         let (theirs, used) = (spare.map_ids()?, self.programs.map_ids()?);
         for name in maps::ALL {
             let id = self.map_id(name)?;
