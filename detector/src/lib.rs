@@ -15,6 +15,7 @@ mod graces;
 pub mod inventory;
 mod leases;
 mod mark;
+pub mod metrics;
 mod mode;
 pub mod net;
 pub mod policy;

@@ -4,8 +4,9 @@ use detector_core::model::{ModeRequest, QuarantineTarget};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, ModeDetail, PolicyDiffView, PolicyView, PortView,
-    Preview, ProcessView, QuarantineChange, QuarantineView, Status, TemplateView, VmView,
+    AdmissionView, Explanation, FindingView, MetricsView, ModeDetail, PolicyDiffView, PolicyView,
+    PortView, Preview, ProcessView, QuarantineChange, QuarantineView, Reloaded, Status,
+    TemplateView, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -66,6 +67,10 @@ pub enum Request {
     Explain {
         subject: String,
     },
+    /// What there is to measure.
+    Metrics {},
+    /// Reads the configuration and all other files again.
+    Reload {},
     /// The policy in force.
     PolicyShow {},
     /// What another policy, given as its text, would change for the VMs of now. Nothing is done.
@@ -134,6 +139,8 @@ pub enum Reply {
     Admission(AdmissionView),
     Policy(Box<PolicyView>),
     PolicyDiff(PolicyDiffView),
+    Reloaded(Box<Reloaded>),
+    Metrics(Box<MetricsView>),
 }
 
 /// Why a request was refused or failed.

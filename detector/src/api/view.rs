@@ -3,9 +3,12 @@
 //! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
 //! they reach a terminal.
 
+mod health;
+mod metrics;
 mod mode;
 mod policy;
 mod port;
+mod reload;
 mod template;
 
 use std::collections::BTreeMap;
@@ -22,11 +25,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use health::{Health, Trouble, health};
+pub use metrics::{DaemonMetrics, MetricsView, PortMetrics};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
+pub use reload::Reloaded;
 pub use template::{ImageView, TemplateView, standing};
 
 /// The daemon at a glance.
@@ -72,6 +78,17 @@ impl From<Mode> for ModeView {
         match mode {
             Mode::Observe => Self::Observe,
             Mode::Enforce => Self::Enforce,
+        }
+    }
+}
+
+impl ModeView {
+    /// Whether verdicts are carried out; nothing where no mode has been set.
+    pub fn enforces(self) -> Option<bool> {
+        match self {
+            Self::Observe => Some(false),
+            Self::Enforce => Some(true),
+            Self::None => None,
         }
     }
 }

@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
+pub(super) use operations::DetachArgs;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
 mod mode;
+mod operations;
 mod template;
 use super::{
     completions::{ports, subjects, vms},
@@ -89,7 +91,7 @@ Examples:
   detector run --config /etc/detector/config.toml --mode enforce --log json
 
 The line `ready` in the log says that the first state is in force and the socket answers. On SIGTERM
-the daemon ends and leaves everything in force.")]
+the daemon ends and leaves everything in force; on SIGHUP it reloads, as `detector reload` has it do.")]
     Run(RunArgs),
     /// Show what is guarded, and what needs attention
     #[command(after_help = "\
@@ -99,6 +101,21 @@ Examples:
 
 Exits with 3 when findings are open.")]
     Status,
+    /// Say whether the detector can do its work, whatever guests do
+    #[command(after_help = operations::HEALTH)]
+    Health,
+    /// Look whether this host can be guarded, and say how to mend what stands in the way
+    #[command(after_help = operations::DOCTOR)]
+    Doctor,
+    /// Take everything off this host: programs, pins, passages and forwarding entries
+    #[command(after_help = operations::DETACH)]
+    Detach(DetachArgs),
+    /// Print metrics for Prometheus; those of the kernel also with the daemon dead
+    #[command(after_help = operations::METRICS)]
+    Metrics,
+    /// Read configuration, policy, templates and inventory again, and say what has changed
+    #[command(after_help = operations::RELOAD)]
+    Reload,
     /// Carry verdicts out: for good, or until somebody has to confirm it
     #[command(args_conflicts_with_subcommands = true, after_help = mode::ENFORCE)]
     Enforce {

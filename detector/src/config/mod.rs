@@ -5,6 +5,7 @@
 
 mod check;
 mod libvirt;
+pub mod reload;
 mod sections;
 pub(crate) mod text;
 
@@ -16,8 +17,8 @@ use crate::registry::{Manifests, Trust};
 
 pub use libvirt::Libvirt;
 pub use sections::{
-    Admission, Api, Config, Flood, Learning, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
-    RegistryKeys, Sandbox, Scan,
+    Admission, Api, Config, Flood, Learning, Metrics, ModeKeys, Network, OnRefusal, Paths,
+    PolicyKeys, RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -66,6 +67,11 @@ impl Config {
                 message: format!("{}: {message}", key.join(".")),
             }),
         }
+    }
+
+    /// The text of a configuration that may be wrong, where it is TOML at all.
+    pub(crate) fn table(path: &Path) -> Option<toml::Table> {
+        read_text(path, MAX_BYTES).ok()?.parse().ok()
     }
 
     /// The templates' manifests, taken by the signatures that are configured. The serials of signed ones

@@ -32,6 +32,7 @@ pub struct Config {
     pub api: Api,
     pub learning: Learning,
     pub registry: RegistryKeys,
+    pub metrics: Metrics,
 }
 
 impl Default for Config {
@@ -51,6 +52,7 @@ impl Default for Config {
             api: Api::default(),
             learning: Learning::default(),
             registry: RegistryKeys::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -292,6 +294,23 @@ impl Default for RegistryKeys {
             require_signature: false,
             image_dirs: vec!["/var/lib/libvirt/images".into()],
         }
+    }
+}
+
+/// Where metrics are written to, for an exporter that reads files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// A file that ends in `.prom`; none is written when the key is absent.
+    pub textfile: Option<PathBuf>,
+    /// How often; a second to an hour.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { textfile: None, interval: Duration::from_secs(15) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     files::Fresh,
     hands::Callers,
     input::{Admit, CallId, Input},
+    reload::Reloader,
 };
 use crate::{
     api::{
@@ -32,6 +33,7 @@ pub(super) async fn take(
     callers: Callers,
     fresh: Fresh,
     connections: Vec<Connection>,
+    reloader: Reloader,
     inputs: mpsc::Sender<Input>,
 ) {
     let mut id: CallId = 0;
@@ -41,11 +43,13 @@ pub(super) async fn take(
         let hanging = call.replies.clone();
         callers.add(id, call.replies);
         let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
+        let reloader = reloader.clone();
         let connections = Arc::clone(&connections);
         let uid = call.peer.uid;
         tokio::spawn(async move {
             let watch = matches!(call.request, Request::QuarantineWatch {});
-            let given = hand_in(id, uid, call.request, &connections, &fresh, &inputs).await;
+            let given =
+                hand_in(id, uid, call.request, &connections, (&fresh, &reloader), &inputs).await;
             if let Given::Answer(answer) = &given {
                 let _ = hanging.send(answer.clone()).await;
             }
@@ -72,7 +76,7 @@ async fn hand_in(
     uid: u32,
     request: Request,
     connections: &[Connection],
-    fresh: &Fresh,
+    (fresh, reloader): (&Fresh, &Reloader),
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
     let input = match request {
@@ -106,6 +110,7 @@ async fn hand_in(
             }
             Input::Admit(Box::new(Admit { id, source, name, vm, links, registry }))
         }
+        Request::Reload {} => reloader.load(id).await,
         Request::PolicyDiff { text } => {
             // Reading it takes a while, which is none of the brain's time.
             match spawn_blocking(move || Rules::parse(&text)).await {

@@ -14,7 +14,10 @@ use std::{
 use detector_core::model::Timestamp;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::input::{CallId, Effect, Input};
+use super::{
+    input::{CallId, Effect, Input},
+    supervisor::Supervisor,
+};
 use crate::{
     api::{ApiError, Reply},
     findings::{self, Change, Journal},
@@ -43,6 +46,7 @@ pub(super) struct Hands {
     pub(super) mode: ModeFile,
     pub(super) graces: GraceFile,
     pub(super) suspender: Suspender,
+    pub(super) supervisor: Supervisor,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
 }
@@ -111,6 +115,7 @@ impl Hands {
                 let gatherer = self.gatherer.clone();
                 self.runtime.spawn_blocking(move || gatherer.end(&disk));
             }
+            Effect::Reloaded => self.supervisor.ready(),
             Effect::AskSources => {
                 self.inventories.iter().for_each(|inventory| inventory.resync());
             }

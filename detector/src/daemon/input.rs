@@ -17,11 +17,11 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::{adoption::Known, mode::Start};
+use super::{adoption::Known, mode::Start, reload::Loaded};
 use crate::{
     api::{ApiError, Reply, Request},
     clock::Reading,
-    config::OnRefusal,
+    config::{Config, OnRefusal},
     enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
@@ -78,6 +78,11 @@ pub enum Input {
         id: CallId,
         uid: u32,
         request: Request,
+    },
+    /// Everything has been read again.
+    Reload {
+        id: CallId,
+        loaded: Box<Loaded>,
     },
     /// libvirt is about to take over a VM from another host; its start follows.
     Incoming(Uuid),
@@ -138,6 +143,8 @@ pub enum Effect {
     Begins { disk: ImageFile, digest: Digest },
     /// A VM has ended that had this disk.
     Ends { disk: ImageFile },
+    /// What was read again holds, or not.
+    Reloaded,
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
     /// Tell people.
@@ -163,4 +170,14 @@ pub struct AdmissionRules {
     pub timeout: Duration,
     pub on_timeout: OnRefusal,
     pub denied: OnRefusal,
+}
+
+impl AdmissionRules {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            timeout: config.admission.timeout,
+            on_timeout: config.admission.on_timeout,
+            denied: config.admission.denied,
+        }
+    }
 }

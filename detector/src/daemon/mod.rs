@@ -21,6 +21,7 @@ mod hands;
 pub mod input;
 mod intake;
 mod inventories;
+mod itself;
 mod learning;
 pub mod lifecycle;
 mod links;
@@ -29,11 +30,15 @@ mod look;
 mod media;
 pub mod mode;
 mod recall;
+pub mod reload;
 mod responses;
 mod runs;
 mod seen;
+mod sentence;
 mod since;
 pub mod sources;
+mod succession;
+mod supervisor;
 mod tamper;
 
 #[cfg(test)]

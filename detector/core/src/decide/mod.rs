@@ -37,6 +37,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::interfaces::{Class, classify};
 pub use self::{
     findings::{OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
@@ -50,7 +51,6 @@ use uuid::Uuid;
 
 use self::{
     findings::Facts,
-    interfaces::Class,
     inventory::Merged,
     lineage::{Images, Lineage, Standing},
     policy::{Facts as PolicyFacts, Responses},
@@ -214,7 +214,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         })
         .collect();
 
-    let classes = interfaces::classify(&world.links, &world.policy);
+    let classes = classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
     let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let processes = processes::owners(world, &inventory);

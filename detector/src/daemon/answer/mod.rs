@@ -2,6 +2,7 @@
 
 mod explain;
 mod finding;
+mod metrics;
 mod name;
 pub(super) mod policy;
 mod port;
@@ -73,9 +74,10 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::Explain { subject } => {
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
         }
+        Request::Metrics {} => Ok(Reply::Metrics(Box::new(brain.metrics_view()))),
         Request::PolicyShow {} => Ok(Reply::Policy(Box::new(brain.policy_view()))),
         // The admission task hands these in with what it has read for them.
-        Request::Admit { .. } | Request::PolicyDiff { .. } => {
+        Request::Admit { .. } | Request::PolicyDiff { .. } | Request::Reload {} => {
             Err(ApiError::new(ErrorCode::BadRequest, "not for the brain"))
         }
     };
