@@ -42,6 +42,8 @@ pub(super) const LAB: &[&str] = &[
     "mount",
     "xz-utils",
     "openvswitch-switch",
+    "prometheus",
+    "systemd",
 ];
 
 /// What Debian's archive is signed with.
