@@ -19,19 +19,22 @@ pub const fn is_in_force(slot: &PortSlot) -> bool {
         Role::Vacant | Role::Sandbox => false,
         Role::Guest | Role::GuestOnDevice => slot.delivers(),
         Role::Uplink | Role::Bridge | Role::Trusted => true,
+        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
     }
 }
 
 /// Whether a frame on its way out of a bridge comes from where it may: from the host itself, or stamped
-/// and from an interface in force. `source` is the interface by which it came into the host, 0 for none.
+/// and from an interface in force. `source` is the interface by which it came into the host; where there
+/// is none, `vet_sourceless` says.
 #[inline(always)]
 pub fn vet_source<'a>(
     source: u32,
     is_stamped: impl FnOnce() -> bool,
     slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
+    vet_sourceless: impl FnOnce() -> Reason,
 ) -> Reason {
     if source == 0 {
-        return Reason::HostOwn;
+        return vet_sourceless();
     }
     if !is_stamped() {
         return Reason::Unvetted;
@@ -39,6 +42,26 @@ pub fn vet_source<'a>(
     match slot_of(source) {
         Some(slot) if is_in_force(slot) => Reason::Vetted,
         _ => Reason::SourceNotInForce,
+    }
+}
+
+/// Whether a frame that came in by no interface is the host's own, at a place with this slot. On a bridge it
+/// is; in a datapath of Open vSwitch it may be a guest's too, and the host's own are stamped there. What goes
+/// to the bridges' own groups is the switch's (LACP, STP, LLDP): it forwards none that comes in.
+#[inline(always)]
+pub fn vet_sourceless(
+    place: Option<&PortSlot>,
+    is_stamped: impl FnOnce() -> bool,
+    is_control: impl FnOnce() -> bool,
+) -> Reason {
+    if !place.is_some_and(|slot| slot.has(flags::SWITCHED)) {
+        Reason::HostOwn
+    } else if is_stamped() {
+        Reason::Vetted
+    } else if is_control() {
+        Reason::HostOwn
+    } else {
+        Reason::Unvetted
     }
 }
 
@@ -79,9 +102,13 @@ pub const fn vet_routed(source: Option<&PortSlot>) -> Reason {
     let Some(slot) = source else { return Reason::Unvetted };
     match slot.role() {
         Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-        Role::Vacant | Role::Guest | Role::GuestOnDevice | Role::Sandbox => {
-            Reason::SourceNotInForce
-        }
+        Role::Device | Role::ClosedDevice if slot.has(flags::TRUSTED) => Reason::Vetted,
+        Role::Vacant
+        | Role::Guest
+        | Role::GuestOnDevice
+        | Role::Sandbox
+        | Role::Device
+        | Role::ClosedDevice => Reason::SourceNotInForce,
     }
 }
 
@@ -99,23 +126,26 @@ pub fn is_own_multicast(packet_type: u32, destination: impl FnOnce() -> Option<u
 
 /// Whether a frame on its way to the port `to` comes from where a DHCP server may be: the host itself
 /// (no `source`), an uplink, an interface that is trusted, or a port with that role. In observe mode any
-/// other's comes by too. `sender` is who sent it, by the frame.
+/// other's comes by too. `sender` is who sent it, by the frame; `is_vetted` says of one without a source,
+/// on its way to a port of Open vSwitch, whether a guard or gate has let it through.
 #[inline(always)]
 pub fn may_serve<'a>(
     source: u32,
-    to: u32,
+    to: &PortSlot,
     slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
     sender: impl FnOnce() -> Option<Station>,
+    is_vetted: impl FnOnce() -> bool,
     more: &impl Grants,
 ) -> bool {
     if source == 0 {
-        return true;
+        return !to.has(flags::SWITCHED) || is_vetted();
     }
     let Some(slot) = slot_of(source) else { return false };
     match slot.role() {
         Role::Uplink | Role::Trusted => true,
+        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
         // What comes in by a port on a device of its own comes from beyond the host.
-        Role::GuestOnDevice => source == to,
+        Role::GuestOnDevice => source == to.ifindex,
         Role::Guest if slot.has(flags::DHCP_SERVER) => true,
         Role::Guest if slot.has(flags::MORE_GRANTS) => {
             let Some(sender) = sender() else { return false };

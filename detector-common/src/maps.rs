@@ -97,6 +97,10 @@ pub mod programs {
     /// Guard, frames to the guest of an interface on a device of its own (macvtap): its tc ingress.
     /// What the guest sends is at its tc egress, where [`PORT_INGRESS`] judges it.
     pub const DEVICE_PORT_INGRESS: &str = "device_port_ingress";
+    /// Frames from outside: tc ingress of a device that macvtaps are on.
+    pub const DEVICE_INGRESS: &str = "device_ingress";
+    /// Frames out of the host: tc egress of such a device, where only known senders speak out of it.
+    pub const DEVICE_EGRESS: &str = "device_egress";
     /// Frames from the sandbox: tc ingress of the inner end of a passage.
     pub const PASSAGE_INGRESS: &str = "passage_ingress";
     /// Boundary of the sandbox, frames for the host: tc ingress of the sandbox's bridge device.
@@ -114,6 +118,8 @@ pub mod programs {
         UPLINK_INGRESS,
         UPLINK_EGRESS,
         DEVICE_PORT_INGRESS,
+        DEVICE_INGRESS,
+        DEVICE_EGRESS,
         PASSAGE_INGRESS,
         SANDBOX_INGRESS,
         SANDBOX_EGRESS,

@@ -25,6 +25,12 @@ pub enum Role {
     GuestOnDevice = 5,
     /// The bridge device of the sandbox.
     Sandbox = 6,
+    /// Guests' macvtaps are on it, and the host speaks by it too: only what comes in under their MACs is
+    /// dropped. With [`flags::TRUSTED`] the host may route its frames into a guarded bridge.
+    Device = 7,
+    /// The same; besides, only known senders speak out of it: what is stamped, and the MACs that `GRANTS` lists
+    /// for it, once it has [`flags::MORE_GRANTS`].
+    ClosedDevice = 8,
 }
 
 impl Role {
@@ -36,8 +42,15 @@ impl Role {
             4 => Self::Trusted,
             5 => Self::GuestOnDevice,
             6 => Self::Sandbox,
+            7 => Self::Device,
+            8 => Self::ClosedDevice,
             _ => Self::Vacant,
         }
+    }
+
+    /// Whether it is no bridge, and no port of anything: the host's, which frames come from.
+    pub const fn is_aside(self) -> bool {
+        matches!(self, Self::Trusted | Self::Device | Self::ClosedDevice)
     }
 
     /// Whether a guest speaks through it.
@@ -66,8 +79,7 @@ pub mod flags {
     pub const DHCP_SERVER: u32 = 1 << 7;
     /// The NIC may send what routers do: advertisements, redirects, queries for groups.
     pub const ROUTER: u32 = 1 << 8;
-    /// An uplink on which nothing is attached: the host may route its frames into a bridge. For the
-    /// daemon to know it by; no program looks at it.
+    /// Of a device with macvtaps: the host may route its frames into a bridge.
     pub const TRUSTED: u32 = 1 << 9;
     /// Addresses of the port are learned: those that are granted besides have to be owned too (see
     /// [`learned`](crate::learned)). On the entry of a MAC in `GRANTS`: those of this MAC are.
@@ -96,6 +108,12 @@ pub mod flags {
     /// What is refused here goes on all the same, also where the host enforces; a person's quarantine holds.
     /// Of a bridge or an uplink as well as of a guest's port.
     pub const OBSERVED: u32 = 1 << 21;
+    /// In a datapath of Open vSwitch, where the first frame of each flow goes by way of the switch's daemon
+    /// and comes back without the interface that it came in by: what has none has to be stamped. On a
+    /// bridge device, an internal port there: what the host sends is stamped.
+    pub const SWITCHED: u32 = 1 << 22;
+    /// What is not part of a verdict, and is kept when one is written.
+    pub const OF_PLACE: u32 = OBSERVED | SWITCHED;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

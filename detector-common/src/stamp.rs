@@ -48,12 +48,18 @@ pub enum StampError {
 
 impl Stamp {
     /// Bit 30 of the mark. The low bits are taken by others (a host's own IGMP frames, Kubernetes,
-    /// Cilium), and bit 31 is left for a second value.
+    /// Cilium), and bit 31 is for [`Self::refused`].
     pub const DEFAULT: Self =
         Self { carrier: Carrier::Mark, mask: 0xc000_0000, value: 0x4000_0000 };
 
     /// The default in `tc_index`.
     pub const IN_TC_INDEX: Self = Self { carrier: Carrier::TcIndex, mask: 0xc000, value: 0x4000 };
+
+    /// What our bits hold on a frame that was refused and goes on all the same, where that has to be told
+    /// from one that was vetted; 0 where the mask has no room for it.
+    pub const fn refused(self) -> u32 {
+        self.mask ^ self.value
+    }
 
     /// # Errors
     ///

@@ -14,12 +14,14 @@ use detector_common::{
     learned::{self, Transaction},
     lease::{self, Act, Exchange},
     maps::{self, TRANSACTIONS_PER_PORT},
+    port::PortSlot,
 };
 
 use crate::{
     learned::{Maps, kept, now},
     lookup::{self, MapGrants},
     skb::Skb,
+    stamp,
 };
 
 #[map]
@@ -77,7 +79,7 @@ pub extern "C" fn learn_reply(skb: *mut __sk_buff) -> i32 {
         && let Some(settings) = lookup::settings()
         && let Some(exchange) = read(&skb)
         && (exchange.is(Act::Leases) || exchange.is(Act::Refuses))
-        && is_from_server(&skb)
+        && is_from_server(&skb, slot)
     {
         learned::told(&mut Maps, slot, exchange, now(), settings.hz);
     }
@@ -92,12 +94,13 @@ pub(crate) fn transaction(number: u32) -> Option<*mut Transaction> {
 
 /// See [`gate::may_serve`].
 #[inline(always)]
-fn is_from_server(skb: &Skb) -> bool {
+fn is_from_server(skb: &Skb, to: &PortSlot) -> bool {
     let sender = || {
         let header = skb.frame().window::<14>(0)?;
         Some(header.mac::<6>().on_vlan(skb.tag().vlan()))
     };
-    gate::may_serve(skb.ingress_ifindex(), skb.ifindex(), lookup::port, sender, &MapGrants)
+    let is_vetted = || stamp::is_set(skb);
+    gate::may_serve(skb.ingress_ifindex(), to, lookup::port, sender, is_vetted, &MapGrants)
 }
 
 /// Reads the message in a frame.

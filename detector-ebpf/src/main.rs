@@ -150,6 +150,16 @@ fn device_port_ingress(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
+fn device_ingress(ctx: TcContext) -> i32 {
+    action(hooks::device::ingress(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
+fn device_egress(ctx: TcContext) -> i32 {
+    action(hooks::device::egress(&Skb::new(ctx.skb.skb)))
+}
+
+#[classifier]
 fn bridge_ingress(ctx: TcContext) -> i32 {
     action(hooks::gate::bridge_ingress(&Skb::new(ctx.skb.skb)))
 }

@@ -2,7 +2,10 @@
 //! constants that the loader sets, and that the verifier knows.
 
 use aya_ebpf::Global;
-use detector_common::stamp::{Carrier, Stamp};
+use detector_common::{
+    port::{PortSlot, flags},
+    stamp::{Carrier, Stamp},
+};
 
 use crate::skb::Skb;
 
@@ -17,13 +20,33 @@ static STAMP_STAYS: Global<u32> = Global::new(0);
 
 #[inline(always)]
 pub(crate) fn is_set(skb: &Skb) -> bool {
-    let carried = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
-    carried & u64::from(STAMP_MASK.load()) == u64::from(STAMP_VALUE.load())
+    carried(skb) == u64::from(STAMP_VALUE.load())
+}
+
+/// Whether the frame was vetted, or goes on though it was refused ([`set_refused`]). `place` is where the
+/// program runs: only in a datapath of Open vSwitch the two are told apart.
+#[inline(always)]
+pub(crate) fn is_any(skb: &Skb, place: impl FnOnce() -> Option<&'static PortSlot>) -> bool {
+    is_set(skb)
+        || (refused() != 0
+            && carried(skb) == refused()
+            && place().is_some_and(|slot| slot.has(flags::SWITCHED)))
 }
 
 #[inline(always)]
 pub(crate) fn set(skb: &Skb) {
     write(skb, STAMP_VALUE.load());
+}
+
+/// Of a frame that is refused at a port and goes on all the same: it is delivered like one that is vetted.
+/// Where it may lose its source on its way, it carries that it was not.
+#[inline(always)]
+pub(crate) fn set_refused(skb: &Skb, slot: &PortSlot) {
+    if slot.has(flags::SWITCHED) && refused() != 0 {
+        write(skb, refused() as u32);
+    } else {
+        set(skb);
+    }
 }
 
 /// Where a frame leaves our care, nobody else shall see the stamp. While programs of another release come
@@ -33,6 +56,18 @@ pub(crate) fn clear(skb: &Skb) {
     if STAMP_STAYS.load() == 0 {
         write(skb, 0);
     }
+}
+
+/// See [`Stamp::refused`].
+#[inline(always)]
+fn refused() -> u64 {
+    u64::from(STAMP_MASK.load() ^ STAMP_VALUE.load())
+}
+
+#[inline(always)]
+fn carried(skb: &Skb) -> u64 {
+    let carrier = if is_in_tc_index() { skb.tc_index() } else { skb.mark() };
+    carrier & u64::from(STAMP_MASK.load())
 }
 
 #[inline(always)]

@@ -34,6 +34,13 @@ pub fn uptime(at: Timestamp) -> u64 {
     at.0.saturating_sub(beginning())
 }
 
+/// What the time of day says now that it was at a moment, also one before it was set.
+pub fn day(at: Timestamp) -> Timestamp {
+    let ago = now().0.abs_diff(at.0);
+    let read = millis(ClockId::CLOCK_REALTIME);
+    Timestamp(if at > now() { read.saturating_add(ago) } else { read.saturating_sub(ago) })
+}
+
 fn beginning() -> u64 {
     static BEGINNING: OnceLock<u64> = OnceLock::new();
     *BEGINNING.get_or_init(|| {
@@ -70,5 +77,10 @@ mod tests {
         assert!(read.day.0.abs_diff(steady.0) < 1000, "{read:?}, {steady:?}");
         assert!(now() >= steady);
         assert_eq!(at_uptime(uptime(steady)), steady);
+        for away in [0, 60_000] {
+            for at in [steady.0 - away, steady.0 + away] {
+                assert!(day(Timestamp(at)).0.abs_diff(at) < 1000, "{at}");
+            }
+        }
     }
 }

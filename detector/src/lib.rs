@@ -4,6 +4,7 @@
 //! decides is in `detector-core`; here is what fetches the inputs and carries out the actions.
 
 pub mod api;
+pub mod audit;
 pub mod bpf;
 pub mod cli;
 pub mod clock;
@@ -18,9 +19,11 @@ mod mark;
 pub mod metrics;
 mod mode;
 pub mod net;
+mod pauses;
 pub mod policy;
 pub mod processes;
 pub mod quarantines;
 pub mod registry;
 mod stopped;
+pub mod store;
 mod suggest;

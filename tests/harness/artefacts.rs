@@ -39,6 +39,17 @@ pub fn module(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("no {file} below {}", modules.display()))
 }
 
+/// The release that the guest's kernel says it is.
+pub fn kernel_release() -> Result<String> {
+    let modules = only(&target().join("lab/kernel/lib/modules"), "")?;
+    Ok(modules.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
+/// QEMU's guest agent.
+pub fn guest_agent() -> Result<PathBuf> {
+    existing(&target().join("lab/agent/usr/sbin/qemu-ga"), "cargo xtask setup")
+}
+
 fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
     existing(directory, "cargo xtask setup")?;
     let mut found = None;

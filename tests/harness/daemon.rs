@@ -42,6 +42,8 @@ pub struct Settings {
     pub uplinks: Vec<&'static str>,
     /// Addresses that no port may learn.
     pub protected: Vec<String>,
+    /// Further keys of the section `network`, as they are.
+    pub network: String,
     /// `digest` or `declared`.
     pub evidence: &'static str,
     /// Whether there is a libvirt to ask.
@@ -83,6 +85,7 @@ impl Default for Settings {
             bridges: vec!["br0"],
             uplinks: vec!["up0"],
             protected: Vec::new(),
+            network: String::new(),
             evidence: "declared",
             libvirt: false,
             uris: Vec::new(),
@@ -345,6 +348,7 @@ impl<'a> Daemon<'a> {
              bridges = {:?}\n\
              uplinks = {:?}\n\
              protected = {:?}\n\
+             {}\n\
              [libvirt]\n\
              uri = {uri:?}\n\
              uris = {:?}\n\
@@ -360,6 +364,7 @@ impl<'a> Daemon<'a> {
             settings.bridges,
             settings.uplinks,
             settings.protected,
+            settings.network,
             settings.uris,
             settings.evidence,
             settings.more,

@@ -1,5 +1,7 @@
 //! A guest: an image, a kernel, an initial file system, and the domain that libvirt makes of them.
 
+mod agent;
+
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -62,8 +64,16 @@ impl Image {
         qemu_img(&["convert", "-O", "qcow2"], &[&raw, &disk])?;
         std::fs::remove_file(raw)?;
         let initrd = directory.join(format!("{name}.initrd"));
-        std::fs::write(&initrd, initial_file_system()?)?;
+        std::fs::write(&initrd, initial_file_system()?.finish())?;
         Ok(Self { disk, kernel: artefacts::kernel()?, initrd })
+    }
+
+    /// The same with QEMU's guest agent in its initial file system, which `det.agent=real` starts.
+    pub fn with_agent(self) -> Result<Self> {
+        let mut archive = initial_file_system()?;
+        agent::add(&mut archive)?;
+        std::fs::write(&self.initrd, archive.finish())?;
+        Ok(self)
     }
 
     /// The manifest of a template that is this image.
@@ -176,7 +186,7 @@ pub fn hex(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn initial_file_system() -> Result<Vec<u8>> {
+fn initial_file_system() -> Result<Archive> {
     let read = |path: PathBuf| {
         std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
     };
@@ -186,7 +196,7 @@ fn initial_file_system() -> Result<Vec<u8>> {
         let module = read(artefacts::module(name)?)?;
         archive.file(&format!("modules/{number:02}-{name}.ko"), &module);
     }
-    Ok(archive.finish())
+    Ok(archive)
 }
 
 fn digest(path: &Path) -> Result<String> {

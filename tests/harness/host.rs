@@ -12,14 +12,16 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
+use crate::cgroups::Cgroups;
 use crate::netns::{NetNs, on_a_thread};
 use crate::run;
 
 /// What the first process of the host does. `/etc/libvirt` is a copy, everything that services write
-/// to is in memory, and no cgroup can be reached. `cat` then waits for our end of the pipe to close;
+/// to is in memory, and no cgroup can be reached but those that were made for the host. `cat` then waits for our end of the pipe to close;
 /// with SIGCHLD ignored, orphans that are left to it vanish by themselves.
-const INIT: &str = r"
+const INIT: &str = r#"
 set -e
+[ -z "$1" ] || umount -R /sys/fs/cgroup
 mount -t sysfs sysfs /sys
 mount -t bpf bpf /sys/fs/bpf
 for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt; do
@@ -30,17 +32,33 @@ if [ -d /etc/libvirt ]; then
     cp -a /etc/libvirt /run/etc-libvirt
     mount --bind /run/etc-libvirt /etc/libvirt
 fi
+case $1 in
+    v2) mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+    v1)
+        mount -t tmpfs tmpfs /sys/fs/cgroup
+        while IFS=: read -r _ controllers _; do
+            place=/sys/fs/cgroup/${controllers#name=}
+            mkdir -p "$place"
+            case $controllers in
+                '') mkdir "$place/unified" && mount -t cgroup2 cgroup2 "$place/unified" ;;
+                name=*) mount -t cgroup -o "none,$controllers" cgroup "$place" ;;
+                *) mount -t cgroup -o "$controllers" cgroup "$place" ;;
+            esac
+        done < /proc/self/cgroup ;;
+esac
 ip link set lo up
 echo ready
 exec env --ignore-signal=CHLD cat
-";
+"#;
 
-/// Namespaces that a process of the host is in, by their name below `/proc/…/ns`.
-const NAMESPACES: [(&str, CloneFlags); 4] = [
+/// Namespaces that a process of the host is in, by their name below `/proc/…/ns`; without groups of its own
+/// the last one is the machine's.
+const NAMESPACES: [(&str, CloneFlags); 5] = [
     ("net", CloneFlags::CLONE_NEWNET),
     ("uts", CloneFlags::CLONE_NEWUTS),
     ("ipc", CloneFlags::CLONE_NEWIPC),
     ("mnt", CloneFlags::CLONE_NEWNS),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
 ];
 
 /// A host of our own. Its bpffs, `/run` and `/etc/libvirt` are private; the rest of the file system
@@ -52,18 +70,42 @@ pub struct Host {
     processes: File,
     network: NetNs,
     directory: TempDir,
+    /// Gone after everything that was in them.
+    cgroups: Option<Cgroups>,
 }
 
 impl Host {
     /// Needs root.
     pub fn new() -> Result<Self> {
+        Self::start(None)
+    }
+
+    /// A host whose services can make control groups: beneath groups of its own, which look like all that
+    /// there are.
+    pub fn with_cgroups() -> Result<Self> {
+        Self::start(Some(Cgroups::new()?))
+    }
+
+    fn start(cgroups: Option<Cgroups>) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("only root can make a host of namespaces: run this test as root");
         }
         let directory = tempfile::Builder::new().prefix("detector-lab-").tempdir()?;
-        let mut holder = Command::new("unshare")
+        let mut unshare = Command::new("unshare");
+        let kind = match &cgroups {
+            None => "",
+            Some(groups) => {
+                let doors = groups.doors();
+                // SAFETY: only write(2) is called between fork and exec, on descriptors that `groups` keeps
+                // open.
+                unsafe { unshare.pre_exec(move || Cgroups::enter(&doors)) };
+                unshare.arg("--cgroup");
+                groups.kind()
+            }
+        };
+        let mut holder = unshare
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"])
-            .args(["--mount-proc", "--propagation", "private", "sh", "-c", INIT])
+            .args(["--mount-proc", "--propagation", "private", "sh", "-c", INIT, "sh", kind])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -86,7 +128,8 @@ impl Host {
             .map(|(name, flag)| Ok((open(name)?, *flag)))
             .collect::<Result<Vec<_>>>()?;
         let network = NetNs::open(&format!("/proc/{init}/ns/net"))?;
-        Ok(Self { holder, init, namespaces, processes: open("pid")?, network, directory })
+        let processes = open("pid")?;
+        Ok(Self { holder, init, namespaces, processes, network, directory, cgroups })
     }
 
     /// A directory of this host, which goes with it.
@@ -124,9 +167,12 @@ impl Host {
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let inside: Vec<_> =
             self.namespaces.iter().map(|(file, flag)| (file.as_raw_fd(), *flag)).collect();
-        // SAFETY: only setns is called between fork and exec, on descriptors that `self` keeps open.
+        let doors = self.cgroups.as_ref().map_or_else(Vec::new, Cgroups::doors);
+        // SAFETY: only write(2) and setns are called between fork and exec, on descriptors that `self` keeps
+        // open.
         unsafe {
             command.pre_exec(move || {
+                Cgroups::enter(&doors)?;
                 for (descriptor, flag) in &inside {
                     setns(BorrowedFd::borrow_raw(*descriptor), *flag)?;
                 }

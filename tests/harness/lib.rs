@@ -5,8 +5,10 @@
 //! process that made it, however that ends.
 
 pub mod artefacts;
+pub mod block;
 pub mod bpf;
 pub mod capture;
+pub mod cgroups;
 pub mod cpio;
 pub mod daemon;
 #[path = "../demo/mod.rs"]

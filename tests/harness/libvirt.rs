@@ -54,6 +54,7 @@ cp qemu.conf libvirtd.conf /etc/libvirt/
 rm -rf /etc/libvirt/hooks /etc/libvirt/qemu/networks/autostart /etc/libvirt/qemu/autostart
 mkdir -p /etc/libvirt/hooks
 [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu
+[ ! -e hook-lxc ] || cp hook-lxc /etc/libvirt/hooks/lxc
 "#;
 
 /// A running libvirtd. Its domains end with the host.
@@ -103,6 +104,11 @@ impl<'a> Libvirt<'a> {
         Ok(libvirt)
     }
 
+    /// Puts the text of a hook of its lxc driver in place, for its next start.
+    pub fn hook_lxc(&self, text: &str) -> Result<()> {
+        write(&self.directory.join("hook-lxc"), text, 0o755)
+    }
+
     /// Stops it in mid-air; [`Self::resume`] lets it go on. Its domains run on.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)
@@ -127,8 +133,13 @@ impl<'a> Libvirt<'a> {
 
     /// `virsh …`
     pub fn virsh(&self, arguments: &[&str]) -> Result<String> {
+        self.virsh_at(&self.local_uri(), arguments)
+    }
+
+    /// The same by another of its drivers.
+    pub fn virsh_at(&self, uri: &str, arguments: &[&str]) -> Result<String> {
         let mut virsh = Command::new("virsh");
-        virsh.args(["--quiet", "--connect", &self.local_uri()]).args(arguments);
+        virsh.args(["--quiet", "--connect", uri]).args(arguments);
         self.host.check(&mut virsh)
     }
 

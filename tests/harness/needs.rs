@@ -15,7 +15,9 @@ pub enum Need {
     /// Bridges that mind VLANs.
     VlanFiltering,
     Bonding,
+    /// Its datapath in the kernel, and its daemon.
     OpenVSwitch,
+    OpenVSwitchDaemon,
     VhostNet,
     Macvtap,
     /// The queueing discipline by which libvirt limits what a guest sends.
@@ -37,6 +39,7 @@ impl Need {
             }
             Self::Bonding => ("no bonds", "ip", "link add probe type bond"),
             Self::OpenVSwitch => return lacking_open_vswitch(),
+            Self::OpenVSwitchDaemon => return lacking_open_vswitch_daemon(),
             Self::VhostNet => return lacking_file("/dev/vhost-net"),
             Self::Macvtap => ("no macvtap", "ip", "link add link base name probe type macvtap"),
             Self::IngressQdisc => ("no ingress qdisc", "tc", "qdisc add dev base ingress"),
@@ -85,9 +88,14 @@ fn lacking_source_of_test_run() -> Option<String> {
     Some(format!("a test run cannot be told where a frame came in ({:#})", refused.root_cause()))
 }
 
+fn lacking_open_vswitch_daemon() -> Option<String> {
+    let lacking = "there is no Open vSwitch (package openvswitch-switch)";
+    open_vswitch::daemon().is_none().then(|| lacking.to_owned())
+}
+
 fn lacking_open_vswitch() -> Option<String> {
-    if open_vswitch::daemon().is_none() {
-        return Some("there is no Open vSwitch (package openvswitch-switch)".to_owned());
+    if let Some(lacking) = lacking_open_vswitch_daemon() {
+        return Some(lacking);
     }
     let datapath = std::path::Path::new("/sys/module/openvswitch");
     (!datapath.exists()).then(|| "this kernel has no datapath of Open vSwitch".to_owned())

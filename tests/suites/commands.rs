@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use detector_tests::artefacts;
@@ -124,4 +124,29 @@ fn what_is_watched_is_printed_again_and_outlives_the_daemon() {
     let refused = daemon.ask(&["quarantine", "release", "vm", "web1", "--watch"]).unwrap();
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.complaint.contains("commands that read"), "{refused:?}");
+}
+
+#[test]
+fn top_shows_ports_until_somebody_quits() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("web1", "tap-a", A)]).unwrap();
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let line = format!("stty rows 24 cols 120; exec {} top", daemon.command_line());
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+    terminal.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut top = scene.host().spawn(&mut terminal).unwrap();
+    let mut screen = Vec::new();
+    let mut output = top.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&screen).contains("tap-a") {
+        let mut more = [0; 4096];
+        let count = output.read(&mut more).unwrap();
+        assert!(count > 0, "it ended:\n{}", String::from_utf8_lossy(&screen));
+        screen.extend(&more[..count]);
+    }
+    top.stdin.take().unwrap().write_all(b"q").unwrap();
+    assert!(top.wait().unwrap().success());
+
+    let answer = daemon.show(&["top"]).unwrap();
+    assert!(answer.contains("top needs a terminal"), "{answer}");
 }

@@ -17,6 +17,9 @@ use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, vm};
 use detector_tests::tap::Tap;
 use detector_tests::{bpf, link, wait};
 
+#[path = "kinds/device.rs"]
+mod device;
+
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);
 /// Somebody beyond the uplink.

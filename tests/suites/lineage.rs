@@ -4,6 +4,8 @@
 
 #[path = "lineage/boot.rs"]
 mod boot;
+#[path = "lineage/own.rs"]
+mod own;
 
 use std::os::unix::fs::FileExt;
 use std::time::Duration;

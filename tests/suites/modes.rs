@@ -286,6 +286,8 @@ fn a_dry_run_says_exactly_what_enforcing_cuts() {
         .collect();
     assert_eq!(mute, BTreeSet::from(["stray0", "tap-d"]));
     let predicted = claims(&preview.json);
+    let ports = preview.json["ports"].as_array().unwrap();
+    assert!(ports.iter().all(|port| port["unlisted"] == 0), "it is all there is: {ports:?}");
     let text = daemon.show(&["enforce", "--dry-run"]).unwrap();
     for [port, mac, address, reason] in predicted.keys() {
         let said = [port, mac, address, reason].iter().all(|word| text.contains(word.as_str()));
@@ -308,6 +310,28 @@ fn a_dry_run_says_exactly_what_enforcing_cuts() {
     let once_more: u64 = again.iter().map(|(key, count)| count - predicted[key]).sum();
     assert_eq!(once_more, cut as u64, "{again:?}");
     assert_eq!(predicted.values().sum::<u64>(), cut as u64, "{predicted:?}");
+}
+
+/// Of a port that claims more than is kept a dry run does not know all, and says so.
+#[test]
+fn a_dry_run_that_does_not_know_all_says_so() {
+    const CLAIMS: u8 = 40;
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("observe", &inventory()).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let spoofed = |number| beat(Station { mac: [2, 0, 0, 0, 1, number], ..A }, number.into());
+    let played: Vec<(&Tap, Vec<u8>)> = (0..CLAIMS).map(|number| (&a, spoofed(number))).collect();
+    play(&scene, &played, &(&a, beat(A, 100)));
+    let preview = daemon.ask(&["enforce", "--dry-run"]).unwrap().json;
+    let listed: u64 = claims(&preview).values().sum();
+    let mut ports = preview["ports"].as_array().unwrap().iter();
+    let port = ports.find(|port| port["name"] == "tap-a").unwrap();
+    assert!(listed < CLAIMS.into(), "there are not as many places: {port}");
+    assert_eq!(port["unlisted"], u64::from(CLAIMS) - listed, "{port}");
+    let text = daemon.show(&["enforce", "--dry-run"]).unwrap();
+    assert!(text.contains("This is not all of it"), "{text}");
+    let shown = daemon.show(&["port", "show", "tap-a"]).unwrap();
+    assert!(shown.contains("by claims that are not listed"), "{shown}");
 }
 
 #[test]

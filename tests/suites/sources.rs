@@ -12,6 +12,8 @@ mod hanging;
 mod networks;
 #[path = "sources/several.rs"]
 mod several;
+#[path = "sources/snapshots.rs"]
+mod snapshots;
 #[path = "sources/volumes.rs"]
 mod volumes;
 
@@ -38,13 +40,22 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let host = Host::new().unwrap();
+        Self::with(Ok)
+    }
+
+    /// The same, where guests boot what becomes of the image.
+    fn with(change: impl FnOnce(Image) -> anyhow::Result<Image>) -> Self {
+        Self::on(Host::new().unwrap(), change)
+    }
+
+    fn on(host: Host, change: impl FnOnce(Image) -> anyhow::Result<Image>) -> Self {
         let far = NetNs::new().unwrap();
         link::bridge(host.network(), "br0").unwrap();
         link::cable((host.network(), "up0"), (&far, "far0")).unwrap();
         link::enslave(host.network(), "up0", "br0").unwrap();
         let outside = Capture::start(&far, "far0").unwrap();
         let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+        let image = change(image).unwrap();
         Self { outside, _far: far, image, host }
     }
 

@@ -3,11 +3,13 @@
 mod bpf_linker;
 pub(crate) mod cargo_deny;
 mod ebpf_toolchain;
+mod guest_agent;
 mod guest_kernel;
 pub(crate) mod kernels;
 mod packages;
 mod pins;
 pub(crate) mod tools;
+mod unpacked;
 
 pub(crate) use ebpf_toolchain::Toolchain;
 pub(crate) use guest_kernel::GuestKernel;
@@ -66,6 +68,9 @@ pub(crate) fn ensure(profile: Profile) -> Result<()> {
         }
         if !GuestKernel::is_unpacked() {
             steps.quiet("kernel for the guests", || guest_kernel::fetch().map(Outcome::Done))?;
+        }
+        if !guest_agent::is_unpacked() {
+            steps.quiet("agent for a guest", || guest_agent::fetch().map(Outcome::Done))?;
         }
     }
     Ok(())

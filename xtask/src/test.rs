@@ -36,6 +36,7 @@ const SUITES: &[&str] = &[
     "lineage",
     "responses",
     "sources",
+    "audit",
 ];
 
 /// Those that need more than a kernel: no other kernel runs them.

@@ -8,7 +8,7 @@ use crate::{
     port::{Grant, PrefixKey},
 };
 
-const ROLES: [Role; 7] = [
+const ROLES: [Role; 9] = [
     Role::Vacant,
     Role::Guest,
     Role::Uplink,
@@ -16,6 +16,8 @@ const ROLES: [Role; 7] = [
     Role::Trusted,
     Role::GuestOnDevice,
     Role::Sandbox,
+    Role::Device,
+    Role::ClosedDevice,
 ];
 const GRANTED: u32 = flags::GRANTED;
 const ISOLATED: u32 = flags::ISOLATED;
@@ -28,11 +30,13 @@ fn slot(role: Role, flags: u32) -> PortSlot {
 #[test]
 fn sources_in_force() {
     for role in ROLES {
-        for flags in [0, GRANTED, ISOLATED, GRANTED | ISOLATED, GRANTED | flags::LEARNS] {
+        let learns = GRANTED | flags::LEARNS;
+        for flags in [0, GRANTED, ISOLATED, GRANTED | ISOLATED, learns, flags::TRUSTED] {
             let granted = flags & GRANTED != 0 && flags & ISOLATED == 0;
             let expect = match role {
                 Role::Uplink | Role::Bridge | Role::Trusted => true,
                 Role::Guest | Role::GuestOnDevice => granted,
+                Role::Device | Role::ClosedDevice => flags & flags::TRUSTED != 0,
                 Role::Vacant | Role::Sandbox => false,
             };
             assert_eq!(is_in_force(&slot(role, flags)), expect, "{role:?} {flags:#x}");
@@ -53,7 +57,24 @@ fn where_a_frame_may_come_from() {
         ("stamped before it was cut off", 7, true, Some(&isolated), Reason::SourceNotInForce),
     ];
     for (name, source, stamped, slot, expect) in cases {
-        assert_eq!(vet_source(source, || stamped, |_| slot), expect, "{name}");
+        let vetted = vet_source(source, || stamped, |_| slot, || Reason::HostOwn);
+        assert_eq!(vetted, expect, "{name}");
+    }
+}
+
+#[test]
+fn what_came_in_by_no_interface() {
+    let switched = slot(Role::Uplink, flags::SWITCHED);
+    let bridged = slot(Role::Uplink, 0);
+    let cases = [
+        ("on a bridge", Some(&bridged), (false, false), Reason::HostOwn),
+        ("where no slot is", None, (false, false), Reason::HostOwn),
+        ("in a datapath", Some(&switched), (false, false), Reason::Unvetted),
+        ("there, by the switch's daemon", Some(&switched), (true, false), Reason::Vetted),
+        ("there, of the switch itself", Some(&switched), (false, true), Reason::HostOwn),
+    ];
+    for (name, place, (stamped, control), expect) in cases {
+        assert_eq!(vet_sourceless(place, || stamped, || control), expect, "{name}");
     }
 }
 
@@ -65,7 +86,8 @@ fn nothing_is_asked_in_vain() {
         asked.set(asked.get() + 1);
         answer
     };
-    vet_source(0, || ask(true), |_| None);
+    vet_source(0, || ask(true), |_| None, || Reason::HostOwn);
+    vet_sourceless(Some(&slot(Role::Guest, GRANTED)), || ask(true), || ask(true));
     vet_towards(&slot(Role::Guest, GRANTED), || Reason::Vetted, || ask(true));
     vet_towards(&slot(Role::Guest, 0), || Reason::Vetted, || ask(true));
     vet_for_host(true, || ask(true));
@@ -113,6 +135,9 @@ fn what_may_be_routed() {
         let known = matches!(role, Role::Uplink | Role::Bridge | Role::Trusted);
         let expect = if known { Reason::Vetted } else { Reason::SourceNotInForce };
         assert_eq!(vet_routed(Some(&slot(role, GRANTED))), expect, "{role:?}");
+        let known = known || matches!(role, Role::Device | Role::ClosedDevice);
+        let expect = if known { Reason::Vetted } else { Reason::SourceNotInForce };
+        assert_eq!(vet_routed(Some(&slot(role, flags::TRUSTED))), expect, "{role:?}");
     }
 }
 
@@ -132,12 +157,15 @@ impl Grants for Listed {
 
 #[test]
 fn where_a_dhcp_server_may_be() {
-    const TO: u32 = 9;
+    const NO: fn() -> bool = || false;
+    let to = PortSlot { ifindex: 9, ..slot(Role::Guest, GRANTED) };
     let more = GRANTED | flags::MORE_GRANTS;
     let server = Some(Station::new(Mac([2; 6]), 5));
     let cases = [
         ("an uplink", Role::Uplink, 0, None, true),
         ("a trusted interface", Role::Trusted, 0, None, true),
+        ("a device with macvtaps", Role::Device, 0, None, false),
+        ("one that is trusted", Role::Device, flags::TRUSTED, None, true),
         ("a bridge", Role::Bridge, 0, None, false),
         ("the sandbox", Role::Sandbox, flags::DHCP_SERVER, None, false),
         ("a free slot", Role::Vacant, flags::DHCP_SERVER, None, false),
@@ -151,10 +179,16 @@ fn where_a_dhcp_server_may_be() {
     ];
     for (name, role, flags, sender, expect) in cases {
         let slot = slot(role, flags);
-        assert_eq!(may_serve(7, TO, |_| Some(&slot), || sender, &Listed), expect, "{name}");
+        let serves = may_serve(7, &to, |_| Some(&slot), || sender, NO, &Listed);
+        assert_eq!(serves, expect, "{name}");
     }
-    assert!(may_serve(0, TO, |_| None, || None, &Listed), "the host itself");
-    assert!(!may_serve(7, TO, |_| None, || None, &Listed), "nobody knows it");
+    assert!(may_serve(0, &to, |_| None, || None, NO, &Listed), "the host itself");
+    assert!(!may_serve(7, &to, |_| None, || None, || true, &Listed), "nobody knows it");
     let device = slot(Role::GuestOnDevice, 0);
-    assert!(may_serve(7, 7, |_| Some(&device), || None, &Listed), "from beyond its device");
+    assert!(may_serve(7, &device, |_| Some(&device), || None, NO, &Listed), "beyond its device");
+    let switched = slot(Role::Guest, GRANTED | flags::SWITCHED);
+    for vetted in [false, true] {
+        let serves = may_serve(0, &switched, |_| None, || None, || vetted, &Listed);
+        assert_eq!(serves, vetted, "by way of a switch's daemon");
+    }
 }

@@ -1,7 +1,12 @@
 //! The gate: what no guard has vetted reaches neither the host nor anything beyond it, so that a tap
 //! that nobody has guarded yet is mute.
 
-use detector_common::{gate, parse::Claim, reason::Reason};
+use detector_common::{
+    gate,
+    parse::Claim,
+    port::{PortSlot, flags},
+    reason::Reason,
+};
 
 use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
 
@@ -9,7 +14,8 @@ use crate::{Outcome, counters, lookup, report, skb::Skb, stamp};
 /// stamp alone decides.
 #[inline(always)]
 pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
-    let reason = gate::vet_for_host(stamp::is_set(skb), || {
+    let is_stamped = stamp::is_any(skb, || lookup::port(skb.ifindex()));
+    let reason = gate::vet_for_host(is_stamped, || {
         let own = is_own_multicast(skb);
         if own && let Some(slot) = lookup::port(skb.ifindex()) {
             counters::to(slot, Reason::HostOwn);
@@ -28,6 +34,10 @@ pub(crate) fn bridge_ingress(skb: &Skb) -> Outcome {
 pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
     let source = skb.ingress_ifindex();
     if source == 0 {
+        // Behind an internal port nobody could tell it from what a tap has sent.
+        if lookup::port(skb.ifindex()).is_some_and(|slot| slot.has(flags::SWITCHED)) {
+            stamp::set(skb);
+        }
         return Outcome::Next;
     }
     let outcome = settle(skb, gate::vet_routed(lookup::port(source)));
@@ -44,12 +54,7 @@ pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
     let mut claim = Claim::default();
     let reason = match claim.read_station(skb.frame(), skb.tag()) {
         Err(reason) => reason,
-        Ok(())
-            if lookup::is_owned(claim.station)
-                || lookup::is_owned_natively(claim.station, skb.ifindex()) =>
-        {
-            Reason::MacOfLocalGuest
-        }
+        Ok(()) if is_of_local_guest(skb, &claim) => Reason::MacOfLocalGuest,
         Ok(()) => Reason::FromUplink,
     };
     if !reason.passes() && matches!(refuse(skb, &claim, reason), Outcome::Drop) {
@@ -59,26 +64,46 @@ pub(crate) fn uplink_ingress(skb: &Skb) -> Outcome {
     Outcome::Next
 }
 
+/// Whether a frame from outside comes under the MAC of a guest that speaks from here.
+#[inline(always)]
+pub(super) fn is_of_local_guest(skb: &Skb, claim: &Claim) -> bool {
+    lookup::is_owned(claim.station) || lookup::is_owned_natively(claim.station, skb.ifindex())
+}
+
 /// Frames that leave the host.
 #[inline(always)]
 pub(crate) fn uplink_egress(skb: &Skb) -> Outcome {
-    let outcome = settle(skb, vet_source(skb));
+    let outcome = settle(skb, vet_source(skb, || lookup::port(skb.ifindex())));
     if matches!(outcome, Outcome::Next) {
         stamp::clear(skb);
     }
     outcome
 }
 
-/// See [`gate::vet_source`].
+/// See [`gate::vet_source`]. `place` is where the program runs.
 #[inline(always)]
-pub(crate) fn vet_source(skb: &Skb) -> Reason {
-    gate::vet_source(skb.ingress_ifindex(), || stamp::is_set(skb), lookup::port)
+pub(crate) fn vet_source(
+    skb: &Skb,
+    place: impl Fn() -> Option<&'static PortSlot> + Copy,
+) -> Reason {
+    let is_stamped = || stamp::is_any(skb, place);
+    gate::vet_source(skb.ingress_ifindex(), is_stamped, lookup::port, || {
+        gate::vet_sourceless(place(), is_stamped, || is_control(skb))
+    })
+}
+
+/// Whether the frame goes to a group that bridges do not forward (IEEE 802.1Q, 8.6.3).
+#[inline(always)]
+fn is_control(skb: &Skb) -> bool {
+    skb.frame()
+        .window::<6>(0)
+        .is_some_and(|header| header.u32::<0>() == 0x0180_c200 && header.u16::<4>() < 0x10)
 }
 
 /// Counts and drops what has not been vetted. Where the bridge or uplink has no slot, the gate is
 /// being taken down, and the host keeps its network.
 #[inline(always)]
-fn settle(skb: &Skb, reason: Reason) -> Outcome {
+pub(super) fn settle(skb: &Skb, reason: Reason) -> Outcome {
     if reason.passes() {
         return Outcome::Next;
     }
@@ -92,7 +117,7 @@ fn settle(skb: &Skb, reason: Reason) -> Outcome {
 
 /// Counts, reports and drops what comes in by an uplink and cannot have come from outside.
 #[inline(always)]
-fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
+pub(super) fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
     let (Some(settings), Some(slot)) = (lookup::settings(), lookup::port(skb.ifindex())) else {
         return Outcome::Next;
     };

@@ -1,30 +1,30 @@
 //! Guard, frames to the guest: only to a port whose verdict is in force, and only what was vetted.
 
-use detector_common::{gate, learned, port::flags, reason::Reason};
+use detector_common::{gate, learned, port::PortSlot, reason::Reason};
 
 use super::gate::vet_source;
 use crate::{Outcome, counters, dhcp, lookup, skb::Skb, stamp};
 
 #[inline(always)]
 pub(crate) fn run(skb: &Skb) -> Outcome {
-    deliver(skb, vet_source)
+    deliver(skb, |skb, slot| vet_source(skb, || Some(slot)))
 }
 
 /// The same for a port on a device of its own: no bridge has brought the frame here, so that its source
 /// says nothing. A port that is mute or isolated receives nothing.
 #[inline(always)]
 pub(crate) fn from_device(skb: &Skb) -> Outcome {
-    deliver(skb, |_| Reason::FromUplink)
+    deliver(skb, |_, _| Reason::FromUplink)
 }
 
 #[inline(always)]
-fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb) -> Reason) -> Outcome {
+fn deliver(skb: &Skb, vet_source: impl FnOnce(&Skb, &'static PortSlot) -> Reason) -> Outcome {
     let Some(slot) = lookup::port(skb.ifindex()) else {
         return if lookup::enforces() { Outcome::Drop } else { Outcome::Next };
     };
     let reason = gate::vet_towards(
         slot,
-        || vet_source(skb),
+        || vet_source(skb, slot),
         || {
             let brought = super::sandbox::brought(skb, slot);
             if brought {

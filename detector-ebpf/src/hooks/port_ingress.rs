@@ -170,7 +170,7 @@ fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) 
     if dropped {
         return Outcome::Drop;
     }
-    stamp::set(skb);
+    stamp::set_refused(skb, slot);
     Outcome::Next
 }
 

@@ -28,6 +28,7 @@ pub const fn role_name(slot: &PortSlot) -> &'static str {
         Role::Sandbox => "sandbox",
         Role::Uplink => "uplink",
         Role::Bridge => "bridge",
+        Role::Device | Role::ClosedDevice => "device",
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::net::UnixStream;
 pub struct Peer {
     pub uid: u32,
     pub gid: u32,
+    /// Its number; 0 where the kernel does not say.
+    pub pid: i32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
 }
@@ -49,7 +51,9 @@ impl Peer {
     /// Asks the kernel (`SO_PEERCRED`, `SO_PEERGROUPS`; unix(7)).
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
-        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), groups: groups(stream)? })
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let pid = credentials.pid().unwrap_or_default();
+        Ok(Self { uid, gid, pid, groups: groups(stream)? })
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
             (1000, 0, &[0], Right::Nothing, Right::Nothing),
         ];
         for (uid, gid, groups, open_to_group, otherwise) in cases {
-            let peer = Peer { uid, gid, groups: groups.to_vec() };
+            let peer = Peer { uid, gid, pid: 1, groups: groups.to_vec() };
             assert_eq!(access.right(&peer), open_to_group, "{peer:?}");
             assert_eq!(closed.right(&peer), otherwise, "{peer:?}");
         }

@@ -4,8 +4,8 @@ use detector_core::model::{ModeRequest, QuarantineTarget};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
-    AdmissionView, Explanation, FindingView, MetricsView, ModeDetail, PolicyDiffView, PolicyView,
-    PortView, Preview, ProcessView, QuarantineChange, QuarantineView, Reloaded, Status,
+    AdmissionView, ClockView, Explanation, FindingView, MetricsView, ModeDetail, PolicyDiffView,
+    PolicyView, PortView, Preview, ProcessView, QuarantineChange, QuarantineView, Reloaded, Status,
     TemplateView, VmView,
 };
 
@@ -17,7 +17,11 @@ pub const VERSION: u32 = 1;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     Status {},
-    PortList {},
+    PortList {
+        /// With the counters of each.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        counters: bool,
+    },
     /// A port by interface name, or by ifindex.
     PortShow {
         name: String,
@@ -53,6 +57,15 @@ pub enum Request {
     },
     /// What enforcing would cut.
     EnforcePreview {},
+    /// Whether the time of day is believed.
+    ClockShow {},
+    /// The clock is right as it is, in the caller's name; only root and the daemon's own user may say so.
+    ClockConfirm {
+        /// What the clock says to the caller, in milliseconds since the Unix epoch: another time than the
+        /// one that was looked at is not confirmed.
+        says: u64,
+        reason: String,
+    },
     TemplateList {},
     TemplateShow {
         id: String,
@@ -130,6 +143,7 @@ pub enum Reply {
     /// The mode that holds now.
     Mode(ModeDetail),
     Preview(Box<Preview>),
+    Clock(Box<ClockView>),
     Templates(Vec<TemplateView>),
     Template(Box<TemplateView>),
     Findings(Vec<FindingView>),

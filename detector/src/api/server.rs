@@ -117,6 +117,10 @@ async fn converse(stream: UnixStream, peer: &Peer, right: Right, calls: &mpsc::S
                 ErrorCode::Forbidden,
                 "only root and the daemon's own user change the mode",
             )),
+            Ok(Request::ClockConfirm { .. }) if right < Right::Admit => Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "only root and the daemon's own user say that the clock is right",
+            )),
             other => other,
         };
         let open = match outcome {

@@ -64,7 +64,7 @@ async fn answer(mut inbox: mpsc::Receiver<Call>) {
     let mut held = Vec::new();
     while let Some(call) = inbox.recv().await {
         match call.request {
-            Request::PortList {} => {
+            Request::PortList { .. } => {
                 let _ = call.replies.send(Ok(Reply::Ports(Vec::new()))).await;
             }
             Request::QuarantineWatch {} => {

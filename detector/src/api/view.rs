@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC. Names, titles and evidence may be chosen by guests: escape them before
 //! they reach a terminal.
 
+mod clock;
 mod health;
 mod metrics;
 mod mode;
@@ -25,6 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use clock::{ClockView, ConfirmedView};
 pub use health::{Health, Trouble, health};
 pub use metrics::{DaemonMetrics, MetricsView, PortMetrics};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
@@ -180,6 +182,9 @@ pub struct MediumView {
     /// A path, or what it is that cannot be digested here.
     pub source: String,
     pub evidence: EvidenceView,
+    /// The device that its manager says it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

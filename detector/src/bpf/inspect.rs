@@ -173,7 +173,7 @@ impl Inspector {
     fn view(&self, slot: PortSlot) -> Result<PortView, BpfError> {
         let name = attach::interface_name(slot.ifindex).ok();
         let mut guarded = name.is_some();
-        for (hook, program) in programs_of(&slot).into_iter().flatten() {
+        for &(hook, program) in programs_of(&slot) {
             guarded &= attach::tcx_alive(&self.paths, slot.ifindex, hook)?
                 || attach::clsact_standing(slot.ifindex, hook, program)? != Standing::Absent;
         }

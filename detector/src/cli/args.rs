@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 
+pub(super) use clock::ClockCommand;
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
 pub(super) use operations::DetachArgs;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
+mod clock;
 mod mode;
 mod operations;
 mod template;
 use super::{
+    audit::args::AuditCommand,
     completions::{ports, subjects, vms},
     policy::PolicyCommand,
 };
@@ -133,6 +136,12 @@ Exits with 3 when findings are open.")]
     /// Let denials be findings only for some time
     #[command(after_help = mode::MAINTENANCE)]
     Maintenance(MaintenanceArgs),
+    /// Whether the host's clock is believed, after somebody has set it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Clock {
+        #[command(subcommand)]
+        command: ClockCommand,
+    },
     /// Interfaces through which guests speak
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Port {
@@ -163,6 +172,12 @@ Exits with 3 when findings are open.")]
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// What was decided and what people did, chained and signed
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Finding {
@@ -174,6 +189,19 @@ Exits with 3 when findings are open.")]
     Process {
         #[command(subcommand)]
         command: ProcessCommand,
+    },
+    /// Watch ports, their frames a second, and what is refused
+    #[command(after_help = "\
+Examples:
+  detector top
+  detector top --interval 5
+
+Keys: q quits, s changes the order, a shows uplinks and bridges too, arrows scroll. With the daemon dead it \
+shows what the pinned maps hold.")]
+    Top {
+        /// Seconds between two looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
     },
     /// Say why a VM, a port or a MAC is treated as it is, and what would change that
     #[command(after_help = "\

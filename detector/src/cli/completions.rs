@@ -68,7 +68,7 @@ const BRIEFLY: Duration = Duration::from_millis(500);
 fn known(request: Request) -> Vec<(String, String)> {
     let config = env::var_os("DETECTOR_CONFIG").map(PathBuf::from);
     let Ok(config) = Config::load(config.as_deref()) else { return Vec::new() };
-    let is_about_ports = matches!(request, Request::PortList {});
+    let is_about_ports = matches!(request, Request::PortList { .. });
     let asked = Client::connect(&config.paths.socket, BRIEFLY).and_then(|mut it| it.call(request));
     let named = |port: PortView| (port.name, format!("port, {}", port.status.as_str()));
     match asked {
@@ -93,7 +93,7 @@ fn candidates(start: &OsStr, known: Vec<(String, String)>) -> Vec<CompletionCand
 
 /// The names of ports, for the shell to complete.
 pub(super) fn ports(start: &OsStr) -> Vec<CompletionCandidate> {
-    candidates(start, known(Request::PortList {}))
+    candidates(start, known(Request::PortList { counters: false }))
 }
 
 /// The names of VMs.

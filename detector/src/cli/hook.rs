@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     api::{Reply, Request, view::AdmissionView},
+    audit::{Entry, Kind, Place, Subject, Via, Who, aside},
     config::Config,
 };
 
@@ -73,6 +74,7 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let pins = config.as_ref().unwrap_or(&default).paths.pins.clone();
     let host = Host::new(config.as_ref().ok(), global.pins.clone().unwrap_or(pins));
     let configured = || config.as_ref().ok()?.libvirt.uri_of(driver).map(str::to_owned);
+    let audit = config.as_ref().ok().map(|config| Place::new(&config.paths.state));
     let source = uri.clone().or_else(configured);
     let socket = match config {
         Ok(config) => Ok(config.paths.socket),
@@ -91,16 +93,24 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
             say(&message);
             exit(start)
         }
-        Ok(_) => undecided(name, &host, "the daemon is of another release"),
-        Err(why) => undecided(name, &host, &why),
+        Ok(_) => undecided(name, &host, audit.as_ref(), "the daemon is of another release"),
+        Err(why) => undecided(name, &host, audit.as_ref(), &why),
     }
 }
 
 /// Nobody judges the VM now.
-fn undecided(name: &str, host: &Host, why: &str) -> ExitCode {
+fn undecided(name: &str, host: &Host, audit: Option<&Place>, why: &str) -> ExitCode {
     let (start, effect) = host.unjudged();
     let way_out = if start { "" } else { ". `detector run` starts the daemon" };
     say(&format!("the VM {name} {effect}: {why}{way_out}"));
+    let outcome = if start { "undecided, may start" } else { "undecided, may not start" };
+    let entry = Entry::new(Kind::Admission, Who::this(Via::Hook))
+        .on(Subject::new("vm", name))
+        .change(None::<String>, outcome)
+        .why(format!("{effect}: {why}"));
+    if let Some(Err(why)) = audit.map(|place| aside::record(place, &entry)) {
+        say(&format!("that is not on record, since the audit cannot be written: {why}"));
+    }
     exit(start)
 }
 

@@ -1,11 +1,14 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `doctor` with advice, `detach` with something to remove, `health` of a detector that cannot do all of its work, `reload` of files of which something is not used, `explain` of something that is not granted, `enforce --dry-run` with something to cut, `template verify` of an image that differs or
-//! that no template in force matches, `policy diff` with a VM that would be judged otherwise).
+//! findings, `doctor` with advice, `detach` with something to remove, `health` of a detector that cannot do all of its work, `reload` of files of which something is not used, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
+//! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
+//! audit that is not what was written).
 
 mod args;
 mod ask;
+mod audit;
+mod clock;
 mod completions;
 mod detach;
 mod doctor;
@@ -28,6 +31,7 @@ mod reload;
 mod run;
 mod status;
 mod template;
+mod top;
 mod vm;
 mod watch;
 
@@ -86,13 +90,16 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Observe(args) => mode::observe(&global, &args),
         Command::BreakGlass(args) => mode::break_glass(&global, &args),
         Command::Maintenance(args) => mode::maintenance(&global, &args),
+        Command::Clock { command } => clock::run(&global, &command),
         Command::Port { command } => port::run(&global, &command),
         Command::Vm { command } => vm::run(&global, &command),
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
+        Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),
+        Command::Top { interval } => top::run(&global, interval),
         Command::Explain { subject } => explain::run(&global, &subject),
         Command::Hook { command } => Ok(Done::Answered(hook::run(&global, &command))),
         Command::Completions { shell } => completions::run(shell),

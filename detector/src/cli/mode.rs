@@ -13,6 +13,7 @@ use super::{
     Done, Global,
     args::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs},
     ask::{self, ask, try_ask, unexpected},
+    audit::recorded::on_record,
     escape::escape,
     output::{Output, Text, Tone},
     pins::Origin,
@@ -22,7 +23,9 @@ use crate::{
         CallError, Reply, Request,
         view::{ModeDetail, ModeView},
     },
+    audit::Subject,
     bpf::Inspector,
+    daemon::actions::mode_action,
     mode::{Kept, ModeFile},
 };
 
@@ -107,6 +110,16 @@ fn on_the_pins(
     if reason.len() > longest {
         bail!("--reason is longer than {longest} bytes: say it in fewer words");
     }
+    let action = (mode_action(&change), Subject::new("host", "mode"), reason);
+    on_record(global, action, || change_pins(global, change, reason, error))
+}
+
+fn change_pins(
+    global: &Global,
+    change: ModeRequest,
+    reason: &str,
+    error: CallError,
+) -> Result<ObservedMode> {
     let why = format!("{:#}", anyhow::Error::from(error));
     let config = ask::config(global)?;
     let since = jiff::Timestamp::now().as_millisecond();

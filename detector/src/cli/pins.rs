@@ -162,6 +162,7 @@ fn port(port: bpf::PortView) -> PortView {
         instance: port.slot.instance,
         role: role_name(&port.slot).to_owned(),
         bridge: None,
+        device: None,
         status: if port.guarded { state(&port.slot) } else { PortState::Unguarded },
         isolation: isolation(&port.slot),
         shield: port.shield,

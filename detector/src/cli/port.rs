@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use detector_common::maps::SIGHTINGS_PER_PORT;
 use serde::Serialize;
 
 use super::{
@@ -19,7 +20,7 @@ pub(super) fn run(global: &Global, command: &PortCommand) -> Result<Done> {
     let mut output = Output::new(global);
     match command {
         PortCommand::List => {
-            let (origin, ports) = match try_ask(global, Request::PortList {})? {
+            let (origin, ports) = match try_ask(global, Request::PortList { counters: false })? {
                 Ok(Reply::Ports(ports)) => (Origin::Daemon, ports),
                 Ok(other) => return unexpected(&other),
                 Err(error) => (Origin::Pins, pins::instead(global, error)?.ports),
@@ -59,7 +60,7 @@ pub(super) fn list<W: Write>(
                 port.name.as_str().into(),
                 port.role.as_str().into(),
                 state(port.status),
-                port.bridge.as_deref().unwrap_or("-").into(),
+                port.bridge.as_deref().or(port.device.as_deref()).unwrap_or("-").into(),
                 port.vm.as_ref().map_or("-", |vm| vm.name.as_str()).into(),
                 macs(port).into(),
                 port.why.as_deref().unwrap_or_default().into(),
@@ -96,6 +97,12 @@ pub(super) fn show<W: Write>(
     let place = format!("{} (ifindex {}, instance {})", port.name, port.ifindex, port.instance);
     output.field("Port", place)?;
     output.field("Role", port.role.as_str())?;
+    if let Some(bridge) = &port.bridge {
+        output.field("Bridge", bridge.as_str())?;
+    }
+    if let Some(device) = &port.device {
+        output.field("Device", device.as_str())?;
+    }
     output.field("Status", state(port.status))?;
     match port.isolation.as_deref() {
         Some("sandbox") if port.passage => {
@@ -127,7 +134,20 @@ pub(super) fn show<W: Write>(
     if let Some(counted) = &port.counters {
         counters(output, counted)?;
     }
-    sightings(output, &port.sightings)
+    sightings(output, &port.sightings)?;
+    match port.unlisted() {
+        0 => Ok(()),
+        count => output.item("  ", &unlisted(count)),
+    }
+}
+
+/// What is said where a port has claimed more than is kept.
+pub(super) fn unlisted(frames: u64) -> String {
+    format!(
+        "and {frames} more frame{} by claims that are not listed: a port has {SIGHTINGS_PER_PORT} places, \
+         and later claims have taken theirs",
+        if frames == 1 { "" } else { "s" }
+    )
 }
 
 /// What is granted.

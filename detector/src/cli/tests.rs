@@ -54,6 +54,7 @@ fn a_port() -> PortView {
         instance: 3,
         role: "guest".into(),
         bridge: Some("br0".into()),
+        device: None,
         status: PortState::Isolated,
         isolation: None,
         shield: false,
@@ -141,6 +142,7 @@ fn a_vm() -> VmView {
                 sha256: "00ff".into(),
                 at_birth: false,
             },
+            snapshot_of: None,
         }],
         posture: Some(Posture {
             tpm: Some(TpmKind::Emulator),
@@ -194,6 +196,7 @@ vnet0  guest  isolated  br0     web\\u{1b}[2J\\u{202e}1\\n  52:54:00:00:00:01  I
     let shown = "\
 Port         vnet0 (ifindex 12, instance 3)
 Role         guest
+Bridge       br0
 Status       isolated
 Why          It is quarantined.
 Since        1 min ago
@@ -207,6 +210,7 @@ Reports      0 lost, 4 held back
 Claims without a grant
 MAC                VLAN  TYPE    ADDRESS    FRAMES  LAST      WHY
 52:54:00:00:00:02  0     0x0806  192.0.2.8  3       10 s ago  The ARP sender address is not granted to this port.
+  and 5 more frames by claims that are not listed: a port has 16 places, and later claims have taken theirs
 ";
     check("port show", shown, |output| port::show(output, Origin::Pins, &a_port()));
 }
@@ -505,6 +509,7 @@ fn a_stated_base_is_told_of_once() {
             sha256: sha256.to_owned(),
             at_birth: sha256 == "11ff",
         },
+        snapshot_of: None,
     };
     let media = [
         medium(&["/a.qcow2 (qcow2)", "/base.raw (raw)"], "00ff"),

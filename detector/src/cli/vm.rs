@@ -150,7 +150,10 @@ pub(super) fn media<W: Write>(output: &mut Output<W>, media: &[MediumView]) -> R
                 (layers.join(" on "), Some(format!("{sha256}{when}")))
             }
         };
-        let text = super::escape::escape(&text);
+        let of = medium.snapshot_of.as_ref();
+        let of =
+            of.map_or_else(String::new, |of| format!(", a snapshot of {of} by its manager's word"));
+        let text = super::escape::escape(&format!("{text}{of}"));
         output.item(&format!("  {:<8} ", medium.role.as_str()), &text)?;
         if let Some(digest) = digest {
             output.line(&format!("{:11}sha256 {digest}", ""))?;

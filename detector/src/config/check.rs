@@ -11,7 +11,7 @@ pub(super) struct Complaint {
     pub(super) message: String,
 }
 
-type Checked = Result<(), Complaint>;
+pub(super) type Checked = Result<(), Complaint>;
 
 /// `IFNAMSIZ` less its terminator.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -75,7 +75,9 @@ pub(super) fn check(config: &Config) -> Checked {
     patterns(&["network", "bridges"], &config.network.bridges)?;
     patterns(&["network", "uplinks"], &config.network.uplinks)?;
     patterns(&["network", "trusted"], &config.network.trusted)?;
+    patterns(&["network", "closed_devices"], &config.network.closed_devices)?;
     libvirt(&config.libvirt)?;
+    config.audit.check()?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,
         &["policy", "unknown_port_grace"],
@@ -242,6 +244,10 @@ fn patterns(key: &'static [&'static str], patterns: &[String]) -> Checked {
     Ok(())
 }
 
-fn ensure(holds: bool, key: &'static [&'static str], message: impl FnOnce() -> String) -> Checked {
+pub(super) fn ensure(
+    holds: bool,
+    key: &'static [&'static str],
+    message: impl FnOnce() -> String,
+) -> Checked {
     if holds { Ok(()) } else { Err(Complaint { key, message: message() }) }
 }

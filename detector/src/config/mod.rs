@@ -3,6 +3,7 @@
 //! Every key is optional and every unknown key is an error. What is wrong is reported with the
 //! file, the line and the column.
 
+mod audit;
 mod check;
 mod libvirt;
 pub mod reload;
@@ -15,6 +16,7 @@ use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy};
 
 use crate::registry::{Manifests, Trust};
 
+pub use audit::AuditKeys;
 pub use libvirt::Libvirt;
 pub use sections::{
     Admission, Api, Config, Flood, Learning, Metrics, ModeKeys, Network, OnRefusal, Paths,
@@ -97,6 +99,8 @@ impl Config {
             uplinks: self.network.uplinks.clone(),
             trusted: self.network.trusted.clone(),
             protected: self.network.protected.clone(),
+            closed_devices: self.network.closed_devices.clone(),
+            known_senders: self.network.known_senders.clone(),
             adoption: self.learning.adoption(),
             unknown_port_grace: self.policy.unknown_port_grace,
             quarantine: self.policy.quarantine,

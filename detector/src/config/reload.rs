@@ -54,6 +54,7 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("images are opened within it") => registry.image_dirs;
     Fate::AtStart("the programs are loaded with it") => stamp;
     Fate::AtStart("the socket is made with it") => api.group;
+    Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };
 
 /// A key that was changed and does not hold.

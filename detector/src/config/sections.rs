@@ -1,6 +1,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use detector_common::{
+    addr::Mac,
     quarantine::QuarantineMode,
     settings::Mode,
     stamp::{Carrier, Stamp},
@@ -8,7 +9,7 @@ use detector_common::{
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel, FloodLimits, Revoked};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::Libvirt;
+use super::{AuditKeys, Libvirt};
 
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,6 +34,7 @@ pub struct Config {
     pub learning: Learning,
     pub registry: RegistryKeys,
     pub metrics: Metrics,
+    pub audit: AuditKeys,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             learning: Learning::default(),
             registry: RegistryKeys::default(),
             metrics: Metrics::default(),
+            audit: AuditKeys::default(),
         }
     }
 }
@@ -109,6 +112,11 @@ pub struct Network {
     pub trusted: Vec<String>,
     /// Addresses that no port may learn, besides the host's own.
     pub protected: Vec<IpAddr>,
+    /// Devices with macvtaps out of which only known senders speak.
+    pub closed_devices: Vec<String>,
+    /// Those that the host does not know by its own devices.
+    #[serde(deserialize_with = "senders")]
+    pub known_senders: Vec<Mac>,
 }
 
 impl Default for Network {
@@ -118,8 +126,22 @@ impl Default for Network {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             protected: Vec::new(),
+            closed_devices: Vec::new(),
+            known_senders: Vec::new(),
         }
     }
+}
+
+fn senders<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Mac>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let read = |text: &String| {
+        let mac = text.parse::<Mac>().ok().filter(|mac| !mac.is_group() && *mac != Mac::ZERO);
+        mac.ok_or_else(|| {
+            let expected = "expected the MAC of a sender, such as \"02:42:ac:11:00:02\"";
+            D::Error::custom(format!("{text:?} is no station's MAC; {expected}"))
+        })
+    };
+    texts.iter().map(read).collect()
 }
 
 /// The section `policy`.
@@ -388,7 +410,7 @@ enum CarrierText {
     TcIndex,
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map_err(|error| {
         D::Error::custom(format_args!(

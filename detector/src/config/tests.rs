@@ -1,6 +1,6 @@
 use std::{fs, os::unix::ffi::OsStrExt, time::Duration};
 
-use detector_common::{settings::Mode, stamp::Stamp};
+use detector_common::{addr::Mac, settings::Mode, stamp::Stamp};
 use detector_core::model::{AddressRule, AdoptionRules, EvidenceLevel};
 
 use super::*;
@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 49, "a key is missing from the example");
+    assert_eq!(keys.count(), 51, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -69,6 +69,8 @@ fn every_key_is_taken() {
         bridges = ["br*", "!br9"]
         uplinks = ["eth?"]
         trusted = ["wg0"]
+        closed_devices = ["eth?"]
+        known_senders = ["02:42:ac:11:00:02"]
         [policy]
         evidence = "declared"
         default_rule = "exact"
@@ -89,6 +91,8 @@ fn every_key_is_taken() {
     assert_eq!(policy.bridges, ["br*", "!br9"]);
     assert_eq!(policy.uplinks, ["eth?"]);
     assert_eq!(policy.trusted, ["wg0"]);
+    assert_eq!(policy.closed_devices, ["eth?"]);
+    assert_eq!(policy.known_senders, [Mac([2, 0x42, 0xac, 0x11, 0, 2])]);
     assert_eq!(config.admission.timeout, Duration::from_millis(500));
     assert_eq!(config.admission.on_timeout, OnRefusal::Refuse);
     assert_eq!(config.admission.denied, OnRefusal::Mute);
@@ -125,6 +129,13 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[network]\nbridges = [\"br 0\"]", "c.toml:2:11: ", "matches no interface name"),
         ("[network]\nbridges = [\"!\"]", "c.toml:2:11: ", "matches no interface name"),
         ("[network]\nuplinks = [\"a-very-long-name\"]", "c.toml:2:11: ", "at most 15"),
+        ("[network]\nclosed_devices = [\"eth 0\"]", "c.toml:2:18: ", "matches no interface name"),
+        (
+            "[network]\nknown_senders = [\"02:42\"]",
+            "c.toml:2:17: ",
+            "such as \"02:42:ac:11:00:02\"",
+        ),
+        ("[network]\nknown_senders = [\"ff:ff:ff:ff:ff:ff\"]", "c.toml:2:17: ", "no station's MAC"),
         ("[paths]\nstate = \"x\"", "c.toml:2:9: ", "begins with /"),
         ("[libvirt]\nuri = \"system\"", "c.toml:2:7: ", "qemu:///system"),
         ("[[modes]]\nmode = \"observe\"", "c.toml:1:", "either bridge"),

@@ -15,6 +15,7 @@ use super::{
     input::{AdmissionRules, Admit, CallId, Effect},
     links,
     sources::{runs, stand_in, vouched},
+    trail::entries,
 };
 use crate::{
     api::{
@@ -163,6 +164,7 @@ impl<E: Enforcer> Brain<E> {
             Ok(vm) => vm,
             Err(why) => {
                 let answer = self.undecided(&vm_name, None, &why);
+                self.record(entries::admission(&vm_name, None, &answer));
                 let reply = Ok(Reply::Admission(answer));
                 return self.emit(Effect::Reply { id, reply, last: true });
             }
@@ -224,6 +226,8 @@ impl<E: Enforcer> Brain<E> {
                 }
                 Some(answer) => answer,
             };
+            let name = self.name_of_vm(waiting.uuid);
+            self.record(entries::admission(&name, Some(waiting.uuid), &answer));
             if !answer.start {
                 refused.push(waiting.uuid);
             }

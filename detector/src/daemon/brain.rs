@@ -34,6 +34,7 @@ use super::{
     sources::{self, Expected},
     succession::Succession,
     tamper::Tampers,
+    trail::Trail,
 };
 use crate::{
     enforcer::{EnforceError, Enforcer},
@@ -84,6 +85,7 @@ pub struct Brain<E> {
     pub(super) reloads: Reloads,
     pub(super) turns: Turns,
     pub(super) succession: Succession,
+    pub(super) trail: Trail,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -104,6 +106,7 @@ impl<E: Enforcer> Brain<E> {
     ) -> Result<Self, EnforceError> {
         let observed = enforcer.observe()?;
         let seen = enforcer.seen()?;
+        let trail = Trail::new(&observed);
         let world = World {
             now,
             skew: Skew::default(),
@@ -160,6 +163,7 @@ impl<E: Enforcer> Brain<E> {
             reloads: Reloads::default(),
             turns: Turns::default(),
             succession: Succession::default(),
+            trail,
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -314,6 +318,7 @@ impl<E: Enforcer> Brain<E> {
         self.pause_denied();
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
+        self.follow_decisions();
         self.answer_admissions();
         let mut findings = self.decision.findings.clone();
         let silent = |finding: &Finding| {
@@ -329,6 +334,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.recall.findings());
         findings.extend(self.reload_findings());
         findings.extend(self.succession_findings());
+        findings.extend(self.trail.findings());
         for change in self.findings.update(now, findings) {
             self.emit(Effect::Tell(change));
         }

@@ -9,6 +9,7 @@ use detector_core::{
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
+    actions::Action,
     files::Fresh,
     hands::Callers,
     input::{Admit, CallId, Input},
@@ -20,6 +21,7 @@ use crate::{
         server::Call,
         view::{AdmissionOutcome, AdmissionView},
     },
+    audit::Writer,
     inventory::{
         Connection,
         xml::{self, Context},
@@ -35,18 +37,33 @@ pub(super) async fn take(
     connections: Vec<Connection>,
     reloader: Reloader,
     inputs: mpsc::Sender<Input>,
+    audit: Writer,
 ) {
     let mut id: CallId = 0;
     let connections: Arc<[Connection]> = connections.into();
     while let Some(call) = calls.recv().await {
         id += 1;
+        let action = Action::of(&call.request);
         let hanging = call.replies.clone();
-        callers.add(id, call.replies);
+        if action.is_none() {
+            callers.add(id, call.replies);
+        }
         let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
         let reloader = reloader.clone();
         let connections = Arc::clone(&connections);
-        let uid = call.peer.uid;
+        let (uid, audit) = (call.peer.uid, audit.clone());
         tokio::spawn(async move {
+            let (hanging, asked) = match action {
+                None => (hanging, None),
+                Some(action) => match action.begin(&call.peer, &audit).await {
+                    Err(refusal) => return drop(hanging.send(Err(refusal)).await),
+                    Ok(asked) => {
+                        let (outcome, outcomes) = mpsc::channel(1);
+                        callers.add(id, outcome.clone());
+                        (outcome, Some((asked, outcomes, hanging)))
+                    }
+                },
+            };
             let watch = matches!(call.request, Request::QuarantineWatch {});
             let given =
                 hand_in(id, uid, call.request, &connections, (&fresh, &reloader), &inputs).await;
@@ -59,6 +76,10 @@ pub(super) async fn take(
                 hanging.closed().await;
                 callers.remove(id);
                 let _ = inputs.send(Input::HungUp(id)).await;
+            }
+            drop(hanging);
+            if let Some((asked, outcomes, replies)) = asked {
+                asked.end(outcomes, replies, &audit).await;
             }
         });
     }

@@ -7,7 +7,7 @@ use detector_core::model::{Skew, Timestamp};
 use crate::clock::Reading;
 
 /// The two clocks differ by more only where one was set.
-const JUMP: u64 = 3_000;
+pub(super) const JUMP: u64 = 3_000;
 /// A clock is brought into step by making it run faster or slower, at most by so much (chrony's
 /// `maxslewrate` is a twelfth).
 const SLEWED: u64 = 8;
@@ -17,13 +17,25 @@ const AGREED: Duration = Duration::from_secs(120);
 const HELD: Duration = Duration::from_secs(300);
 
 /// Follows the time of day by the time that only grows. A jump is doubted: until it is set back, or
-/// somebody who keeps it in step with other clocks stands by it, both count.
+/// somebody who keeps it in step with other clocks stands by it, or a person says that it is right, both
+/// count.
 #[derive(Debug)]
 pub(super) struct DayClock {
     /// What is believed: how far the time of day is ahead of the one that only grows, in milliseconds.
     offset: i64,
     read: Timestamp,
     doubt: Option<Doubt>,
+    confirmed: Option<Confirmed>,
+}
+
+/// A person's word that the clock is right; both times are times of day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    pub(super) at: Timestamp,
+    /// What it would have been by what was believed before.
+    pub(super) instead_of: Timestamp,
+    pub(super) uid: u32,
+    pub(super) reason: String,
 }
 
 #[derive(Debug)]
@@ -39,7 +51,7 @@ struct Doubt {
 impl DayClock {
     /// At the start there is nothing to compare the clock with: what it says then is taken.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { offset: 0, read: now, doubt: None }
+        Self { offset: 0, read: now, doubt: None, confirmed: None }
     }
 
     /// True where what is known of the time of day is something else now.
@@ -74,6 +86,24 @@ impl DayClock {
             }
         }
         before != self.skew()
+    }
+
+    /// What the clock says holds, by a person's word.
+    pub(super) fn confirm(&mut self, word: Confirmed) {
+        if let Some(doubt) = self.doubt.take() {
+            self.offset = doubt.latest;
+        }
+        self.confirmed = Some(word);
+    }
+
+    /// The latest word of a person.
+    pub(super) fn confirmed(&self) -> Option<&Confirmed> {
+        self.confirmed.as_ref()
+    }
+
+    /// The time of day as it was believed before it was doubted.
+    pub(super) fn believed(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.offset))
     }
 
     pub(super) fn skew(&self) -> Skew {

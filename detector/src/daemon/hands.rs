@@ -19,12 +19,14 @@ use super::{
     supervisor::Supervisor,
 };
 use crate::{
-    api::{ApiError, Reply},
+    api::{ApiError, Reply, view::moment},
+    audit::Writer,
     findings::{self, Change, Journal},
     graces::GraceFile,
     inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
+    pauses::PauseFile,
     quarantines::{Kept, Memory},
     registry::Gatherer,
 };
@@ -45,10 +47,12 @@ pub(super) struct Hands {
     pub(super) adopted: Adopted,
     pub(super) mode: ModeFile,
     pub(super) graces: GraceFile,
+    pub(super) pauses: PauseFile,
     pub(super) suspender: Suspender,
     pub(super) supervisor: Supervisor,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
+    pub(super) audit: Writer,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -107,9 +111,9 @@ impl Hands {
                     let _ = inputs.send(Input::Altered(altered)).await;
                 });
             }
-            Effect::Begins { disk, digest } => {
+            Effect::Begins { role, disk, digest } => {
                 let gatherer = self.gatherer.clone();
-                self.runtime.spawn_blocking(move || gatherer.begin(&disk, digest));
+                self.runtime.spawn_blocking(move || gatherer.begin(role, &disk, digest));
             }
             Effect::Ends { disk } => {
                 let gatherer = self.gatherer.clone();
@@ -137,6 +141,13 @@ impl Hands {
                     let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
                 }
             }
+            Effect::KeepPauses(suspended) => {
+                let (pauses, inputs) = (self.pauses.clone(), self.inputs.clone());
+                pauses.set(suspended);
+                self.runtime.spawn_blocking(move || {
+                    let _ = inputs.blocking_send(Input::PausesKept(pauses.write()));
+                });
+            }
             Effect::KeepAdopted(ports) => {
                 let adopted = self.adopted.clone();
                 self.runtime.spawn_blocking(move || adopted.write(ports));
@@ -154,6 +165,7 @@ impl Hands {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
             }
+            Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Tell(change) => {
                 findings::log(&change);
                 if let Err(TrySendError::Full(_)) = self.journal.try_send((today, change)) {

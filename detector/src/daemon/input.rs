@@ -11,8 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Graces, GuestClaims, ImageFile, KnownLease, Link, Registry, Rejected,
-        Timestamp, Vm,
+        Digest, Evidence, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole, Registry,
+        Rejected, Timestamp, Vm,
     },
 };
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{adoption::Known, mode::Start, reload::Loaded};
 use crate::{
     api::{ApiError, Reply, Request},
+    audit::{Entry, Trouble},
     clock::Reading,
     config::{Config, OnRefusal},
     enforcer::Sign,
@@ -107,6 +108,12 @@ pub enum Input {
     GracesLost(Rejected),
     /// A VM is suspended, or why it is not, as [`Effect::Pause`] asked.
     Paused(Uuid, Result<(), String>),
+    /// Which VMs had been suspended before the start; `None` where nobody knows.
+    Pauses(Option<BTreeSet<Uuid>>),
+    /// Whether that has been kept, as [`Effect::KeepPauses`] asked.
+    PausesKept(Result<(), String>),
+    /// What is wrong with the audit, all of it.
+    Audit(Trouble),
     /// What the time of day is said to be.
     Clock(Reading),
     /// Time has passed.
@@ -139,9 +146,10 @@ pub enum Effect {
     /// Look whether these media are still what they were when they were read, and say which are not;
     /// the flag says whether its VM writes to the medium.
     LookAgain(Vec<(ImageFile, bool)>),
-    /// A VM begins to run with a disk of its own that had this digest before it ever ran.
-    Begins { disk: ImageFile, digest: Digest },
-    /// A VM has ended that had this disk.
+    /// A VM begins to run with a disk, or firmware's variables, of its own that had this digest before it
+    /// ever ran.
+    Begins { role: MediumRole, disk: ImageFile, digest: Digest },
+    /// A VM has ended that had this disk, or these variables.
     Ends { disk: ImageFile },
     /// What was read again holds, or not.
     Reloaded,
@@ -155,10 +163,14 @@ pub enum Effect {
     KeepGraces(BTreeMap<Uuid, Timestamp>),
     /// Have the manager of this name suspend a VM.
     Pause { source: String, vm: Uuid },
+    /// Keep which denied VMs have been suspended.
+    KeepPauses(BTreeSet<Uuid>),
     /// Keep which ports are adopted: their instances by ifindex.
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.
     KeepMode(mode::Kept),
+    /// Put this on record.
+    Record(Box<Entry>),
     /// Keep these quarantines for after a restart of the host.
     KeepQuarantines(Vec<quarantines::Kept>),
 }

@@ -84,7 +84,13 @@ impl<E: Enforcer> Brain<E> {
             Input::GracesLost(why) => {
                 self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
             }
-            Input::Paused(vm, result) => self.pauses.answered(vm, self.world.now, result),
+            Input::Paused(vm, result) => {
+                self.record_pause(vm, Some(result.clone()));
+                self.pauses.answered(vm, self.world.now, result);
+            }
+            Input::Pauses(known) => self.pauses.recall(known, &self.world),
+            Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
+            Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();

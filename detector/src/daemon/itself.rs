@@ -26,7 +26,8 @@ impl Itself {
     /// The answer; `None` when the daemon has ended, or refuses.
     async fn ask(&self, request: Request) -> Option<Reply> {
         let (replies, mut answer) = mpsc::channel(1);
-        let peer = Peer { uid: self.uid, gid: 0, groups: Vec::new() };
+        let pid = nix::unistd::getpid().as_raw();
+        let peer = Peer { uid: self.uid, gid: 0, pid, groups: Vec::new() };
         self.calls.send(Call { peer, request, replies }).await.ok()?;
         answer.recv().await?.ok()
     }

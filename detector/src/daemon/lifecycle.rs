@@ -27,14 +27,16 @@ use super::{
 };
 use crate::{
     api::{peer::Access, server, socket},
+    audit::{Entry, Kind, Place, Via, Who, Writer},
     bpf::{Events, KernelEnforcer, Options},
     clock,
     config::{Config, Scan},
     graces::GraceFile,
     inventory::{Suspender, file},
-    leases::{Adopted, Leases, Remembered},
+    leases::{Adopted, Leases, Remembered, boot_id},
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
+    pauses::PauseFile,
     processes::{self, ScanOptions},
     quarantines::Memory,
     registry::{Gatherer, Pools},
@@ -91,6 +93,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let connections = inventories::connections(config);
     let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
+    let audit = start_audit(config, &inputs)?;
+    audit.decision(jiff::Timestamp::now(), begins(config, wanted));
     let hands = Hands {
         inventories,
         callers: callers.clone(),
@@ -102,9 +106,11 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         adopted: Adopted::new(&config.paths.state),
         mode: ModeFile::new(&config.paths.state),
         graces: GraceFile::new(&config.paths.state),
+        pauses: PauseFile::new(&config.paths.state),
         suspender: suspender(inputs.clone())?,
         supervisor: supervisor.clone(),
         quarantines: hands::keeper(memory.clone(), map)?,
+        audit: audit.clone(),
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
@@ -117,6 +123,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         Input::Adopt(known),
         Input::Mode(Start { kept: hands.mode.read(), wanted: wanted.map(|mode| (mode, uid)) }),
         Input::Graces(hands.graces.read()),
+        Input::Pauses(hands.pauses.read()),
         Input::Recalled(recalled),
         Input::Source(file::said(&config.paths.inventory)),
     ];
@@ -129,7 +136,9 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     let (metrics, exported) = watch::channel(config.metrics.clone());
     let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
-    tokio::spawn(calls::take(calls, callers, fresh, connections, reloader, inputs.clone()));
+    let taken =
+        calls::take(calls, callers, fresh, connections, reloader, inputs.clone(), audit.clone());
+    tokio::spawn(taken);
     let itself = Itself { uid, calls: call };
     tokio::spawn(itself.clone().reload_on(hangup));
     tokio::spawn(itself.export(exported.clone()));
@@ -146,6 +155,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     wait_for_the_end(&runtime)?;
     Supervisor::stopping();
     tracing::info!("stopping; what is in force stays in force");
+    let ends = Entry::new(Kind::DaemonStopped, Who::Daemon).why("it was told to end");
+    runtime.block_on(audit.end(jiff::Timestamp::now(), ends));
     if let Err(error) = stopped.set() {
         tracing::warn!(%error, "starts of VMs will wait for this daemon, which does not come back");
     }
@@ -173,6 +184,23 @@ fn gatherer(config: &Config, pools: Pools) -> Gatherer {
             Gatherer::within(&config.paths.state, pools)
         }
     }
+}
+
+/// Starts the thread that writes the audit. Nothing waits for it.
+fn start_audit(config: &Config, inputs: &mpsc::Sender<Input>) -> Result<Writer> {
+    let inputs = inputs.clone();
+    let tell = move |trouble| drop(inputs.blocking_send(Input::Audit(trouble)));
+    Writer::spawn(Place::new(&config.paths.state), config.audit.limits(), tell)
+        .context("cannot start to write the audit")
+}
+
+/// The record of this start.
+fn begins(config: &Config, wanted: Option<Mode>) -> Entry {
+    Entry::new(Kind::DaemonStarted, Who::this(Via::Start))
+        .because("version", [env!("CARGO_PKG_VERSION")])
+        .because("boot", [boot_id()])
+        .because("pins", [config.paths.pins.display().to_string()])
+        .because("mode-asked-for", wanted.map(Mode::as_str))
 }
 
 /// Starts to look through the host's processes, unless that is not wanted.

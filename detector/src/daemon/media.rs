@@ -55,7 +55,7 @@ impl Media {
                     .filter(|vm| !started.contains(&vm.uuid) && vm.power != PowerState::Off)
                     .flat_map(files_of)
                     .any(|other| *other == file);
-                if shared {
+                if shared && world.evidence.contains_key(&file) {
                     world.unread.entry(*uuid).or_default().insert(file.clone());
                     self.again.insert(file);
                 } else {
@@ -232,16 +232,18 @@ fn keep_what_was_booted(world: &mut World, file: &ImageFile, now: &Chain) {
 
 /// What a guest can write to when it is its own base.
 fn is_written(role: MediumRole) -> bool {
-    matches!(role, MediumRole::Disk | MediumRole::Floppy)
+    matches!(role, MediumRole::Disk | MediumRole::Floppy | MediumRole::Variables)
 }
 
 pub(super) fn vms(world: &World) -> impl Iterator<Item = &Vm> {
     world.sources.values().flat_map(|source| source.vms.values())
 }
 
+/// Everything that is read for a VM.
 fn files_of(vm: &Vm) -> impl Iterator<Item = &ImageFile> {
-    vm.media.iter().filter_map(|medium| match &medium.source {
+    let files = vm.media.iter().filter_map(|medium| match &medium.source {
         MediumSource::File(file) => Some(file),
         MediumSource::Remote(_) => None,
-    })
+    });
+    files.flat_map(|file| [Some(file), file.origin.as_deref()]).flatten()
 }

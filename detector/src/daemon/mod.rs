@@ -6,6 +6,7 @@
 //! carry effects out; [`lifecycle`] wires them up. The loop never waits for libvirt, for an image
 //! to be digested or for a client.
 
+pub(crate) mod actions;
 mod admission;
 mod adoption;
 mod answer;
@@ -40,6 +41,7 @@ pub mod sources;
 mod succession;
 mod supervisor;
 mod tamper;
+mod trail;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,9 @@
 //! Responses of the policy that last: grace periods, and VMs that are suspended.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use detector_common::{quarantine::Cause, settings::Mode};
 use detector_core::{
@@ -22,10 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_NAME: usize = 80;
 
 /// VMs that libvirt was asked to suspend. Each is asked for once while it is denied: a person who lets it
-/// go on has the last word.
+/// go on has the last word. What has come of it is kept over restarts, once it has: where a crash comes
+/// before, it is asked for again, which does nothing to a VM that is suspended already.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
     asked: BTreeMap<Uuid, Pause>,
+    /// Whether it is known what had been suspended before the start, as far as anybody knows.
+    recalled: bool,
+    /// Those that were last to be kept; none where nothing is kept yet.
+    keeping: Option<BTreeSet<Uuid>>,
+    /// Why they cannot be kept.
+    trouble: Option<(Timestamp, String)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +46,42 @@ enum Pause {
 }
 
 impl Pauses {
+    /// These had been suspended before the start. Where nobody knows, whoever has been denied before is left
+    /// as it is.
+    pub(super) fn recall(&mut self, known: Option<BTreeSet<Uuid>>, world: &World) {
+        let denied = || {
+            let quarantines = world.observed.quarantines.values();
+            quarantines.filter(|one| one.cause == Cause::Verdict).filter_map(|one| {
+                match one.target {
+                    QuarantineTarget::Vm(uuid) => Some(uuid),
+                    QuarantineTarget::Port { .. } | QuarantineTarget::Mac(_) => None,
+                }
+            })
+        };
+        let suspended = known.clone().unwrap_or_else(|| denied().collect());
+        self.asked.extend(suspended.into_iter().map(|uuid| (uuid, Pause::Done)));
+        self.keeping = known;
+        self.recalled = true;
+    }
+
+    /// Whether what was to be kept has been.
+    pub(super) fn kept(&mut self, now: Timestamp, result: Result<(), String>) {
+        self.trouble = result.err().map(|why| (now, why));
+    }
+
+    /// What is to be kept, where that has changed.
+    fn keep(&mut self) -> Option<BTreeSet<Uuid>> {
+        let done = |pause: &Pause| matches!(pause, Pause::Done);
+        let suspended = self.asked.iter().filter(|(_, pause)| done(pause));
+        let suspended: BTreeSet<_> = suspended.map(|(uuid, _)| *uuid).collect();
+        // That there are none is written down, too: from then on a denial is known to be a new one.
+        if !self.recalled || self.keeping.as_ref() == Some(&suspended) {
+            return None;
+        }
+        self.keeping = Some(suspended.clone());
+        Some(suspended)
+    }
+
     pub(super) fn answered(&mut self, vm: Uuid, now: Timestamp, result: Result<(), String>) {
         if let Some(pause) = self.asked.get_mut(&vm) {
             *pause = match result {
@@ -72,7 +118,24 @@ impl Pauses {
                 since,
             })
         });
-        failed.collect()
+        failed.chain(self.unkept()).collect()
+    }
+
+    fn unkept(&self) -> Option<Finding> {
+        let (since, why) = self.trouble.clone()?;
+        Some(Finding {
+            key: FindingKey {
+                kind: FindingKind::PauseFailed,
+                subject: Subject::Place("pauses.json".to_owned()),
+            },
+            severity: Severity::Low,
+            title: "Which VMs have been suspended cannot be kept: after a restart of the daemon each that \
+                    is still denied may be suspended once more."
+                .to_owned(),
+            evidence: vec![("why".to_owned(), why)],
+            next: Some("detector status".to_owned()),
+            since,
+        })
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
@@ -113,9 +176,10 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn pause_denied(&mut self) {
         let mut wanted = Vec::new();
         let lasts = !self.world.is_on_trial() && !self.world.is_under_maintenance();
-        self.pauses.asked.retain(|uuid, _| {
-            let status = self.decision.vms.get(uuid).map(|one| one.status);
-            matches!(status, Some(VmStatus::Denied | VmStatus::Quarantined))
+        self.pauses.asked.retain(|uuid, _| match self.decision.vms.get(uuid) {
+            Some(one) => matches!(one.status, VmStatus::Denied | VmStatus::Quarantined),
+            // At each start nobody lists it yet.
+            None => self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(*uuid)),
         });
         for (uuid, decision) in &self.decision.vms {
             let asks = lasts && decision.responses.pause && decision.verdict == VmStatus::Denied;
@@ -129,18 +193,21 @@ impl<E: Enforcer> Brain<E> {
         }
         for (source, vm) in wanted {
             self.pauses.asked.insert(vm, Pause::Asked(self.world.now));
+            self.record_pause(vm, None);
             self.emit(Effect::Pause { source, vm });
+        }
+        if let Some(suspended) = self.pauses.keep() {
+            self.emit(Effect::KeepPauses(suspended));
         }
     }
 
-    /// Whether the verdict has cut it off since the daemon runs: of those from before, a person may have let
-    /// one go on.
+    /// Whether the verdict has cut it off, in this life of the daemon or before.
     fn is_cut_off(&self, uuid: Uuid, decision: &VmDecision) -> bool {
         match decision.status {
             VmStatus::Denied => decision.responses.isolate && !decision.is_spared(self.world.now),
             VmStatus::Quarantined => {
                 let held = self.world.observed.quarantines.get(&QuarantineTarget::Vm(uuid));
-                held.is_some_and(|held| held.cause == Cause::Verdict && held.since >= self.started)
+                held.is_some_and(|held| held.cause == Cause::Verdict)
             }
             _ => false,
         }

@@ -1,4 +1,4 @@
-//! Which VMs run with a disk of their own, from a verdict that approves it to the end of the VM: what
+//! Which VMs run with a disk or with firmware's variables of their own, from a verdict that approves it to the end of the VM: what
 //! happens to the disk in between is the VM's doing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,13 +50,13 @@ impl Runs {
             if status != Some(VmStatus::Approved) {
                 continue;
             }
-            for disk in disks(vm) {
+            for (role, disk) in own(vm) {
                 let Some(Evidence::Chain(chain)) = world.evidence.get(disk) else { continue };
                 let begun = self.begun.get(&vm.uuid).is_some_and(|disks| disks.contains(disk));
                 if chain.overlays.is_empty() && !begun {
                     self.begun.entry(vm.uuid).or_default().insert(disk.clone());
                     let digest = chain.digest;
-                    effects.push(Effect::Begins { disk: disk.clone(), digest });
+                    effects.push(Effect::Begins { role, disk: disk.clone(), digest });
                 }
             }
         }
@@ -67,15 +67,18 @@ impl Runs {
         let mut ended = self.begun.remove(&uuid).unwrap_or_default();
         if self.kept.remove(&uuid) {
             let vms = vms(world).filter(|vm| vm.uuid == uuid);
-            ended.extend(vms.flat_map(disks).cloned());
+            ended.extend(vms.flat_map(own).map(|(_, disk)| disk.clone()));
         }
         ended.into_iter().map(|disk| Effect::Ends { disk }).collect()
     }
 }
 
-fn disks(vm: &Vm) -> impl Iterator<Item = &ImageFile> {
-    vm.media.iter().filter_map(|medium| match &medium.source {
-        MediumSource::File(file) if medium.role == MediumRole::Disk => Some(file),
+/// What a VM writes to, if nobody else has it.
+fn own(vm: &Vm) -> impl Iterator<Item = (MediumRole, &ImageFile)> {
+    vm.media.iter().filter_map(|medium| match (&medium.source, medium.role) {
+        (MediumSource::File(file), role @ (MediumRole::Disk | MediumRole::Variables)) => {
+            Some((role, file))
+        }
         _ => None,
     })
 }

@@ -57,6 +57,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_MACVLAN_MODE: u16 = 1;
 /// The same, of VLAN devices.
 const IFLA_VLAN_ID: u16 = 1;
+const MACVLAN_MODE_VEPA: u32 = 2;
 const MACVLAN_MODE_PASSTHRU: u32 = 8;
 
 /// A message about an interface.
@@ -83,7 +84,7 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
     let (mut master, mut lower, mut mac) = (None, None, None);
     let mut lower_is_here = true;
     let mut kind: Option<&[u8]> = None;
-    let mut passthrough = false;
+    let mut mode = None;
     for (attribute, value) in message.attributes(HEADER_BYTES) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value),
@@ -97,19 +98,22 @@ pub(super) fn read(message: Message<'_>) -> Option<Read> {
                 let of = |wanted| attributes(value).find(|(k, _)| *k == wanted).map(|(_, v)| v);
                 kind = of(IFLA_INFO_KIND).map(text);
                 let mut modes = attributes(of(IFLA_INFO_DATA).unwrap_or_default());
-                let mode = modes.find(|(k, _)| *k == IFLA_MACVLAN_MODE).map(|(_, v)| v);
-                passthrough = mode == Some(&MACVLAN_MODE_PASSTHRU.to_ne_bytes());
+                let value = modes.find(|(k, _)| *k == IFLA_MACVLAN_MODE).map(|(_, v)| v);
+                mode = value.and_then(|v| v.first_chunk()).map(|v| u32::from_ne_bytes(*v));
             }
             _ => (),
         }
     }
-    let kind = match classify(kind, hardware, flags) {
-        LinkKind::Macvtap if passthrough => LinkKind::MacvtapPassthrough,
-        kind => kind,
+    let is_stacked = matches!(kind, Some(b"macvlan" | b"vlan"));
+    let kind = match (classify(kind, hardware, flags), mode) {
+        (LinkKind::Macvtap, Some(MACVLAN_MODE_PASSTHRU)) => LinkKind::MacvtapPassthrough,
+        (LinkKind::Macvtap, Some(MACVLAN_MODE_VEPA)) => LinkKind::MacvtapVepa,
+        (kind, _) => kind,
     };
     let mac = mac.filter(|mac| *mac != Mac::ZERO);
     // Of other kinds it is something else: the other end of a veth, or a tunnel's way out.
-    let is_on_device = matches!(kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough);
+    let is_on_device =
+        is_stacked || kind.is_shared_macvtap() || kind == LinkKind::MacvtapPassthrough;
     let lower = lower.filter(|_| is_on_device && lower_is_here);
     let link = Link { ifindex, name: printable(name), kind, master, lower, mac };
     Some(Read { link, family, deleted })
@@ -135,6 +139,7 @@ fn classify(kind: Option<&[u8]>, hardware: u16, flags: u32) -> LinkKind {
         _ if flags & libc::IFF_LOOPBACK as u32 != 0 => LinkKind::Loopback,
         None => LinkKind::Physical,
         Some(b"bridge") => LinkKind::Bridge,
+        Some(b"openvswitch") => LinkKind::OpenVSwitch,
         Some(b"veth") => LinkKind::Veth,
         Some(b"macvtap") => LinkKind::Macvtap,
         // A tun device that carries IP packets has no Ethernet address (ARPHRD_NONE).
@@ -203,7 +208,8 @@ mod tests {
         ip("tuntap add tap0 mode tap");
         ip("tuntap add tun0 mode tun");
         ip("link add veth0 type veth peer name veth1");
-        ip("link add link veth1 name macvtap0 type macvtap");
+        ip("link add link veth1 name macvtap0 type macvtap mode bridge");
+        ip("link add link veth1 name macvtap2 type macvtap mode vepa");
         ip("link add link veth0 name macvtap1 type macvtap mode passthru");
         ip("link set tap0 master br0");
 
@@ -223,6 +229,7 @@ mod tests {
             ("veth0", LinkKind::Veth),
             ("macvtap0", LinkKind::Macvtap),
             ("macvtap1", LinkKind::MacvtapPassthrough),
+            ("macvtap2", LinkKind::MacvtapVepa),
         ] {
             assert!(kinds.contains(&(name.to_owned(), kind)), "{name}: {kinds:?}");
         }

@@ -7,7 +7,7 @@ use detector_common::quarantine::QuarantineMode;
 use detector_core::{
     decide::{
         VmStatus,
-        policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts},
+        policy::{Fact, Facts, HostFacts, NicFacts, Rules, Standing, TemplateFacts, Variables},
         profile,
     },
     model::{
@@ -60,6 +60,8 @@ pub struct Case {
     media: usize,
     #[serde(default = "disk")]
     media_roles: BTreeSet<MediumRole>,
+    /// Where its firmware's stored variables come from; `None` where nobody says.
+    variables: Option<Variables>,
     #[serde(default = "yes")]
     media_local: bool,
     #[serde(default)]
@@ -89,6 +91,7 @@ enum Unknown {
     Registered,
     Template,
     MediaRead,
+    Variables,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -273,6 +276,10 @@ impl Case {
             registered: fact(known(Unknown::Registered), self.registered),
             template: fact(template, self.template.facts()),
             unmet: fact(template, profile::unmet(&self.template.profile, &self.posture)),
+            variables: match (known(Unknown::Variables), self.variables) {
+                (true, variables) => variables.map(Fact::Known),
+                (false, _) => Some(Fact::Unknown),
+            },
             declared: self.declared_template.clone(),
             media: self.media,
             media_roles: self.media_roles.clone(),
@@ -348,49 +355,4 @@ fn disk() -> BTreeSet<MediumRole> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CASES: &str = include_str!("../../../packaging/policy-cases.toml");
-
-    fn cases(text: &str) -> Result<Vec<Case>> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        read(file.path())
-    }
-
-    /// The cases that are installed describe the built-in policy.
-    #[test]
-    fn the_installed_cases_turn_out_as_expected() {
-        let rules = Rules::built_in();
-        let cases = cases(CASES).unwrap();
-        assert!(cases.len() >= 10);
-        for case in &cases {
-            let tried = case.try_on(&rules);
-            assert_eq!(tried.wrong, [""; 0], "{}", case.name);
-        }
-        let mut decided: BTreeSet<String> =
-            cases.iter().flat_map(|case| case.try_on(&rules).rules).collect();
-        for rule in rules.list().iter().filter(|rule| rule.action == "join") {
-            assert!(decided.remove(&rule.id), "no case for {}", rule.id);
-        }
-    }
-
-    #[test]
-    fn what_turns_out_otherwise_is_said() {
-        let rules = Rules::built_in();
-        let text = "[[case]]\nname = \"a\"\nexpect = \"denied\"\nrules = [\"x\"]\nisolate = false";
-        let tried = cases(text).unwrap()[0].try_on(&rules);
-        assert_eq!(tried.status, VmStatus::Approved);
-        let wrong = ["expected denied", "expected by x", "expected isolate = false"];
-        assert_eq!(tried.wrong, wrong);
-    }
-
-    #[test]
-    fn a_bad_file_is_refused_with_its_place() {
-        let error = cases("[[case]]\nname = \"a\"\nexpect = \"maybe\"").unwrap_err().to_string();
-        assert!(error.contains(":3:10: unknown variant"), "{error}");
-        let error = cases("[[case]]\nname = \"a\"\nexpect = \"denied\"\nwhat = 1").unwrap_err();
-        assert!(error.to_string().contains(":4:1: unknown field"), "{error}");
-    }
-}
+mod tests;

@@ -11,6 +11,8 @@ use std::{
 
 use detector_core::model::{ProcessId, Timestamp};
 
+use crate::clock;
+
 /// Bytes of a process's arguments that are read. Those of a large VM are some kilobytes.
 const COMMAND: u64 = 64 << 10;
 /// Characters of them that are kept.
@@ -26,8 +28,7 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 #[derive(Clone, Debug)]
 pub(super) struct ProcFs {
     root: PathBuf,
-    /// When the host was booted, and how many ticks a second the kernel counts.
-    boot: Timestamp,
+    /// How many ticks a second the kernel counts.
     ticks: u64,
 }
 
@@ -41,18 +42,11 @@ pub(super) struct Stat {
 }
 
 impl ProcFs {
-    pub(super) fn open() -> io::Result<Self> {
-        let root = PathBuf::from("/proc");
-        let text = bounded(&root.join("stat"), TEXT.max(1 << 20))?;
-        let boot = text
-            .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"btime "))
-            .and_then(|seconds| str::from_utf8(seconds).ok()?.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("/proc/stat does not say when the host booted"))?;
+    pub(super) fn open() -> Self {
         // SAFETY: sysconf has no preconditions.
         let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
         let ticks = u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100);
-        Ok(Self { root, boot: Timestamp(boot.saturating_mul(1000)), ticks })
+        Self { root: PathBuf::from("/proc"), ticks }
     }
 
     /// Every process, by its number.
@@ -68,9 +62,10 @@ impl ProcFs {
         stat(pid, &bounded(&self.place(pid).join("stat"), TEXT).ok()?)
     }
 
+    /// When it began, by the time that only grows: the kernel counts from its own start, with the time
+    /// that the host has slept, and the time of day has no part in it.
     pub(super) fn started(&self, id: ProcessId) -> Timestamp {
-        let after = id.started.saturating_mul(1000) / self.ticks;
-        Timestamp(self.boot.0.saturating_add(after))
+        clock::at_uptime(id.started.saturating_mul(1000) / self.ticks)
     }
 
     /// The real user id.
@@ -203,14 +198,17 @@ mod tests {
 
     #[test]
     fn this_process() {
-        let proc = ProcFs::open().unwrap();
+        let proc = ProcFs::open();
         let own = std::process::id();
         assert!(proc.pids().unwrap().contains(&own));
         let stat = proc.stat(own).unwrap();
         assert!(!stat.kernel && stat.threads >= 1);
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        let age = now.abs_diff(proc.started(stat.id).0 / 1000);
-        assert!(age < 24 * 3600, "{age}");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let begun = proc.started(proc.stat(child.id()).unwrap().id);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let age = clock::now().0.abs_diff(begun.0);
+        assert!(age < 10_000, "{age}");
         assert_eq!(proc.uid(own), Some(nix::unistd::getuid().as_raw()));
         assert_eq!(arguments(&proc.place(own))[0], std::env::args().next().unwrap());
         assert!(proc.namespace("self", "net").is_some());

@@ -1,9 +1,13 @@
 //! What managers have recorded: which process each VM is.
 //!
 //! libvirt writes `NAME.pid` for each VM that it starts. A file counts only where nobody but root, or
-//! the daemon's own user, could have put it, and only for the process that holds the lock on it, as what
-//! libvirt starts does, or that had begun before it was written: a number that another process has got
-//! since then is no longer the VM's.
+//! the daemon's own user, could have put it, and only for one process: a number that another process has
+//! got since then is no longer the VM's.
+//!
+//! Which process that is the time of day says last, since somebody may have set it. What libvirt starts
+//! holds the lock on its file. Else a process that has begun before the file was seen for the first time,
+//! by the time that the host has been running, is the one, and stays it for as long as the file is what it
+//! was. Only of a file that was there before the first look its time has to be believed.
 
 use std::{
     collections::BTreeMap,
@@ -12,55 +16,107 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use detector_core::model::Timestamp;
+use detector_core::model::{ProcessId, Timestamp};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::procfs::bounded;
+use crate::clock;
 
-/// A record, by the number of the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    /// Name of the VM.
-    pub(super) name: String,
-    written: Timestamp,
-    /// The process holds the lock on the file. Clocks may have been set since; this the kernel knows.
-    locked: bool,
+/// What is known of records from one look to the next.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    directories: Vec<PathBuf>,
+    known: BTreeMap<PathBuf, Known>,
+    /// Whether there was a look before: what is new then has come since.
+    looked: bool,
+    /// By the number of the process, as of the latest look; of some only one can be right.
+    by_pid: BTreeMap<u32, Vec<(PathBuf, Holder)>>,
 }
 
-/// Clocks of file systems and of processes are rounded differently.
+/// A record, for as long as it is the same one.
+#[derive(Debug)]
+struct Known {
+    record: Record,
+    /// When it was seen first, where it was not there in the look before; by the time that only grows.
+    appeared: Option<Timestamp>,
+    /// The process that was found to be the one.
+    owner: Option<ProcessId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Record {
+    pid: u32,
+    /// Device and inode of the file.
+    file: (u64, u64),
+    /// By the time of day.
+    written: Timestamp,
+}
+
+/// Who holds the lock on a record, as far as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Nobody,
+    Process(u32),
+}
+
+/// Clocks of file systems and of processes are rounded differently, and to look takes its time.
 const SLACK_MS: u64 = 2000;
 
 /// More VMs than a host runs.
 const MOST: usize = 65_536;
 
-impl Record {
-    /// Whether a process that began then can be the one that was recorded.
-    pub(super) fn is_of(&self, began: Timestamp) -> bool {
-        self.locked || began.0 <= self.written.0.saturating_add(SLACK_MS)
+impl Records {
+    pub(super) fn new(directories: Vec<PathBuf>) -> Self {
+        Self { directories, ..Self::default() }
+    }
+
+    /// Reads those that there are now. A directory that is absent has none.
+    pub(super) fn look(&mut self, now: Timestamp) {
+        let mut known = BTreeMap::new();
+        self.by_pid.clear();
+        for path in self.directories.iter().flat_map(|directory| paths(directory)) {
+            let Some((record, holder)) = read(&path) else { continue };
+            self.by_pid.entry(record.pid).or_default().push((path.clone(), holder));
+            let same = self.known.remove(&path).filter(|before| before.record == record);
+            let appeared = self.looked.then_some(now);
+            let entry = same.unwrap_or(Known { record, appeared, owner: None });
+            known.insert(path, entry);
+        }
+        self.known = known;
+        self.looked = true;
+    }
+
+    /// The name of the VM as whose process this one is recorded, if it is; `began` is by the time that
+    /// only grows.
+    pub(super) fn name_of(&mut self, id: ProcessId, began: Timestamp) -> Option<String> {
+        let records = self.by_pid.get(&id.pid)?;
+        let mut records = records.iter();
+        records.find_map(|(path, holder)| {
+            let known = self.known.get_mut(path)?;
+            let is_it = match (*holder, known.owner, known.appeared) {
+                (Holder::Process(pid), ..) => pid == id.pid,
+                (_, Some(owner), _) => owner == id,
+                (.., Some(appeared)) => began.0 <= appeared.0.saturating_add(SLACK_MS),
+                (.., None) => {
+                    clock::day(began).0 <= known.record.written.0.saturating_add(SLACK_MS)
+                }
+            };
+            is_it.then(|| known.owner = Some(id))?;
+            Some(path.file_stem()?.to_str()?.to_owned())
+        })
     }
 }
 
-/// The records in these directories. One that is absent has none.
-pub(super) fn read(directories: &[PathBuf]) -> BTreeMap<u32, Record> {
-    let mut records = BTreeMap::new();
-    for directory in directories {
-        if !is_ours(directory) {
-            continue;
-        }
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten().take(MOST) {
-            let path = entry.path();
-            if path.extension().is_some_and(|end| end == "pid")
-                && let Some((pid, record)) = record(&path)
-            {
-                records.insert(pid, record);
-            }
-        }
+fn paths(directory: &Path) -> Vec<PathBuf> {
+    if !is_ours(directory) {
+        return Vec::new();
     }
-    records
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MOST);
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "pid")).collect()
 }
 
-fn record(path: &Path) -> Option<(u32, Record)> {
-    let name = path.file_stem()?.to_str()?.to_owned();
+fn read(path: &Path) -> Option<(Record, Holder)> {
     if !is_ours(path) {
         return None;
     }
@@ -72,19 +128,22 @@ fn record(path: &Path) -> Option<(u32, Record)> {
     let pid = str::from_utf8(&text).ok()?.trim().parse().ok()?;
     let written = u64::try_from(metadata.mtime()).ok()?.saturating_mul(1000);
     let written = Timestamp(written + u64::try_from(metadata.mtime_nsec()).ok()? / 1_000_000);
-    let locked = holder(path) == Some(pid);
-    Some((pid, Record { name, written, locked }))
+    let record = Record { pid, file: (metadata.dev(), metadata.ino()), written };
+    Some((record, holder(path)))
 }
 
 /// The process that holds a lock on the file (fcntl(2)).
-fn holder(path: &Path) -> Option<u32> {
-    let file = fs::File::open(path).ok()?;
-    // SAFETY: all zero is a valid flock.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = i16::try_from(libc::F_WRLCK).ok()?;
-    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
-    let is_held = i32::from(lock.l_type) != libc::F_UNLCK;
-    u32::try_from(lock.l_pid).ok().filter(|pid| is_held && *pid > 0)
+fn holder(path: &Path) -> Holder {
+    let locked = || {
+        let file = fs::File::open(path).ok()?;
+        // SAFETY: all zero is a valid flock.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = i16::try_from(libc::F_WRLCK).ok()?;
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+        let is_held = i32::from(lock.l_type) != libc::F_UNLCK;
+        u32::try_from(lock.l_pid).ok().filter(|pid| is_held && *pid > 0)
+    };
+    locked().map_or(Holder::Nobody, Holder::Process)
 }
 
 /// Nobody else can write there.
@@ -95,61 +154,4 @@ fn is_ours(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        os::unix::{fs::PermissionsExt, process::CommandExt},
-        process::Command,
-    };
-
-    use nix::fcntl::FdFlag;
-
-    use super::*;
-
-    #[test]
-    fn records_that_count() {
-        let directory = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: &str, mode| {
-            let path = directory.path().join(name);
-            fs::write(&path, text).unwrap();
-            fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-        };
-        put("web1.pid", "4711\n", 0o600);
-        put("web2.pid", "4712", 0o666);
-        put("web3.pid", "not a number", 0o600);
-        put("web4.txt", "4714", 0o600);
-        put("a.b.pid", "4715", 0o644);
-        let both = [directory.path().to_owned(), "/nonexistent".into()];
-        let found = read(&both);
-        let names: Vec<_> = found.iter().map(|(pid, r)| (*pid, r.name.as_str())).collect();
-        assert_eq!(names, [(4711, "web1"), (4715, "a.b")]);
-        let written = found[&4711].written;
-        assert!(found[&4711].is_of(Timestamp(written.0 - 60_000)));
-        assert!(!found[&4711].is_of(Timestamp(written.0 + 60_000)));
-
-        // Whoever holds the lock is the one, whatever the clock said.
-        let path = directory.path().join("web1.pid");
-        let file = fs::File::options().write(true).open(&path).unwrap();
-        let mut command = Command::new("sleep");
-        // SAFETY: only fcntl is called between fork and exec, on a descriptor that is open.
-        unsafe {
-            command.arg("60").pre_exec(move || {
-                let mut lock: libc::flock = std::mem::zeroed();
-                lock.l_type = libc::F_WRLCK as i16;
-                fcntl(&file, FcntlArg::F_SETLK(&lock))?;
-                fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-                Ok(())
-            });
-        }
-        let mut holder = command.spawn().unwrap();
-        fs::write(&path, holder.id().to_string()).unwrap();
-        let record = &read(&both)[&holder.id()];
-        assert!(record.is_of(Timestamp(u64::MAX)));
-        holder.kill().unwrap();
-        holder.wait().unwrap();
-        let record = &read(&both)[&holder.id()];
-        assert!(!record.is_of(Timestamp(u64::MAX)));
-
-        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        assert_eq!(read(&both), BTreeMap::new());
-    }
-}
+mod tests;

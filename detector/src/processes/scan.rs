@@ -19,7 +19,7 @@ use super::{
     patience::{Patience, Stalled},
     procfs::{self, ProcFs, Stat},
     program::{self, FileId, Programs},
-    records::{self, Record},
+    records::Records,
 };
 
 /// How long what is read of a process as a whole stays good: it may load a program later on, and
@@ -49,6 +49,7 @@ pub(super) struct Scanner {
     rules: Rules,
     programs: Arc<Programs>,
     patience: Patience,
+    records: Records,
     details: BTreeMap<ProcessId, Details>,
     found: BTreeMap<ProcessId, VmProcess>,
 }
@@ -70,7 +71,6 @@ struct Details {
 struct Scene {
     now: Timestamp,
     devices: Devices,
-    records: BTreeMap<u32, Record>,
     ignored: BTreeSet<FileId>,
     network: u64,
     /// Descriptors looked at, by user.
@@ -81,7 +81,8 @@ impl Scanner {
     pub(super) fn new(rules: Rules) -> io::Result<Self> {
         let programs = Programs::new().map_err(io::Error::other)?;
         Ok(Self {
-            proc: ProcFs::open()?,
+            proc: ProcFs::open(),
+            records: Records::new(rules.records.clone()),
             rules,
             programs: Arc::new(programs),
             patience: Patience::default(),
@@ -143,7 +144,8 @@ impl Scanner {
         &self.found
     }
 
-    fn scene(&self, now: Timestamp) -> io::Result<Scene> {
+    fn scene(&mut self, now: Timestamp) -> io::Result<Scene> {
+        self.records.look(now);
         let network = self.proc.namespace("self", "net").ok_or_else(|| {
             io::Error::other("/proc/self/ns/net cannot be read: expected a mounted /proc")
         })?;
@@ -151,7 +153,6 @@ impl Scanner {
         Ok(Scene {
             now,
             devices: Devices::read(),
-            records: records::read(&self.rules.records),
             ignored: ignored.map(|stat| FileId::from(&stat)).collect(),
             network,
             descriptors: BTreeMap::new(),
@@ -193,10 +194,10 @@ impl Scanner {
             return None;
         }
         let began = self.proc.started(id);
-        let record = scene.records.get(&id.pid).filter(|record| record.is_of(began));
+        let recorded = self.records.name_of(id, began);
         let known = self.found.get(&id);
         let first = known.map_or(scene.now, |known| known.first);
-        // A clock that is set back makes nothing young again.
+        // What has lasted is not young again.
         let lasting = known.is_some_and(|known| known.lasting);
         let network = self.proc.namespace(&id.pid.to_string(), "net").unwrap_or(0);
         Some(VmProcess {
@@ -219,7 +220,7 @@ impl Scanner {
             network,
             network_is_hosts: network == scene.network,
             cgroup: self.proc.cgroup(id.pid),
-            recorded: record.map(|record| record.name.clone()),
+            recorded,
         })
     }
 

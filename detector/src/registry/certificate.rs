@@ -55,7 +55,7 @@ pub(super) enum Birth {
 
 /// Why a certificate in use proves nothing to a VM that begins to run.
 pub(super) const IN_USE: &str = "it has a certificate of birth from a run whose end was not seen, so that somebody \
-                                 else may have written to it since; make its disk anew from the template";
+                                 else may have written to it since; make it anew from the template";
 
 impl Certificates {
     /// Reads those in the state directory. A file that cannot be used is set aside.

@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use detector_core::model::{Chain, Digest, Evidence, ImageFile};
+use detector_core::model::{Chain, Digest, Evidence, ImageFile, MediumRole};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -44,8 +44,10 @@ type Gathering = Shared<BoxFuture<'static, Evidence>>;
 
 struct Inner {
     pools: Pools,
-    /// None where certificates of birth count for nothing.
+    /// None where nothing is kept.
     certificates: Option<Certificates>,
+    /// Whether disks get certificates of birth. Firmware's variables always do.
+    disks: bool,
     /// What each medium looked like when it was read.
     witnesses: Witnesses,
     digests: Digests,
@@ -67,24 +69,26 @@ impl Gatherer {
     /// Keeps digests in `digests.json` of the state directory. Blocks while it reads that file. Follows
     /// backing files wherever they lie, for a person who has named the image.
     pub fn open(state: &Path) -> Self {
-        Self::within(state, Pools::anywhere())
+        Self::new(state, Pools::anywhere(), None, false)
     }
 
-    /// The same, but follows backing files within the pools only.
+    /// The same, but follows backing files within the pools only, and keeps certificates of birth of
+    /// firmware's variables in `certificates.json`.
     pub fn within(state: &Path, pools: Pools) -> Self {
-        Self::new(state, pools, None)
+        Self::new(state, pools, Some(Certificates::open(state)), false)
     }
 
-    /// The same, where certificates of birth count, which are kept in `certificates.json`.
+    /// The same, where disks get certificates of birth, too.
     pub fn certifying(state: &Path, pools: Pools) -> Self {
-        Self::new(state, pools, Some(Certificates::open(state)))
+        Self::new(state, pools, Some(Certificates::open(state)), true)
     }
 
-    fn new(state: &Path, pools: Pools, certificates: Option<Certificates>) -> Self {
+    fn new(state: &Path, pools: Pools, certificates: Option<Certificates>, disks: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Inner {
             pools,
             certificates,
+            disks,
             witnesses: Witnesses::default(),
             digests: Digests::open(state),
             readers: Semaphore::new(READERS),
@@ -112,10 +116,12 @@ impl Gatherer {
         self.shared.witnesses.altered(media, &self.shared.pools)
     }
 
-    /// A VM begins to run with a disk of its own, of which this is the digest before it ever ran.
-    /// Blocks for as long as writing a small file takes.
-    pub fn begin(&self, disk: &ImageFile, digest: Digest) {
-        let Some(certificates) = &self.shared.certificates else { return };
+    /// A VM begins to run with a disk or with variables of its own, of which this is the digest before it
+    /// ever ran. Blocks for as long as writing a small file takes.
+    pub fn begin(&self, role: MediumRole, disk: &ImageFile, digest: Digest) {
+        let certified = self.shared.disks || role == MediumRole::Variables;
+        let certificates = self.shared.certificates.as_ref().filter(|_| certified);
+        let Some(certificates) = certificates else { return };
         let walked = walk(disk, &self.shared.pools).ok();
         let walked = walked.filter(|walked| walked.overlays.is_empty());
         // The file that was read, whatever has the name by now.

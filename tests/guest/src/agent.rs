@@ -1,9 +1,10 @@
-//! What answers the host at the guest agent's port: as much of QEMU's protocol as libvirt speaks, by an
-//! agent that is honest, or by one that a hostile guest would have.
+//! What answers the host at the guest agent's port: QEMU's own agent, or one that a hostile guest would have,
+//! which speaks as much of its protocol as libvirt does.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::pause;
@@ -23,6 +24,9 @@ pub(crate) fn spawn(kind: String) {
 
 fn serve(kind: &str) -> io::Result<()> {
     let path = port()?;
+    if kind == "real" {
+        return real(&path);
+    }
     let mut port = OpenOptions::new().read(true).write(true).open(&path)?;
     println!("guest: agent {kind} at {}", path.display());
     if kind == "silent" {
@@ -45,6 +49,45 @@ fn serve(kind: &str) -> io::Result<()> {
     }
 }
 
+/// A system with a name that does harm, where somebody is logged in, and QEMU's agent.
+fn real(port: &Path) -> io::Result<()> {
+    let name = b"lab\x1b[31m";
+    // SAFETY: the name is as long as it is said to be.
+    if unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    log_in(b"root")?;
+    println!("guest: agent real at {}", port.display());
+    let agent = Command::new("/usr/sbin/qemu-ga")
+        .args(["--method=virtio-serial", "--statedir=/var/run", "--path"])
+        .arg(port)
+        .status()?;
+    Err(io::Error::other(format!("qemu-ga ended: {agent}")))
+}
+
+/// Writes the record of a user at the console (utmp(5)).
+fn log_in(user: &[u8]) -> io::Result<()> {
+    File::create("/var/run/utmp")?;
+    // SAFETY: all zeroes is a record without anything in it.
+    let mut record: libc::utmpx = unsafe { std::mem::zeroed() };
+    record.ut_type = libc::USER_PROCESS;
+    record.ut_pid = 1;
+    for (to, from) in record.ut_user.iter_mut().zip(user) {
+        *to = from.cast_signed();
+    }
+    for (to, from) in record.ut_line.iter_mut().zip(b"ttyS0") {
+        *to = from.cast_signed();
+    }
+    // SAFETY: nothing else of this process uses the file, and the record is a whole one.
+    let written = unsafe {
+        libc::setutxent();
+        let written = !libc::pututxline(&raw const record).is_null();
+        libc::endutxent();
+        written
+    };
+    written.then_some(()).ok_or_else(io::Error::last_os_error)
+}
+
 fn answer(port: &mut File, kind: &str, line: &str) -> io::Result<()> {
     let asked = |what: &str| line.contains(&format!("\"{what}\""));
     let text = match kind {
@@ -57,6 +100,7 @@ fn answer(port: &mut File, kind: &str, line: &str) -> io::Result<()> {
         let id: String = id.chars().take_while(char::is_ascii_digit).collect();
         whole.extend(format!("{{\"return\": {id}}}").bytes());
     } else if asked("guest-get-osinfo") {
+        println!("guest: agent asked for its system");
         whole.extend(b"{\"return\": {\"id\": \"");
         whole.extend(text);
         if kind == "huge" {

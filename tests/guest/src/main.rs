@@ -4,7 +4,7 @@
 //! The kernel's command line says how: `det.ip=192.0.2.11`, `det.first=300` beats in the first
 //! phase, `det.pace_ms=5` between two beats, `det.foreign=02:…` a second source MAC to send from
 //! after the first phase. With `det.dhcp=1` it asks a server for its address first, and then sends its beats
-//! to `det.target=198.51.100.7` through that server's host, until the guest ends. `det.agent=honest`, or another
+//! to `det.target=198.51.100.7` through that server's host, until the guest ends. `det.agent=real`, or another
 //! word, has it answer at the guest agent's port.
 
 mod agent;

@@ -93,7 +93,7 @@ impl Bridge {
         let sender = || Some(frame.window::<14>(0)?.mac::<6>().on_vlan(tag.vlan()));
         let compiled = self.interfaces.get(&source).map(|one| &one.granted);
         let nothing = Compiled::new(&crate::Port::Pending);
-        if gate::may_serve(source, to, slot_of, sender, compiled.unwrap_or(&nothing)) {
+        if gate::may_serve(source, slot, slot_of, sender, || false, compiled.unwrap_or(&nothing)) {
             learned::told(&mut self.maps, slot, &said, now, self.settings.hz);
         }
     }

@@ -34,7 +34,13 @@ fn compare() -> Result<()> {
     let all = [0, LO, bridge, uplink, STRANGER];
     let sources = if needs::lacks(&[Need::SourceOfTestRun]) { &all[..1] } else { &all[..] };
     let mut compared = 0;
-    for flags in [0, flags::GRANTED, flags::ISOLATED, flags::GRANTED | flags::ISOLATED] {
+    let guests = [0, flags::GRANTED, flags::ISOLATED, flags::GRANTED | flags::ISOLATED];
+    let kinds = guests.iter().flat_map(|flags| [false, true].map(|switched| (*flags, switched)));
+    for (flags, switched) in kinds {
+        for ifindex in [LO, bridge, uplink] {
+            let instance = port.enforcer.observe()?.interfaces[&ifindex].slot.instance;
+            port.enforcer.execute(&Action::SetSwitched { ifindex, instance, switched })?;
+        }
         let (ifindex, instance) = (LO, port.instance);
         let slot = SlotEntry { flags, mac: MAC_A, ..SlotEntry::default() };
         port.enforcer.execute(&Action::WriteSlot { ifindex, instance, slot })?;
@@ -45,7 +51,7 @@ fn compare() -> Result<()> {
         }
     }
     println!("{compared} frames delivered or not");
-    ensure!(compared == 4 * sources.len() * MARKS.len() * 4, "{compared} were compared");
+    ensure!(compared == 8 * sources.len() * MARKS.len() * 4, "{compared} were compared");
     Ok(())
 }
 
@@ -54,8 +60,15 @@ fn delivered(port: &mut Port, bridge: u32, uplink: u32, source: u32, mark: u32) 
     let interfaces = port.enforcer.observe()?.interfaces;
     let slot_of = |ifindex: u32| interfaces.get(&ifindex).map(|one| one.slot);
     let (guest, from) = (slot_of(LO).context("no slot")?, slot_of(source));
-    let is_stamped = mark & STAMP.mask == STAMP.value;
-    let vetted = || gate::vet_source(source, || is_stamped, |_| from.as_ref());
+    let is_stamped = match mark & STAMP.mask {
+        bits if bits == STAMP.refused() => guest.has(flags::SWITCHED),
+        bits => bits == STAMP.value,
+    };
+    // All places are in a datapath of Open vSwitch, or none is.
+    let vetted = || {
+        let sourceless = || gate::vet_sourceless(Some(&guest), || is_stamped, || false);
+        gate::vet_source(source, || is_stamped, |_| from.as_ref(), sourceless)
+    };
     let routed = match source {
         0 => Reason::HostOwn,
         _ => gate::vet_routed(from.as_ref()),

@@ -1,11 +1,11 @@
 //! The kernel that the lab's guests boot: Debian's cloud kernel, unpacked but not installed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::pins;
+use super::{pins, unpacked};
 use crate::process;
 
 /// Where the kernel is unpacked: `boot/vmlinuz-…` and `lib/modules/…`.
@@ -29,28 +29,8 @@ pub(super) fn fetch() -> Result<String> {
             GuestKernel::directory().display()
         );
     }
-    let package = match dependency() {
-        Ok(package) => package,
-        Err(_) => {
-            process::quiet(Command::new("apt-get").arg("update"))?;
-            dependency()?
-        }
-    };
-    let download = process::target().join("lab/download");
-    remove(&download)?;
-    std::fs::create_dir_all(&download)?;
-    process::quiet(Command::new("apt-get").args(["download", &package]).current_dir(&download))?;
-    let deb = std::fs::read_dir(&download)?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "deb"))
-        .with_context(|| format!("apt-get download {package} left no package"))?;
-    let unpacked = process::target().join("lab/kernel.new");
-    remove(&unpacked)?;
-    process::quiet(Command::new("dpkg").arg("-x").arg(deb).arg(&unpacked))?;
-    // The rename comes last, so that an interrupted setup starts over.
-    remove(&GuestKernel::directory())?;
-    std::fs::rename(unpacked, GuestKernel::directory())?;
-    remove(&download)?;
+    let package = unpacked::update_unless(dependency)?;
+    unpacked::fetch(&package, &GuestKernel::directory())?;
     Ok(package)
 }
 
@@ -60,13 +40,4 @@ fn dependency() -> Result<String> {
     package.map(str::to_owned).with_context(|| {
         format!("apt knows no kernel package ({} has no dependency)", pins::GUEST_KERNEL)
     })
-}
-
-pub(super) fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::guest_kernel::remove;
 use super::pins;
+use super::unpacked::remove;
 use crate::process;
 
 /// A series of kernels, and where Debian has it.

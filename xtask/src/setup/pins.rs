@@ -51,3 +51,6 @@ pub(super) const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-key
 
 /// Its one dependency is the package that holds the guest's kernel.
 pub(super) const GUEST_KERNEL: &str = "linux-image-cloud-amd64";
+
+/// What says in a guest what the guest is.
+pub(super) const GUEST_AGENT: &str = "qemu-guest-agent";

@@ -1,6 +1,6 @@
 //! Which interfaces are in scope, and what each is to the kernel programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wildmatch::WildMatch;
 
@@ -9,14 +9,16 @@ use crate::model::{Link, LinkKind, Policy, World};
 /// What an interface is. One that is none of these is none of our business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A bridge in scope.
+    /// A bridge in scope; an internal port of Open vSwitch, which is the host's way in there.
     Bridge,
-    /// A port of a bridge in scope that leads out of the host.
+    /// A port of a bridge or datapath in scope that leads out of the host.
     Uplink,
     /// No port of a bridge in scope; the host may route its frames into one.
     Trusted,
-    /// Any other port of a bridge in scope, and a macvtap.
+    /// Any other port of a bridge or datapath in scope, and a macvtap.
     Guest,
+    /// No port of a bridge in scope: guests' macvtaps are on it. Says whether it is trusted too.
+    Device { trusted: bool },
     /// The bridge of the sandbox. Its ports are none of our business.
     Sandbox,
 }
@@ -40,8 +42,11 @@ pub fn classify<'a>(links: &'a BTreeMap<u32, Link>, policy: &Policy) -> Vec<(&'a
     let trusted = Patterns::new(&policy.trusted);
     let is_sandbox =
         |link: &Link| link.kind == LinkKind::Bridge && policy.sandbox.as_ref() == Some(&link.name);
-    let in_scope = |link: &Link| {
-        link.kind == LinkKind::Bridge && !is_sandbox(link) && bridges.matches(&link.name)
+    let datapaths = is_datapath_in_scope(links, &bridges);
+    let in_scope = |link: &Link| match link.kind {
+        LinkKind::Bridge => !is_sandbox(link) && bridges.matches(&link.name),
+        LinkKind::OpenVSwitch => datapaths,
+        _ => false,
     };
     // Guests share few bridges, so the answer for the last one is worth keeping.
     let mut last = (0, false);
@@ -56,10 +61,9 @@ pub fn classify<'a>(links: &'a BTreeMap<u32, Link>, policy: &Policy) -> Vec<(&'a
         let master = link.master.and_then(|master| links.get(&master));
         policy.sandbox.is_some() && master.is_some_and(is_sandbox)
     };
-    let class = |link: &Link| {
+    let mut placed = |link: &Link| {
         // Whatever device it is on: it is made for guests.
-        let on_device = link.kind == LinkKind::Macvtap && link.master.is_none();
-        if on_device {
+        if is_on_device(link) {
             (!bridges.excludes(&link.name)).then_some(Class::Guest)
         } else if is_port(link) {
             let leads_out = link.kind == LinkKind::Physical || uplinks.matches(&link.name);
@@ -79,9 +83,57 @@ pub fn classify<'a>(links: &'a BTreeMap<u32, Link>, policy: &Policy) -> Vec<(&'a
             None
         }
     };
-    let mut class = class;
+    let guests = links.values().filter(|link| is_on_device(link) && !bridges.excludes(&link.name));
+    let devices: BTreeSet<_> = guests.filter_map(|link| link.lower).collect();
+    let mut class = |link: &Link| match placed(link) {
+        one @ (None | Some(Class::Trusted)) if devices.contains(&link.ifindex) => {
+            Some(Class::Device { trusted: one.is_some() })
+        }
+        one => one,
+    };
     links.values().filter_map(|link| Some((link, class(link)?))).collect()
 }
+
+fn is_on_device(link: &Link) -> bool {
+    link.kind.is_shared_macvtap() && link.master.is_none()
+}
+
+/// Whether a pattern includes the name.
+pub(super) fn is_named(name: &str, patterns: &[String]) -> bool {
+    Patterns::new(patterns).matches(name)
+}
+
+/// The interfaces of these that are in a datapath of Open vSwitch: its ports, and the internal ones.
+pub(super) fn switched<'a>(links: &'a BTreeMap<u32, Link>) -> impl Fn(&Link) -> bool + use<'a> {
+    |link| match link.master {
+        Some(master) => {
+            links.get(&master).is_some_and(|master| master.kind == LinkKind::OpenVSwitch)
+        }
+        None => link.kind == LinkKind::OpenVSwitch,
+    }
+}
+
+/// Whether Open vSwitch is in scope. All its bridges share one datapath, and which of them a port is of is not
+/// known: whoever includes one of them includes all, and only the datapath's own device leaves them out.
+fn is_datapath_in_scope(links: &BTreeMap<u32, Link>, bridges: &Patterns) -> bool {
+    let mut switches = links.values().filter(|link| link.kind == LinkKind::OpenVSwitch).peekable();
+    if switches.peek().is_none() {
+        return false;
+    }
+    let masters: BTreeSet<_> = links.values().filter_map(|link| link.master).collect();
+    let mut included = false;
+    for link in switches {
+        let is_device = link.name == DATAPATH || masters.contains(&link.ifindex);
+        if is_device && bridges.excludes(&link.name) {
+            return false;
+        }
+        included |= bridges.matches(&link.name);
+    }
+    included
+}
+
+/// What the daemon of Open vSwitch calls the device of its datapath (`ofproto/ofproto-dpif.c`).
+const DATAPATH: &str = "ovs-system";
 
 /// Patterns of which the last that matches a name settles it.
 struct Patterns(Vec<(WildMatch, bool)>);

@@ -24,7 +24,7 @@ use detector_common::addr::Mac;
 use uuid::Uuid;
 
 use super::{identity, text::quoted};
-use crate::model::{AddressRule, Health, Nic, NicSettings, PowerState, Source, Vm};
+use crate::model::{AddressRule, Health, MediumRole, Nic, NicSettings, PowerState, Source, Vm};
 
 /// A VM as all sources together describe it.
 #[derive(Debug)]
@@ -144,21 +144,20 @@ impl Merged<'_> {
 }
 
 fn join_media(vm: &mut Vm, other: &Vm, conflicts: &mut Vec<(String, String)>) {
-    let known = vm.media.len();
+    // Variables are no medium that another source would list.
+    let listed =
+        |vm: &Vm| vm.media.iter().filter(|medium| medium.role != MediumRole::Variables).count();
+    let (known, others) = (listed(vm), listed(other));
     for medium in &other.media {
         if !vm.media.contains(medium) {
             vm.media.push(medium.clone());
         }
     }
-    let silent = known == 0 || other.media.is_empty();
-    if !silent && (vm.media.len() != known || other.media.len() != known) {
+    let (silent, all) = (known == 0 || others == 0, listed(vm));
+    if !silent && (all != known || others != known) {
         conflicts.push((
             "media".to_owned(),
-            format!(
-                "{known} or {} listed: all {} have to be covered",
-                other.media.len(),
-                vm.media.len()
-            ),
+            format!("{known} or {others} listed: all {all} have to be covered",),
         ));
     }
 }

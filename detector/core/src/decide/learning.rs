@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::ports::Port;
 use crate::{
-    model::{KnownLease, Link, Neighbour, World},
+    model::{KnownLease, Link, LinkKind, Neighbour, World},
     reconcile::{AddressSet, Identity, LearningRule, Lending, PortPlan, Seed, mapped},
 };
 
@@ -75,7 +75,14 @@ fn leases(identity: &Identity, link: &Link, world: &World) -> Vec<Seed> {
 /// The leases that may be of the network that a port is on.
 fn living<'a>(link: &'a Link, world: &'a World) -> impl Iterator<Item = &'a KnownLease> {
     let bridge = link.master.and_then(|master| world.links.get(&master));
-    let is_here = move |name: &str| bridge.is_some_and(|bridge| bridge.name == name);
+    // Of Open vSwitch it is not known which of its bridges the port is of.
+    let is_here = move |name: &str| match bridge {
+        Some(bridge) if bridge.kind == LinkKind::OpenVSwitch => {
+            let mut links = world.links.values();
+            links.any(|link| link.kind == LinkKind::OpenVSwitch && link.name == name)
+        }
+        bridge => bridge.is_some_and(|bridge| bridge.name == name),
+    };
     world
         .leases
         .iter()
@@ -105,8 +112,13 @@ fn neighbours(
         one.mac == identity.mac
             && (one.vlan == identity.vlan || (identity.vlan == 0 && !has_vlan(one.vlan)))
     };
-    let on_bridge =
-        || world.adoption.neighbours.iter().filter(|one| Some(one.bridge) == link.master);
+    let is_switch = |ifindex| {
+        let link = world.links.get(&ifindex);
+        link.is_some_and(|link| link.kind == LinkKind::OpenVSwitch)
+    };
+    let is_switched = link.master.is_some_and(is_switch);
+    let is_here = |bridge| Some(bridge) == link.master || is_switched && is_switch(bridge);
+    let on_bridge = || world.adoption.neighbours.iter().filter(|one| is_here(one.bridge));
     let disputed = |address| {
         let another = |mac| mac != identity.mac;
         on_bridge().any(|one| one.address == address && another(one.mac))

@@ -1,6 +1,10 @@
 //! Which template a VM descends from, and what proves it.
 
+mod variables;
+
 use std::{collections::BTreeSet, path::Path};
+
+pub(super) use self::variables::{Origin, Stored};
 
 use super::inventory::Merged;
 use crate::model::{
@@ -108,6 +112,11 @@ pub(super) struct Lineage<'a> {
     pub(super) covering: Vec<&'a Template>,
     /// A medium whose digest is that of before its VM ran, by a certificate.
     pub(super) certified: Option<&'a Path>,
+    /// A disk that was written to, and the device that its manager says it is a snapshot of: what is proven
+    /// is what that device is now.
+    pub(super) snapshot: Option<(&'a Path, &'a Path)>,
+    /// The firmware's variables.
+    pub(super) stored: Vec<Stored<'a>>,
 }
 
 /// How strong the evidence is.
@@ -140,8 +149,9 @@ impl<'a> Lineage<'a> {
     pub(super) fn trace(vm: &'a Vm, images: &Images<'a>, world: &'a World) -> Self {
         let mut gaps = Gaps::default();
         let mut candidates: Option<Vec<usize>> = None;
-        let mut certified = None;
-        for medium in &vm.media {
+        let (mut certified, mut snapshot) = (None, None);
+        let stored = vm.media.iter().filter_map(|medium| Stored::of(medium, vm, world)).collect();
+        for medium in vm.media.iter().filter(|medium| medium.role != MediumRole::Variables) {
             let file = match &medium.source {
                 _ if medium.role == MediumRole::Network => {
                     gaps.network.get_or_insert(medium);
@@ -154,8 +164,11 @@ impl<'a> Lineage<'a> {
                 MediumSource::File(file) => file,
             };
             let path = file.path.as_path();
-            let unread = world.unread.get(&vm.uuid).is_some_and(|files| files.contains(file));
-            match world.evidence.get(file).filter(|_| !unread) {
+            let shown = |file: &ImageFile| {
+                let unread = world.unread.get(&vm.uuid).is_some_and(|files| files.contains(file));
+                world.evidence.get(file).filter(|_| !unread)
+            };
+            match shown(file) {
                 None | Some(Evidence::Pending) => {
                     gaps.pending.get_or_insert(path);
                 }
@@ -166,12 +179,32 @@ impl<'a> Lineage<'a> {
                     let booted = world.booted.get(&vm.uuid).and_then(|files| files.get(file));
                     let chain = booted.unwrap_or(now);
                     certified = certified.or(chain.at_birth.then_some(path));
-                    let covering: Vec<_> = images.with(medium.role, chain.digest).collect();
+                    let mut covering: Vec<_> = images.with(medium.role, chain.digest).collect();
+                    // A word about how it was made, where a word is enough.
+                    let words = world.policy.evidence == EvidenceLevel::Declared;
+                    let origin = file.origin.as_deref().filter(|_| words && covering.is_empty());
+                    if let Some(origin) = origin {
+                        match shown(origin) {
+                            None | Some(Evidence::Pending) => {
+                                gaps.pending.get_or_insert(&origin.path);
+                                continue;
+                            }
+                            Some(Evidence::Unreadable(why)) => {
+                                gaps.unreadable.get_or_insert((&origin.path, why));
+                                continue;
+                            }
+                            Some(Evidence::Chain(beneath)) => {
+                                covering = images.with(medium.role, beneath.digest).collect();
+                            }
+                        }
+                        snapshot = snapshot.or(Some((path, origin.path.as_path())));
+                    }
                     if covering.is_empty() {
                         gaps.foreign.get_or_insert((medium.role, path, chain.digest));
                     }
                     // Put in its place while the VM runs: good enough when some template has it.
-                    if !images.admit(medium.role, now.digest) && booted.is_some() {
+                    let replaced = booted.is_some() && snapshot.is_none();
+                    if replaced && !images.admit(medium.role, now.digest) {
                         gaps.foreign.get_or_insert((medium.role, path, now.digest));
                     }
                     match &mut candidates {
@@ -207,7 +240,7 @@ impl<'a> Lineage<'a> {
             }
             Standing::Open | Standing::None => Vec::new(),
         };
-        Self { standing, gaps, rivals, covering, certified }
+        Self { standing, gaps, rivals, covering, certified, snapshot, stored }
     }
 
     /// The template that the VM is proven, or said, to descend from.
@@ -222,6 +255,7 @@ impl<'a> Lineage<'a> {
     /// How strong the evidence is, where there is any.
     pub(super) fn level(&self) -> Option<EvidenceLevel> {
         match (self.standing, self.certified) {
+            (Standing::Proven(_), _) if self.snapshot.is_some() => Some(EvidenceLevel::Declared),
             (Standing::Proven(_), None) => Some(EvidenceLevel::Digest),
             (Standing::Proven(_), Some(_)) => Some(EvidenceLevel::Certificate),
             (Standing::Declared(..), _) => Some(EvidenceLevel::Declared),
@@ -268,19 +302,39 @@ impl Gaps<'_> {
     }
 }
 
-/// The media to read: those on which a verdict on a VM that runs still hangs.
+/// The media to read: those on which a verdict on a VM that runs still hangs, and what there is to know of
+/// one that is none.
 pub(super) fn wanted(
     inventory: &[Merged<'_>],
     lineages: &[Lineage<'_>],
     world: &World,
 ) -> BTreeSet<ImageFile> {
-    let open = inventory.iter().zip(lineages).filter(|(merged, lineage)| {
-        merged.vm.power != PowerState::Off && matches!(lineage.standing, Standing::Open)
+    let running = inventory.iter().zip(lineages).filter(|(merged, _)| {
+        let power = merged.vm.power;
+        power != PowerState::Off
     });
-    open.flat_map(|(merged, _)| &merged.vm.media)
+    let hangs = |lineage: &Lineage<'_>, medium: &Medium| match lineage.standing {
+        Standing::Open => true,
+        Standing::None => false,
+        Standing::Proven(_) | Standing::Declared(..) => medium.role == MediumRole::Variables,
+    };
+    let media = running.flat_map(|(merged, lineage)| {
+        merged.vm.media.iter().filter(move |medium| hangs(lineage, medium))
+    });
+    media
         .filter_map(|medium| match &medium.source {
             MediumSource::File(file) => Some(file),
             MediumSource::Remote(_) => None,
+        })
+        // Of a snapshot what it is comes first: where it has not been written to, that proves all.
+        .filter_map(|file| match (world.evidence.get(file), &file.origin) {
+            (None, _) => Some(file),
+            (Some(Evidence::Chain(_)), Some(origin))
+                if world.policy.evidence == EvidenceLevel::Declared =>
+            {
+                Some(&**origin)
+            }
+            (Some(_), _) => None,
         })
         .filter(|file| !world.evidence.contains_key(*file))
         .cloned()

@@ -14,6 +14,7 @@
 
 mod approval;
 mod contests;
+mod devices;
 mod findings;
 mod grace;
 mod identity;
@@ -59,8 +60,8 @@ use self::{
 };
 use crate::{
     model::{
-        AddressRule, Finding, ImageFile, Link, PowerState, ProcessId, Quarantine, QuarantineTarget,
-        Template, TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Finding, ImageFile, Link, LinkKind, PowerState, ProcessId, Quarantine,
+        QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -228,6 +229,8 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         .map(|merged| merged.vm.uuid)
         .collect();
     let mut in_transit = BTreeSet::new();
+    let is_switched = interfaces::switched(&world.links);
+    let (mut switched, mut reflected) = (BTreeSet::new(), BTreeSet::new());
     let mut observed = BTreeSet::new();
     let mut interfaces = BTreeMap::new();
     let mut port_decisions = BTreeMap::new();
@@ -238,10 +241,17 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         if !is_guest && world.local(world.bridge_of(link), []) == Mode::Observe {
             observed.insert(link.ifindex);
         }
+        if link.kind == LinkKind::MacvtapVepa {
+            reflected.insert(link.ifindex);
+        }
+        if matches!(class, Class::Bridge | Class::Uplink | Class::Guest) && is_switched(link) {
+            switched.insert(link.ifindex);
+        }
         let plan = match class {
             Class::Bridge => InterfacePlan::Bridge,
             Class::Uplink => InterfacePlan::Uplink,
             Class::Trusted => InterfacePlan::Trusted,
+            Class::Device { trusted } => InterfacePlan::Device(devices::plan(link, trusted, world)),
             Class::Sandbox => InterfacePlan::Sandbox,
             // Planned in the order of the links.
             Class::Guest => match planned.next() {
@@ -268,6 +278,8 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             mode: Some(mode::wanted(world)),
             interfaces,
             observed,
+            switched,
+            reflected,
             in_transit,
             protected,
             quarantines,

@@ -77,13 +77,14 @@ impl World {
         !modes.contains(&Mode::Enforce)
     }
 
-    /// The bridge that an interface belongs to, be it as its port.
+    /// The bridge, or the datapath of Open vSwitch, that an interface belongs to, be it as its port.
     pub(super) fn bridge_of<'a>(&'a self, link: &'a Link) -> Option<&'a str> {
         let bridge = match link.master {
             Some(master) => self.links.get(&master)?,
             None => link,
         };
-        (bridge.kind == LinkKind::Bridge).then_some(bridge.name.as_str())
+        let switches = matches!(bridge.kind, LinkKind::Bridge | LinkKind::OpenVSwitch);
+        switches.then_some(bridge.name.as_str())
     }
 
     /// What is said of bridge and VMs, and nothing of the host.

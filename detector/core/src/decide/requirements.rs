@@ -6,11 +6,11 @@ mod profile;
 use super::{
     Outcome, Requirement,
     approval::{Approval, approval},
-    lineage::{Lineage, Standing},
+    lineage::{Lineage, Origin, Standing},
     policy::{NO_PERMIT, Rule, Rules, Verdict},
     text::{bounded, quoted, quoted_path},
 };
-use crate::model::{EvidenceLevel, Policy, Registry, Today, Vm};
+use crate::model::{EvidenceLevel, MediumRole, Policy, Registry, Today, Vm};
 
 /// What the requirements look at.
 pub(super) struct Case<'a> {
@@ -26,8 +26,8 @@ pub(super) struct Case<'a> {
 /// Says what was found of a requirement.
 type Say = fn(&Case<'_>) -> Requirement;
 
-/// The requirements of the built-in policy, by the @id of their rules.
-const KNOWN: [(&str, Say); 8] = [
+/// The requirements of the built-in policy, and those that it shows how to ask, by the @id of their rules.
+const KNOWN: [(&str, Say); 9] = [
     ("media-listed", media_listed),
     ("no-network-boot", no_network_boot),
     ("media-local", media_local),
@@ -36,6 +36,7 @@ const KNOWN: [(&str, Say); 8] = [
     ("evidence-sufficient", evidence_sufficient),
     ("template-approved", template_approved),
     ("template-unexpired", template_unexpired),
+    ("variables-known", variables_known),
 ];
 
 /// Every requirement with what was found, also behind one that fails, so that one reading shows all
@@ -104,7 +105,7 @@ fn erroneous(id: &str, error: &str) -> Requirement {
 
 fn media_listed(case: &Case<'_>) -> Requirement {
     const ID: &str = "media-listed";
-    match case.vm.media.len() {
+    match case.vm.media.iter().filter(|medium| medium.role != MediumRole::Variables).count() {
         0 if case.word_suffices() => met(ID, "The VM lists no media; its source's word suffices."),
         0 => failed(
             ID,
@@ -190,6 +191,16 @@ fn template_registered(case: &Case<'_>) -> Requirement {
 fn evidence_sufficient(case: &Case<'_>) -> Requirement {
     const ID: &str = "evidence-sufficient";
     match case.lineage.standing {
+        // Only looked at where a word is enough.
+        Standing::Proven(_) if let Some((disk, origin)) = case.lineage.snapshot => met(
+            ID,
+            format!(
+                "{} was written to; its manager says that it is a snapshot of {}, which is an image of the \
+                 template, and a source's word suffices.",
+                quoted_path(disk),
+                quoted_path(origin)
+            ),
+        ),
         Standing::Proven(_) if case.lineage.level() < Some(case.policy.evidence) => failed(
             ID,
             "A certificate of birth proves the template and the policy asks for a digest.",
@@ -255,11 +266,51 @@ fn template_unexpired(case: &Case<'_>) -> Requirement {
     }
 }
 
+fn variables_known(case: &Case<'_>) -> Requirement {
+    const ID: &str = "variables-known";
+    const REMEDY: &str = "Have them made anew from the template's (`virsh start --reset-nvram`), which is \
+                          registered as an image with the role firmware.";
+    match case.lineage.variables(case.vm) {
+        Some(Origin::None) => met(ID, "Its firmware stores no variables."),
+        Some(Origin::Template(path)) => {
+            met(ID, format!("The variables in {} are the template's.", quoted_path(path)))
+        }
+        Some(Origin::Certificate(path)) => met(
+            ID,
+            format!(
+                "A certificate of birth says that the variables in {} were the template's.",
+                quoted_path(path)
+            ),
+        ),
+        Some(Origin::Open(why)) => unknown(
+            ID,
+            format!("Where its firmware's variables come from is not known yet: {}.", bounded(why)),
+            REMEDY,
+        ),
+        Some(Origin::Foreign(Some((path, digest)))) => failed(
+            ID,
+            format!(
+                "The variables in {} (sha256 {digest}) are not the template's, and nothing says that they \
+                 were when the VM ran for the first time.",
+                quoted_path(path)
+            ),
+            REMEDY,
+        ),
+        Some(Origin::Foreign(None)) => failed(
+            ID,
+            "Its firmware's variables cannot be read on this host, so that nothing ties them to its \
+             template.",
+            REMEDY,
+        ),
+        None => failed(ID, "Nobody says whether its firmware stores variables.", REMEDY),
+    }
+}
+
 const REGISTER: &str = "Rebuild the VM from a registered template, or register what it boots: an \
                         [[image]] with role and sha256 for each medium, in one manifest.";
 
 const CLOCK: &str =
-    "Set the host's clock right; if it is, restart the daemon, which takes its word.";
+    "Set the host's clock right; if it is right, say so: `detector clock confirm --reason '…'`.";
 
 impl Case<'_> {
     fn word_suffices(&self) -> bool {

@@ -40,10 +40,11 @@ pub(super) fn passed_through<'a>(vm: &'a Vm, world: &'a World) -> impl Iterator<
 
 /// One has a guard without a bridge; the other has none, on a bridge or not.
 fn is_macvtap(link: &Link) -> bool {
-    matches!(link.kind, LinkKind::Macvtap | LinkKind::MacvtapPassthrough)
+    link.kind.is_shared_macvtap() || link.kind == LinkKind::MacvtapPassthrough
 }
 
 fn is_bridged(link: &Link, world: &World) -> bool {
     let master = link.master.and_then(|master| world.links.get(&master));
-    master.is_some_and(|master| master.kind == LinkKind::Bridge)
+    let switches = |link: &Link| matches!(link.kind, LinkKind::Bridge | LinkKind::OpenVSwitch);
+    master.is_some_and(switches)
 }

@@ -102,6 +102,8 @@ pub enum FindingKind {
     PauseFailed,
     /// A quarantine was on a port that is no more.
     QuarantineEnded,
+    /// What is decided cannot be put on record, or what is on record was damaged or changed.
+    AuditImpaired,
 }
 
 impl FindingKind {
@@ -136,6 +138,7 @@ impl FindingKind {
             Self::Maintenance => "maintenance",
             Self::PauseFailed => "pause-failed",
             Self::QuarantineEnded => "quarantine-ended",
+            Self::AuditImpaired => "audit-impaired",
         }
     }
 }

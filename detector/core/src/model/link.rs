@@ -7,9 +7,10 @@ pub struct Link {
     pub ifindex: u32,
     pub name: String,
     pub kind: LinkKind,
-    /// The bridge that it is a port of.
+    /// The bridge that it is a port of; in Open vSwitch the device of the whole datapath.
     pub master: Option<u32>,
-    /// The device that a macvtap is on, where that is in the same network namespace.
+    /// The device that a macvtap, a macvlan or a VLAN device is on, where that is in the same network
+    /// namespace.
     #[serde(default)]
     pub lower: Option<u32>,
     /// Its Ethernet address, where it has one.
@@ -28,10 +29,22 @@ impl Link {
     /// a veth is somebody else's, and a macvtap has the MAC of its guest.
     pub fn host_mac(&self) -> Option<Mac> {
         match self.kind {
-            LinkKind::Bridge | LinkKind::Physical | LinkKind::Other => self.mac,
+            LinkKind::Bridge | LinkKind::OpenVSwitch | LinkKind::Physical | LinkKind::Other => {
+                self.mac
+            }
             LinkKind::Tap | LinkKind::Veth => self.mac.filter(|_| self.master.is_some()),
-            LinkKind::Macvtap | LinkKind::MacvtapPassthrough | LinkKind::Loopback => None,
+            LinkKind::Macvtap
+            | LinkKind::MacvtapVepa
+            | LinkKind::MacvtapPassthrough
+            | LinkKind::Loopback => None,
         }
+    }
+}
+
+impl LinkKind {
+    /// Whether it is a macvtap that shares its device with others.
+    pub const fn is_shared_macvtap(self) -> bool {
+        matches!(self, Self::Macvtap | Self::MacvtapVepa)
     }
 }
 
@@ -39,10 +52,16 @@ impl Link {
 #[serde(rename_all = "kebab-case")]
 pub enum LinkKind {
     Bridge,
+    /// The device of a datapath of Open vSwitch, which its ports have as their master, or an internal port
+    /// there, by which the host speaks. Which bridge of Open vSwitch a port is of, no link says.
+    #[serde(rename = "openvswitch")]
+    OpenVSwitch,
     Tap,
     Veth,
     /// On a device of its own, which others share.
     Macvtap,
+    /// The same where the switch outside hands back what its guests say to each other (VEPA mode).
+    MacvtapVepa,
     /// A macvtap that has its device to itself (passthrough mode): no guard can hold it.
     MacvtapPassthrough,
     /// No virtual kind: a device of the machine.

@@ -1,6 +1,6 @@
 use std::{net::IpAddr, time::Duration};
 
-use detector_common::{quarantine::QuarantineMode, settings::Mode};
+use detector_common::{addr::Mac, quarantine::QuarantineMode, settings::Mode};
 use serde::{Deserialize, Serialize};
 
 use super::{AdoptionRules, FloodLimits};
@@ -25,6 +25,10 @@ pub struct Policy {
     pub trusted: Vec<String>,
     /// Addresses that no port may learn, besides the host's own: gateways, virtual routers.
     pub protected: Vec<IpAddr>,
+    /// Devices with macvtaps out of which only known senders speak, as patterns.
+    pub closed_devices: Vec<String>,
+    /// Those that the host does not know by its own devices.
+    pub known_senders: Vec<Mac>,
     pub adoption: AdoptionRules,
     /// How long a port may belong to no VM before that is a finding.
     pub unknown_port_grace: Duration,

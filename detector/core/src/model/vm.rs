@@ -101,11 +101,16 @@ pub struct ImageFile {
     /// it, so that the name may be that of whoever wrote it.
     #[serde(default)]
     pub beneath: Option<PathBuf>,
+    /// The device that its manager says it is a snapshot of. That is a word about how it was made, and no
+    /// way to read it.
+    #[serde(default)]
+    pub origin: Option<Box<ImageFile>>,
 }
 
 impl ImageFile {
     pub fn new(path: impl Into<PathBuf>, format: Option<&str>) -> Self {
-        Self { path: path.into(), format: format.map(str::to_owned), beneath: None }
+        let format = format.map(str::to_owned);
+        Self { path: path.into(), format, beneath: None, origin: None }
     }
 }
 
@@ -119,6 +124,9 @@ pub enum MediumRole {
     Initrd,
     Firmware,
     Network,
+    /// The firmware's stored variables: not booted from, but they say what is, and by which keys. No image
+    /// of a template has this role: what they are made from is firmware.
+    Variables,
 }
 
 impl MediumRole {
@@ -131,6 +139,7 @@ impl MediumRole {
             Self::Initrd => "initrd",
             Self::Firmware => "firmware",
             Self::Network => "network",
+            Self::Variables => "variables",
         }
     }
 }

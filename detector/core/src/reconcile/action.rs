@@ -37,6 +37,14 @@ pub enum Action {
         ifindex: u32,
         name: String,
     },
+    /// Give a device with macvtaps a slot, or turn that of a trusted interface into one, then attach what
+    /// drops clones of their MACs; on a closed one also what drops unknown senders, once they are listed.
+    AttachDevice {
+        ifindex: u32,
+        name: String,
+        trusted: bool,
+        closed: bool,
+    },
     /// Detach what is ours from the interface if it still exists, and free its slot and grants.
     Release {
         ifindex: u32,
@@ -47,6 +55,12 @@ pub enum Action {
         instance: u32,
         observed: bool,
     },
+    /// Take the interface for one in a datapath of Open vSwitch, or no longer.
+    SetSwitched {
+        ifindex: u32,
+        instance: u32,
+        switched: bool,
+    },
     /// Add entries beyond the inline identity. Comes before the `WriteSlot` that makes them count.
     PutGrants {
         ifindex: u32,
@@ -54,7 +68,7 @@ pub enum Action {
         grants: Vec<GrantEntry>,
     },
     /// Write the slot of a guest port: this is the moment at which a verdict is in force. The
-    /// interpreter keeps ifindex, instance, id and whether it is observed, and refuses when the instance is another.
+    /// interpreter keeps ifindex, instance, id and the flags of its place, and refuses when the instance is another.
     WriteSlot {
         ifindex: u32,
         instance: u32,

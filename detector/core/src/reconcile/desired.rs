@@ -19,6 +19,11 @@ pub struct Desired {
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
     /// Interfaces on which what is refused goes on though the host enforces, by ifindex.
     pub observed: BTreeSet<u32>,
+    /// Interfaces in a datapath of Open vSwitch, by ifindex.
+    pub switched: BTreeSet<u32>,
+    /// Guest ports of which what they send comes back from outside by design (VEPA), by ifindex: their MACs
+    /// cannot be defended there.
+    pub reflected: BTreeSet<u32>,
     /// Guest ports whose VM is between two hosts, by ifindex: what is granted stays granted, but the
     /// MACs may be here or beyond an uplink, so that neither is defended against the other.
     pub in_transit: BTreeSet<u32>,
@@ -42,6 +47,16 @@ pub enum InterfacePlan {
     Sandbox,
     /// Nothing runs on it; the host may route its frames into a guarded bridge.
     Trusted,
+    Device(DevicePlan),
+}
+
+/// What a device that macvtaps are on should be: frames from outside under their MACs are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// Whether the host may route its frames into a guarded bridge.
+    pub trusted: bool,
+    /// The MACs that speak out of it besides guests whose frames are vetted; `None` where all do.
+    pub senders: Option<BTreeSet<Mac>>,
 }
 
 /// What a guest port should be.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::{
     addr::Mac,
-    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
 };
 
 use super::{
@@ -12,10 +12,21 @@ use super::{
 };
 use crate::model::{ObservedInterface, Shield};
 
+/// What a port's surroundings say about its MACs.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its VM is between two hosts.
+    pub(super) in_transit: bool,
+    /// Whatever it is on has forwarding entries that are ours to put.
+    pub(super) has_entries: bool,
+    /// What it sends may come back from outside by design.
+    pub(super) reflected: bool,
+}
+
 pub(super) fn converge(
     ifindex: u32,
     plan: &PortPlan,
-    in_transit: bool,
+    place: Place,
     held: &ObservedInterface,
     steps: &mut Steps,
 ) {
@@ -24,14 +35,14 @@ pub(super) fn converge(
     let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
     let (phase, (slot, wanted)) = match plan {
         // Whatever is kept, the guest may speak from the other host.
-        PortPlan::Keep if in_transit => {
+        PortPlan::Keep if place.in_transit => {
             steps.unpin.extend(held.forwarding.iter().map(unpin));
             steps.unpin.extend(held.defended.iter().map(give_way));
             return;
         }
         PortPlan::Keep => return,
         PortPlan::Granted(identities) => {
-            return grant(ifindex, identities, in_transit, held, steps);
+            return grant(ifindex, identities, place, held, steps);
         }
         PortPlan::Pending => (&mut steps.mute, (SlotEntry::default(), Vec::new())),
         PortPlan::Isolated(isolation) => (&mut steps.isolate, isolated(isolation)),
@@ -92,7 +103,7 @@ pub(super) fn shield(ifindex: u32, wanted: bool, held: &ObservedInterface) -> Op
 fn grant(
     ifindex: u32,
     identities: &[Identity],
-    in_transit: bool,
+    place: Place,
     held: &ObservedInterface,
     steps: &mut Steps,
 ) {
@@ -106,10 +117,11 @@ fn grant(
     }
     steps.grant.extend(changes(ifindex, &slot, &wanted, held));
 
-    // Only a bridge has forwarding entries.
-    let pinned = held.slot.role() != Role::GuestOnDevice && !in_transit;
-    let own = identities.iter().filter(|_| pinned);
-    let pins: BTreeSet<(Mac, u16)> = own.map(|one| (one.mac, one.vlan)).collect();
+    let own = |wanted: bool| -> BTreeSet<(Mac, u16)> {
+        let own = identities.iter().filter(|_| wanted);
+        own.map(|one| (one.mac, one.vlan)).collect()
+    };
+    let pins = own(place.has_entries && !place.in_transit);
     let gone = held.forwarding.difference(&pins);
     let come = pins.difference(&held.forwarding);
     let unpin =
@@ -118,8 +130,9 @@ fn grant(
     steps.unpin.extend(gone.map(unpin));
     steps.pin.extend(come.map(pin));
 
-    let gone = held.defended.difference(&pins);
-    let come = pins.difference(&held.defended);
+    let defended = own(!place.reflected && !place.in_transit);
+    let gone = held.defended.difference(&defended);
+    let come = defended.difference(&held.defended);
     let give_way = |(mac, vlan): &_| Action::YieldMac { ifindex, instance, mac: *mac, vlan: *vlan };
     let defend = |(mac, vlan): &_| Action::DefendMac { ifindex, instance, mac: *mac, vlan: *vlan };
     steps.unpin.extend(gone.map(give_way));
@@ -128,7 +141,7 @@ fn grant(
 
 /// The actions that put slot and entries in force: the entries that the slot makes count come before
 /// it, those that it no longer needs go after.
-fn changes(
+pub(super) fn changes(
     ifindex: u32,
     slot: &SlotEntry,
     wanted: &[GrantEntry],
@@ -166,8 +179,8 @@ fn learns_already(slot: &SlotEntry, held: &PortSlot) -> bool {
 /// What a slot holds of what [`Action::WriteSlot`] sets.
 fn in_force(slot: &PortSlot) -> SlotEntry {
     SlotEntry {
-        // It has an action of its own.
-        flags: slot.flags & !flags::OBSERVED,
+        // They have actions of their own.
+        flags: slot.flags & !flags::OF_PLACE,
         mac: slot.mac.0,
         vlan: slot.vlan,
         v4: slot.v4,

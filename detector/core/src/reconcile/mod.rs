@@ -11,6 +11,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use detector_common::{
+    addr::Mac,
     learned::OwnerKey,
     port::{Role, flags},
     settings::Mode,
@@ -20,8 +21,8 @@ pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry};
 pub use compile::compile;
 pub(crate) use compile::mapped;
 pub use desired::{
-    AddressSet, Desired, Identity, InterfacePlan, Isolation, Isolator, Learning, LearningRule,
-    Lending, PortPlan, Sandbox, Seed,
+    AddressSet, Desired, DevicePlan, Identity, InterfacePlan, Isolation, Isolator, Learning,
+    LearningRule, Lending, PortPlan, Sandbox, Seed,
 };
 
 use crate::model::{Observed, ObservedInterface};
@@ -35,7 +36,7 @@ use crate::model::{Observed, ObservedInterface};
 /// The order, and what it is for:
 ///
 /// 1. **Observe mode**, of the host or of an interface, when that is the way to go: whoever turns enforcing off wants the network
-///    back before anything else.
+///    back before anything else. What is stamped from now on in Open vSwitch, before anything asks for it.
 /// 2. **Quarantines, then addresses that no port may learn (those that go first, which makes room),
 ///    then isolated ports, then muted ones**: what takes something away needs nothing from any other
 ///    step, takes microseconds, and frees MACs for the ports that get them. The record comes before
@@ -43,7 +44,7 @@ use crate::model::{Observed, ObservedInterface};
 /// 3. **Releases**, which make room in maps and slots for what is attached next.
 /// 4. **Attachments**: sources that are vetted (trusted interfaces, uplinks) before the gates that
 ///    ask for the vetting, so that the host's own traffic is not cut; then the guards, which leave
-///    their ports mute.
+///    their ports mute; then what asks for a stamp from now on.
 /// 5. **Grants**: what ports are taught, so that nobody comes before who has it already; then of each
 ///    port the entries, then the slot that makes them count, then the removal of what it no longer
 ///    needs. After all of them what defends the MACs,
@@ -61,11 +62,14 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
             release(*ifindex, held, &mut steps);
         }
     }
+    let stamped = is_host_stamped(desired, observed);
     for (ifindex, (name, plan)) in &desired.interfaces {
         let held = match observed.interfaces.get(ifindex) {
             Some(held) if fits(held.slot.role(), plan) => held,
             other => {
-                if let Some(held) = other {
+                if let Some(held) = other
+                    && !turns(held.slot.role(), plan)
+                {
                     release(*ifindex, held, &mut steps);
                 }
                 attach(*ifindex, name, plan, &mut steps);
@@ -78,12 +82,21 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
             let steps = if observed { &mut steps.loosen } else { &mut steps.tighten };
             steps.push(Action::SetObserved { ifindex: *ifindex, instance, observed });
         }
+        switch(*ifindex, plan, desired.switched.contains(ifindex), held, stamped, &mut steps);
         if let InterfacePlan::Guest(plan) = plan {
-            let in_transit = desired.in_transit.contains(ifindex);
-            guest::converge(*ifindex, plan, in_transit, held, &mut steps);
+            let place = guest::Place {
+                in_transit: desired.in_transit.contains(ifindex),
+                has_entries: held.slot.role() == Role::Guest && !desired.switched.contains(ifindex),
+                reflected: desired.reflected.contains(ifindex),
+            };
+            guest::converge(*ifindex, plan, place, held, &mut steps);
             let wanted = desired.shields.contains(ifindex);
             steps.aside.extend(guest::shield(*ifindex, wanted, held));
             guest::passage(*ifindex, plan, held, &mut steps.aside);
+        }
+        if let InterfacePlan::Device(plan) = plan {
+            let (slot, entries) = device(plan);
+            steps.grant.extend(guest::changes(*ifindex, &slot, &entries, held));
         }
     }
 
@@ -117,6 +130,37 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions
 }
 
+/// Whether all that the host sends into datapaths of Open vSwitch is stamped, or will be before anything
+/// asks for it: each way in is known by its gate.
+fn is_host_stamped(desired: &Desired, observed: &Observed) -> bool {
+    let mut ways_in = desired.interfaces.iter().filter(|(ifindex, (_, plan))| {
+        *plan == InterfacePlan::Bridge && desired.switched.contains(ifindex)
+    });
+    ways_in.all(|(ifindex, _)| {
+        let held = observed.interfaces.get(ifindex);
+        held.is_some_and(|held| held.slot.role() == Role::Bridge)
+    })
+}
+
+/// What is in a datapath of Open vSwitch, and what is not. What the host sends is stamped before an uplink
+/// there asks for it, and where it cannot be no uplink does: the host keeps its network.
+fn switch(
+    ifindex: u32,
+    plan: &InterfacePlan,
+    switched: bool,
+    held: &ObservedInterface,
+    is_host_stamped: bool,
+    steps: &mut Steps,
+) {
+    let wanted = switched && (*plan != InterfacePlan::Uplink || is_host_stamped);
+    if held.slot.has(flags::SWITCHED) == wanted {
+        return;
+    }
+    let lets_more_go = (*plan == InterfacePlan::Bridge) == wanted;
+    let steps = if lets_more_go { &mut steps.loosen } else { &mut steps.ask };
+    steps.push(Action::SetSwitched { ifindex, instance: held.slot.instance, switched: wanted });
+}
+
 /// What the one has and the other has not, if there is anything.
 fn difference(one: &BTreeSet<OwnerKey>, other: &BTreeSet<OwnerKey>) -> Option<Vec<ProtectedEntry>> {
     let entries: Vec<_> = one.difference(other).map(|key| (*key).into()).collect();
@@ -133,6 +177,8 @@ struct Steps {
     uplinks: Vec<Action>,
     bridges: Vec<Action>,
     guards: Vec<Action>,
+    /// Places that from now on ask for the stamp where they did not.
+    ask: Vec<Action>,
     teach: Vec<Action>,
     grant: Vec<Action>,
     unpin: Vec<Action>,
@@ -154,6 +200,7 @@ impl Steps {
             uplinks,
             bridges,
             guards,
+            ask,
             teach,
             grant,
             unpin,
@@ -162,9 +209,12 @@ impl Steps {
             loosen: _,
             tighten: _,
         } = self;
-        [isolate, mute, release, trust, uplinks, bridges, guards, teach, grant, unpin, pin, aside]
-            .into_iter()
-            .flatten()
+        [
+            isolate, mute, release, trust, uplinks, bridges, guards, ask, teach, grant, unpin, pin,
+            aside,
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -177,7 +227,32 @@ fn fits(role: Role, plan: &InterfacePlan) -> bool {
         InterfacePlan::Bridge => role == Role::Bridge,
         InterfacePlan::Trusted => role == Role::Trusted,
         InterfacePlan::Sandbox => role == Role::Sandbox,
+        InterfacePlan::Device(DevicePlan { senders: None, .. }) => role == Role::Device,
+        InterfacePlan::Device(DevicePlan { senders: Some(_), .. }) => role == Role::ClosedDevice,
     }
+}
+
+/// Whether an interface becomes what it should be without being released: what the host routes from it goes
+/// on all the while.
+fn turns(role: Role, plan: &InterfacePlan) -> bool {
+    role.is_aside() && matches!(plan, InterfacePlan::Trusted | InterfacePlan::Device(_))
+}
+
+/// The slot and the entries of a device that macvtaps are on. The entries come before the slot that has
+/// others dropped.
+fn device(plan: &DevicePlan) -> (SlotEntry, Vec<GrantEntry>) {
+    let mut slot = SlotEntry::default();
+    slot.flags |= if plan.trusted { flags::TRUSTED } else { 0 };
+    slot.flags |= if plan.senders.is_some() { flags::MORE_GRANTS } else { 0 };
+    let senders = plan.senders.iter().flatten();
+    let entry = |sender: &Mac| GrantEntry {
+        mac: sender.0,
+        vlan: 0,
+        address: [0; 16],
+        prefix: None,
+        flags: 0,
+    };
+    (slot, senders.map(entry).collect())
 }
 
 fn release(ifindex: u32, held: &ObservedInterface, steps: &mut Steps) {
@@ -193,6 +268,10 @@ fn attach(ifindex: u32, name: &str, plan: &InterfacePlan, steps: &mut Steps) {
         InterfacePlan::Uplink => steps.uplinks.push(Action::AttachUplink { ifindex, name }),
         InterfacePlan::Bridge => steps.bridges.push(Action::AttachBridge { ifindex, name }),
         InterfacePlan::Trusted => steps.trust.push(Action::Trust { ifindex, name }),
+        InterfacePlan::Device(DevicePlan { trusted, senders }) => {
+            let (trusted, closed) = (*trusted, senders.is_some());
+            steps.trust.push(Action::AttachDevice { ifindex, name, trusted, closed });
+        }
         InterfacePlan::Sandbox => steps.bridges.push(Action::AttachSandbox { ifindex, name }),
     }
 }

@@ -35,6 +35,13 @@ impl FakeKernel {
         ObservedMode::at(record, self.ticks, |at| Timestamp(at.0))
     }
 
+    fn set_flag(&mut self, (ifindex, instance): (u32, u32), flag: u32, is_set: bool) {
+        let held = self.state.interfaces.get_mut(&ifindex).expect("no such interface");
+        assert_eq!(held.slot.instance, instance, "another life of {ifindex}");
+        held.slot.flags &= !flag;
+        held.slot.flags |= if is_set { flag } else { 0 };
+    }
+
     pub(crate) fn apply(&mut self, action: &Action) {
         match action {
             Action::SetMode(record) => self.state.mode = Some(self.mode_of(record.clone())),
@@ -43,12 +50,17 @@ impl FakeKernel {
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
             Action::AttachSandbox { ifindex, .. } => self.attach(*ifindex, Role::Sandbox),
             Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
+            Action::AttachDevice { ifindex, trusted, closed, .. } => {
+                self.attach(*ifindex, if *closed { Role::ClosedDevice } else { Role::Device });
+                let instance = self.last_instance;
+                self.set_flag((*ifindex, instance), flags::TRUSTED, *trusted);
+            }
             Action::Release { ifindex } => {
                 let held = self.state.interfaces.remove(ifindex).expect("nothing to release");
                 assert!(held.forwarding.is_empty(), "pins outlive {ifindex}");
             }
             Action::PutGrants { ifindex, instance, grants } => {
-                let held = self.guest(*ifindex, *instance);
+                let held = self.judged(*ifindex, *instance);
                 for entry in grants {
                     let value = Grant { flags: entry.flags };
                     match entry.prefix {
@@ -61,7 +73,7 @@ impl FakeKernel {
                 }
             }
             Action::DropGrants { ifindex, instance, grants } => {
-                let held = self.guest(*ifindex, *instance);
+                let held = self.judged(*ifindex, *instance);
                 for entry in grants {
                     let known = match entry.prefix {
                         None => held.grants.remove(&grant_key(*ifindex, *instance, entry)),
@@ -74,8 +86,8 @@ impl FakeKernel {
                 }
             }
             Action::WriteSlot { ifindex, instance, slot } => {
-                let held = self.guest(*ifindex, *instance);
-                held.slot.flags = slot.flags | held.slot.flags & flags::OBSERVED;
+                let held = self.judged(*ifindex, *instance);
+                held.slot.flags = slot.flags | held.slot.flags & flags::OF_PLACE;
                 held.slot.mac.0 = slot.mac;
                 held.slot.vlan = slot.vlan;
                 (held.slot.v4, held.slot.v4_mask) = (slot.v4, slot.v4_mask);
@@ -85,10 +97,10 @@ impl FakeKernel {
                 assert!(!held.slot.has(flags::MORE_GRANTS) || listed, "slot before its grants");
             }
             Action::SetObserved { ifindex, instance, observed } => {
-                let held = self.state.interfaces.get_mut(ifindex).expect("nothing to observe");
-                assert_eq!(held.slot.instance, *instance, "another life of {ifindex}");
-                held.slot.flags &= !flags::OBSERVED;
-                held.slot.flags |= if *observed { flags::OBSERVED } else { 0 };
+                self.set_flag((*ifindex, *instance), flags::OBSERVED, *observed);
+            }
+            Action::SetSwitched { ifindex, instance, switched } => {
+                self.set_flag((*ifindex, *instance), flags::SWITCHED, *switched);
             }
             Action::Teach { ifindex, instance, seeds } => {
                 let held = self.guest(*ifindex, *instance);
@@ -181,13 +193,21 @@ impl FakeKernel {
             passage: None,
         };
         let before = self.state.interfaces.insert(ifindex, held);
-        assert!(before.is_none(), "{ifindex} is attached already");
+        let turns = |held: &ObservedInterface| held.slot.role().is_aside() && role.is_aside();
+        assert!(before.as_ref().is_none_or(turns), "{ifindex} is attached already");
     }
 
     fn guest(&mut self, ifindex: u32, instance: u32) -> &mut ObservedInterface {
+        let held = self.judged(ifindex, instance);
+        assert_eq!(held.slot.role(), Role::Guest);
+        held
+    }
+
+    /// What entries and slots are written for.
+    fn judged(&mut self, ifindex: u32, instance: u32) -> &mut ObservedInterface {
         let held = self.state.interfaces.get_mut(&ifindex).expect("no such port");
         assert_eq!(held.slot.instance, instance, "another instance");
-        assert_eq!(held.slot.role(), Role::Guest);
+        assert!(matches!(held.slot.role(), Role::Guest | Role::Device | Role::ClosedDevice));
         held
     }
 }

@@ -37,6 +37,7 @@ pub(crate) const UNKNOWN: Digest = Digest([9; 32]);
 pub(crate) const BRIDGE: u32 = 1;
 pub(crate) const UPLINK: u32 = 2;
 pub(crate) const SANDBOX: u32 = 3;
+pub(crate) const DEVICE: u32 = 4;
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// The source that lists VMs unless a test says otherwise.
@@ -72,6 +73,8 @@ impl Lab {
                 uplinks: Vec::new(),
                 trusted: Vec::new(),
                 protected: Vec::new(),
+                closed_devices: Vec::new(),
+                known_senders: Vec::new(),
                 adoption: AdoptionRules::DEFAULT,
                 unknown_port_grace: Duration::from_secs(1),
                 flood: FloodLimits::DEFAULT,
@@ -124,6 +127,14 @@ impl Lab {
         lab.link(UPLINK, "eth0", LinkKind::Physical, Some(BRIDGE));
         lab.source(MANAGER);
         lab
+    }
+
+    /// VM number `n` speaks through a macvtap on a device of ifindex [`DEVICE`].
+    pub(crate) fn macvtap(&mut self, n: u8, kind: LinkKind) {
+        self.link(DEVICE, "eth9", LinkKind::Physical, None);
+        self.link(port(n), &format!("vnet{n}"), kind, None);
+        let link = self.world.links.get_mut(&port(n)).expect("a macvtap");
+        link.lower = Some(DEVICE);
     }
 
     pub(crate) fn with_vms(mode: Mode, count: u8) -> Self {

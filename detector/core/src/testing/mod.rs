@@ -5,5 +5,5 @@ mod lab;
 
 pub(crate) use kernel::FakeKernel;
 pub(crate) use lab::{
-    BASE, BRIDGE, CDROM, EXPIRED, Lab, MINUTE, REVOKED, SANDBOX, STALE, UNKNOWN, UPLINK,
+    BASE, BRIDGE, CDROM, DEVICE, EXPIRED, Lab, MINUTE, REVOKED, SANDBOX, STALE, UNKNOWN, UPLINK,
 };

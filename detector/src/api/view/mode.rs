@@ -111,4 +111,8 @@ pub struct PreviewPort {
     pub to: BTreeMap<String, u64>,
     /// What was claimed without a grant; of each port the latest few.
     pub claims: Vec<SightingView>,
+    /// Frames refused from its side whose claims are not among them, because others have taken their
+    /// places: where there are any, the list of claims is not all of it.
+    #[serde(default)]
+    pub unlisted: u64,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use detector_common::reason::Reason;
 use detector_core::decide::PortStatus;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,13 @@ pub struct PortView {
     pub name: String,
     pub ifindex: u32,
     pub instance: u32,
-    /// `guest`, `uplink`, `bridge`, `trusted` or `sandbox`.
+    /// `guest`, `uplink`, `bridge`, `trusted`, `device` (macvtaps are on it) or `sandbox`.
     pub role: String,
-    /// Name of the bridge that it is a port of.
+    /// Name of the bridge that it is a port of; in Open vSwitch of the datapath's device.
     pub bridge: Option<String>,
+    /// Name of the device that a macvtap is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     pub status: PortState,
     /// `drop` or `sandbox`, where it is isolated.
     #[serde(default)]
@@ -44,6 +48,24 @@ pub struct PortView {
     /// Claims seen without a grant; absent in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sightings: Vec<SightingView>,
+}
+
+impl PortView {
+    /// Frames from its side that were refused and whose claims are not among those that are shown: a port has
+    /// so many places for claims, and later ones take them. Those that were refused because it is isolated
+    /// claim nothing that could be granted.
+    pub fn unlisted(&self) -> u64 {
+        let isolated = Reason::PortIsolated.as_str();
+        let passes =
+            |name: &str| Reason::ALL.iter().any(|one| one.as_str() == name && one.passes());
+        let refused = self.counters.iter().flat_map(|counters| &counters.from);
+        let missing =
+            refused.filter(|(name, _)| *name != isolated && !passes(name)).map(|(name, count)| {
+                let listed = self.sightings.iter().filter(|one| one.reason == *name);
+                count.saturating_sub(listed.map(|one| one.count).sum())
+            });
+        missing.sum()
+    }
 }
 
 /// What is in force on an interface.

@@ -2,20 +2,16 @@
 
 use detector_common::{
     addr::{Address, Mac},
-    maps::MAX_PORTS,
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     settings::Settings,
 };
 use detector_core::{
-    model::{LinkKind, ObservedInterface, Quarantine, QuarantineTarget, Shield},
+    model::{ObservedInterface, Quarantine, QuarantineTarget, Shield},
     reconcile::{Action, GrantEntry, SlotEntry},
 };
 
-use super::{KernelEnforcer, programs_of, resync::bare};
-use crate::{
-    bpf::{BpfError, Hook, Method, shield},
-    net::link_by_index,
-};
+use super::{KernelEnforcer, interfaces::guest_role};
+use crate::bpf::{BpfError, shield};
 
 impl KernelEnforcer {
     pub(super) fn carry_out(&mut self, action: &Action) -> Result<(), BpfError> {
@@ -30,7 +26,20 @@ impl KernelEnforcer {
             }
             Action::AttachBridge { ifindex, name } => self.take_on(*ifindex, name, Role::Bridge),
             Action::AttachSandbox { ifindex, name } => self.take_on(*ifindex, name, Role::Sandbox),
-            Action::Trust { ifindex, name } => self.take_on(*ifindex, name, Role::Trusted),
+            Action::Trust { ifindex, name } => {
+                if self.turn(*ifindex, Role::Trusted, 0)? {
+                    return Ok(());
+                }
+                self.take_on(*ifindex, name, Role::Trusted)
+            }
+            Action::AttachDevice { ifindex, name, trusted, closed } => {
+                let role = if *closed { Role::ClosedDevice } else { Role::Device };
+                let bits = if *trusted { flags::TRUSTED } else { 0 };
+                if self.turn(*ifindex, role, bits)? {
+                    return Ok(());
+                }
+                self.take_on_as(*ifindex, name, role, bits)
+            }
             Action::Release { ifindex } => self.release(*ifindex),
             Action::PutGrants { ifindex, instance, grants } => {
                 self.put_grants(*ifindex, *instance, grants)
@@ -39,7 +48,10 @@ impl KernelEnforcer {
                 self.write_slot(*ifindex, *instance, slot)
             }
             Action::SetObserved { ifindex, instance, observed } => {
-                self.set_observed(*ifindex, *instance, *observed)
+                self.set_flag(*ifindex, *instance, flags::OBSERVED, *observed)
+            }
+            Action::SetSwitched { ifindex, instance, switched } => {
+                self.set_flag(*ifindex, *instance, flags::SWITCHED, *switched)
             }
             Action::DropGrants { ifindex, instance, grants } => {
                 self.drop_grants(*ifindex, *instance, grants)
@@ -73,113 +85,6 @@ impl KernelEnforcer {
         }
     }
 
-    /// Frees an interface. The slot goes first: from then on a guard that still runs lets nothing
-    /// through, so that nothing is delivered on a grant that is being withdrawn.
-    pub(super) fn release(&mut self, ifindex: u32) -> Result<(), BpfError> {
-        self.maps.clear_slot(ifindex)?;
-        let interface = self.mirror.interfaces.remove(&ifindex);
-        self.links.drop(ifindex);
-        // What it was granted goes before what may fail on the interface itself.
-        if let Some(interface) = interface {
-            self.maps.clear_learned(interface.slot.id)?;
-            for key in interface.grants.into_keys() {
-                self.maps.drop_grant(key)?;
-            }
-            for prefix in interface.prefixes.into_keys() {
-                self.maps.drop_prefix(prefix)?;
-            }
-            for station in interface.defended {
-                self.yield_mac(ifindex, interface.slot.instance, station)?;
-            }
-            for (mac, vlan) in interface.forwarding {
-                self.unpin_forwarding(ifindex, mac, vlan)?;
-            }
-        }
-        self.close_passage(ifindex)?;
-        shield::detach(&self.pins, ifindex)?;
-        self.method.detach(&self.pins, ifindex)
-    }
-
-    /// Gives an interface a slot, then attaches the programs of its role. One that has them already
-    /// keeps its instance.
-    fn take_on(&mut self, ifindex: u32, name: &str, role: Role) -> Result<(), BpfError> {
-        if let Some(interface) = self.mirror.interfaces.get(&ifindex) {
-            let slot = &interface.slot;
-            if slot.role() == role && self.is_alive(slot)? {
-                return Ok(());
-            }
-        }
-        self.release(ifindex)?;
-        let slot = PortSlot {
-            ifindex,
-            instance: self.next_instance()?,
-            id: self.lowest_free_id()?,
-            role: role as u8,
-            ..PortSlot::VACANT
-        };
-        self.maps.clear_traces(slot.id)?;
-        self.maps.write_slot(slot)?;
-        if let Err(error) = self.attach_all(&slot) {
-            // Nothing may stay that looks as if the interface was guarded.
-            if let Err(error) = self.release(ifindex) {
-                tracing::error!(ifindex, %error, "a slot cannot be withdrawn");
-            }
-            let step = format!("take on {}", name.escape_debug());
-            return Err(BpfError::failed(step)(error));
-        }
-        self.mirror.interfaces.insert(ifindex, bare(slot));
-        Ok(())
-    }
-
-    pub(super) fn attach_all(&mut self, slot: &PortSlot) -> Result<(), BpfError> {
-        for (hook, program) in programs_of(slot).into_iter().flatten() {
-            self.attach(slot.ifindex, hook, program)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn attach(
-        &mut self,
-        ifindex: u32,
-        hook: Hook,
-        program: &str,
-    ) -> Result<(), BpfError> {
-        self.method.attach(&mut self.programs, program, &self.pins, ifindex, hook)?;
-        self.hold(ifindex, hook)
-    }
-
-    /// Keeps our link open, so that it stays when its pin is removed.
-    pub(super) fn hold(&mut self, ifindex: u32, hook: Hook) -> Result<(), BpfError> {
-        match self.method {
-            Method::Tcx => self.links.hold(self.pins.paths(), ifindex, hook),
-            Method::Clsact => Ok(()),
-        }
-    }
-
-    /// The number is used up before it is used: no two instances ever have the same, even when we
-    /// die here.
-    fn next_instance(&mut self) -> Result<u32, BpfError> {
-        let instance = self.settings.next_instance.max(1);
-        let next_instance = instance.checked_add(1).ok_or_else(|| {
-            BpfError::Refused("all 4,294,967,295 instance numbers are used up".into())
-        })?;
-        self.change_settings(Settings { next_instance, ..self.settings })?;
-        Ok(instance)
-    }
-
-    fn lowest_free_id(&self) -> Result<u16, BpfError> {
-        let mut taken: Vec<_> = self.mirror.interfaces.values().map(|i| i.slot.id).collect();
-        taken.sort_unstable();
-        let free = (0..).zip(&taken).take_while(|(id, taken)| id == *taken).count();
-        match u16::try_from(free) {
-            Ok(id) if u32::from(id) < MAX_PORTS => Ok(id),
-            _ => Err(BpfError::Refused(format!(
-                "all {MAX_PORTS} places for guarded interfaces are taken: leave bridges out of \
-                 `network.bridges`"
-            ))),
-        }
-    }
-
     pub(super) fn change_settings(&mut self, settings: Settings) -> Result<(), BpfError> {
         if settings != self.settings {
             self.maps.write_settings(settings)?;
@@ -198,7 +103,7 @@ impl KernelEnforcer {
     ) -> Result<(), BpfError> {
         let old = self.instance(ifindex, instance)?.slot;
         let new = PortSlot {
-            flags: entry.flags | old.flags & flags::OBSERVED,
+            flags: entry.flags | old.flags & flags::OF_PLACE,
             mac: Mac(entry.mac),
             vlan: entry.vlan,
             v4: entry.v4,
@@ -213,7 +118,7 @@ impl KernelEnforcer {
         let identity = |slot: PortSlot| PortSlot { flags: 0, ..slot };
         let speaks = new.may_speak() || old.may_speak();
         if identity(new) != identity(old) && speaks {
-            let kept = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR | flags::OBSERVED;
+            let kept = flags::ISOLATED | flags::ISOLATED_BY_OPERATOR | flags::OF_PLACE;
             let kept = old.flags & kept;
             self.maps.write_slot(PortSlot { flags: kept, ..old })?;
             self.maps.write_slot(PortSlot { flags: kept, ..new })?;
@@ -223,15 +128,17 @@ impl KernelEnforcer {
         Ok(())
     }
 
-    fn set_observed(
+    /// Sets or clears one of [`flags::OF_PLACE`].
+    fn set_flag(
         &mut self,
         ifindex: u32,
         instance: u32,
-        observed: bool,
+        flag: u32,
+        is_set: bool,
     ) -> Result<(), BpfError> {
         let mut slot = self.instance(ifindex, instance)?.slot;
-        slot.flags &= !flags::OBSERVED;
-        slot.flags |= if observed { flags::OBSERVED } else { 0 };
+        slot.flags &= !flag;
+        slot.flags |= if is_set { flag } else { 0 };
         self.maps.write_slot(slot)?;
         self.instance(ifindex, instance)?.slot = slot;
         Ok(())
@@ -382,11 +289,4 @@ fn place(ifindex: u32, instance: u32, entry: &GrantEntry) -> Result<Place, BpfEr
         }
         Some(bits) => Err(BpfError::Refused(format!("an address prefix of {bits} bits"))),
     }
-}
-
-/// What a guest sends leaves a macvtap, and what it is sent comes in by it: its guard is the other way
-/// round.
-fn guest_role(ifindex: u32) -> Result<Role, BpfError> {
-    let kind = link_by_index(ifindex)?.map(|link| link.kind);
-    Ok(if kind == Some(LinkKind::Macvtap) { Role::GuestOnDevice } else { Role::Guest })
 }

@@ -2,6 +2,7 @@
 
 mod execute;
 mod forwarding;
+mod interfaces;
 mod mode;
 mod owners;
 mod passages;
@@ -182,7 +183,10 @@ impl KernelEnforcer {
     pub fn seen(&self) -> Result<BTreeMap<u32, Vec<Seen>>, BpfError> {
         let slots = self.mirror.interfaces.values().map(|interface| &interface.slot);
         slots
-            .filter(|slot| slot.role().is_guest() || slot.role() == Role::Uplink)
+            .filter(|slot| {
+                let role = slot.role();
+                role.is_guest() || matches!(role, Role::Uplink | Role::Device | Role::ClosedDevice)
+            })
             .map(|slot| Ok((slot.ifindex, seen(self.clock, self.maps.sightings(slot)?))))
             .collect()
     }
@@ -286,14 +290,17 @@ pub(super) fn seen(clock: JiffyClock, sightings: Vec<Sighting>) -> Vec<Seen> {
 }
 
 /// The programs that run on an interface of this slot; none on a trusted one.
-pub(super) fn programs_of(slot: &PortSlot) -> Option<[(Hook, &'static str); 2]> {
-    let [ingress, egress] = match slot.role() {
-        Role::Guest => [programs::PORT_INGRESS, programs::PORT_EGRESS],
-        Role::GuestOnDevice => [programs::DEVICE_PORT_INGRESS, programs::PORT_INGRESS],
-        Role::Uplink => [programs::UPLINK_INGRESS, programs::UPLINK_EGRESS],
-        Role::Bridge => [programs::BRIDGE_INGRESS, programs::BRIDGE_EGRESS],
-        Role::Sandbox => [programs::SANDBOX_INGRESS, programs::SANDBOX_EGRESS],
-        Role::Trusted | Role::Vacant => return None,
-    };
-    Some([(Hook::Ingress, ingress), (Hook::Egress, egress)])
+pub(super) const fn programs_of(slot: &PortSlot) -> &'static [(Hook, &'static str)] {
+    use Hook::{Egress, Ingress};
+    use programs::*;
+    match slot.role() {
+        Role::Guest => &[(Ingress, PORT_INGRESS), (Egress, PORT_EGRESS)],
+        Role::GuestOnDevice => &[(Ingress, DEVICE_PORT_INGRESS), (Egress, PORT_INGRESS)],
+        Role::Uplink => &[(Ingress, UPLINK_INGRESS), (Egress, UPLINK_EGRESS)],
+        Role::Bridge => &[(Ingress, BRIDGE_INGRESS), (Egress, BRIDGE_EGRESS)],
+        Role::Sandbox => &[(Ingress, SANDBOX_INGRESS), (Egress, SANDBOX_EGRESS)],
+        Role::Device => &[(Ingress, DEVICE_INGRESS)],
+        Role::ClosedDevice => &[(Ingress, DEVICE_INGRESS), (Egress, DEVICE_EGRESS)],
+        Role::Trusted | Role::Vacant => &[],
+    }
 }

@@ -133,10 +133,11 @@ impl KernelEnforcer {
     /// Whether the slot's interface is the one that our programs were attached to. A trusted
     /// interface has none, and is taken for the same while its index is in use.
     pub(super) fn is_alive(&self, slot: &PortSlot) -> Result<bool, BpfError> {
-        let Some(programs) = programs_of(slot) else {
+        let programs = programs_of(slot);
+        if programs.is_empty() {
             return Ok(slot.role() != Role::Vacant && link_by_index(slot.ifindex)?.is_some());
-        };
-        for (hook, program) in programs {
+        }
+        for &(hook, program) in programs {
             if self.standing(slot.ifindex, hook, program)? == Standing::Absent {
                 return Ok(false);
             }

@@ -9,11 +9,15 @@ use super::super::{
     ask::{ask, unexpected},
     escape::escape,
     output::Output,
+    port::unlisted,
 };
 use crate::api::{
     Reply, Request,
     view::{ModeView, Preview, PreviewPort},
 };
+
+const INCOMPLETE: &str = "This is not all of it: some interfaces have claimed more than is kept (those \
+                          marked with !). Grant or mend what is listed, and ask again.";
 
 pub(super) fn run(global: &Global) -> Result<Done> {
     let preview = match ask(global, Request::EnforcePreview {})? {
@@ -55,6 +59,10 @@ pub(in crate::cli) fn print<W: Write>(output: &mut Output<W>, preview: &Preview)
         for port in &preview.ports {
             port_of(output, port)?;
         }
+        if preview.ports.iter().any(|port| port.unlisted > 0) {
+            output.line("")?;
+            output.line(INCOMPLETE)?;
+        }
     }
     Ok(())
 }
@@ -84,6 +92,9 @@ fn port_of<W: Write>(output: &mut Output<W>, port: &PreviewPort) -> Result<()> {
             if claim.count == 1 { "" } else { "s" }
         );
         output.item("  - ", &escape(&text))?;
+    }
+    if port.unlisted > 0 {
+        output.item("  ! ", &unlisted(port.unlisted))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::super::{
     Global,
     args::{QuarantineModeArg, Target, TargetKind},
     ask,
+    audit::recorded::on_record,
     escape::escape,
     pins::{self, Pinned},
 };
@@ -22,6 +23,7 @@ use crate::{
         CallError,
         view::{PortState, QuarantineView},
     },
+    audit::Subject,
     bpf::{Applied, BpfError, Inspector},
     quarantines::{Kept, Memory},
 };
@@ -34,7 +36,19 @@ pub(super) fn add(
     reason: &str,
     mode: Option<QuarantineModeArg>,
 ) -> Result<QuarantineView> {
-    let (why, root) = (unanswered(error)?, ask::pins(global)?);
+    let why = unanswered(error)?;
+    let action = ("quarantine-add", subject(target), reason);
+    on_record(global, action, || put(global, &why, target, reason, mode))
+}
+
+fn put(
+    global: &Global,
+    why: &str,
+    target: &Target,
+    reason: &str,
+    mode: Option<QuarantineModeArg>,
+) -> Result<QuarantineView> {
+    let root = ask::pins(global)?;
     let mode = mode_on(global, mode)?;
     let pinned = pins::read(&root).map_err(|error| anyhow!("{why}; without it: {error:#}"))?;
     let target = match target.kind {
@@ -49,7 +63,7 @@ pub(super) fn add(
     let quarantine =
         Quarantine::new(target, now(), Cause::Operator, geteuid().as_raw(), reason).in_mode(mode);
     let applied = Inspector::put_quarantine(&root, &quarantine)
-        .map_err(|error| explained(&why, &root, error))?;
+        .map_err(|error| explained(why, &root, error))?;
     let effect = match &names(&applied, &pinned)[..] {
         [] => "no port that speaks has it; the daemon cuts off whichever has when it runs again"
             .into(),
@@ -59,7 +73,7 @@ pub(super) fn add(
         ),
         ports => format!("cut off at once: {}", ports.join(", ")),
     };
-    note(&why, &effect);
+    note(why, &effect);
     let view = pins::view(&quarantine, &pinned.ports);
     let port = matches!(target, QuarantineTarget::Port { .. }).then(|| view.name.clone());
     keep(global, &applied, target, Some(Kept { quarantine, port }));
@@ -72,7 +86,12 @@ pub(super) fn release(
     error: CallError,
     target: &Target,
 ) -> Result<QuarantineTarget> {
-    let (why, root) = (unanswered(error)?, ask::pins(global)?);
+    let why = unanswered(error)?;
+    on_record(global, ("quarantine-release", subject(target), ""), || lift(global, &why, target))
+}
+
+fn lift(global: &Global, why: &str, target: &Target) -> Result<QuarantineTarget> {
+    let root = ask::pins(global)?;
     let pinned = pins::read(&root).map_err(|error| anyhow!("{why}; without it: {error:#}"))?;
     let lifted = match target.kind {
         TargetKind::Mac => QuarantineTarget::Mac(mac(&target.name)?),
@@ -88,14 +107,23 @@ pub(super) fn release(
         bail!("{} is not quarantined; `detector quarantine list` shows what is", target.name);
     }
     let applied =
-        Inspector::lift_quarantine(&root, lifted).map_err(|error| explained(&why, &root, error))?;
+        Inspector::lift_quarantine(&root, lifted).map_err(|error| explained(why, &root, error))?;
     let effect = match &names(&applied, &pinned)[..] {
         [] => "what the daemon has cut off for it is judged anew when it runs again".to_owned(),
         ports => format!("granted again as before: {}", ports.join(", ")),
     };
-    note(&why, &effect);
+    note(why, &effect);
     keep(global, &applied, lifted, None);
     Ok(lifted)
+}
+
+fn subject(target: &Target) -> Subject {
+    let of = match target.kind {
+        TargetKind::Mac => "mac",
+        TargetKind::Port => "port",
+        TargetKind::Vm => "vm",
+    };
+    Subject::new(of, target.name.as_str())
 }
 
 /// Why the daemon has not answered. One that has refused, or may not be asked, is not gone round.

@@ -82,6 +82,7 @@ fn previews() {
         from: [("mac-not-granted".to_owned(), 7)].into(),
         to: [].into(),
         claims: vec![claim],
+        unlisted: 6,
     };
     let mut preview = Preview {
         mode: ModeView::Observe,
@@ -102,6 +103,8 @@ fn previews() {
         "vnet0 (granted, VM web\\u{1b}[2J\\u{202e}1\\n): some frames",
         "  from it, refused so far: 7 mac-not-granted",
         "1 time\n",
+        "  ! and 6 more frames by claims that are not listed",
+        "\nThis is not all of it",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }

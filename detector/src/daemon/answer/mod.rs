@@ -1,5 +1,6 @@
 //! Answers to operators, from the world and the decision as they stand.
 
+mod clock;
 mod explain;
 mod finding;
 mod metrics;
@@ -16,7 +17,7 @@ mod vm;
 pub(super) use explain::open;
 pub(super) use name::operand;
 
-use detector_core::model::Vm;
+use detector_core::model::{Timestamp, Vm};
 use uuid::Uuid;
 
 use super::{
@@ -34,7 +35,13 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
     let mut last = true;
     let reply = match request {
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
-        Request::PortList {} => Ok(Reply::Ports(brain.port_views())),
+        Request::PortList { counters } => {
+            let mut ports = brain.port_views();
+            if counters {
+                brain.add_counters(&mut ports);
+            }
+            Ok(Reply::Ports(ports))
+        }
         Request::PortShow { name } => {
             brain.port_named(&name).map(|port| Reply::Port(Box::new(port)))
         }
@@ -62,6 +69,10 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.change_mode(change, &reason, uid).map(|mode| Reply::Mode(ModeDetail::from(mode)))
         }
         Request::EnforcePreview {} => Ok(Reply::Preview(Box::new(brain.preview()))),
+        Request::ClockShow {} => Ok(Reply::Clock(Box::new(brain.clock_view()))),
+        Request::ClockConfirm { says, reason } => brain
+            .confirm_clock(Timestamp(says), &reason, uid)
+            .map(|clock| Reply::Clock(Box::new(clock))),
         Request::TemplateList {} => Ok(Reply::Templates(brain.template_views())),
         Request::TemplateShow { id } => {
             brain.template_named(&id).map(|template| Reply::Template(Box::new(template)))

@@ -1,8 +1,8 @@
 use detector_common::port::flags;
 use detector_core::{
     decide::PortDecision,
-    model::{Link, ObservedInterface, Shield},
-    reconcile::InterfacePlan,
+    model::{Link, LinkKind, ObservedInterface, Shield},
+    reconcile::{DevicePlan, InterfacePlan},
 };
 
 use crate::{
@@ -80,12 +80,15 @@ impl<E: Enforcer> Brain<E> {
             ifindex,
             instance,
             role: role(plan, observed).to_owned(),
-            bridge: self.bridge_of(link),
+            bridge: self.link_name(link.and_then(|link| link.master)),
+            device: self.link_name(
+                link.filter(|link| link.kind.is_shared_macvtap()).and_then(|link| link.lower),
+            ),
             status: port_state(observed, decision),
             isolation: observed.and_then(|interface| isolation(&interface.slot)),
             passage: observed.is_some_and(|interface| interface.passage.is_some()),
             shield: observed.is_some_and(|interface| interface.shield == Shield::On),
-            why: decision.map(|decision| decision.why.clone()),
+            why: decision.map(|decision| decision.why.clone()).or_else(|| of_place(plan?, link?)),
             since: self.since.port(ifindex, instance).map(moment),
             vm: decision.and_then(|decision| decision.vm).map(|uuid| VmRef {
                 uuid,
@@ -105,8 +108,8 @@ impl<E: Enforcer> Brain<E> {
         learned.filter(|one| one.instance == instance).map(learned_view).collect()
     }
 
-    fn bridge_of(&self, link: Option<&Link>) -> Option<String> {
-        Some(self.world.links.get(&link?.master?)?.name.clone())
+    fn link_name(&self, ifindex: Option<u32>) -> Option<String> {
+        Some(self.world.links.get(&ifindex?)?.name.clone())
     }
 
     /// The claims without a grant, the latest first.
@@ -144,8 +147,27 @@ fn role(plan: Option<&InterfacePlan>, observed: Option<&ObservedInterface>) -> &
         Some(InterfacePlan::Bridge) => "bridge",
         Some(InterfacePlan::Trusted) => "trusted",
         Some(InterfacePlan::Sandbox) => "sandbox",
+        Some(InterfacePlan::Device(_)) => "device",
         None => observed.map_or("guest", |interface| role_name(&interface.slot)),
     }
+}
+
+/// What becomes of frames at an interface that is no guest's, where its role does not say it.
+fn of_place(plan: &InterfacePlan, link: &Link) -> Option<String> {
+    let why = match plan {
+        InterfacePlan::Device(DevicePlan { senders: None, .. }) => {
+            "Macvtaps of guests are on it: what comes in under their MACs is dropped."
+        }
+        InterfacePlan::Device(DevicePlan { senders: Some(_), .. }) => {
+            "Macvtaps of guests are on it: what comes in under their MACs is dropped, and only known \
+             senders speak out of it (network.closed_devices)."
+        }
+        InterfacePlan::Bridge if link.kind == LinkKind::OpenVSwitch => {
+            "By it the host speaks in Open vSwitch: it takes only what a guard has vetted."
+        }
+        _ => return None,
+    };
+    Some(why.to_owned())
 }
 
 /// What is in force counts; the decision only tells `kept` from `granted`.

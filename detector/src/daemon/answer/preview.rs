@@ -79,6 +79,7 @@ impl<E: Enforcer> Brain<E> {
         }
         let guest = port.role == "guest";
         let mute = guest && !matches!(port.status, PortState::Granted | PortState::Kept);
+        let unlisted = if mute { 0 } else { port.unlisted() };
         let (from, to) = port.counters.map(refused).unwrap_or_default();
         let claims = port.sightings;
         (mute || !from.is_empty() || !to.is_empty() || !claims.is_empty()).then_some(PreviewPort {
@@ -93,6 +94,7 @@ impl<E: Enforcer> Brain<E> {
             from,
             to,
             claims,
+            unlisted,
         })
     }
 }

@@ -93,6 +93,12 @@ impl<E: Enforcer> Brain<E> {
                 (file.path.display().to_string(), evidence)
             }
         };
-        MediumView { role: medium.role, source, evidence }
+        let snapshot_of = match &medium.source {
+            MediumSource::File(file) => {
+                file.origin.as_ref().map(|of| of.path.display().to_string())
+            }
+            MediumSource::Remote(_) => None,
+        };
+        MediumView { role: medium.role, source, evidence, snapshot_of }
     }
 }

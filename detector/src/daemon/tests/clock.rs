@@ -1,7 +1,7 @@
 //! What the daemon does when somebody sets the host's clock.
 
 use super::*;
-use crate::clock::Reading;
+use crate::{api::view::ClockView, clock::Reading};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -44,6 +44,52 @@ fn a_clock_that_is_set_forward_quarantines_nobody() {
     pass(&mut host, 3, 0);
     assert_eq!((host.port(10), host.port(11)), (Port::Granted, Port::Granted));
     assert_eq!(host.told(), ["-clock-jumped"]);
+}
+
+fn confirm(host: &mut Host, says: u64, reason: &str) -> Result<ClockView, String> {
+    let request = Request::ClockConfirm { says, reason: reason.to_owned() };
+    match host.ask(request).map_err(|error| error.message)? {
+        Reply::Clock(clock) => Ok(*clock),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The doubt ends by a person's word, about the time that the person has looked at and no other.
+#[test]
+fn a_person_confirms_a_clock_that_was_set() {
+    let forward = i64::try_from(2 * HOUR.as_millis()).unwrap();
+    let mut host = Host::new(Mode::Enforce);
+    expiring(&mut host, HOUR);
+    host.approved();
+    let now = host.now;
+    let why = confirm(&mut host, now, "it is").unwrap_err();
+    assert!(why.contains("nothing to confirm"), "{why}");
+    pass(&mut host, 10, forward);
+    host.told();
+    let says = host.now.saturating_add_signed(forward);
+    for (says, reason, why) in [
+        (host.now, "the old time", "by now"),
+        (says + 4_000, "another time", "by now"),
+        (says, " ", "--reason"),
+        (says, &"x".repeat(1000), "--reason"),
+    ] {
+        let refused = confirm(&mut host, says, reason).unwrap_err();
+        assert!(refused.contains(why), "{reason}: {refused}");
+        assert_eq!((host.port(10), host.told()), (Port::Granted, vec![]), "{reason}");
+    }
+    let clock = confirm(&mut host, says, "the battery was changed").unwrap();
+    assert_eq!((clock.doubted, clock.earliest), (None, clock.latest));
+    let confirmed = clock.confirmed.unwrap();
+    assert_eq!((confirmed.uid, &*confirmed.reason), (1000, "the battery was changed"));
+    let ahead = confirmed.at.duration_since(confirmed.instead_of).as_secs();
+    assert!((7198..7202).contains(&ahead), "{ahead}");
+    assert_eq!(host.port(10), Port::Isolated, "its template has expired");
+    assert!(host.told().contains(&"-clock-jumped".to_owned()));
+    // It goes on by the new time, and a jump back is another one.
+    pass(&mut host, 300, forward);
+    assert_eq!(host.told(), Vec::<String>::new());
+    pass(&mut host, 3, 0);
+    assert!(host.told().contains(&"+clock-jumped".to_owned()));
 }
 
 /// Neither the looks at media nor the decisions wait for a clock that was set back.

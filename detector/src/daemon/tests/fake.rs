@@ -76,6 +76,13 @@ impl FakeKernel {
         self.state.interfaces.insert(ifindex, interface);
     }
 
+    fn set_flag(&mut self, ifindex: u32, flag: u32, is_set: bool) -> Result<(), EnforceError> {
+        let slot = &mut self.interface(ifindex)?.slot;
+        slot.flags &= !flag;
+        slot.flags |= if is_set { flag } else { 0 };
+        Ok(())
+    }
+
     fn interface(&mut self, ifindex: u32) -> Result<&mut ObservedInterface, EnforceError> {
         let found = self.state.interfaces.get_mut(&ifindex);
         found.ok_or_else(|| EnforceError(format!("no interface {ifindex}")))
@@ -90,10 +97,12 @@ fn word(action: &Action) -> String {
         Action::AttachBridge { ifindex, .. } => format!("bridge {ifindex}"),
         Action::AttachSandbox { ifindex, .. } => format!("sandbox {ifindex}"),
         Action::Trust { ifindex, .. } => format!("trust {ifindex}"),
+        Action::AttachDevice { ifindex, .. } => format!("device {ifindex}"),
         Action::Release { ifindex } => format!("release {ifindex}"),
         Action::PutGrants { ifindex, .. } => format!("put {ifindex}"),
         Action::WriteSlot { ifindex, .. } => format!("slot {ifindex}"),
         Action::SetObserved { ifindex, observed, .. } => format!("observed {ifindex} {observed}"),
+        Action::SetSwitched { ifindex, switched, .. } => format!("switched {ifindex} {switched}"),
         Action::DropGrants { ifindex, .. } => format!("drop {ifindex}"),
         Action::Teach { ifindex, .. } => format!("teach {ifindex}"),
         Action::Protect { .. } => "protect".to_owned(),
@@ -141,6 +150,9 @@ impl Enforcer for FakeKernel {
             Action::AttachBridge { ifindex, .. } => self.attach(*ifindex, Role::Bridge),
             Action::AttachSandbox { ifindex, .. } => self.attach(*ifindex, Role::Sandbox),
             Action::Trust { ifindex, .. } => self.attach(*ifindex, Role::Trusted),
+            Action::AttachDevice { ifindex, closed, .. } => {
+                self.attach(*ifindex, if *closed { Role::ClosedDevice } else { Role::Device });
+            }
             Action::Release { ifindex } => {
                 self.state.interfaces.remove(ifindex);
             }
@@ -169,7 +181,7 @@ impl Enforcer for FakeKernel {
                 let interface = self.interface(*ifindex)?;
                 assert_eq!(interface.slot.instance, *instance, "another life of {ifindex}");
                 interface.slot = PortSlot {
-                    flags: slot.flags | interface.slot.flags & flags::OBSERVED,
+                    flags: slot.flags | interface.slot.flags & flags::OF_PLACE,
                     mac: Mac(slot.mac),
                     vlan: slot.vlan,
                     v4: slot.v4,
@@ -180,9 +192,10 @@ impl Enforcer for FakeKernel {
                 };
             }
             Action::SetObserved { ifindex, observed, .. } => {
-                let slot = &mut self.interface(*ifindex)?.slot;
-                slot.flags &= !flags::OBSERVED;
-                slot.flags |= if *observed { flags::OBSERVED } else { 0 };
+                self.set_flag(*ifindex, flags::OBSERVED, *observed)?;
+            }
+            Action::SetSwitched { ifindex, switched, .. } => {
+                self.set_flag(*ifindex, flags::SWITCHED, *switched)?;
             }
             Action::Teach { ifindex, .. } => {
                 self.interface(*ifindex)?;

@@ -138,8 +138,9 @@ impl Host {
     fn runs(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         self.effects.retain(|effect| match effect {
-            Effect::Begins { disk, digest } => {
-                told.push(format!("+{} {digest}", disk.path.display()));
+            Effect::Begins { role, disk, digest } => {
+                let role = if *role == MediumRole::Disk { "" } else { role.as_str() };
+                told.push(format!("+{role}{} {digest}", disk.path.display()));
                 false
             }
             Effect::Ends { disk } => {
@@ -178,6 +179,32 @@ fn a_run_with_a_disk_of_its_own_is_followed_from_verdict_to_end() {
     host.read(|_| FOUND);
     host.turn(vec![listing(vec![off(web())]), Input::Ended(uuid(1))]);
     assert_eq!(host.runs(), [""; 0]);
+}
+
+/// What firmware stores is the VM's own as its disk is, and is looked at while it runs.
+#[test]
+fn variables_are_followed_like_a_disk() {
+    let web = || {
+        let mut web = vm("web", 1, "vnet0");
+        let store = MediumSource::File(ImageFile::new("/vars", Some("raw")));
+        web.media.push(Medium { role: MediumRole::Variables, source: store });
+        web
+    };
+    let mut host = Host::new(Mode::Enforce);
+    host.looked_at = true;
+    host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
+    assert_eq!(host.gathers(), 2);
+    host.read(|path| if path == Path::new("/vars") { FOUND } else { APPROVED });
+    assert_eq!(host.port(10), Port::Granted, "nobody asks where they come from");
+    let begun = [format!("+/images/web {APPROVED}"), format!("+variables/vars {FOUND}")];
+    assert_eq!(host.runs(), begun);
+    host.wait(AGAIN);
+    let written = |name: &str| (name.to_owned(), true);
+    let looks = host.looks().unwrap().into_iter();
+    let looks: Vec<_> = looks.map(|(file, by)| (file.path.display().to_string(), by)).collect();
+    assert_eq!(looks, [written("/images/web"), written("/vars")]);
+    host.turn(vec![listing(vec![off(web())])]);
+    assert_eq!(host.runs(), ["-/images/web", "-/vars"]);
 }
 
 /// Between two runs of which only the beginning was seen, somebody may have had the disk.

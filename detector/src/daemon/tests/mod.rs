@@ -13,6 +13,7 @@ mod ports;
 mod quarantine;
 mod recall;
 mod responses;
+mod trail;
 mod trouble;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -110,6 +111,8 @@ impl Host {
             uplinks: Vec::new(),
             trusted: Vec::new(),
             protected: Vec::new(),
+            closed_devices: Vec::new(),
+            known_senders: Vec::new(),
             adoption: AdoptionRules::DEFAULT,
             unknown_port_grace: Duration::from_secs(1),
             flood: FloodLimits::DEFAULT,

@@ -5,7 +5,10 @@ use detector_core::{
     model::{Graces, Rejected},
 };
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::api::schema::TargetSpec;
 
 const GRACE: &str = "@id(\"some-time\") @grace(\"1m\") \
                      permit (principal, action == Action::\"grace\", resource);\n";
@@ -97,6 +100,93 @@ fn a_denied_vm_is_suspended_once() {
     host.wait(Duration::from_secs(60));
     assert_eq!(pauses(&mut host), 0);
     assert!(!host.told().contains(&"+pause-failed".to_owned()));
+}
+
+/// What was last to be kept of pauses.
+fn pauses_kept(host: &mut Host) -> Option<BTreeSet<Uuid>> {
+    let mut kept = None;
+    host.effects.retain(|effect| match effect {
+        Effect::KeepPauses(pauses) => {
+            kept = Some(pauses.clone());
+            false
+        }
+        _ => true,
+    });
+    kept
+}
+
+/// Another daemon over the same kernel, with the VM denied as before.
+fn next(host: &mut Host, known: Option<BTreeSet<Uuid>>) -> Host {
+    let state = std::mem::take(&mut host.kernel().state);
+    let kernel = FakeKernel { ticks: host.now, state, ..FakeKernel::default() };
+    let mut next = Host::new(Mode::Enforce);
+    next.now = host.now;
+    next.brain = Host::brain(Mode::Enforce, kernel);
+    let bridge = Link {
+        ifindex: BRIDGE,
+        name: "br0".to_owned(),
+        kind: LinkKind::Bridge,
+        master: None,
+        lower: None,
+        mac: None,
+    };
+    let first = vec![
+        Input::Link(LinkEvent::Resynced(vec![bridge, link(10, "vnet0")])),
+        Input::Registry(registry()),
+        rules(&format!("{PAUSE}{NO_WEB}")),
+        Input::Pauses(known),
+    ];
+    next.effects = next.brain.begin(Timestamp(next.now), first);
+    next.wait(Duration::from_secs(1));
+    assert_eq!(pauses(&mut next), 0, "nobody lists it yet");
+    next.turn(vec![listing(vec![vm("web", 1, "vnet0")])]);
+    next.read(|_| APPROVED);
+    next
+}
+
+/// Once for each denial, wherever the daemon has crashed in between.
+#[test]
+fn a_pause_is_asked_for_once_over_crashes() {
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![Input::Pauses(None)]);
+    assert_eq!(pauses_kept(&mut host), Some(BTreeSet::new()), "from now on it is known");
+    host.approved();
+    host.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
+    assert_eq!(
+        (pauses(&mut host), pauses_kept(&mut host)),
+        (1, None),
+        "nothing has come of it yet"
+    );
+
+    // It crashes before libvirt has answered, or was asked at all: what is quarantined is so already.
+    let mut second = next(&mut host, Some(BTreeSet::new()));
+    assert_eq!((second.port(10), pauses(&mut second)), (Port::Isolated, 1));
+    second.turn(vec![Input::Paused(uuid(1), Err("it hangs".to_owned()))]);
+    assert_eq!(pauses_kept(&mut second), None);
+    let mut third = next(&mut second, Some(BTreeSet::new()));
+    assert_eq!(pauses(&mut third), 1);
+    third.turn(vec![Input::Paused(uuid(1), Ok(()))]);
+    let kept = pauses_kept(&mut third).expect("it is written down");
+    assert_eq!(kept, [uuid(1)].into());
+
+    // A person lets it go on.
+    let mut fourth = next(&mut third, Some(kept));
+    fourth.wait(Duration::from_secs(60));
+    assert_eq!((pauses(&mut fourth), pauses_kept(&mut fourth)), (0, None));
+    // When the denial is over it is forgotten, and another one is another one.
+    fourth.turn(vec![rules(PAUSE)]);
+    let target = TargetSpec::Vm("web".to_owned());
+    fourth.ask(Request::QuarantineRelease { target }).unwrap();
+    assert_eq!((fourth.port(10), pauses_kept(&mut fourth)), (Port::Granted, Some(BTreeSet::new())));
+    fourth.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
+    assert_eq!((fourth.port(10), pauses(&mut fourth)), (Port::Isolated, 1));
+
+    // Where nobody knows, a person may have let it go on.
+    let mut fifth = next(&mut fourth, None);
+    assert_eq!((pauses(&mut fifth), pauses_kept(&mut fifth)), (0, Some([uuid(1)].into())));
+    fifth.told();
+    fifth.turn(vec![Input::PausesKept(Err("no space".to_owned()))]);
+    assert_eq!(fifth.told(), ["+pause-failed"]);
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::inventory::{
 
 /// Leases of one network that are taken in.
 const MOST_LEASES: usize = 65_536;
+/// Devices of which it is kept whether they are snapshots; more than a host has disks.
+const MOST_DEVICES: usize = 4096;
 
 impl Session {
     /// The directories of its storage pools; `None` where it does not say, and what it said before
@@ -72,7 +74,8 @@ impl Session {
 
     /// Finds out where the volumes are that this description names; `again` also where that is known, for
     /// they may be elsewhere by now. Those that are known are no more than there are volumes. What cannot
-    /// be found any more, as when its pool is off, is where it was.
+    /// be found any more, as when its pool is off, is where it was. Of devices that it names it is asked
+    /// whether they are snapshots.
     pub(super) fn find_volumes(&self, domain: &str, again: bool) -> Result<(), Error> {
         for name in xml::volume::named(domain) {
             if !again && self.context.get().volumes.contains_key(&name) {
@@ -84,6 +87,27 @@ impl Session {
                 Err(error) if !self.is_alive()? => return Err(error),
                 Err(error) => tracing::debug!(?name, %error, "libvirt does not find a volume"),
             }
+        }
+        for path in xml::volume::devices(domain) {
+            if !again && self.context.get().origins.contains_key(&path) {
+                continue;
+            }
+            let find = || StorageVol::lookup_by_path(&self.connection, &path)?.get_xml_desc(0);
+            let origin = match self.watchdog.call("find the volume of a device", find) {
+                Ok(text) => match Volume::parse(&text) {
+                    Volume::Block(_, origin) => origin,
+                    Volume::File(_) | Volume::Elsewhere => None,
+                },
+                Err(error) if !self.is_alive()? => return Err(error),
+                // A device in no pool is what it is.
+                Err(_) => None,
+            };
+            self.context.update(|all| {
+                if all.origins.len() >= MOST_DEVICES {
+                    all.origins.clear();
+                }
+                all.origins.insert(path, origin);
+            });
         }
         Ok(())
     }

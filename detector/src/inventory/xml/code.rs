@@ -41,6 +41,27 @@ pub(super) fn firmware(domain: Node<'_, '_>) -> Vec<Medium> {
     media
 }
 
+/// Where the firmware keeps its variables: boot entries, and the keys that secure boot goes by.
+pub(super) fn variables(domain: Node<'_, '_>) -> Vec<Medium> {
+    let Some(os) = child(domain, "os") else { return Vec::new() };
+    let role = MediumRole::Variables;
+    let nvram = child(os, "nvram").and_then(|nvram| {
+        let format = nvram.attribute("format");
+        let source = child(nvram, "source");
+        let kind = nvram.attribute("type").unwrap_or("file");
+        let path = match (kind, source) {
+            ("file", None) => nvram.text().map(str::trim).filter(|path| !path.is_empty()),
+            ("file", Some(source)) => source.attribute("file"),
+            ("block", Some(source)) => source.attribute("dev"),
+            _ => return Some(remote(role, format!("variables of the kind {kind}"))),
+        };
+        // Without one libvirt has not said yet where it puts them.
+        path.map(|path| blob(role, path, format))
+    });
+    let varstore = child(os, "varstore").and_then(|store| store.attribute("path"));
+    nvram.into_iter().chain(varstore.map(|path| blob(role, path, None))).collect()
+}
+
 /// Kernel and all that comes with it; empty where the VM's firmware looks for one itself.
 pub(super) fn kernel(domain: Node<'_, '_>) -> Vec<Medium> {
     let Some(os) = child(domain, "os") else { return Vec::new() };

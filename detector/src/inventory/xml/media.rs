@@ -21,6 +21,7 @@ pub(super) fn media(domain: Node<'_, '_>, volumes: &Volumes) -> Result<Vec<Mediu
     }
     let os = child(domain, "os");
     let mut media = code::firmware(domain);
+    media.extend(code::variables(domain));
     let kernel = code::kernel(domain);
     let direct = !kernel.is_empty();
     media.extend(kernel);
@@ -190,7 +191,7 @@ fn source(
         "block" => source.attribute("dev"),
         // The pool knows where it is; libvirt hands the hypervisor that file or device.
         "volume" => match volumes.get(&volume::name(source)?) {
-            Some(Volume::File(path) | Volume::Block(path)) => Some(path.as_str()),
+            Some(Volume::File(path) | Volume::Block(path, _)) => Some(path.as_str()),
             _ => return Some(MediumSource::Remote(described(source, kind))),
         },
         _ => return Some(MediumSource::Remote(described(source, kind))),

@@ -18,7 +18,9 @@ pub(crate) mod volume;
 
 use std::fmt;
 
-use detector_core::model::{AddressRule, Nic, PowerState, Vm};
+use detector_core::model::{
+    AddressRule, ImageFile, Medium, MediumRole, MediumSource, Nic, PowerState, Vm,
+};
 use ipnet::IpNet;
 use roxmltree::{Document, Node, ParsingOptions};
 use uuid::Uuid;
@@ -76,7 +78,7 @@ pub fn parse(xml: &str, power: PowerState, context: &Context) -> Result<Vm, XmlE
         name: name.to_owned(),
         power,
         nics: nics(domain, context)?,
-        media: media::media(domain, &context.volumes)?,
+        media: snapshots(media::media(domain, &context.volumes)?, context),
         declared_template: None,
         attachments: attachments::attachments(domain),
         posture: posture::posture(domain),
@@ -84,6 +86,20 @@ pub fn parse(xml: &str, power: PowerState, context: &Context) -> Result<Vm, XmlE
     };
     metadata::apply(domain, context.metadata, &mut vm)?;
     Ok(vm)
+}
+
+/// Says of disks that are snapshots what they are snapshots of. One that is read as an image of another
+/// format is what is in it.
+fn snapshots(mut media: Vec<Medium>, context: &Context) -> Vec<Medium> {
+    for medium in media.iter_mut().filter(|medium| medium.role == MediumRole::Disk) {
+        let MediumSource::File(file) = &mut medium.source else { continue };
+        if file.format.as_deref() != Some("raw") || file.beneath.is_some() {
+            continue;
+        }
+        let origin = context.origin_of(&file.path);
+        file.origin = origin.map(|origin| Box::new(ImageFile::new(origin, Some("raw"))));
+    }
+    media
 }
 
 /// Parses a text within bounds.

@@ -103,7 +103,7 @@ fn boot_order() {
                  <kernel>/k</kernel><initrd>/i</initrd><boot dev='cdrom'/></os>{}",
                 devices(DISKS)
             ),
-            &["firmware /ovmf raw", "kernel /k raw", "initrd /i raw", "disk /dev/vg/a raw"],
+            &["firmware /ovmf raw", "variables /n raw", "kernel /k raw", "initrd /i raw", "disk /dev/vg/a raw"],
         ),
         (
             "disks that are elsewhere",
@@ -181,6 +181,7 @@ fn boot_order() {
                 "firmware /slic raw",
                 "firmware remote(a boot loader that the host runs (/usr/bin/pygrub))",
                 "firmware /ignition raw",
+                "variables /var/nvram/v raw",
             ],
         ),
         (
@@ -450,7 +451,7 @@ fn volumes() {
     let name = |volume: &str| ("p".to_owned(), volume.to_owned());
     let volumes = [
         (name("file"), Volume::File("/srv/file".to_owned())),
-        (name("lv"), Volume::Block("/dev/vg/lv".to_owned())),
+        (name("lv"), Volume::Block("/dev/vg/lv".to_owned(), None)),
         (name("rbd"), Volume::Elsewhere),
     ];
     let context = Context { volumes: volumes.into(), ..Context::default() };
@@ -466,6 +467,71 @@ fn volumes() {
         );
         let vm = parse(&domain(&disk), PowerState::Running, &context).unwrap();
         assert_eq!(vm.media.iter().map(shown).collect::<Vec<_>>(), [expect]);
+    }
+}
+
+/// Of a device that is a disk it says elsewhere what it is a snapshot of; that is about the device itself and
+/// nothing that is in it.
+#[test]
+fn snapshots() {
+    let volume = Volume::Block("/dev/vg/lv".to_owned(), Some("/dev/vg/base".to_owned()));
+    let context = Context {
+        volumes: [(("p".to_owned(), "lv".to_owned()), volume)].into(),
+        origins: [
+            ("/dev/vg/a".to_owned(), Some("/dev/vg/base".to_owned())),
+            ("/dev/vg/b".to_owned(), None),
+        ]
+        .into(),
+        ..Context::default()
+    };
+    let block = |path: &str| format!("type='block' device='disk'><source dev='{path}'/>");
+    for (disk, format, expect) in [
+        (block("/dev/vg/a"), "raw", Some("/dev/vg/base")),
+        (block("/dev/vg/a"), "qcow2", None),
+        (block("/dev/vg/b"), "raw", None),
+        (block("/dev/vg/c"), "raw", None),
+        (block("/dev/vg/lv"), "raw", Some("/dev/vg/base")),
+        (
+            "type='volume' device='disk'><source pool='p' volume='lv'/>".into(),
+            "raw",
+            Some("/dev/vg/base"),
+        ),
+        ("type='block' device='cdrom'><source dev='/dev/vg/a'/>".into(), "raw", None),
+    ] {
+        let disk = format!("<disk {disk}<driver type='{format}'/></disk>");
+        let text = domain(&format!(
+            "<os><boot dev='hd'/><boot dev='cdrom'/></os><devices>{disk}</devices>"
+        ));
+        let vm = parse(&text, PowerState::Running, &context).unwrap();
+        let MediumSource::File(file) = &vm.media[0].source else { panic!("{disk}") };
+        let origin = file.origin.as_ref().map(|origin| origin.path.to_str().unwrap());
+        assert_eq!(origin, expect, "{disk}");
+    }
+}
+
+/// Variables are looked at by themselves: a VM does not boot from them.
+#[test]
+fn variables() {
+    for (os, expect) in [
+        ("", ""),
+        ("<nvram/>", ""),
+        ("<nvram template='/t.fd'/>", "firmware /t.fd raw"),
+        ("<nvram template='/t.fd'>/v.fd</nvram>", "firmware /t.fd raw; variables /v.fd raw"),
+        ("<nvram format='qcow2'>/v.qcow2</nvram>", "variables /v.qcow2 qcow2"),
+        ("<nvram type='file'><source file='/v.fd'/></nvram>", "variables /v.fd raw"),
+        ("<nvram type='block'><source dev='/dev/vg/v'/></nvram>", "variables /dev/vg/v raw"),
+        (
+            "<nvram type='network'><source protocol='iscsi'/></nvram>",
+            "variables remote(variables of the kind network)",
+        ),
+        (
+            "<varstore template='/t.json' path='/v.json'/>",
+            "firmware /t.json raw; variables /v.json raw",
+        ),
+    ] {
+        let media = read(&format!("<os>{os}</os>")).unwrap().media;
+        let shown: Vec<_> = media.iter().map(shown).collect();
+        assert_eq!(shown.join("; "), expect, "{os}");
     }
 }
 

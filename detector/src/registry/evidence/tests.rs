@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use detector_core::model::Layer;
+
 use super::*;
 
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -179,4 +181,88 @@ async fn what_no_guest_writes_to_may_not_change() {
 fn grow(at: &Path, name: &str) {
     let file = fs::File::options().write(true).open(at.join(name)).unwrap();
     file.set_len(1 << 20).unwrap();
+}
+
+/// Variables get a certificate of birth whatever the policy asks of disks; disks where it counts.
+#[tokio::test]
+async fn what_gets_a_certificate() {
+    const CHANGED: &str = "of something else";
+    for (role, disks, expect) in [
+        (MediumRole::Variables, false, ABC),
+        (MediumRole::Variables, true, ABC),
+        (MediumRole::Disk, true, ABC),
+        (MediumRole::Disk, false, CHANGED),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("own");
+        fs::write(&path, "abc").unwrap();
+        let file = ImageFile::new(&path, Some("raw"));
+        let certificates = Certificates::open(dir.path());
+        let pools = Pools::new(&[]);
+        let gatherer = Gatherer::new(dir.path(), pools, Some(certificates), disks);
+        let before = gatherer.gather(&file).await;
+        assert_eq!(digest(&before), ABC);
+        let Evidence::Chain(chain) = before else { panic!() };
+        gatherer.begin(role, &file, chain.digest);
+        // Its guest writes, and it ends.
+        fs::File::options().append(true).open(&path).unwrap().set_len(1 << 16).unwrap();
+        gatherer.end(&file);
+        let after = gatherer.gather(&file).await;
+        let dated = !matches!(&after, Evidence::Chain(chain) if !chain.at_birth);
+        if expect == ABC && !dated {
+            return eprintln!("{}: its file system does not tell of changes", path.display());
+        }
+        assert_eq!(digest(&after) == ABC, expect == ABC, "{role:?} where disks: {disks}");
+    }
+}
+
+/// A device is read each time, and its contents alone count: it has no times, and gets no certificate.
+#[tokio::test]
+async fn a_device_is_read_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    let mut content = vec![0; 1 << 16];
+    content[..3].copy_from_slice(b"abc");
+    fs::write(&image, &content).unwrap();
+    let Some(device) = Loop::attach(&image) else {
+        return eprintln!("no loop device can be made here");
+    };
+    let gatherer = Gatherer::certifying(dir.path(), Pools::new(&[]));
+    let file = ImageFile::new(&device.path, Some("raw"));
+    let first = gatherer.gather(&file).await;
+    assert_eq!(first, {
+        let of_image = gatherer.gather(&ImageFile::new(&image, Some("raw"))).await;
+        let Evidence::Chain(Chain { digest, .. }) = of_image else { panic!() };
+        let base = Layer { path: device.path.clone(), format: "raw".to_owned() };
+        Evidence::Chain(Chain { overlays: Vec::new(), base, digest, at_birth: false })
+    });
+    let Evidence::Chain(Chain { digest, .. }) = first.clone() else { panic!() };
+    gatherer.begin(MediumRole::Disk, &file, digest);
+    // Its times stay what they are.
+    let written = fs::File::options().write(true).open(&device.path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&written, b"x", 0).unwrap();
+    drop(written);
+    gatherer.end(&file);
+    let second = gatherer.gather(&file).await;
+    assert_ne!(second, first);
+    assert!(matches!(second, Evidence::Chain(Chain { at_birth: false, .. })));
+}
+
+/// A device whose contents are a file's.
+struct Loop {
+    path: std::path::PathBuf,
+}
+
+impl Loop {
+    fn attach(image: &Path) -> Option<Self> {
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| Self { path: path.trim().into() })
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use detector_common::reason::Reason;
+use detector_common::{port::Role, reason::Reason};
 
 use super::{Facts, Found, claims::listed_vm, finding, pair};
 use crate::{
@@ -44,8 +44,9 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
                 "Frames come in from outside under the MAC {whose}, which is granted on this host: \
                  a clone, or the network hands its own frames back."
             );
+            let by = if held.slot.role() == Role::Uplink { "uplink" } else { "device" };
             let evidence = vec![
-                pair("uplink", &link.name),
+                pair(by, &link.name),
                 pair("mac", mac),
                 pair("vlan", seen.claim.vlan),
                 pair("frames", seen.count),

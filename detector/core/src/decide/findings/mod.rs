@@ -2,6 +2,7 @@
 
 mod claims;
 mod clones;
+mod devices;
 mod floods;
 mod learning;
 mod mode;
@@ -42,6 +43,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);
     clones::report(facts, &mut found);
+    devices::report(facts, &mut found);
     (found.findings.into_values().collect(), found.wake_at)
 }
 

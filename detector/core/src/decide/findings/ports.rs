@@ -60,6 +60,8 @@ fn orphan(port: &Port<'_>, kept: bool, facts: &Facts<'_>, found: &mut Found) {
     let mut evidence = vec![pair("port", &port.link.name)];
     let bridge = port.link.master.and_then(|master| world.links.get(&master));
     evidence.extend(bridge.map(|bridge| pair("bridge", &bridge.name)));
+    let device = port.link.lower.and_then(|lower| world.links.get(&lower));
+    evidence.extend(device.map(|device| pair("device", &device.name)));
     evidence.extend(port.observed.into_iter().flat_map(held_macs).map(|mac| pair("mac", mac)));
     if let Some(seen) = world.seen.get(&port.link.ifindex) {
         let own = seen.iter().filter(|seen| seen.instance == port.instance).take(LISTED_CLAIMS);

@@ -68,11 +68,12 @@ fn clock(world: &World, found: &mut Found) {
         Severity::Medium,
         format!(
             "The host's clock has been set, so that it was {} or {}: whether what ends in between has \
-             ended is not known; what is in force stays, nothing new is admitted by it.",
+             ended is not known; what is in force stays, nothing new is admitted by it. Set it right, or \
+             confirm that it is.",
             dates[0], dates[1]
         ),
         vec![pair("earliest", &dates[0]), pair("latest", &dates[1])],
-        Some("detector status".to_owned()),
+        Some("detector clock confirm --reason '…'".to_owned()),
         since,
     ));
 }

@@ -74,6 +74,8 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         Ask::ALL
             .map(|ask| (ask.attribute(), known(&facts.unmet, |unmet| yes(!unmet.contains(&ask))))),
     );
+    let variables = facts.variables.as_ref();
+    lineage_attributes.extend(variables.map(|of| ("variables", known(of, |of| text(of.as_str())))));
     match &facts.template {
         Fact::Unknown => lineage_attributes.push(("template", None)),
         Fact::Known(of) => {
@@ -192,9 +194,10 @@ fn place(nic: &NicFacts) -> Result<Vec<Record>, Unaskable> {
     if let Some((name, kind)) = &nic.port {
         let kind = match kind {
             LinkKind::Bridge => "bridge",
+            LinkKind::OpenVSwitch => "openvswitch",
             LinkKind::Tap => "tap",
             LinkKind::Veth => "veth",
-            LinkKind::Macvtap => "macvtap",
+            LinkKind::Macvtap | LinkKind::MacvtapVepa => "macvtap",
             LinkKind::MacvtapPassthrough => "macvtap-passthrough",
             LinkKind::Physical => "physical",
             LinkKind::Loopback => "loopback",

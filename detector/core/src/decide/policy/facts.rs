@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use detector_common::quarantine::QuarantineMode;
+use serde::Deserialize;
 
 use crate::{
     decide::{
         approval::{Approval, approval},
-        lineage,
+        lineage::{self, Origin},
         profile::{self, Ask},
         requirements::Case,
     },
@@ -46,6 +47,8 @@ pub struct Facts {
     pub template: Fact<TemplateFacts>,
     /// What the profile of its template asks and it is not; unknown like the template.
     pub unmet: Fact<BTreeSet<Ask>>,
+    /// Where the firmware's stored variables come from; none where nobody says whether there are any.
+    pub variables: Option<Fact<Variables>>,
     pub declared: Option<String>,
     pub media: usize,
     pub media_roles: BTreeSet<MediumRole>,
@@ -76,6 +79,31 @@ pub enum Standing {
     Certificate,
     Declared,
     None,
+}
+
+/// Where the firmware's stored variables come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variables {
+    /// There are none.
+    None,
+    /// They are an image of its template.
+    Template,
+    /// They were, before the VM ran for the first time.
+    Certificate,
+    /// Nothing ties them to its template.
+    Unknown,
+}
+
+impl Variables {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Template => "template",
+            Self::Certificate => "certificate",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +161,9 @@ impl Facts {
             lineage::Standing::Proven(_) if lineage.level() == Some(EvidenceLevel::Certificate) => {
                 Fact::Known(Standing::Certificate)
             }
+            lineage::Standing::Proven(_) if lineage.level() == Some(EvidenceLevel::Declared) => {
+                Fact::Known(Standing::Declared)
+            }
             lineage::Standing::Proven(_) => Fact::Known(Standing::Digest),
             lineage::Standing::Declared(..) => Fact::Known(Standing::Declared),
             lineage::Standing::Open => Fact::Unknown,
@@ -168,6 +199,14 @@ impl Facts {
             let asking = lineage.covering.iter();
             asking.flat_map(|one| profile::unmet(&one.profile, &vm.posture)).collect()
         });
+        let variables = lineage.variables(vm).map(|origin| match origin {
+            Origin::None => Fact::Known(Variables::None),
+            Origin::Template(_) => Fact::Known(Variables::Template),
+            Origin::Certificate(_) => Fact::Known(Variables::Certificate),
+            Origin::Foreign(_) => Fact::Known(Variables::Unknown),
+            Origin::Open(_) => Fact::Unknown,
+        });
+        let booted = || vm.media.iter().filter(|medium| medium.role != MediumRole::Variables);
         let gaps = &lineage.gaps;
         let read = gaps.unreadable.is_none() && gaps.pending.is_none();
         Self {
@@ -179,9 +218,10 @@ impl Facts {
             registered,
             template,
             unmet,
+            variables,
             declared: vm.declared_template.clone(),
-            media: vm.media.len(),
-            media_roles: vm.media.iter().map(|medium| medium.role).collect(),
+            media: booted().count(),
+            media_roles: booted().map(|medium| medium.role).collect(),
             media_local: gaps.remote.is_none(),
             media_read: if read { Fact::Known(true) } else { Fact::Unknown },
             boots_from_network: gaps.network.is_some(),

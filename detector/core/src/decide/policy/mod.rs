@@ -28,7 +28,7 @@ pub(super) use self::facts::links_by_name;
 use self::memo::Memo;
 pub use self::{
     answer::{RuleOutcome, Verdict},
-    facts::{Fact, Facts, HostFacts, NicFacts, Standing, TemplateFacts},
+    facts::{Fact, Facts, HostFacts, NicFacts, Standing, TemplateFacts, Variables},
     load::Fault,
     respond::Responses,
 };

@@ -38,6 +38,7 @@ fn good() -> Facts {
         }),
         unmet: Fact::Known(BTreeSet::new()),
         declared: None,
+        variables: Some(Fact::Known(Variables::None)),
         media: 1,
         media_roles: [MediumRole::Disk].into(),
         media_local: true,

@@ -56,6 +56,17 @@ const WORLDS: &[Change] = &[
         lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
         lab.floods(1);
     }),
+    ("in Open vSwitch", |lab| {
+        lab.link(BRIDGE, "ovs-system", LinkKind::OpenVSwitch, None);
+        lab.link(71, "ovs0", LinkKind::OpenVSwitch, None);
+    }),
+    ("on a device", |lab| lab.macvtap(1, LinkKind::Macvtap)),
+    ("on a device, reflected", |lab| lab.macvtap(1, LinkKind::MacvtapVepa)),
+    ("on a closed device", |lab| {
+        lab.macvtap(1, LinkKind::Macvtap);
+        lab.world.policy.closed_devices = vec!["eth*".to_owned()];
+        lab.world.policy.known_senders = vec![Lab::mac(99)];
+    }),
     ("a sandbox", |lab| {
         lab.sandbox();
         lab.quarantine(QuarantineTarget::Vm(Lab::uuid(1)));
@@ -117,13 +128,16 @@ fn nothing_is_left_behind() {
         change(&mut lab);
         lab.settle();
         for (ifindex, held) in &lab.kernel.state.interfaces {
-            let granted = held.slot.has(flags::GRANTED) || held.slot.is_sandboxed();
+            let lists = held.slot.role() == Role::ClosedDevice;
+            let granted = held.slot.has(flags::GRANTED) || held.slot.is_sandboxed() || lists;
             let bare = held.grants.is_empty() && held.prefixes.is_empty();
             assert!(granted || (bare && held.forwarding.is_empty()), "{name}: {ifindex}");
             assert_eq!(held.slot.has(flags::MORE_GRANTS), !held.grants.is_empty(), "{name}");
             assert_eq!(held.slot.has(flags::MORE_PREFIXES), !held.prefixes.is_empty(), "{name}");
             let pinned = !held.forwarding.is_empty();
-            assert_eq!(held.slot.has(flags::GRANTED), pinned, "{name}: {ifindex}");
+            let has_entries = !held.slot.has(flags::SWITCHED);
+            let wanted = held.slot.has(flags::GRANTED) && has_entries;
+            assert_eq!(wanted, pinned, "{name}: {ifindex}");
             assert!(held.slot.is_sandboxed() || held.passage.is_none(), "{name}: {ifindex}");
             assert!(lab.world.links.contains_key(ifindex), "{name}: {ifindex} is gone");
         }

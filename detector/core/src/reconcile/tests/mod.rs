@@ -3,3 +3,4 @@
 mod compiled;
 mod fixpoint;
 mod order;
+mod switches;

@@ -12,10 +12,12 @@ fn phase(action: &Action) -> u32 {
         Action::SetMode(record) if record.mode == Mode::Observe => 1,
         Action::SetObserved { observed: true, .. } => 1,
         Action::SetObserved { observed: false, .. } => 65,
+        // What stamps comes before what asks for the stamp: `switches.rs`.
+        Action::SetSwitched { .. } => 0,
         Action::PutQuarantine(_) | Action::Unprotect { .. } | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
-        Action::Trust { .. } | Action::AttachUplink { .. } => 40,
+        Action::Trust { .. } | Action::AttachUplink { .. } | Action::AttachDevice { .. } => 40,
         Action::AttachBridge { .. } | Action::AttachSandbox { .. } => 41,
         Action::AttachGuard { .. } => 42,
         Action::PutGrants { .. } | Action::Teach { .. } | Action::WriteSlot { .. } => 50,

@@ -22,7 +22,7 @@ impl KernelEnforcer {
         let mut gone = Vec::new();
         for slot in slots {
             let port = (slot.ifindex, slot.instance);
-            for (hook, program) in programs_of(&slot).into_iter().flatten() {
+            for &(hook, program) in programs_of(&slot) {
                 match self.standing(slot.ifindex, hook, program)? {
                     Standing::First => {}
                     Standing::Behind(others) => self.go_ahead(port, hook, program, others)?,

@@ -1,0 +1,155 @@
+//! The thread that writes while the daemon lives.
+
+mod scribe;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use self::scribe::Scribe;
+use super::{Entry, Limits, Place};
+
+/// What waits to be written at most, before the thread and within it.
+const BACKLOG: usize = 8192;
+/// Records that are written at once.
+const BATCH: usize = 1024;
+/// How long an action waits for its record.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts to hand over what there is no room for.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long the end of the daemon waits.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What an administrator must know of the audit: what is wrong, by a stable name.
+pub type Trouble = BTreeMap<&'static str, String>;
+
+/// Hands records to the thread.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    jobs: SyncSender<Job>,
+    lost: Arc<AtomicU64>,
+}
+
+/// What has become of an action's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// It is on the disk, under this number.
+    Written(u64),
+    /// It is kept in memory, and written as soon as that can be.
+    Kept,
+}
+
+#[derive(Debug)]
+struct Job {
+    at: Timestamp,
+    entry: Entry,
+    asked: Option<Asked>,
+}
+
+/// Somebody waits for the record.
+#[derive(Debug)]
+struct Asked {
+    answer: oneshot::Sender<Result<Answered, String>>,
+    /// What is asked for is done in any case, so that the record is kept.
+    must: bool,
+    /// Nothing comes after it.
+    last: bool,
+}
+
+impl Writer {
+    /// Starts the thread. It tells what is wrong, all of it, whenever that changes.
+    pub fn spawn(
+        place: Place,
+        limits: Limits,
+        tell: impl Fn(Trouble) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (jobs, inbox) = sync_channel(BACKLOG);
+        let lost = Arc::new(AtomicU64::new(0));
+        let scribe = Scribe::new(place, limits, Arc::clone(&lost), Box::new(tell));
+        thread::Builder::new().name("audit".to_owned()).spawn(move || write(scribe, &inbox))?;
+        Ok(Self { jobs, lost })
+    }
+
+    /// Has a decision recorded. It never waits: what there is no room for is counted, and the number recorded.
+    pub fn decision(&self, at: Timestamp, entry: Entry) {
+        if let Err(TrySendError::Full(_)) = self.jobs.try_send(Job { at, entry, asked: None }) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has an action recorded, and waits until that has been done. One that `must` be done is kept where it cannot
+    /// be written.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not recorded, and so not to be done.
+    pub async fn action(
+        &self,
+        at: Timestamp,
+        entry: Entry,
+        must: bool,
+    ) -> Result<Answered, String> {
+        self.ask(at, entry, must, false).await
+    }
+
+    /// Records the daemon's end and signs it; waits a moment at most.
+    pub async fn end(&self, at: Timestamp, entry: Entry) {
+        let _ = tokio::time::timeout(FAREWELL, self.ask(at, entry, true, true)).await;
+    }
+
+    async fn ask(
+        &self,
+        at: Timestamp,
+        entry: Entry,
+        must: bool,
+        last: bool,
+    ) -> Result<Answered, String> {
+        let (answer, answered) = oneshot::channel();
+        let mut job = Job { at, entry, asked: Some(Asked { answer, must, last }) };
+        let gone = || "the thread that writes it has ended".to_owned();
+        let wait = async {
+            loop {
+                match self.jobs.try_send(job) {
+                    Ok(()) => break answered.await.unwrap_or_else(|_| Err(gone())),
+                    Err(TrySendError::Full(again)) => job = again,
+                    Err(TrySendError::Disconnected(_)) => break Err(gone()),
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(answered) => answered,
+            Err(_) if must => Ok(Answered::Kept),
+            Err(_) => Err("its disk does not answer in time".to_owned()),
+        }
+    }
+}
+
+fn write(mut scribe: Scribe, inbox: &Receiver<Job>) {
+    scribe.write();
+    loop {
+        match inbox.recv_timeout(scribe.due()) {
+            Ok(job) => {
+                scribe.take(job);
+                inbox.try_iter().take(BATCH - 1).for_each(|job| scribe.take(job));
+                scribe.write();
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                scribe.write();
+                scribe.maintain();
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

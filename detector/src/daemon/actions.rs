@@ -1,0 +1,159 @@
+//! What people ask to be done: on record before it is done, and before it is answered what has come of it.
+
+use std::time::Duration;
+
+use detector_core::model::ModeRequest;
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+
+use crate::{
+    api::{ApiError, ErrorCode, Reply, Request, peer::Peer, schema::TargetSpec},
+    audit::{Entry, Kind, Subject, Who, Writer},
+};
+
+/// How long a user's name may take to be found.
+const NAMES: Duration = Duration::from_secs(2);
+
+/// Something that a person asks to be done.
+#[derive(Debug)]
+pub(super) struct Action {
+    entry: Entry,
+    /// It makes safe, or gives back what was cut off: it is done though the audit cannot be written.
+    must: bool,
+}
+
+/// An action that is on record, and what is to be said of it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    action: Action,
+    of: Option<u64>,
+}
+
+type Outcome = Result<Reply, ApiError>;
+
+impl Action {
+    /// What a request asks to be done; `None` of one that only asks to be told something. Every request is here, so
+    /// that no new one is forgotten.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let (name, subject, why, must) = match request {
+            Request::QuarantineAdd { target, reason, .. } => {
+                ("quarantine-add", subject(target), reason.clone(), true)
+            }
+            Request::QuarantineRelease { target } => {
+                ("quarantine-release", subject(target), String::new(), false)
+            }
+            Request::ModeChange { change, reason } => {
+                (mode_action(change), Subject::new("host", "mode"), reason.clone(), is_way_out(change))
+            }
+            Request::ClockConfirm { reason, .. } => {
+                ("clock-confirm", Subject::new("host", "clock"), reason.clone(), false)
+            }
+            Request::Reload {} => {
+                ("reload", Subject::new("host", "configuration"), String::new(), false)
+            }
+            Request::Status {}
+            | Request::Metrics {}
+            | Request::ClockShow {}
+            | Request::PortList { .. }
+            | Request::PortShow { .. }
+            | Request::VmList {}
+            | Request::VmShow { .. }
+            | Request::QuarantineList {}
+            | Request::QuarantineShow { .. }
+            | Request::QuarantineWatch {}
+            | Request::EnforcePreview {}
+            | Request::TemplateList {}
+            | Request::TemplateShow { .. }
+            | Request::FindingList {}
+            | Request::ProcessList {}
+            | Request::ProcessShow { .. }
+            | Request::Explain { .. }
+            | Request::PolicyShow {}
+            | Request::PolicyDiff { .. }
+            // What is answered to libvirt's hook is a decision, and recorded as one.
+            | Request::Admit { .. } => return None,
+        };
+        let asked = serde_json::to_string(request).ok();
+        let entry = Entry::new(Kind::ActionAsked, Who::Daemon)
+            .on(subject)
+            .change(None::<String>, name)
+            .why(why)
+            .because("request", asked);
+        Some(Self { entry, must })
+    }
+
+    /// Puts it on record.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be, and so it is not to be done.
+    pub(super) async fn begin(mut self, peer: &Peer, audit: &Writer) -> Result<Asked, ApiError> {
+        let (someone, uid) = (peer.clone(), peer.uid);
+        let named = timeout(NAMES, spawn_blocking(move || Who::peer(&someone))).await;
+        self.entry.who = named.ok().and_then(Result::ok).unwrap_or(Who::User { uid });
+        let now = jiff::Timestamp::now();
+        match audit.action(now, self.entry.clone(), self.must).await {
+            Ok(crate::audit::Answered::Written(seq)) => Ok(Asked { action: self, of: Some(seq) }),
+            Ok(crate::audit::Answered::Kept) => Ok(Asked { action: self, of: None }),
+            Err(why) => Err(ApiError::new(
+                ErrorCode::Unavailable,
+                format!(
+                    "nothing was done: it cannot be put on record ({why}). What makes safe or gives back what \
+                     was cut off is done all the same: `detector quarantine add`, `detector observe`, \
+                     `detector break-glass`"
+                ),
+            )),
+        }
+    }
+}
+
+impl Asked {
+    /// Waits for what has come of it, puts that on record, and only then answers.
+    pub(super) async fn end(
+        self,
+        mut outcome: mpsc::Receiver<Outcome>,
+        replies: mpsc::Sender<Outcome>,
+        audit: &Writer,
+    ) {
+        let Some(outcome) = outcome.recv().await else {
+            // The brain has stopped.
+            return;
+        };
+        let result = outcome.as_ref().map(drop).map_err(|error| error.message.clone());
+        let entry = self.action.entry.outcome(self.of, result);
+        // It has been done: it is recorded in any case.
+        let _ = audit.action(jiff::Timestamp::now(), entry, true).await;
+        let _ = replies.send(outcome).await;
+    }
+}
+
+fn subject(target: &TargetSpec) -> Subject {
+    match target {
+        TargetSpec::Port(name) => Subject::new("port", name.as_str()),
+        TargetSpec::Mac(mac) => Subject::new("mac", mac.as_str()),
+        TargetSpec::Vm(name) => Subject::new("vm", name.as_str()),
+    }
+}
+
+/// As a record names it.
+pub(crate) fn mode_action(change: &ModeRequest) -> &'static str {
+    match change {
+        ModeRequest::Enforce { .. } => "enforce",
+        ModeRequest::Confirm {} => "enforce-confirm",
+        ModeRequest::Rollback {} => "enforce-rollback",
+        ModeRequest::Observe {} => "observe",
+        ModeRequest::BreakGlass { .. } => "break-glass",
+        ModeRequest::Maintenance { .. } => "maintenance",
+        ModeRequest::EndMaintenance {} => "maintenance-end",
+    }
+}
+
+/// Whether it gives back what was cut off: no disk may keep people from that.
+fn is_way_out(change: &ModeRequest) -> bool {
+    match change {
+        ModeRequest::Rollback {} | ModeRequest::Observe {} | ModeRequest::BreakGlass { .. } => true,
+        ModeRequest::Enforce { .. }
+        | ModeRequest::Confirm {}
+        | ModeRequest::Maintenance { .. }
+        | ModeRequest::EndMaintenance {} => false,
+    }
+}
