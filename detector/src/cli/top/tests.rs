@@ -16,6 +16,7 @@ fn port(name: &str, ifindex: u32, from: u64, refused: &[(&str, u64)]) -> PortVie
         instance: 1,
         role: if name.starts_with("up") { "uplink" } else { "guest" }.into(),
         bridge: None,
+        device: None,
         status: if refused.is_empty() { PortState::Granted } else { PortState::Isolated },
         isolation: None,
         shield: false,
