@@ -37,6 +37,7 @@ macro_rules! keys {
 const KEYS: &[Key] = keys! {
     Fate::Live =>
         modes, network.bridges, network.uplinks, network.trusted, network.protected,
+        network.closed_devices, network.known_senders,
         policy.default_rule, policy.unknown_port_grace, policy.quarantine, policy.revoked,
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
         admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge,
