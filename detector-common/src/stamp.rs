@@ -31,6 +31,8 @@ pub mod globals {
     pub const VALUE: &str = "STAMP_VALUE";
     /// [`Stamp::brought`](super::Stamp::brought), or 0.
     pub const BROUGHT: &str = "STAMP_BROUGHT";
+    /// Not 0 where programs of another release come behind, which look for the stamp as well.
+    pub const STAYS: &str = "STAMP_STAYS";
 }
 
 /// Why nothing can be stamped so.

@@ -17,6 +17,8 @@ static STAMP_MASK: Global<u32> = Global::new(Stamp::DEFAULT.mask);
 static STAMP_VALUE: Global<u32> = Global::new(Stamp::DEFAULT.value);
 #[unsafe(no_mangle)]
 static STAMP_BROUGHT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static STAMP_STAYS: Global<u32> = Global::new(0);
 
 #[inline(always)]
 pub(crate) fn is_set(skb: &Skb) -> bool {
@@ -62,10 +64,13 @@ pub(crate) fn set_refused(skb: &Skb, slot: &PortSlot) {
     }
 }
 
-/// Where a frame leaves our care, nobody else shall see the stamp.
+/// Where a frame leaves our care, nobody else shall see the stamp. While programs of another release come
+/// behind, they take it off.
 #[inline(always)]
 pub(crate) fn clear(skb: &Skb) {
-    write(skb, 0);
+    if STAMP_STAYS.load() == 0 {
+        write(skb, 0);
+    }
 }
 
 /// See [`Stamp::refused`].

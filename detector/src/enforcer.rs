@@ -51,6 +51,16 @@ pub trait Enforcer {
     /// The frames of an interface by reason; `None` when it has no slot.
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError>;
 
+    /// Whether programs of another map schema are in force behind ours.
+    fn has_predecessors(&self) -> bool {
+        false
+    }
+
+    /// Takes them off, once ours do what they shall.
+    fn end_predecessors(&mut self) -> Result<(), EnforceError> {
+        Ok(())
+    }
+
     /// How many frames of an interface have been refused so far; `None` when it has no slot.
     fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError>;
 }

@@ -18,6 +18,7 @@ mod graces;
 pub mod inventory;
 mod leases;
 mod mark;
+pub mod metrics;
 mod mode;
 pub mod net;
 mod pauses;

@@ -15,6 +15,13 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::{artefacts, wait};
 
+#[path = "daemon/files.rs"]
+mod files;
+#[path = "daemon/launch.rs"]
+mod launch;
+
+pub use launch::Launch;
+
 /// How long the first reconciliation may take, in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,6 +65,8 @@ pub struct Daemon<'a> {
     running: Option<Child>,
     /// In place of the configured one, from the next start on.
     mode: Option<&'static str>,
+    /// What the daemon is started by, and with what, from the next start on.
+    launch: Launch,
     starts: u32,
 }
 
@@ -97,8 +106,14 @@ impl<'a> Daemon<'a> {
 
     /// Writes the configuration only.
     pub fn configure(host: &'a Host, settings: &Settings) -> Result<Self> {
-        let daemon =
-            Self { host, binary: artefacts::detector()?, running: None, mode: None, starts: 0 };
+        let daemon = Self {
+            host,
+            binary: artefacts::detector()?,
+            running: None,
+            mode: None,
+            launch: Launch::default(),
+            starts: 0,
+        };
         std::fs::create_dir_all(daemon.path("templates.d"))?;
         for (name, text) in &settings.templates {
             std::fs::write(daemon.path("templates.d").join(name), text)?;
@@ -108,20 +123,17 @@ impl<'a> Daemon<'a> {
         Ok(daemon)
     }
 
-    /// Replaces the static inventory.
-    pub fn write_inventory(&self, text: &str) -> Result<()> {
-        let new = self.path("inventory.new");
-        std::fs::write(&new, text)?;
-        // In one step, so that the daemon never reads half of it.
-        std::fs::rename(new, self.path("inventory.toml")).context("cannot write the inventory")
-    }
-
     /// Starts it (again); returns when it is ready.
     pub fn run(&mut self) -> Result<()> {
         self.starts += 1;
         let path = self.log();
         let log = File::create(&path)?;
-        let mut command = Command::new(&self.binary);
+        let mut words = self.launch.wrapper.iter().map(std::ffi::OsStr::new);
+        let mut command = Command::new(words.next().unwrap_or(self.binary.as_os_str()));
+        if !self.launch.wrapper.is_empty() {
+            command.args(words).arg(&self.binary);
+        }
+        command.envs(self.launch.environment.iter().map(|(name, value)| (name, value)));
         command.arg("run").arg("--config").arg(self.config()).args(["--log", "json"]);
         command.args(self.mode.map(|mode| ["--mode", mode]).into_iter().flatten());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -154,13 +166,6 @@ impl<'a> Daemon<'a> {
             Some(1) => Ok(said),
             code => bail!("expected exit code 1, got {code:?}:\n{said}"),
         }
-    }
-
-    /// Replaces a template manifest.
-    pub fn write_template(&self, name: &str, text: &str) -> Result<()> {
-        let new = self.path("templates.d/.new");
-        std::fs::write(&new, text)?;
-        std::fs::rename(new, self.path("templates.d").join(name)).context("cannot write a manifest")
     }
 
     /// Stops it in mid-air; [`Self::resume`] lets it go on.

@@ -1,9 +1,11 @@
 //! A program that is no known emulator and holds what virtual machines are made of, until its standard
-//! input ends: `kvm`, `kvm-thread`, `kvm-behind-many`, `tap NAME`, or `nothing`.
+//! input ends: `kvm`, `kvm-thread`, `kvm-behind-many`, `tap NAME`, or `nothing`. With `seccomp FILE PROGRAM …`
+//! it applies a filter and becomes that program.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
@@ -44,7 +46,12 @@ fn main() -> Result<()> {
         }
         ["tap", name] => vec![tap(name)?],
         ["nothing"] => Vec::new(),
-        _ => bail!("expected kvm, kvm-thread, kvm-behind-many, tap NAME or nothing"),
+        ["seccomp", filter, program, ref arguments @ ..] => {
+            return confined(filter, program, arguments);
+        }
+        _ => bail!(
+            "expected kvm, kvm-thread, kvm-behind-many, tap NAME, nothing or seccomp FILE PROGRAM"
+        ),
     };
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -52,6 +59,21 @@ fn main() -> Result<()> {
 }
 
 const FILES: nix::sys::resource::Resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+
+/// Becomes the program, under a filter that is read from a file, eight bytes an instruction.
+fn confined(filter: &str, program: &str, arguments: &[&str]) -> Result<()> {
+    let bytes = std::fs::read(filter).context("cannot read the filter")?;
+    let instruction = |one: &[u8]| seccompiler::sock_filter {
+        code: u16::from_ne_bytes([one[0], one[1]]),
+        jt: one[2],
+        jf: one[3],
+        k: u32::from_ne_bytes([one[4], one[5], one[6], one[7]]),
+    };
+    let filter: Vec<_> = bytes.chunks_exact(8).map(instruction).collect();
+    seccompiler::apply_filter(&filter).context("cannot apply the filter")?;
+    let error = std::os::unix::process::CommandExt::exec(Command::new(program).args(arguments));
+    Err(error).with_context(|| format!("cannot run {program}"))
+}
 
 fn vm() -> Result<OwnedFd> {
     let kvm = File::options().read(true).write(true).open("/dev/kvm").context("/dev/kvm")?;

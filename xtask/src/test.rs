@@ -20,6 +20,7 @@ const SUITES: &[&str] = &[
     "isolation",
     "restart",
     "modes",
+    "operations",
     "bad_input",
     "commands",
     "policy",

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{
     AdmissionView, AlertEntry, AlertStatus, ClockView, Explanation, FindingView, Marked,
-    ModeDetail, PolicyDiffView, PolicyView, PortView, Preview, ProcessView, QuarantineChange,
-    QuarantineView, Status, TemplateView, Tried, VmView,
+    MetricsView, ModeDetail, PolicyDiffView, PolicyView, PortView, Preview, ProcessView,
+    QuarantineChange, QuarantineView, Reloaded, Status, TemplateView, Tried, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -106,6 +106,10 @@ pub enum Request {
     Explain {
         subject: String,
     },
+    /// What there is to measure.
+    Metrics {},
+    /// Reads the configuration and all other files again.
+    Reload {},
     /// The policy in force.
     PolicyShow {},
     /// What another policy, given as its text, would change for the VMs of now. Nothing is done.
@@ -180,6 +184,8 @@ pub enum Reply {
     Admission(AdmissionView),
     Policy(Box<PolicyView>),
     PolicyDiff(PolicyDiffView),
+    Reloaded(Box<Reloaded>),
+    Metrics(Box<MetricsView>),
 }
 
 /// Why a request was refused or failed.

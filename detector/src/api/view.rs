@@ -5,9 +5,12 @@
 
 mod alert;
 mod clock;
+mod health;
+mod metrics;
 mod mode;
 mod policy;
 mod port;
+mod reload;
 mod template;
 
 use std::collections::BTreeMap;
@@ -28,11 +31,14 @@ use crate::findings;
 
 pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tried};
 pub use clock::{ClockView, ConfirmedView};
+pub use health::{Health, Trouble, health};
+pub use metrics::{DaemonMetrics, MetricsView, PortMetrics};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
+pub use reload::Reloaded;
 pub use template::{ImageView, TemplateView, standing};
 
 /// The daemon at a glance.
@@ -78,6 +84,17 @@ impl From<Mode> for ModeView {
         match mode {
             Mode::Observe => Self::Observe,
             Mode::Enforce => Self::Enforce,
+        }
+    }
+}
+
+impl ModeView {
+    /// Whether verdicts are carried out; nothing where no mode has been set.
+    pub fn enforces(self) -> Option<bool> {
+        match self {
+            Self::Observe => Some(false),
+            Self::Enforce => Some(true),
+            Self::None => None,
         }
     }
 }

@@ -302,6 +302,27 @@ fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
     if others { Ok(()) } else { Ok(tc.remove_clsact(ifindex)?) }
 }
 
+/// How many filters of others are on the interface.
+pub(super) fn foreign_filters(ifindex: u32, hook: Hook) -> Result<usize, BpfError> {
+    let filters = Tc::open()?.filters(ifindex, direction(hook))?;
+    Ok(filters.iter().filter(|filter| !is_own(filter)).count())
+}
+
+/// Whether filters of ours are on the interface.
+pub(super) fn filtered(ifindex: u32) -> Result<bool, BpfError> {
+    for hook in Hook::BOTH {
+        if !own_filters(ifindex, hook)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes off the filters that are ours, by whatever release.
+pub(super) fn take_filters_off(ifindex: u32) -> Result<(), BpfError> {
+    detach_clsact(ifindex)
+}
+
 fn take_off(name: &str, hook: Hook) -> Result<(), BpfError> {
     let handle = TcHandle::from(CLSACT_HANDLE);
     // Dropping it takes it off.

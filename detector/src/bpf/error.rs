@@ -18,15 +18,15 @@ pub enum BpfError {
     Locked { root: PathBuf, holder: String },
     #[error(
         "{found} belongs to another version of this program, whose map schema is not {ours}: run that \
-         version, or give up what it has in force with `rm -r {found}`"
+         version, or give up what it has in force with `detector detach --all`"
     )]
     OtherSchema { found: String, ours: u32 },
     #[error(
         "the pinned map {} is {found}, expected {expected}: it belongs to another build of this \
-         program. Run that one, or give up what is in force with `rm -r {}`",
-        path.display(), root.display()
+         program. Run that one, or give up what is in force with `detector detach --all`",
+        path.display()
     )]
-    Shape { path: PathBuf, root: PathBuf, found: String, expected: String },
+    Shape { path: PathBuf, found: String, expected: String },
     #[error("nothing is pinned in {}: no daemon has run with these pins. `--pins` or `paths.pins` name \
          another place", .0.display())]
     Nothing(PathBuf),

@@ -23,18 +23,19 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads all programs. Maps that are pinned are taken over, the others are made and pinned.
+    /// Loads all programs. Maps that are pinned are taken over, the others are made and pinned. Where the
+    /// stamp stays, others that come behind find it too.
     ///
     /// # Errors
     ///
     /// When a pinned map is of another shape, before anything is touched; when the kernel refuses a
     /// program, with the end of what its verifier says.
-    pub(super) fn load(pins: &Pins, stamp: Stamp) -> Result<Self, BpfError> {
-        Self::load_over(pins.paths(), stamp)
+    pub(super) fn load(pins: &Pins, stamp: Stamp, stays: bool) -> Result<Self, BpfError> {
+        Self::load_over(pins.paths(), stamp, stays)
     }
 
     /// The same for whoever acts for the one that has claimed the pins, and has taken them over.
-    pub(super) fn load_over(paths: &PinPaths, stamp: Stamp) -> Result<Self, BpfError> {
+    pub(super) fn load_over(paths: &PinPaths, stamp: Stamp, stays: bool) -> Result<Self, BpfError> {
         let object = object::bytes();
         schema::check(paths, &schema::expected(object)?)?;
         // Kernels before 5.11 count map memory against this limit. Where it cannot be raised, it
@@ -46,6 +47,7 @@ impl Programs {
             .override_global(globals::MASK, &stamp.mask, true)
             .override_global(globals::VALUE, &stamp.value, true)
             .override_global(globals::BROUGHT, &stamp.brought().unwrap_or(0), true)
+            .override_global(globals::STAYS, &u32::from(stays), true)
             .load(object)
             .map_err(BpfError::failed("create the maps"))?;
         for name in programs::ALL {

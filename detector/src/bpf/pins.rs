@@ -151,6 +151,15 @@ impl Pins {
         Self::lock(root)
     }
 
+    /// The same, and lets the pins of other schema versions be.
+    pub(super) fn claim_beside(root: &Path) -> Result<Self, BpfError> {
+        on_bpffs(root)?;
+        make(root)?;
+        let pins = Self::claim_any(root)?;
+        pins.make_directories()?;
+        Ok(pins)
+    }
+
     /// Claims a directory that exists.
     ///
     /// # Errors
@@ -160,6 +169,16 @@ impl Pins {
         PinPaths::new(root).expect_maps()?;
         on_bpffs(root)?;
         Self::lock(root)
+    }
+
+    /// Claims a directory whatever is pinned in it, for whoever takes all of it away.
+    ///
+    /// # Errors
+    ///
+    /// When another process holds it.
+    pub(super) fn claim_any(root: &Path) -> Result<Self, BpfError> {
+        on_bpffs(root)?;
+        Ok(Self { paths: PinPaths::new(root), lock: claim(root)? })
     }
 
     /// The pins of somebody else, for a test that stands in for one who minds no lock.
@@ -174,10 +193,8 @@ impl Pins {
     }
 
     fn lock(root: &Path) -> Result<Self, BpfError> {
-        let lock = claim(root)?;
-        let paths = PinPaths::new(root);
-        refuse_other_versions(&paths)?;
-        let pins = Self { paths, lock };
+        let pins = Self::claim_any(root)?;
+        refuse_other_versions(pins.paths())?;
         pins.make_directories()?;
         Ok(pins)
     }

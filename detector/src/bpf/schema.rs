@@ -61,7 +61,6 @@ pub(super) fn check(
         if found != *shape {
             return Err(BpfError::Shape {
                 path,
-                root: paths.version().to_owned(),
                 found: found.to_string(),
                 expected: shape.to_string(),
             });
@@ -240,7 +239,7 @@ mod tests {
         wrong.pin(paths.map(maps::SETTINGS)).unwrap();
 
         let error = check(&paths, &expected).unwrap_err().to_string();
-        for part in ["SETTINGS", "value 8 bytes", "value 288 bytes", "rm -r"] {
+        for part in ["SETTINGS", "value 8 bytes", "value 288 bytes", "detach --all"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         let pinned = Map::from_map_data(MapData::from_pin(paths.map(maps::SETTINGS)).unwrap());

@@ -9,6 +9,7 @@ pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
 pub(super) use hook::{HookArgs, HookCommand};
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
+pub(super) use operations::DetachArgs;
 pub(super) use process::ProcessCommand;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
@@ -16,6 +17,7 @@ mod alert;
 mod clock;
 mod hook;
 mod mode;
+mod operations;
 mod process;
 mod template;
 use super::{
@@ -98,7 +100,7 @@ Examples:
   detector run --config /etc/detector/config.toml --mode enforce --log json
 
 The line `ready` in the log says that the first state is in force and the socket answers. On SIGTERM
-the daemon ends and leaves everything in force.")]
+the daemon ends and leaves everything in force; on SIGHUP it reloads, as `detector reload` has it do.")]
     Run(RunArgs),
     /// Show what is guarded, and what needs attention
     #[command(after_help = "\
@@ -108,6 +110,21 @@ Examples:
 
 Exits with 3 when findings are open.")]
     Status,
+    /// Say whether the detector can do its work, whatever guests do
+    #[command(after_help = operations::HEALTH)]
+    Health,
+    /// Look whether this host can be guarded, and say how to mend what stands in the way
+    #[command(after_help = operations::DOCTOR)]
+    Doctor,
+    /// Take everything off this host: programs, pins, passages and forwarding entries
+    #[command(after_help = operations::DETACH)]
+    Detach(DetachArgs),
+    /// Print metrics for Prometheus; those of the kernel also with the daemon dead
+    #[command(after_help = operations::METRICS)]
+    Metrics,
+    /// Read configuration, policy, templates and inventory again, and say what has changed
+    #[command(after_help = operations::RELOAD)]
+    Reload,
     /// Carry verdicts out: for good, or until somebody has to confirm it
     #[command(args_conflicts_with_subcommands = true, after_help = mode::ENFORCE)]
     Enforce {

@@ -1,13 +1,17 @@
 //! Talking to the daemon.
 
-use std::{io::ErrorKind, path::PathBuf, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow, bail};
 
 use super::Global;
 use crate::{
     api::{CallError, Client, Reply, Request, client::TIMEOUT},
-    config::Config,
+    config::{Config, DEFAULT_PATH, Paths},
 };
 
 /// The configuration that the command line names, with its paths replaced by those given.
@@ -26,7 +30,7 @@ pub(super) fn config(global: &Global) -> Result<Config> {
 pub(super) fn socket(global: &Global) -> Result<PathBuf> {
     match &global.socket {
         Some(socket) => Ok(socket.clone()),
-        None => Ok(config(global)?.paths.socket),
+        None => place(global, "socket", |paths| paths.socket),
     }
 }
 
@@ -34,8 +38,19 @@ pub(super) fn socket(global: &Global) -> Result<PathBuf> {
 pub(super) fn pins(global: &Global) -> Result<PathBuf> {
     match &global.pins {
         Some(pins) => Ok(pins.clone()),
-        None => Ok(config(global)?.paths.pins),
+        None => place(global, "pins", |paths| paths.pins),
     }
+}
+
+/// One of the configured paths. A slip elsewhere in the configuration does not keep anybody from asking a daemon
+/// that runs on.
+fn place(global: &Global, key: &str, of: impl Fn(Paths) -> PathBuf) -> Result<PathBuf> {
+    config(global).map(|config| of(config.paths)).or_else(|error| {
+        let path = global.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        let Some(table) = Config::table(path) else { return Err(error) };
+        let named = table.get("paths").and_then(|paths| paths.get(key)?.as_str());
+        Ok(named.map_or_else(|| of(Paths::default()), PathBuf::from))
+    })
 }
 
 /// Asks the daemon.

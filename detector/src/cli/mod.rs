@@ -1,7 +1,7 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `alert status` with a receiver that fails, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
+//! findings, `alert status` with a receiver that fails, `doctor` with advice, `detach` with something to remove, `health` of a detector that cannot do all of its work, `reload` of files of which something is not used, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
 //! audit that is not what was written).
 
@@ -11,10 +11,14 @@ mod ask;
 mod audit;
 mod clock;
 mod completions;
+mod detach;
+mod doctor;
 mod explain;
 mod finding;
+mod health;
 mod hook;
 mod man;
+mod metrics;
 mod mode;
 mod output;
 mod pins;
@@ -23,6 +27,7 @@ mod port;
 mod posture;
 mod process;
 mod quarantine;
+mod reload;
 mod run;
 mod status;
 mod template;
@@ -78,6 +83,11 @@ fn carry_out(cli: Cli) -> Result<Done> {
     match command {
         Command::Run(args) => run::run(&global, &args),
         Command::Status => status::run(&global),
+        Command::Doctor => doctor::run(&global),
+        Command::Detach(args) => detach::run(&global, &args),
+        Command::Health => health::run(&global),
+        Command::Metrics => metrics::run(&global),
+        Command::Reload => reload::run(&global),
         Command::Enforce { args, command } => mode::enforce(&global, &args, command),
         Command::Observe(args) => mode::observe(&global, &args),
         Command::BreakGlass(args) => mode::break_glass(&global, &args),

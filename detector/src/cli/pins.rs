@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use detector_common::{addr::Mac, port::flags};
+use detector_common::{addr::Mac, port::flags, settings::Mode};
 use detector_core::model::{ObservedInterface, Quarantine, QuarantineTarget};
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub(super) enum Origin {
 
 /// What is in force.
 pub(super) struct Pinned {
+    /// Whether verdicts are carried out.
+    pub(super) enforces: Option<bool>,
     pub(super) ports: Vec<PortView>,
     pub(super) quarantines: Vec<QuarantineView>,
 }
@@ -50,11 +52,13 @@ pub(super) fn instead(global: &Global, error: CallError) -> Result<Pinned> {
 
 /// Reads the pins in this directory.
 pub(super) fn read(pins: &Path) -> Result<Pinned> {
-    let snapshot = Inspector::open(pins).and_then(|inspector| inspector.snapshot())?;
+    let inspector = Inspector::open(pins)?;
+    let enforces = inspector.mode()?.map(|mode| mode.effective() == Mode::Enforce);
+    let snapshot = inspector.snapshot()?;
     let ports: Vec<_> = snapshot.ports.into_iter().map(port).collect();
     let quarantines =
         snapshot.quarantines.iter().map(|quarantine| view(quarantine, &ports)).collect();
-    Ok(Pinned { ports, quarantines })
+    Ok(Pinned { enforces, ports, quarantines })
 }
 
 impl Pinned {

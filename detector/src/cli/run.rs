@@ -29,6 +29,7 @@ fn follow(global: &Global, args: &RunArgs) -> Result<Done> {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
     }
-    lifecycle::run(&config, mode)?;
+    let again = global.clone();
+    lifecycle::run(&config, mode, Box::new(move || self::config(&again)))?;
     Ok(Done::Fine)
 }

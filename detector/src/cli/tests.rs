@@ -1,6 +1,7 @@
 //! What people and programs see, with names that guests have chosen to do harm.
 
 mod mode;
+mod operations;
 
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},
@@ -334,6 +335,34 @@ VMs          none
     });
 }
 
+fn a_status() -> Status {
+    let source = SourceView {
+        name: "qemu:///system".into(),
+        healthy: false,
+        why: Some("no \u{1b} route".into()),
+        since: Some(at(-10)),
+        vms: 0,
+        rejected: 0,
+    };
+    Status {
+        version: "0.1.0".into(),
+        schema: 1,
+        mode: ModeView::Observe,
+        mode_detail: Some(mode::detail()),
+        evidence: EvidenceLevel::Digest,
+        started: at(-300),
+        sources: vec![source],
+        ports: [("granted".to_owned(), 3), ("isolated".to_owned(), 1)].into(),
+        vms: [].into(),
+        bridges: 1,
+        uplinks: 2,
+        quarantines: 1,
+        templates: 4,
+        events: 0,
+        findings: vec![a_finding()],
+    }
+}
+
 #[test]
 fn the_daemon_at_a_glance() {
     let table = "\
@@ -352,34 +381,7 @@ SEVERITY  ID          KIND      SINCE    FINDING
 high      3f9a01c2d4  rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody's.
                                          > detector explain 00000007
 ";
-    check("status", table, |output| {
-        let source = SourceView {
-            name: "qemu:///system".into(),
-            healthy: false,
-            why: Some("no \u{1b} route".into()),
-            since: Some(at(-10)),
-            vms: 0,
-            rejected: 0,
-        };
-        let view = Status {
-            version: "0.1.0".into(),
-            schema: 1,
-            mode: ModeView::Observe,
-            mode_detail: Some(mode::detail()),
-            evidence: EvidenceLevel::Digest,
-            started: at(-300),
-            sources: vec![source],
-            ports: [("granted".to_owned(), 3), ("isolated".to_owned(), 1)].into(),
-            vms: [].into(),
-            bridges: 1,
-            uplinks: 2,
-            quarantines: 1,
-            templates: 4,
-            events: 0,
-            findings: vec![a_finding()],
-        };
-        status::print(output, &view)
-    });
+    check("status", table, |output| status::print(output, &a_status()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::{Config, Flood, Libvirt, Scan, alerts};
+use super::{Config, Flood, Libvirt, Metrics, Scan, alerts};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -32,6 +32,8 @@ const MAX_FLOOD: Duration = Duration::from_secs(60 * 60);
 const MIN_ADOPTED: Duration = Duration::from_secs(60);
 const MAX_ADOPTED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const MAX_ADMISSION: Duration = Duration::from_secs(10 * 60);
+const MIN_METRICS: Duration = Duration::from_secs(1);
+const MAX_METRICS: Duration = Duration::from_secs(60 * 60);
 
 /// Checks what the types do not say.
 pub(super) fn check(config: &Config) -> Checked {
@@ -106,6 +108,7 @@ pub(super) fn check(config: &Config) -> Checked {
     flood(&config.flood)?;
     sandbox::check(config)?;
     alerts::check(&config.alerts)?;
+    metrics(&config.metrics)?;
     stamp(config.stamp)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
@@ -176,6 +179,19 @@ fn flood(flood: &Flood) -> Checked {
         ensure(span <= MAX_FLOOD, key, || "expected at most one hour (\"1h\")".to_owned())?;
     }
     Ok(())
+}
+
+fn metrics(metrics: &Metrics) -> Checked {
+    const TEXTFILE: &[&str] = &["metrics", "textfile"];
+    if let Some(path) = &metrics.textfile {
+        absolute(TEXTFILE, path)?;
+        let is_read = path.extension().is_some_and(|extension| extension == "prom");
+        ensure(is_read, TEXTFILE, || {
+            format!("{path:?} is read by nobody; expected a name that ends in .prom")
+        })?;
+    }
+    let interval = (MIN_METRICS..=MAX_METRICS).contains(&metrics.interval);
+    ensure(interval, &["metrics", "interval"], || "expected \"1s\" to \"1h\"".to_owned())
 }
 
 fn stamp(stamp: Stamp) -> Checked {

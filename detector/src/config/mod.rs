@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod learning;
 mod libvirt;
+pub mod reload;
 mod sections;
 pub(crate) mod text;
 
@@ -22,8 +23,8 @@ pub use audit::AuditKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
 pub use sections::{
-    Admission, Api, Config, Flood, ModeKeys, Network, OnRefusal, Paths, PolicyKeys, RegistryKeys,
-    Sandbox, Scan,
+    Admission, Api, Config, Flood, Metrics, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
+    RegistryKeys, Sandbox, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -72,6 +73,11 @@ impl Config {
                 message: format!("{}: {message}", key.join(".")),
             }),
         }
+    }
+
+    /// The text of a configuration that may be wrong, where it is TOML at all.
+    pub(crate) fn table(path: &Path) -> Option<toml::Table> {
+        read_text(path, MAX_BYTES).ok()?.parse().ok()
     }
 
     /// The templates' manifests, taken by the signatures that are configured. The serials of signed ones

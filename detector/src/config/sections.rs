@@ -35,6 +35,7 @@ pub struct Config {
     pub learning: Learning,
     pub registry: RegistryKeys,
     pub alerts: Alerts,
+    pub metrics: Metrics,
     pub audit: AuditKeys,
 }
 
@@ -56,6 +57,7 @@ impl Default for Config {
             learning: Learning::default(),
             registry: RegistryKeys::default(),
             alerts: Alerts::default(),
+            metrics: Metrics::default(),
             audit: AuditKeys::default(),
         }
     }
@@ -328,6 +330,23 @@ impl Default for RegistryKeys {
             require_signature: false,
             image_dirs: vec!["/var/lib/libvirt/images".into()],
         }
+    }
+}
+
+/// Where metrics are written to, for an exporter that reads files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// A file that ends in `.prom`; none is written when the key is absent.
+    pub textfile: Option<PathBuf>,
+    /// How often; a second to an hour.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { textfile: None, interval: Duration::from_secs(15) }
     }
 }
 

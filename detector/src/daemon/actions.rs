@@ -56,11 +56,15 @@ impl Action {
             Request::FindingUnsuppress { what } => {
                 ("finding-unsuppress", Subject::new("finding", what), String::new(), true)
             }
+            Request::Reload {} => {
+                ("reload", Subject::new("host", "configuration"), String::new(), false)
+            }
             Request::FindingShow { .. }
             | Request::AlertStatus {}
             | Request::AlertList {}
             | Request::AlertTest { .. }
             | Request::Status {}
+            | Request::Metrics {}
             | Request::ClockShow {}
             | Request::PortList { .. }
             | Request::PortShow { .. }

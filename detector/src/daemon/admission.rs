@@ -62,6 +62,11 @@ struct Provisional {
 }
 
 impl Admissions {
+    /// Answers by other rules from now on.
+    pub(super) fn configure(&mut self, rules: AdmissionRules) {
+        self.rules = rules;
+    }
+
     pub(super) fn new(rules: AdmissionRules) -> Self {
         Self { rules, waiting: Vec::new(), provisional: BTreeMap::new(), incoming: BTreeMap::new() }
     }

@@ -27,10 +27,12 @@ use super::{
     media::Media,
     mode::Keeping,
     recall::Recall,
+    reload::Reloads,
     responses::Pauses,
     seen,
     since::Since,
     sources::{self, Expected},
+    succession::Succession,
     tamper::Tampers,
     trail::Trail,
 };
@@ -45,6 +47,13 @@ const ROUNDS: usize = 8;
 
 /// How often it decides anew at least.
 pub(super) const PULSE: Duration = Duration::from_secs(1);
+
+/// How often the loop went round, and how long that took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turns {
+    pub(super) count: u64,
+    pub(super) took: Duration,
+}
 
 /// The daemon's state. It never waits: inputs come in batches, effects are for others to carry out.
 #[derive(Debug)]
@@ -76,6 +85,9 @@ pub struct Brain<E> {
     pub(super) claims: Claims,
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
+    pub(super) reloads: Reloads,
+    pub(super) turns: Turns,
+    pub(super) succession: Succession,
     pub(super) trail: Trail,
     /// Ports that are listened to, by ifindex and instance.
     pub(super) overhearing: Vec<(u32, u32)>,
@@ -155,6 +167,9 @@ impl<E: Enforcer> Brain<E> {
             claims: Claims::default(),
             day: DayClock::new(now),
             pauses: Pauses::default(),
+            reloads: Reloads::default(),
+            turns: Turns::default(),
+            succession: Succession::default(),
             trail,
             overhearing: Vec::new(),
             untold: None,
@@ -272,6 +287,7 @@ impl<E: Enforcer> Brain<E> {
         self.expire_provisional();
         self.follow_arrivals();
         self.read_stale();
+        self.succeed();
         for round in 1..=ROUNDS {
             self.reimpose();
             let Self { world, executor, enforcer, .. } = self;
@@ -325,6 +341,8 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
+        findings.extend(self.reload_findings());
+        findings.extend(self.succession_findings());
         findings.extend(self.trail.findings());
         findings.extend(self.alerts.findings.iter().cloned());
         for change in self.findings.update(now, findings) {

@@ -13,6 +13,7 @@ use super::{
     files::Fresh,
     hands::Callers,
     input::{Admit, CallId, Input},
+    reload::Reloader,
 };
 use crate::{
     alert::Alerts,
@@ -29,16 +30,23 @@ use crate::{
     net::link_by_name,
 };
 
-/// Hands every call to the brain, until there are no more.
+/// Who has a part in answering calls, besides the brain.
+pub(super) struct Beside {
+    pub(super) fresh: Fresh,
+    pub(super) alerts: Alerts,
+    pub(super) connections: Vec<Connection>,
+    pub(super) reloader: Reloader,
+    pub(super) audit: Writer,
+}
+
+/// Hands every call to whoever answers it, most of them to the brain, until there are no more.
 pub(super) async fn take(
     mut calls: mpsc::Receiver<Call>,
     callers: Callers,
-    fresh: Fresh,
-    alerts: Alerts,
-    connections: Vec<Connection>,
+    beside: Beside,
     inputs: mpsc::Sender<Input>,
-    audit: Writer,
 ) {
+    let Beside { fresh, alerts, connections, reloader, audit } = beside;
     let mut id: CallId = 0;
     let connections: Arc<[Connection]> = connections.into();
     while let Some(call) = calls.recv().await {
@@ -50,6 +58,7 @@ pub(super) async fn take(
         }
         let (inputs, callers, fresh) = (inputs.clone(), callers.clone(), fresh.clone());
         let alerts = alerts.clone();
+        let reloader = reloader.clone();
         let connections = Arc::clone(&connections);
         let (uid, audit) = (call.peer.uid, audit.clone());
         tokio::spawn(async move {
@@ -67,7 +76,10 @@ pub(super) async fn take(
             let watch = matches!(call.request, Request::QuarantineWatch {});
             let given = match is_about_alerts(&call.request) {
                 true => Given::Answer(alerts.ask(uid, call.request).await),
-                false => hand_in(id, uid, call.request, &connections, &fresh, &inputs).await,
+                false => {
+                    let fresh = (&fresh, &reloader);
+                    hand_in(id, uid, call.request, &connections, fresh, &inputs).await
+                }
             };
             if let Given::Answer(answer) = &given {
                 let _ = hanging.send(answer.clone()).await;
@@ -112,7 +124,7 @@ async fn hand_in(
     uid: u32,
     request: Request,
     connections: &[Connection],
-    fresh: &Fresh,
+    (fresh, reloader): (&Fresh, &Reloader),
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
     let input = match request {
@@ -146,6 +158,7 @@ async fn hand_in(
             }
             Input::Admit(Box::new(Admit { id, source, name, vm, links, registry }))
         }
+        Request::Reload {} => reloader.load(id).await,
         Request::PolicyDiff { text } => {
             // Reading it takes a while, which is none of the brain's time.
             match spawn_blocking(move || Rules::parse(&text)).await {

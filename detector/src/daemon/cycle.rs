@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{brain::Brain, hands::Hands, input::Input};
+use super::{brain::Brain, hands::Hands, input::Input, supervisor::Pulse};
 use crate::{
     bpf::{BpfError, Events, Signs, busy},
     clock,
@@ -48,6 +48,7 @@ pub(super) async fn run<E: Enforcer>(
     begun: impl FnOnce(),
 ) {
     let mut begun = Some(begun);
+    let mut pulse = Pulse::new(hands.supervisor.clone());
     let mut look_around = Instant::now() + LOOK_AROUND;
     let mut deaf_until: Option<Instant> = None;
     // When it may look again at what signs are about, and when it glances without any.
@@ -115,6 +116,9 @@ pub(super) async fn run<E: Enforcer>(
         for effect in brain.turn(now, batch) {
             hands.carry_out(today, effect);
         }
+        brain.turns.count += 1;
+        brain.turns.took += start.elapsed();
+        pulse.beat(Instant::now(), || brain.sentence());
         if looks {
             // A whole look sees to its own share.
             let end = Instant::now();

@@ -41,6 +41,11 @@ impl Templates {
         Self { manifests: Arc::new(Mutex::new(manifests)), directory: directory.to_owned() }
     }
 
+    /// Reads them by other rules from now on, and forgets what they said by the ones before.
+    pub(super) fn replace(&self, manifests: Manifests) {
+        *self.manifests.lock().unwrap_or_else(PoisonError::into_inner) = manifests;
+    }
+
     /// Reads them now; blocks.
     pub(super) fn read(&self) -> Registry {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner).reload()

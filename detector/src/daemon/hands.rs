@@ -14,7 +14,10 @@ use std::{
 use detector_core::model::Timestamp;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::input::{CallId, Effect, Input};
+use super::{
+    input::{CallId, Effect, Input},
+    supervisor::Supervisor,
+};
 use crate::{
     alert::Alerts,
     api::{ApiError, Reply, view::moment},
@@ -50,6 +53,7 @@ pub(super) struct Hands {
     pub(super) graces: GraceFile,
     pub(super) pauses: PauseFile,
     pub(super) suspender: Suspender,
+    pub(super) supervisor: Supervisor,
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
     pub(super) audit: Writer,
@@ -119,6 +123,7 @@ impl Hands {
                 let gatherer = self.gatherer.clone();
                 self.runtime.spawn_blocking(move || gatherer.end(&disk));
             }
+            Effect::Reloaded => self.supervisor.ready(),
             Effect::AskSources => {
                 self.inventories.iter().for_each(|inventory| inventory.resync());
             }

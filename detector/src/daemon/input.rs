@@ -17,13 +17,13 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::{adoption::Known, mode::Start};
+use super::{adoption::Known, mode::Start, reload::Loaded};
 use crate::{
     alert::ToBrain,
     api::{ApiError, Reply, Request},
     audit::{Entry, Trouble},
     clock::Reading,
-    config::OnRefusal,
+    config::{Config, OnRefusal},
     enforcer::Sign,
     findings::Change,
     inventory::SourceEvent,
@@ -80,6 +80,11 @@ pub enum Input {
         id: CallId,
         uid: u32,
         request: Request,
+    },
+    /// Everything has been read again.
+    Reload {
+        id: CallId,
+        loaded: Box<Loaded>,
     },
     /// libvirt is about to take over a VM from another host; its start follows.
     Incoming(Uuid),
@@ -151,6 +156,8 @@ pub enum Effect {
     Begins { role: MediumRole, disk: ImageFile, digest: Digest },
     /// A VM has ended that had this disk, or these variables.
     Ends { disk: ImageFile },
+    /// What was read again holds, or not.
+    Reloaded,
     /// Ask the sources that can be asked: there is a port that none has named yet.
     AskSources,
     /// Listen to what these ports ask DHCP servers for, and to no others.
@@ -184,4 +191,14 @@ pub struct AdmissionRules {
     pub timeout: Duration,
     pub on_timeout: OnRefusal,
     pub denied: OnRefusal,
+}
+
+impl AdmissionRules {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            timeout: config.admission.timeout,
+            on_timeout: config.admission.on_timeout,
+            denied: config.admission.denied,
+        }
+    }
 }

@@ -56,6 +56,7 @@ impl<E: Enforcer> Brain<E> {
                 answer::policy::diff(self, id, rules);
                 return false;
             }
+            Input::Reload { id, loaded } => return self.reload(id, *loaded),
             Input::Incoming(uuid) => {
                 self.admissions.expect(uuid, self.world.now);
                 return false;

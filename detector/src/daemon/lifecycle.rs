@@ -1,18 +1,6 @@
 //! From start to stop.
 
-use std::{
-    fs,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::{
-            fs::DirBuilderExt,
-            net::{SocketAddr, UnixDatagram},
-        },
-    },
-    path::Path,
-    sync::mpsc as std_mpsc,
-    thread,
-};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::mpsc as std_mpsc, thread};
 
 use anyhow::{Context, Result, anyhow};
 use detector_common::settings::Mode;
@@ -20,7 +8,7 @@ use detector_core::model::{EvidenceLevel, Neighbour};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::{
@@ -32,7 +20,10 @@ use super::{
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
     inventories,
+    itself::{self, Itself},
     mode::Start,
+    reload::{Load, Reloader},
+    supervisor::Supervisor,
 };
 use crate::{
     alert::Alerts,
@@ -57,8 +48,10 @@ use crate::{
 const INPUTS: usize = 1024;
 const CALLS: usize = 64;
 
-/// Runs the daemon until it is told to stop, in the mode that whoever starts it wants, if any. What is in force then stays in force.
-pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
+/// Runs the daemon until it is told to stop, in the mode that whoever starts it wants, if any. What is in
+/// force then stays in force. `load` reads the configuration again when somebody wants that.
+pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
+    let supervisor = Supervisor::of_this_process().context("cannot start to tell of itself")?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("detector")
@@ -85,11 +78,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let map = enforcer.quarantine_map()?;
     let memory = Memory::new(&config.paths.state);
     let recalled = memory.recall(map, enforcer.is_fresh());
-    let rules = AdmissionRules {
-        timeout: config.admission.timeout,
-        on_timeout: config.admission.on_timeout,
-        denied: config.admission.denied,
-    };
+    let rules = AdmissionRules::of(config);
     let expected = inventories::expected(config);
     let brain = Brain::new(clock::now(), config.policy(), rules, expected, enforcer)?;
 
@@ -100,6 +89,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let callers = Callers::default();
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let _enter = runtime.enter();
+    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let pools = Pools::new(&config.registry.image_dirs);
     let leases = Leases::new(&config.paths.state, &config.learning.leases);
     let connections = inventories::connections(config);
@@ -122,6 +112,7 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
         graces: GraceFile::new(&config.paths.state),
         pauses: PauseFile::new(&config.paths.state),
         suspender: suspender(inputs.clone())?,
+        supervisor: supervisor.clone(),
         quarantines: hands::keeper(memory.clone(), map)?,
         audit: audit.clone(),
     };
@@ -145,11 +136,15 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     let access = Access { uid, group };
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::spawn(server::serve(listener, access, call));
+    tokio::spawn(server::serve(listener, access, call.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    let taken =
-        calls::take(calls, callers, fresh, alerts, connections, inputs.clone(), audit.clone());
-    tokio::spawn(taken);
+    let (metrics, exported) = watch::channel(config.metrics.clone());
+    let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
+    let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };
+    tokio::spawn(calls::take(calls, callers, beside, inputs.clone()));
+    let itself = Itself { uid, calls: call };
+    tokio::spawn(itself.clone().reload_on(hangup));
+    tokio::spawn(itself.export(exported.clone()));
     if memory.is_lost() {
         tokio::spawn(files::watch_memory(memory, inputs.clone()));
     }
@@ -157,15 +152,19 @@ pub fn run(config: &Config, wanted: Option<Mode>) -> Result<()> {
     tokio::spawn(files::watch(templates, policy, inputs.clone()));
     let _agents = inventories::ask_guests(config, &inputs)?;
     scan(&config.scan, inputs)?;
-    notify_ready();
+    supervisor.ready();
     tracing::info!(socket = %config.paths.socket.display(), "ready");
 
     wait_for_the_end(&runtime)?;
+    Supervisor::stopping();
     tracing::info!("stopping; what is in force stays in force");
     let ends = Entry::new(Kind::DaemonStopped, Who::Daemon).why("it was told to end");
     runtime.block_on(audit.end(jiff::Timestamp::now(), ends));
     if let Err(error) = stopped.set() {
         tracing::warn!(%error, "starts of VMs will wait for this daemon, which does not come back");
+    }
+    if let Some(path) = &exported.borrow().textfile {
+        itself::forget(path);
     }
     let _ = fs::remove_file(&config.paths.socket);
     // Nothing is dropped in order, so that no program is detached on the way out.
@@ -279,20 +278,6 @@ fn think(
         }
     })?;
     settled.recv().context("the daemon broke while it started")?
-}
-
-/// Tells systemd, where it waits for it (sd_notify(3)).
-fn notify_ready() {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match address.as_encoded_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
-        _ => SocketAddr::from_pathname(&address),
-    };
-    let told = address
-        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop));
-    if let Err(error) = told {
-        tracing::warn!(%error, "cannot tell systemd that the daemon is ready");
-    }
 }
 
 /// Starts to listen to what ports without a VM ask for.

@@ -43,7 +43,13 @@ impl<E: Enforcer> Brain<E> {
             self.world.asked = kept.clone().map(Kept::record);
         }
         self.keeping.last = kept;
-        let Some((mode, uid)) = start.wanted else { return };
+        self.want_at_the_start(start.wanted);
+        self.await_succession();
+    }
+
+    fn want_at_the_start(&mut self, wanted: Option<(Mode, u32)>) {
+        let now = self.world.now;
+        let Some((mode, uid)) = wanted else { return };
         // What holds already is not said again, so that it stays known who has said it.
         let deed = Deed::new(now, uid, Cause::Operator, "detector run --mode");
         let record = ModeRecord::confirmed(mode, deed);
@@ -64,6 +70,7 @@ impl<E: Enforcer> Brain<E> {
         uid: u32,
     ) -> Result<&ObservedMode, ApiError> {
         // Time alone may have changed it.
+        self.end_waiting();
         self.observe();
         self.settle();
         let Some(from) = self.world.observed.mode.clone() else {
@@ -111,6 +118,9 @@ impl<E: Enforcer> Brain<E> {
         let Some(observed) = &self.world.observed.mode else { return };
         if self.world.asked.as_ref() == Some(&observed.record) {
             self.world.asked = None;
+        }
+        if self.is_succeeding() {
+            return;
         }
         let Some(kept) = Kept::of(&observed.record) else { return };
         if self.keeping.last.as_ref() != Some(&kept) {

@@ -43,9 +43,11 @@ pub(super) const LAB: &[&str] = &[
     "xz-utils",
     "openvswitch-switch",
     "openssl",
+    "prometheus",
     "prometheus-alertmanager",
     "rsyslog",
     "rsyslog-openssl",
+    "systemd",
 ];
 
 /// What Debian's archive is signed with.

@@ -8,7 +8,7 @@ use crate::model::{Link, LinkKind, Policy, World};
 
 /// What an interface is. One that is none of these is none of our business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// A bridge in scope; an internal port of Open vSwitch, which is the host's way in there.
     Bridge,
     /// A port of a bridge or datapath in scope that leads out of the host.
@@ -36,10 +36,7 @@ pub(super) fn sandbox(world: &World) -> Option<u32> {
 /// device of the machine, or the administrator has named it. A kind that guests use (tap, veth,
 /// macvtap) is never guessed to be an uplink, and neither is any other virtual kind: an uplink's
 /// frames are vetted unseen, so the guess would be the way around every guard.
-pub(super) fn classify<'a>(
-    links: &'a BTreeMap<u32, Link>,
-    policy: &Policy,
-) -> Vec<(&'a Link, Class)> {
+pub fn classify<'a>(links: &'a BTreeMap<u32, Link>, policy: &Policy) -> Vec<(&'a Link, Class)> {
     let bridges = Patterns::new(&policy.bridges);
     let uplinks = Patterns::new(&policy.uplinks);
     let trusted = Patterns::new(&policy.trusted);

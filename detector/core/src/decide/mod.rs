@@ -38,6 +38,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::interfaces::{Class, classify};
 pub use self::{
     findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
@@ -51,7 +52,6 @@ use uuid::Uuid;
 
 use self::{
     findings::Facts,
-    interfaces::Class,
     inventory::Merged,
     lineage::{Images, Lineage, Standing},
     policy::{Facts as PolicyFacts, Responses},
@@ -215,7 +215,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         })
         .collect();
 
-    let classes = interfaces::classify(&world.links, &world.policy);
+    let classes = classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
     let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
     let processes = processes::owners(world, &inventory);

@@ -40,7 +40,7 @@ use verify::Watch;
 
 use super::{
     BpfError, Events, Hook, JiffyClock, Method, Pins, Signs, links::Links, load::Programs,
-    maps::Maps, probe,
+    maps::Maps, probe, remains,
 };
 use crate::{
     enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign},
@@ -80,6 +80,8 @@ pub struct KernelEnforcer {
     links: Links,
     watch: Watch,
     fresh: bool,
+    /// Other map schemas that programs are in force of, behind ours.
+    predecessors: BTreeSet<u32>,
 }
 
 impl KernelEnforcer {
@@ -89,18 +91,25 @@ impl KernelEnforcer {
     /// # Errors
     ///
     /// When this kernel or process cannot do it, another process holds the pins, or what is pinned
-    /// is of another version. What is in force has not been touched then.
+    /// cannot be taken over. What is in force has not been touched then.
     pub fn open(options: &Options) -> Result<Self, BpfError> {
         options.stamp.check().map_err(|error| BpfError::Refused(format!("stamp: {error}")))?;
         let features = probe()?;
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
         raise_descriptor_limit();
-        let pins = Pins::claim(&options.pins)?;
+        let method = options.method.unwrap_or(best);
+        // Filters of another release would have to be replaced before ours know what was granted.
+        let pins = match method {
+            Method::Tcx => Pins::claim_beside(&options.pins)?,
+            Method::Clsact => Pins::claim(&options.pins)?,
+        };
+        let predecessors = remains::predecessors(&pins)?;
         let fresh = !pins.paths().map(maps::QUARANTINE).exists();
-        let programs = Programs::load(&pins, options.stamp)?;
+        let programs = Programs::load(&pins, options.stamp, !predecessors.is_empty())?;
         let maps = Maps::open(pins.paths())?;
         let mut enforcer = Self {
-            method: options.method.unwrap_or(best),
+            method,
+            predecessors,
             settings: maps.settings()?,
             forwarding: Forwarding::open()?,
             passages: Passages::open()?,
@@ -120,6 +129,17 @@ impl KernelEnforcer {
         enforcer.resync()?;
         enforcer.replace_programs()?;
         Ok(enforcer)
+    }
+
+    /// Takes the programs of other map schemas off. Ours have left the stamp for them until now; from here
+    /// on they take it off themselves.
+    fn succeed(&mut self) -> Result<(), BpfError> {
+        remains::end(&self.pins, &self.predecessors)?;
+        self.programs = Programs::load(&self.pins, self.stamp, false)?;
+        self.spare = Spare::none();
+        self.replace_programs()?;
+        self.predecessors.clear();
+        Ok(())
     }
 
     /// How programs are attached here.
@@ -235,6 +255,14 @@ impl Enforcer for KernelEnforcer {
 
     fn counts(&mut self, ifindex: u32) -> Result<Option<Counts>, EnforceError> {
         Ok(Self::counts(self, ifindex)?)
+    }
+
+    fn has_predecessors(&self) -> bool {
+        !self.predecessors.is_empty()
+    }
+
+    fn end_predecessors(&mut self) -> Result<(), EnforceError> {
+        Ok(self.succeed()?)
     }
 
     fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {

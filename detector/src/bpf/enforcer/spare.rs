@@ -40,9 +40,9 @@ pub(super) struct Loader(Option<JoinHandle<Result<Programs, BpfError>>>);
 
 impl Loader {
     /// `None` where there can be no thread: the copy is loaded when it is needed.
-    fn begin(paths: &PinPaths, stamp: Stamp) -> Option<Self> {
+    fn begin(paths: &PinPaths, stamp: Stamp, stays: bool) -> Option<Self> {
         let paths = paths.clone();
-        let load = move || Programs::load_over(&paths, stamp);
+        let load = move || Programs::load_over(&paths, stamp, stays);
         match thread::Builder::new().name("spare-programs".to_owned()).spawn(load) {
             Ok(thread) => Some(Self(Some(thread))),
             Err(error) => {
@@ -76,7 +76,8 @@ impl KernelEnforcer {
     pub(super) fn prepare_spare(&mut self) {
         self.spare = match mem::replace(&mut self.spare, Spare::none()) {
             Spare::Absent(since) if since.elapsed() >= QUIET => {
-                Loader::begin(self.pins.paths(), self.stamp)
+                let stays = !self.predecessors.is_empty();
+                Loader::begin(self.pins.paths(), self.stamp, stays)
                     .map_or_else(Spare::none, Spare::Loading)
             }
             Spare::Loading(loader) if loader.has_ended() => {
@@ -103,7 +104,10 @@ impl KernelEnforcer {
         let loaded = match mem::replace(&mut self.spare, Spare::none()) {
             Spare::Ready(spare) => return Ok(spare),
             Spare::Loading(loader) => loader.end(),
-            Spare::Absent(_) => Programs::load_over(self.pins.paths(), self.stamp),
+            Spare::Absent(_) => {
+                let stays = !self.predecessors.is_empty();
+                Programs::load_over(self.pins.paths(), self.stamp, stays)
+            }
         };
         self.over_our_maps(loaded?).map(Box::new)
     }

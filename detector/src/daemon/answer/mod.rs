@@ -3,6 +3,7 @@
 mod clock;
 mod explain;
 mod finding;
+mod metrics;
 mod name;
 pub(super) mod policy;
 mod port;
@@ -87,11 +88,13 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::Explain { subject } => {
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))
         }
+        Request::Metrics {} => Ok(Reply::Metrics(Box::new(brain.metrics_view()))),
         Request::PolicyShow {} => Ok(Reply::Policy(Box::new(brain.policy_view()))),
         // The admission task hands these in with what it has read for them, and those about alerts are
         // for who has them.
         Request::Admit { .. }
         | Request::PolicyDiff { .. }
+        | Request::Reload {}
         | Request::FindingAck { .. }
         | Request::FindingSuppress { .. }
         | Request::FindingUnsuppress { .. }

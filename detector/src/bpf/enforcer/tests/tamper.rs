@@ -104,7 +104,7 @@ type Case = (&'static str, fn(&mut Victim), bool, &'static [Tampered]);
 
 /// Programs that are none of this enforcer's, though they look like them.
 fn foreign_programs(victim: &Victim) -> Programs {
-    Programs::load(&Pins::unlocked(victim.root.path()), Stamp::DEFAULT).unwrap()
+    Programs::load(&Pins::unlocked(victim.root.path()), Stamp::DEFAULT, false).unwrap()
 }
 
 #[test]

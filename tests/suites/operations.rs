@@ -1,0 +1,25 @@
+//! What whoever runs many hosts does with the daemon: reload it, watch it, measure it, confine it, upgrade it,
+//! and take it off again.
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+#[path = "operations/confined.rs"]
+mod confined;
+#[path = "operations/detach.rs"]
+mod detach;
+#[path = "operations/doctor.rs"]
+mod doctor;
+#[path = "operations/metrics.rs"]
+mod metrics;
+#[path = "operations/notify.rs"]
+mod notify;
+#[path = "operations/reload.rs"]
+mod reload;
+#[path = "operations/upgrade.rs"]
+mod upgrade;
+
+use detector_tests::frames::Station;
+
+const A: Station = Station::number(10);
+const B: Station = Station::number(11);
+const STRAY: Station = Station::number(99);
