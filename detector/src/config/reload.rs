@@ -40,7 +40,8 @@ const KEYS: &[Key] = keys! {
         network.closed_devices, network.known_senders,
         policy.default_rule, policy.unknown_port_grace, policy.quarantine, policy.revoked,
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
-        admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge,
+        admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.rule,
+        sandbox.addresses, sandbox.protected,
         registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
     Fate::AtStart("it says which daemon this is") =>
@@ -55,6 +56,7 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("images are opened within it") => registry.image_dirs;
     Fate::AtStart("the programs are loaded with it") => stamp;
     Fate::AtStart("the socket is made with it") => api.group;
+    Fate::AtStart("alerts are sent as it says from the start on") => alerts;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };
 
@@ -120,7 +122,7 @@ mod tests {
                 found.push(match section.as_str() {
                     "" => key.to_owned(),
                     // These stand for one key: the table is taken as a whole.
-                    "modes" | "stamp" => section.clone(),
+                    "modes" | "stamp" | "alerts" => section.clone(),
                     section => format!("{section}.{key}"),
                 });
             }

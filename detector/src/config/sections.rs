@@ -10,7 +10,10 @@ use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits, Revoked};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{Alerts, AuditKeys, Learning, Libvirt, text::duration};
+use super::{
+    Alerts, AuditKeys, Learning, Libvirt,
+    text::{duration, networks},
+};
 
 /// The configuration of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -230,6 +233,7 @@ pub struct Sandbox {
     /// How those who are quarantined have addresses there.
     pub rule: AddressRule,
     /// What those have to be within; empty for anywhere.
+    #[serde(deserialize_with = "networks")]
     pub addresses: Vec<IpNet>,
     /// Addresses of what is offered there: nobody who is quarantined may use them.
     pub protected: Vec<IpAddr>,

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -117,4 +118,17 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
             "{text:?} is not a duration ({error}); expected a text such as \"500ms\", \"10s\" or \"1m 30s\""
         ))
     })
+}
+
+/// Texts such as `192.0.2.0/24`.
+pub(crate) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let network = |text: String| {
+        text.parse().map_err(|_| {
+            D::Error::custom(format_args!(
+                "{text:?} is no network; expected one in CIDR notation such as \"192.0.2.0/24\""
+            ))
+        })
+    };
+    texts.into_iter().map(network).collect()
 }
