@@ -3,7 +3,7 @@
 
 /// Version of everything in this crate that lives in a map. It names the pin directory, so that one
 /// version never reads another's maps.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// `Array<Settings>`, one entry.
 pub const SETTINGS: &str = "SETTINGS";
