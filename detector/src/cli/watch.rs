@@ -18,17 +18,21 @@ const END: &str = "\x1b[?2026l";
 /// Whether a command only reads, so that it may be repeated.
 pub(super) fn is_repeatable(command: &Command) -> bool {
     use args::{
-        AlertCommand, FindingCommand, PortCommand, ProcessCommand, QuarantineCommand, VmCommand,
+        AlertCommand, ClockCommand, FindingCommand, PortCommand, ProcessCommand, QuarantineCommand,
+        TemplateCommand, VmCommand,
     };
     matches!(
         command,
         Command::Status
+            | Command::Health
             | Command::Explain { .. }
             | Command::Port { command: PortCommand::List | PortCommand::Show { .. } }
             | Command::Vm { command: VmCommand::List | VmCommand::Show { .. } }
             | Command::Quarantine { command: QuarantineCommand::List | QuarantineCommand::Show(_) }
             | Command::Finding { command: FindingCommand::List | FindingCommand::Show { .. } }
             | Command::Alert { command: AlertCommand::Status | AlertCommand::List }
+            | Command::Clock { command: ClockCommand::Show }
+            | Command::Template { command: TemplateCommand::List | TemplateCommand::Show { .. } }
             | Command::Process { command: ProcessCommand::List | ProcessCommand::Show { .. } }
     )
 }

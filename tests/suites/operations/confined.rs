@@ -44,6 +44,7 @@ fn family(name: &str) -> i32 {
         "AF_NETLINK" => libc::AF_NETLINK,
         "AF_INET" => libc::AF_INET,
         "AF_INET6" => libc::AF_INET6,
+        "AF_PACKET" => libc::AF_PACKET,
         _ => panic!("this test does not know {name}"),
     }
 }
