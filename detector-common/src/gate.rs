@@ -163,8 +163,8 @@ pub fn may_serve<'a>(
 }
 
 /// Whether a frame on its way to the port of `to` comes from where a router may be that is no guest's: the
-/// host itself, an uplink, or an interface that is trusted. `is_vetted` says whether one without a source has
-/// the stamp, where guests' frames may have none either.
+/// host itself, an uplink, or an interface that is trusted. `is_vetted` says whether it has the stamp, where
+/// guests' frames may come the same way.
 #[inline(always)]
 pub fn may_route<'a>(
     source: u32,
@@ -179,8 +179,9 @@ pub fn may_route<'a>(
     match slot.role() {
         Role::Uplink | Role::Trusted => true,
         Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
-        // What comes in by a port on a device of its own comes from beyond the host.
-        Role::GuestOnDevice => source == to.ifindex,
+        // What comes in by a port on a device of its own comes from beyond the host, but for what its
+        // neighbours there say: that is stamped.
+        Role::GuestOnDevice => source == to.ifindex && !is_vetted(),
         Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
     }
 }

@@ -147,8 +147,8 @@ impl Table for Maps {
     }
 
     #[inline(always)]
-    fn put_router(&mut self, key: &RouterKey, router: &Router) {
-        let _ = ROUTERS.insert(key, router, 0);
+    fn put_router(&mut self, key: &RouterKey, router: &Router) -> bool {
+        ROUTERS.insert(key, router, 0).is_ok()
     }
 }
 

@@ -57,6 +57,11 @@ pub(crate) fn set_brought(skb: &Skb) {
 /// Where it may lose its source on its way, it carries that it was not.
 #[inline(always)]
 pub(crate) fn set_refused(skb: &Skb, slot: &PortSlot) {
+    // Programs of another release that come behind stamp what they grant; of a port that they do not know
+    // nothing is to get by their gate.
+    if STAMP_STAYS.load() != 0 {
+        return;
+    }
     if slot.has(flags::SWITCHED) && refused() != 0 {
         write(skb, refused() as u32);
     } else {

@@ -55,7 +55,8 @@ impl Table for Plain {
         self.routers.get_mut(key).map(Living::new)
     }
 
-    fn put_router(&mut self, key: &RouterKey, router: &Router) {
+    fn put_router(&mut self, key: &RouterKey, router: &Router) -> bool {
         self.routers.insert(*key, *router);
+        true
     }
 }

@@ -72,7 +72,10 @@ pub fn protect<T: Table>(
     if number >= ROUTERS_PER_NETWORK {
         return;
     }
-    table.put_router(&at(key, number), &Router { address: key.address });
+    // What no place stands for would be bounded by nothing.
+    if !table.put_router(&at(key, number), &Router { address: key.address }) {
+        return;
+    }
     table.remove(key);
     let owner = Owner { expires, since: now, origin: Origin::Router as u32, ..Owner::PROTECTED };
     // Whoever was faster has named the same.

@@ -24,7 +24,7 @@ pub trait Table {
     /// The entry of `ROUTERS` with this key.
     fn router(&mut self, key: &RouterKey) -> Option<Living<'_, Router>>;
     /// Writes that entry, if there is room for it.
-    fn put_router(&mut self, key: &RouterKey, router: &Router);
+    fn put_router(&mut self, key: &RouterKey, router: &Router) -> bool;
 }
 
 /// Why an address has not got an owner.

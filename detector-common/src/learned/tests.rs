@@ -113,8 +113,8 @@ impl Table for Raced {
     fn router(&mut self, key: &RouterKey) -> Option<Living<'_, Router>> {
         self.plain.router(key)
     }
-    fn put_router(&mut self, key: &RouterKey, router: &Router) {
-        self.plain.put_router(key, router);
+    fn put_router(&mut self, key: &RouterKey, router: &Router) -> bool {
+        self.plain.put_router(key, router)
     }
 }
 

@@ -21,7 +21,10 @@ use crate::{
 pub(crate) fn ingress(skb: &Skb) -> Outcome {
     let mut claim = Claim::default();
     match claim.read_station(skb.frame(), skb.tag()) {
-        Ok(()) if is_of_local_guest(skb, &claim) => refuse(skb, &claim, Reason::MacOfLocalGuest),
+        // In bridge mode the kernel hands a neighbour's unicast in here: that one's guard has stamped it.
+        Ok(()) if !stamp::is_set(skb) && is_of_local_guest(skb, &claim) => {
+            refuse(skb, &claim, Reason::MacOfLocalGuest)
+        }
         _ => Outcome::Next,
     }
 }

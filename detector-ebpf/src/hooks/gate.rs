@@ -40,9 +40,13 @@ pub(crate) fn bridge_egress(skb: &Skb) -> Outcome {
         }
         return Outcome::Next;
     }
-    let outcome = settle(skb, gate::vet_routed(lookup::port(source)));
+    let reason = gate::vet_routed(lookup::port(source));
+    let outcome = settle(skb, reason);
     if matches!(outcome, Outcome::Next) {
-        stamp::set(skb);
+        match lookup::port(skb.ifindex()) {
+            Some(slot) if !reason.passes() => stamp::set_refused(skb, slot),
+            _ => stamp::set(skb),
+        }
     }
     outcome
 }

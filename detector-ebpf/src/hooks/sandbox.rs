@@ -28,7 +28,7 @@ pub(crate) fn enter(skb: &Skb) -> Way {
     };
     if !lookup::drops(slot, settings) {
         counters::from(slot, Reason::Sandboxed as u8);
-        stamp::set(skb);
+        stamp::set_refused(skb, slot);
         return Way::Next;
     }
     match lookup::passage(slot.ifindex, slot.instance) {

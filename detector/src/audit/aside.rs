@@ -80,7 +80,9 @@ pub(super) fn spooled(place: &Place, chain: &Chain) -> rusqlite::Result<Vec<(Tim
 impl Chain {
     /// Whether a record has this evidence.
     fn has(&self, name: &str, text: &str) -> rusqlite::Result<bool> {
-        let sql = "SELECT count(*) FROM record WHERE json_extract(line, '$.evidence.' || ?1 || '[0]') = ?2";
+        // A line that is damaged is no JSON, and an error there would be one of the whole question.
+        let sql = "SELECT count(*) FROM record WHERE CASE WHEN json_valid(line)
+                   THEN json_extract(line, '$.evidence.' || ?1 || '[0]') END = ?2";
         self.connection
             .query_row(sql, [name, text], |found| found.get::<_, i64>(0))
             .map(|found| found > 0)

@@ -138,7 +138,7 @@ impl Chain {
             .connection
             .query_row(
                 "SELECT json_extract(line, '$.subject.id') FROM record
-                 WHERE json_extract(line, '$.kind') = 'key' ORDER BY seq DESC LIMIT 1",
+                 WHERE CASE WHEN json_valid(line) THEN json_extract(line, '$.kind') END = 'key' ORDER BY seq DESC LIMIT 1",
                 [],
                 |found| found.get::<_, Option<String>>(0),
             )

@@ -25,7 +25,7 @@ const BACKLOG: usize = 8192;
 /// Records that are written at once.
 const BATCH: usize = 1024;
 /// How long an action waits for its record.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two attempts to hand over what there is no room for.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the end of the daemon waits.

@@ -180,11 +180,20 @@ impl Maps {
             }
         }
         let places = entries(self.routers.iter(), maps::MAX_ROUTERS, maps::ROUTERS)?;
+        let mut stood_for = BTreeSet::new();
         for (Pod(place), Pod(Router { address })) in places {
             let key = OwnerKey { address, scope: place.scope, vlan: place.vlan, pad: 0 };
-            if !nobodys.routers.contains(&key) {
+            stood_for.insert(key);
+            // It may have come since the owners were read.
+            if !nobodys.routers.contains(&key) && !self.is_router(key, clock)? {
                 gone(self.routers.remove(&Pod(place))).map_err(failed("write", maps::ROUTERS))?;
             }
+        }
+        // A place is there before its owner, so what none stands for by now has lost it.
+        let orphans: Vec<_> = nobodys.routers.difference(&stood_for).copied().collect();
+        for key in orphans {
+            self.disown(key)?;
+            nobodys.routers.remove(&key);
         }
         Ok(nobodys)
     }

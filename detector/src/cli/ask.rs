@@ -12,6 +12,7 @@ use super::Global;
 use crate::{
     api::{CallError, Client, Reply, Request, client::TIMEOUT},
     config::{Config, DEFAULT_PATH, Paths},
+    daemon::actions::is_recorded,
 };
 
 /// The configuration that the command line names, with its paths replaced by those given.
@@ -89,10 +90,14 @@ fn way_out(error: &CallError) -> &'static str {
     }
 }
 
+/// What is done is on record before, and its outcome before the answer: a slow disk may hold up both.
+const RECORDED: Duration = Duration::from_secs(30);
+
 /// Asks the daemon; that it does not answer is for the caller to judge.
 pub(super) fn try_ask(global: &Global, request: Request) -> Result<Result<Reply, CallError>> {
     let socket = socket(global)?;
-    Ok(Client::connect(&socket, TIMEOUT).and_then(|mut client| client.call(request)))
+    let timeout = if is_recorded(&request) { RECORDED } else { TIMEOUT };
+    Ok(Client::connect(&socket, timeout).and_then(|mut client| client.call(request)))
 }
 
 /// A reply that is not the one to this request.

@@ -30,6 +30,11 @@ pub(super) struct Begun {
 
 type Outcome = Result<Reply, ApiError>;
 
+/// Whether what a request asks to be done is put on record.
+pub(crate) fn is_recorded(request: &Request) -> bool {
+    Action::of(request).is_some()
+}
+
 impl Action {
     /// What a request asks to be done; `None` of one that only asks to be told something. Every request is here, so
     /// that no new one is forgotten.
@@ -130,7 +135,11 @@ impl Begun {
             // The brain has stopped.
             return;
         };
-        let result = outcome.as_ref().map(drop).map_err(|error| error.message.clone());
+        let result = match &outcome {
+            Ok(Reply::Reloaded(view)) => view.refused.clone().map_or(Ok(()), Err),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.message.clone()),
+        };
         let entry = self.action.entry.outcome(None, result);
         audit.outcome(jiff::Timestamp::now(), entry, self.of).await;
         let _ = replies.send(outcome).await;

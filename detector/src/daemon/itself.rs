@@ -36,7 +36,9 @@ impl Itself {
     /// waits.
     pub(super) async fn reload_on(self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
-            self.ask(Request::Reload {}).await;
+            if self.ask(Request::Reload {}).await.is_none() {
+                tracing::error!("nothing was read again: `detector reload` says why");
+            }
         }
     }
 

@@ -44,7 +44,8 @@ impl<E: Enforcer> Brain<E> {
         }
         self.keeping.last = kept;
         self.want_at_the_start(start.wanted);
-        self.await_succession();
+        // What is pinned beside others may be the waiting's own.
+        self.await_succession(self.keeping.last.clone().map(Kept::record));
     }
 
     fn want_at_the_start(&mut self, wanted: Option<(Mode, u32)>) {
@@ -54,8 +55,8 @@ impl<E: Enforcer> Brain<E> {
         let deed = Deed::new(now, uid, Cause::Operator, "detector run --mode");
         let record = ModeRecord::confirmed(mode, deed);
         let holds = match &self.world.observed.mode {
-            Some(observed) => Kept::of(&observed.record),
-            None => self.keeping.last.clone(),
+            Some(observed) if !self.enforcer.has_predecessors() => Kept::of(&observed.record),
+            _ => self.keeping.last.clone(),
         };
         if holds.is_none_or(|holds| holds.mode != mode) {
             self.world.asked = Some(record);

@@ -21,6 +21,9 @@ use crate::enforcer::Enforcer;
 /// Libvirt takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Until what could not be kept is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// Characters of a name.
 const LONGEST_NAME: usize = 80;
 
@@ -70,13 +73,17 @@ impl Pauses {
     }
 
     /// What is to be kept, where that has changed.
-    fn keep(&mut self) -> Option<BTreeSet<Uuid>> {
+    fn keep(&mut self, now: Timestamp) -> Option<BTreeSet<Uuid>> {
         let done = |pause: &Pause| matches!(pause, Pause::Done);
         let suspended = self.asked.iter().filter(|(_, pause)| done(pause));
         let suspended: BTreeSet<_> = suspended.map(|(uuid, _)| *uuid).collect();
         // That there are none is written down, too: from then on a denial is known to be a new one.
-        if !self.recalled || self.keeping.as_ref() == Some(&suspended) {
+        let again = self.trouble.as_ref().is_some_and(|(at, _)| *at + RETRY <= now);
+        if !self.recalled || (!again && self.keeping.as_ref() == Some(&suspended)) {
             return None;
+        }
+        if again {
+            self.trouble = self.trouble.take().map(|(_, why)| (now, why));
         }
         self.keeping = Some(suspended.clone());
         Some(suspended)
@@ -196,7 +203,7 @@ impl<E: Enforcer> Brain<E> {
             self.record_pause(vm, None);
             self.emit(Effect::Pause { source, vm });
         }
-        if let Some(suspended) = self.pauses.keep() {
+        if let Some(suspended) = self.pauses.keep(self.world.now) {
             self.emit(Effect::KeepPauses(suspended));
         }
     }

@@ -30,15 +30,16 @@ pub(super) enum Succession {
 }
 
 impl<E: Enforcer> Brain<E> {
-    /// Lets the others go on, where there are any. What was to hold from the start holds later.
-    pub(super) fn await_succession(&mut self) {
+    /// Lets the others go on, where there are any. What was to hold from the start, or was confirmed last, holds
+    /// later.
+    pub(super) fn await_succession(&mut self, confirmed: Option<ModeRecord>) {
         if !self.enforcer.has_predecessors() {
             return;
         }
         let since = self.world.now;
         let deed = Deed::new(since, nix::unistd::geteuid().as_raw(), Cause::Configured, "");
         let configured = ModeRecord::confirmed(self.world.policy.mode, deed.clone());
-        let then = self.world.asked.take().unwrap_or(configured);
+        let then = self.world.asked.take().or(confirmed).unwrap_or(configured);
         self.world.asked = Some(ModeRecord::confirmed(Mode::Observe, deed));
         tracing::info!("programs of another map schema go on until everything is in force again");
         self.succession = Succession::Waiting { since, then };
@@ -112,7 +113,7 @@ impl<E: Enforcer> Brain<E> {
                 kind: FindingKind::EnforcementImpaired,
                 subject: Subject::Place("another map schema".to_owned()),
             },
-            severity: Severity::Low,
+            severity: Severity::Medium,
             title: "Programs of another release are still in force behind ours: what they have granted goes on, and nothing new does, until every inventory has \
                     spoken."
                 .to_owned(),

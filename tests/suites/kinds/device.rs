@@ -162,8 +162,25 @@ fn observing_lets_a_clone_in_by_a_device_and_says_so() {
     daemon.await_finding("mac-clone", "victim", PATIENCE).unwrap();
 }
 
-/// In bridge mode guests on one device reach each other inside of it, past whatever looks at the device: there
-/// the neighbour's own guard is what holds.
+/// The kernel hands what guests on one device say to each other in by the device, like what comes from outside.
+#[test]
+fn neighbours_on_one_device_speak_with_each_other() {
+    if lacks(&[Need::Macvtap]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let daemon = start(&scene, "enforce", "");
+    let (a, b, device) = pair(&scene, &daemon, "bridge");
+    for family in Family::BOTH {
+        let frame = family.udp(B, (A.mac, A.ip), (1, 2), b"to a neighbour");
+        b.send(&frame).unwrap();
+        a.tap.until("the neighbour's", PATIENCE, &frame).unwrap();
+    }
+    assert_eq!(clones_counted(&daemon, &device), 0);
+}
+
+/// In bridge mode guests on one device reach each other inside of it: there the neighbour's own guard is what
+/// holds.
 #[test]
 fn a_clone_next_door_is_caught_by_its_own_guard() {
     if lacks(&[Need::Macvtap]) {

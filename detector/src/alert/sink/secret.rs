@@ -26,10 +26,20 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
+/// What stands for a secret.
+pub(super) const HIDDEN: &str = "[hidden]";
+
 /// A receiver's answer without what it was sent in confidence.
 pub(super) fn hide(answer: &str, secret: Option<&str>) -> String {
     match secret {
-        Some(secret) => answer.replace(secret, "[hidden]"),
+        Some(secret) => {
+            let hidden = answer.replace(secret, HIDDEN);
+            // A receiver may repeat the token of "Bearer TOKEN" alone.
+            match secret.split_once(' ').map(|(_, token)| token.trim()) {
+                Some(token) if !token.is_empty() => hidden.replace(token, HIDDEN),
+                _ => hidden,
+            }
+        }
         None => answer.to_owned(),
     }
 }

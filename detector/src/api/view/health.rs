@@ -76,6 +76,8 @@ fn part(kind: FindingKind) -> Option<&'static str> {
         FindingKind::EntryRejected => Some("config"),
         FindingKind::ClockJumped => Some("clock"),
         FindingKind::BreakGlass | FindingKind::EnforcingLapsed => Some("mode"),
+        FindingKind::AuditImpaired => Some("audit"),
+        FindingKind::AlertsUndelivered => Some("alerts"),
         _ => None,
     }
 }

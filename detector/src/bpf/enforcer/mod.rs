@@ -64,10 +64,11 @@ pub struct Options {
 /// interfaces that something has happened to are looked at again, so that observing costs one system
 /// call and is never about an interface that is no more. [`Self::resync`] reads everything anew.
 pub struct KernelEnforcer {
+    /// Before the pins, so that nobody loads over them any more when they are let go.
+    spare: Spare,
     pins: Pins,
     method: Method,
     programs: Programs,
-    spare: Spare,
     maps: Maps,
     forwarding: Forwarding,
     passages: Passages,
@@ -134,8 +135,9 @@ impl KernelEnforcer {
     /// Takes the programs of other map schemas off. Ours have left the stamp for them until now; from here
     /// on they take it off themselves.
     fn succeed(&mut self) -> Result<(), BpfError> {
+        let programs = Programs::load(&self.pins, self.stamp, false)?;
         remains::end(&self.pins, &self.predecessors)?;
-        self.programs = Programs::load(&self.pins, self.stamp, false)?;
+        self.programs = programs;
         self.spare = Spare::none();
         self.replace_programs()?;
         self.predecessors.clear();

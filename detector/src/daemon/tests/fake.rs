@@ -43,6 +43,8 @@ pub(super) struct FakeKernel {
     /// Its clock, which ticks once a millisecond.
     pub(super) ticks: u64,
     pub(super) instances: u32,
+    /// Whether programs of another map schema are in force.
+    pub(super) predecessors: bool,
 }
 
 impl FakeKernel {
@@ -274,6 +276,15 @@ impl Enforcer for FakeKernel {
 
     fn learned_by(&mut self, ifindex: u32) -> Result<Vec<Learned>, EnforceError> {
         Ok(self.learned.get(&ifindex).cloned().unwrap_or_default())
+    }
+
+    fn has_predecessors(&self) -> bool {
+        self.predecessors
+    }
+
+    fn end_predecessors(&mut self) -> Result<(), EnforceError> {
+        self.predecessors = false;
+        Ok(())
     }
 
     fn is_router(&mut self, _address: OwnerKey) -> Result<bool, EnforceError> {

@@ -168,6 +168,28 @@ fn what_a_start_leads_to() {
     }
 }
 
+/// What is pinned of ours meanwhile is what the waiting has put there, not what anybody has confirmed.
+#[test]
+fn a_restart_beside_another_map_schema_loses_no_mode() {
+    for pinned in [Mode::Observe, Mode::Enforce] {
+        let mut host = with_a_rogue(Mode::Observe);
+        let mut kernel = std::mem::take(host.kernel());
+        kernel.predecessors = true;
+        kernel.put_mode(pinned.into());
+        host.brain = Host::brain(Mode::Observe, kernel);
+        let deed = Deed::new(Timestamp(5), 7, Cause::Operator, "before");
+        let kept = Ok(Some(Kept { mode: Mode::Enforce, deed }));
+        host.brain.begin(Timestamp(2_000_000), vec![Input::Mode(Start { kept, wanted: None })]);
+        assert_eq!(host.mode(), Some(Mode::Observe), "{pinned:?}: the others enforce");
+        host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 2, "vnet0")])]);
+        host.read(|_| APPROVED);
+        host.wait(MINUTE * 3);
+        assert_eq!(host.mode(), Some(Mode::Enforce), "{pinned:?}");
+        assert!(!host.kernel().predecessors, "{pinned:?}");
+        assert!(!host.kept().contains(&Mode::Observe), "{pinned:?}");
+    }
+}
+
 #[test]
 fn a_provisional_mode_goes_on_over_a_restart_of_the_daemon() {
     for (passed, expect) in [(30_000, Mode::Enforce), (60_000, Mode::Observe)] {

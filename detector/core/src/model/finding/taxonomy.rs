@@ -157,7 +157,7 @@ impl FindingKind {
             ),
             Self::EntryRejected => class(
                 Operations,
-                Low..=Medium,
+                Low..=High,
                 None,
                 "An entry of a manifest, an inventory or a state file was refused.",
                 "The evidence names file and reason; correct the entry.",
