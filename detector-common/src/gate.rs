@@ -95,20 +95,33 @@ pub fn vet_for_host(is_stamped: bool, is_own_multicast: impl FnOnce() -> bool) -
     }
 }
 
+/// What a frame carries of how a guard or gate has judged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vetting {
+    Unvetted,
+    Vetted,
+    /// Refused, and goes on all the same: the port only observes.
+    Refused,
+}
+
 /// Frames that the host routes into a bridge come from an interface that is known to lead
 /// elsewhere. A guest's port is none: its frames come by its bridge.
 #[inline(always)]
 pub const fn vet_routed(source: Option<&PortSlot>) -> Reason {
-    let Some(slot) = source else { return Reason::Unvetted };
+    match source {
+        None => Reason::Unvetted,
+        Some(slot) if leads_beyond(slot) || matches!(slot.role(), Role::Bridge) => Reason::Vetted,
+        Some(_) => Reason::SourceNotInForce,
+    }
+}
+
+/// Whether what comes in by an interface comes from beyond the host, and from no guest.
+#[inline(always)]
+const fn leads_beyond(slot: &PortSlot) -> bool {
     match slot.role() {
-        Role::Uplink | Role::Bridge | Role::Trusted => Reason::Vetted,
-        Role::Device | Role::ClosedDevice if slot.has(flags::TRUSTED) => Reason::Vetted,
-        Role::Vacant
-        | Role::Guest
-        | Role::GuestOnDevice
-        | Role::Sandbox
-        | Role::Device
-        | Role::ClosedDevice => Reason::SourceNotInForce,
+        Role::Uplink | Role::Trusted => true,
+        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
+        Role::Vacant | Role::Guest | Role::GuestOnDevice | Role::Bridge | Role::Sandbox => false,
     }
 }
 
@@ -126,26 +139,24 @@ pub fn is_own_multicast(packet_type: u32, destination: impl FnOnce() -> Option<u
 
 /// Whether a frame on its way to the port `to` comes from where a DHCP server may be: the host itself
 /// (no `source`), an uplink, an interface that is trusted, or a port with that role. In observe mode any
-/// other's comes by too. `sender` is who sent it, by the frame; `is_vetted` says of one without a source,
-/// on its way to a port of Open vSwitch, whether a guard or gate has let it through.
+/// other's comes by too. `sender` is who sent it, by the frame; `vetting`, what the frame carries, which says
+/// whose it is where the source does not.
 #[inline(always)]
 pub fn may_serve<'a>(
     source: u32,
     to: &PortSlot,
     slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
     sender: impl FnOnce() -> Option<Station>,
-    is_vetted: impl FnOnce() -> bool,
+    vetting: impl FnOnce() -> Vetting,
     more: &impl Grants,
 ) -> bool {
     if source == 0 {
-        return !to.has(flags::SWITCHED) || is_vetted();
+        return is_own(to, vetting);
     }
     let Some(slot) = slot_of(source) else { return false };
     match slot.role() {
-        Role::Uplink | Role::Trusted => true,
-        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
-        // What comes in by a port on a device of its own comes from beyond the host.
-        Role::GuestOnDevice => source == to.ifindex,
+        // A neighbour's on the same device has been let through by its own guard, which knows its role.
+        Role::GuestOnDevice => source == to.ifindex && !matches!(vetting(), Vetting::Refused),
         Role::Guest if slot.has(flags::DHCP_SERVER) => true,
         Role::Guest if slot.has(flags::MORE_GRANTS) => {
             let Some(sender) = sender() else { return false };
@@ -158,32 +169,36 @@ pub fn may_serve<'a>(
             };
             more.grant(&key).is_some_and(|grant| grant.flags & flags::DHCP_SERVER != 0)
         }
-        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
+        _ => leads_beyond(slot),
     }
 }
 
-/// Whether a frame on its way to the port of `to` comes from where a router may be that is no guest's: the
-/// host itself, an uplink, or an interface that is trusted. `is_vetted` says whether it has the stamp, where
-/// guests' frames may come the same way.
+/// Whether a frame on its way to the port `to` comes from where a router may be that is no guest's: the
+/// host itself, an uplink, or an interface that is trusted. `vetting` is as in [`may_serve`].
 #[inline(always)]
 pub fn may_route<'a>(
     source: u32,
     to: &PortSlot,
     slot_of: impl FnOnce(u32) -> Option<&'a PortSlot>,
-    is_vetted: impl FnOnce() -> bool,
+    vetting: impl FnOnce() -> Vetting,
 ) -> bool {
     if source == 0 {
-        return !to.has(flags::SWITCHED) || is_vetted();
+        return is_own(to, vetting);
     }
     let Some(slot) = slot_of(source) else { return false };
     match slot.role() {
-        Role::Uplink | Role::Trusted => true,
-        Role::Device | Role::ClosedDevice => slot.has(flags::TRUSTED),
         // What comes in by a port on a device of its own comes from beyond the host, but for what its
-        // neighbours there say: that is stamped.
-        Role::GuestOnDevice => source == to.ifindex && !is_vetted(),
-        Role::Guest | Role::Vacant | Role::Bridge | Role::Sandbox => false,
+        // neighbours there say: their guards have marked that.
+        Role::GuestOnDevice => source == to.ifindex && matches!(vetting(), Vetting::Unvetted),
+        _ => leads_beyond(slot),
     }
+}
+
+/// Whether a frame that came in by no interface may be the host's own: on the way through a switch's daemon a
+/// guest's loses its source, too.
+#[inline(always)]
+fn is_own(to: &PortSlot, vetting: impl FnOnce() -> Vetting) -> bool {
+    !to.has(flags::SWITCHED) || matches!(vetting(), Vetting::Vetted)
 }
 
 #[cfg(test)]

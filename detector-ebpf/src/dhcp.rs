@@ -118,7 +118,7 @@ pub extern "C" fn learn_router(skb: *mut __sk_buff) -> i32 {
         && let Some(slot) = lookup::port(skb.ifindex())
         && let Some(settings) = lookup::settings()
         && (slot.is_sandboxed()
-            || gate::may_route(skb.ingress_ifindex(), slot, lookup::port, || stamp::is_set(&skb)))
+            || gate::may_route(skb.ingress_ifindex(), slot, lookup::port, || stamp::read(&skb)))
         && let Some((frame, _)) = copy(&skb)
         && let Some(said) = lease::advertised(frame, skb.tag().vlan())
     {
@@ -146,8 +146,8 @@ fn is_from_server(skb: &Skb, to: &PortSlot) -> bool {
         let header = skb.frame().window::<14>(0)?;
         Some(header.mac::<6>().on_vlan(skb.tag().vlan()))
     };
-    let is_vetted = || stamp::is_set(skb);
-    gate::may_serve(skb.ingress_ifindex(), to, lookup::port, sender, is_vetted, &MapGrants)
+    let vetting = || stamp::read(skb);
+    gate::may_serve(skb.ingress_ifindex(), to, lookup::port, sender, vetting, &MapGrants)
 }
 
 /// Reads the message in a frame.

@@ -3,7 +3,8 @@
 
 use aya_ebpf::Global;
 use detector_common::{
-    port::{PortSlot, flags},
+    gate::Vetting,
+    port::{PortSlot, Role, flags},
     stamp::{Carrier, Stamp},
 };
 
@@ -32,14 +33,25 @@ pub(crate) fn is_brought(skb: &Skb) -> bool {
     brought != 0 && carried(skb) == u64::from(brought)
 }
 
-/// Whether the frame was vetted, or goes on though it was refused ([`set_refused`]). `place` is where the
-/// program runs: only in a datapath of Open vSwitch the two are told apart.
+/// What a frame carries, where [`set_refused`] tells the two apart.
+#[inline(always)]
+pub(crate) fn read(skb: &Skb) -> Vetting {
+    match carried(skb) {
+        carried if carried == u64::from(STAMP_VALUE.load()) => Vetting::Vetted,
+        carried if carried != 0 && carried == refused() => Vetting::Refused,
+        _ => Vetting::Unvetted,
+    }
+}
+
+/// Whether the frame was vetted, or goes on though it was refused. `place` is where the program runs: on a
+/// bridge nothing carries that it was refused.
 #[inline(always)]
 pub(crate) fn is_any(skb: &Skb, place: impl FnOnce() -> Option<&'static PortSlot>) -> bool {
-    is_set(skb)
-        || (refused() != 0
-            && carried(skb) == refused()
-            && place().is_some_and(|slot| slot.has(flags::SWITCHED)))
+    match read(skb) {
+        Vetting::Vetted => true,
+        Vetting::Refused => place().is_some_and(|slot| slot.has(flags::SWITCHED)),
+        Vetting::Unvetted => false,
+    }
 }
 
 #[inline(always)]
@@ -54,7 +66,8 @@ pub(crate) fn set_brought(skb: &Skb) {
 }
 
 /// Of a frame that is refused at a port and goes on all the same: it is delivered like one that is vetted.
-/// Where it may lose its source on its way, it carries that it was not.
+/// Where it may lose its source on its way, as in Open vSwitch and between macvtaps of one device, it carries
+/// that it was not.
 #[inline(always)]
 pub(crate) fn set_refused(skb: &Skb, slot: &PortSlot) {
     // Programs of another release that come behind stamp what they grant; of a port that they do not know
@@ -62,7 +75,8 @@ pub(crate) fn set_refused(skb: &Skb, slot: &PortSlot) {
     if STAMP_STAYS.load() != 0 {
         return;
     }
-    if slot.has(flags::SWITCHED) && refused() != 0 {
+    let loses_source = slot.has(flags::SWITCHED) || matches!(slot.role(), Role::GuestOnDevice);
+    if loses_source && refused() != 0 {
         write(skb, refused() as u32);
     } else {
         set(skb);

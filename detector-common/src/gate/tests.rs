@@ -157,7 +157,7 @@ impl Grants for Listed {
 
 #[test]
 fn where_a_dhcp_server_may_be() {
-    const NO: fn() -> bool = || false;
+    const NO: fn() -> Vetting = || Vetting::Unvetted;
     let to = PortSlot { ifindex: 9, ..slot(Role::Guest, GRANTED) };
     let more = GRANTED | flags::MORE_GRANTS;
     let server = Some(Station::new(Mac([2; 6]), 5));
@@ -183,13 +183,14 @@ fn where_a_dhcp_server_may_be() {
         assert_eq!(serves, expect, "{name}");
     }
     assert!(may_serve(0, &to, |_| None, || None, NO, &Listed), "the host itself");
-    assert!(!may_serve(7, &to, |_| None, || None, || true, &Listed), "nobody knows it");
+    assert!(!may_serve(7, &to, |_| None, || None, || Vetting::Vetted, &Listed), "nobody knows it");
     let device = slot(Role::GuestOnDevice, 0);
-    assert!(may_serve(7, &device, |_| Some(&device), || None, NO, &Listed), "beyond its device");
     let switched = slot(Role::Guest, GRANTED | flags::SWITCHED);
-    for vetted in [false, true] {
-        let serves = may_serve(0, &switched, |_| None, || None, || vetted, &Listed);
-        assert_eq!(serves, vetted, "by way of a switch's daemon");
+    for vetting in [Vetting::Unvetted, Vetting::Vetted, Vetting::Refused] {
+        let serves = may_serve(7, &device, |_| Some(&device), || None, || vetting, &Listed);
+        assert_eq!(serves, vetting != Vetting::Refused, "on a device of its own: {vetting:?}");
+        let serves = may_serve(0, &switched, |_| None, || None, || vetting, &Listed);
+        assert_eq!(serves, vetting == Vetting::Vetted, "by way of a switch's daemon: {vetting:?}");
     }
 }
 
@@ -199,14 +200,16 @@ fn where_a_router_may_be_that_is_no_guest() {
     for role in ROLES {
         let known = matches!(role, Role::Uplink | Role::Trusted);
         let any = slot(role, GRANTED | flags::ROUTER | flags::DHCP_SERVER);
-        assert_eq!(may_route(7, &to, |_| Some(&any), || true), known, "{role:?}");
+        assert_eq!(may_route(7, &to, |_| Some(&any), || Vetting::Vetted), known, "{role:?}");
     }
-    assert!(may_route(0, &to, |_| None, || false), "the host itself");
+    assert!(may_route(0, &to, |_| None, || Vetting::Unvetted), "the host itself");
+    assert!(!may_route(7, &to, |_| None, || Vetting::Vetted), "nobody knows it");
     let switched = PortSlot { flags: flags::SWITCHED, ..to };
-    for vetted in [false, true] {
-        assert_eq!(may_route(0, &switched, |_| None, || vetted), vetted, "by way of a switch");
-    }
-    assert!(!may_route(7, &to, |_| None, || true), "nobody knows it");
     let device = slot(Role::GuestOnDevice, 0);
-    assert!(may_route(9, &to, |_| Some(&device), || false), "from beyond its device");
+    for vetting in [Vetting::Unvetted, Vetting::Vetted, Vetting::Refused] {
+        let routes = may_route(0, &switched, |_| None, || vetting);
+        assert_eq!(routes, vetting == Vetting::Vetted, "by way of a switch: {vetting:?}");
+        let routes = may_route(9, &to, |_| Some(&device), || vetting);
+        assert_eq!(routes, vetting == Vetting::Unvetted, "on a device of its own: {vetting:?}");
+    }
 }

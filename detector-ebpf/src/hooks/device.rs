@@ -2,6 +2,7 @@
 //! its by the stamp: nothing is judged but what bears on the macvtaps.
 
 use detector_common::{
+    gate::Vetting,
     parse::Claim,
     port::{GrantKey, flags},
     reason::Reason,
@@ -22,7 +23,7 @@ pub(crate) fn ingress(skb: &Skb) -> Outcome {
     let mut claim = Claim::default();
     match claim.read_station(skb.frame(), skb.tag()) {
         // In bridge mode the kernel hands a neighbour's unicast in here: that one's guard has stamped it.
-        Ok(()) if !stamp::is_set(skb) && is_of_local_guest(skb, &claim) => {
+        Ok(()) if !is_from_guest(skb) && is_of_local_guest(skb, &claim) => {
             refuse(skb, &claim, Reason::MacOfLocalGuest)
         }
         _ => Outcome::Next,
@@ -33,7 +34,7 @@ pub(crate) fn ingress(skb: &Skb) -> Outcome {
 /// stamped what they send, and those that the daemon knows by their MAC. Until they are listed all do.
 #[inline(always)]
 pub(crate) fn egress(skb: &Skb) -> Outcome {
-    if stamp::is_set(skb) {
+    if is_from_guest(skb) {
         stamp::clear(skb);
         return Outcome::Next;
     }
@@ -53,4 +54,10 @@ pub(crate) fn egress(skb: &Skb) -> Outcome {
     };
     let known = MapGrants.grant(&key).is_some();
     settle(skb, if known { Reason::HostOwn } else { Reason::Unvetted })
+}
+
+/// Whether the guard of a macvtap has let the frame go on.
+#[inline(always)]
+fn is_from_guest(skb: &Skb) -> bool {
+    !matches!(stamp::read(skb), Vetting::Unvetted)
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use detector_common::addr::{Address, Station};
 use detector_common::frame::{COPY_BYTES, COPY_SLACK, Copied, Frame};
+use detector_common::gate::{self, Vetting};
 use detector_common::learned::{self, Origin, Owner, OwnerKey, plain::Plain};
 use detector_common::lease::{self, Act, Exchange};
 use detector_common::maps::LEARNED_PER_PORT;
@@ -13,7 +14,7 @@ use detector_common::parse::{Claim, MetaTag};
 use detector_common::port::{PortSlot, flags};
 use detector_common::reason::Reason;
 use detector_common::settings::Settings;
-use detector_common::{gate, verdict};
+use detector_common::verdict;
 
 use crate::granted::Compiled;
 use crate::{Arrival, Mac};
@@ -93,7 +94,7 @@ impl Bridge {
             learned::protect(maps, &key, now, expires, plays);
         };
         if lease::may_be_advertisement(frame)
-            && gate::may_route(source, slot, slot_of, || false)
+            && gate::may_route(source, slot, slot_of, || Vetting::Unvetted)
             && let Some(copied) = copied(arrival)
             && let Some(said) = lease::advertised(copied.copy(), tag.vlan())
         {
@@ -111,8 +112,14 @@ impl Bridge {
         let sender = || Some(frame.window::<14>(0)?.mac::<6>().on_vlan(tag.vlan()));
         let compiled = self.interfaces.get(&source).map(|one| &one.granted);
         let nothing = Compiled::new(&crate::Port::Pending);
-        if gate::may_serve(source, slot, slot_of, sender, || false, compiled.unwrap_or(&nothing))
-            && learned::told(&mut self.maps, slot, &said, now, hz)
+        if gate::may_serve(
+            source,
+            slot,
+            slot_of,
+            sender,
+            || Vetting::Unvetted,
+            compiled.unwrap_or(&nothing),
+        ) && learned::told(&mut self.maps, slot, &said, now, hz)
             && let Some(first) = said.lease(0)
         {
             let expires = learned::expiry(first.seconds, now, hz);

@@ -1,10 +1,11 @@
 //! The device that macvtaps are on: what comes in by it under their MACs is nobody's, whoever else speaks by it
 //! goes on, and out of one that is closed nobody speaks whom nobody knows.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Instant;
 
 use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::dhcp::{DISCOVER, Message};
 use detector_tests::ears::Ears;
 use detector_tests::needs::found;
 use detector_tests::scene::{HOST_IP, interface_mac};
@@ -13,6 +14,7 @@ use super::*;
 
 /// The device of a macvtap in bridge mode.
 const DEVICE: &str = "low-bridge";
+const C: Station = Station::number(12);
 const STRAY: Station = Station::number(99);
 const ORPHAN: Station = Station::number(98);
 
@@ -206,6 +208,45 @@ fn a_clone_next_door_is_caught_by_its_own_guard() {
     assert_eq!(clones_counted(&daemon, &device), 0, "inside");
     let own = a.outside.frames().unwrap();
     assert!(!own.iter().any(|frame| frame.source() == Some(A.mac)), "nor outside");
+}
+
+/// What a server beyond the device leases is learned, and what a neighbour does that has the role; one that only
+/// plays the server is believed nowhere, though observing lets what it says go by.
+#[test]
+fn a_neighbour_without_the_role_leases_nothing() {
+    if lacks(&[Need::Macvtap]) {
+        return;
+    }
+    let scene = Scene::new().unwrap();
+    let server = vm("c", "macvtap2", C).replace("addresses", "dhcp_server = true\naddresses");
+    let learner = format!(
+        "[[vm]]\nname = \"victim\"\ntemplate = \"lab\"\n[[vm.nic]]\nmac = \"{}\"\n\
+         port = \"macvtap0\"\nrule = \"dhcp\"\n",
+        detector_tests::guest::hex(A.mac)
+    );
+    let settings = Settings {
+        mode: "observe",
+        inventory: [learner, vm("b", "macvtap1", B), server].concat(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let (a, b, device) = pair(&scene, &daemon, "bridge");
+    let c = macvtap_on(&scene, &device, "macvtap2", "bridge", C.mac);
+    daemon.await_port("macvtap2", "granted", PATIENCE).unwrap();
+    let cases = [
+        ("without the role", Some(&b), B, false),
+        ("with the role", Some(&c), C, true),
+        ("beyond the device", None, FAR, true),
+    ];
+    for (number, (who, neighbour, server, expect)) in (1..).zip(cases) {
+        let leased = Ipv4Addr::new(192, 0, 2, 100 + number);
+        a.tap.send(&Message::new(DISCOVER, number.into(), A.mac).from_client()).unwrap();
+        let reply = Message::ack(number.into(), A.mac, leased, 600).from_server(server);
+        neighbour.map_or_else(|| a.beyond.send(&reply), |tap| tap.send(&reply)).unwrap();
+        a.tap.until("the reply", PATIENCE, &reply).unwrap();
+        let port = daemon.ask(&["port", "show", "macvtap0"]).unwrap().json;
+        assert_eq!(port["learned"].to_string().contains(&leased.to_string()), expect, "{who}");
+    }
 }
 
 /// A device beside them in the host's namespace, such as a container's or a virtual router's, before it moves.
