@@ -140,8 +140,9 @@ fn a_device_outside_the_profile_is_refused_until_the_profile_allows_it() {
     let host = host();
     let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
     let manifest = image.manifest("lab").unwrap();
+    let (head, images) = manifest.split_at(manifest.find("[[image]]").unwrap());
     let with_profile =
-        |profile: &str| format!("{manifest}[profile]\nfirmware = \"bios\"\n{profile}\n");
+        |profile: &str| format!("{head}[profile]\nfirmware = \"bios\"\n{profile}\n{images}");
     let strict = with_profile(&format!("shared_directories = false\ndevices = {KINDS}]"));
     let mut settings = settings(&image);
     settings.templates = vec![("lab.toml".to_owned(), strict)];

@@ -10,6 +10,9 @@ use std::{
 use detector_core::model::{Image, Template, TemplateStatus, Timestamp};
 use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, Table, Value, value};
 
+/// Stands before the first image, since a profile behind them could be lost with the end of the file.
+const PROFILE: &str = "\n# What its VMs have to be like goes here: [profile]\n\n";
+
 /// A manifest as text. Its profile is for people to write.
 pub fn compose(template: &Template) -> String {
     let mut manifest = DocumentMut::new();
@@ -31,8 +34,15 @@ pub fn compose(template: &Template) -> String {
     if let Some(serial) = template.serial.and_then(|serial| i64::try_from(serial).ok()) {
         manifest["serial"] = value(serial);
     }
+    // What comes last in an image is what it cannot do without: cut off anywhere, it is no manifest.
+    if let Ok(number) = i64::try_from(template.images.len()) {
+        manifest["images"] = value(number);
+    }
     let mut images = ArrayOfTables::new();
     images.extend(template.images.iter().map(image));
+    if let Some(first) = images.get_mut(0) {
+        first.decor_mut().set_prefix(PROFILE);
+    }
     manifest["image"] = Item::ArrayOfTables(images);
     manifest.to_string()
 }

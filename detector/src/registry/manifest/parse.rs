@@ -22,6 +22,8 @@ struct ManifestKeys {
     since: Option<Spanned<Moment>>,
     expires: Option<Spanned<Moment>>,
     serial: Option<u64>,
+    /// How many there are, so that a manifest that is cut off between two of them is none.
+    images: Option<Spanned<usize>>,
     profile: Option<Spanned<SecurityProfile>>,
     #[serde(default)]
     image: Vec<Spanned<toml::Value>>,
@@ -112,6 +114,7 @@ pub(crate) fn parse(
         return Err(refuse(Some(profile.span()), why));
     }
     let mut images = Vec::new();
+    let first = keys.image.first().map(Spanned::span);
     for entry in keys.image {
         let span = entry.span();
         match image(entry.into_inner()) {
@@ -123,6 +126,18 @@ pub(crate) fn parse(
         let why = "no image in it is usable, so that it approves nothing; \
                    expected [[image]] entries with role and sha256";
         return Err(refuse(None, why.to_owned()));
+    }
+    if let Some(announced) = &keys.images {
+        is_whole(*announced.get_ref(), &images)
+            .map_err(|why| refuse(Some(announced.span()), why))?;
+        let profile = keys.profile.as_ref().map(Spanned::span);
+        if let Some((profile, first)) = profile.zip(first)
+            && profile.start > first.start
+        {
+            let why = "with `images` it is expected before the first [[image]], so that no profile is \
+                       lost with the end of the file";
+            return Err(refuse(Some(profile), why.to_owned()));
+        }
     }
     Ok(Template {
         id: keys.id.into_inner(),
@@ -137,6 +152,17 @@ pub(crate) fn parse(
         serial: keys.serial,
         signed_by: None,
     })
+}
+
+fn is_whole(announced: usize, usable: &[Image]) -> Result<(), String> {
+    let there = usable.len();
+    if announced == there {
+        return Ok(());
+    }
+    Err(format!(
+        "{announced} images are announced, and {there} usable ones are there; expected the whole manifest, \
+         with the number of its [[image]] entries here"
+    ))
 }
 
 fn image(entry: toml::Value) -> Result<Image, String> {

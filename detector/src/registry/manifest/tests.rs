@@ -258,6 +258,35 @@ fn what_nothing_is_known_of_is_told_of() {
 }
 
 #[test]
+fn a_manifest_that_counts_its_images_is_whole_or_none() {
+    let image = |role: &str| {
+        format!("[[image]]\nrole = \"{role}\"\nformat = \"raw\"\nsha256 = \"{SHA}\"\n")
+    };
+    let head = "id = \"a\"\nstatus = \"revoked\"\nimages = 2\n";
+    let profile = "[profile]\nfirmware = \"efi\"\nsecure_boot = true\n";
+    let whole = [head, profile, &image("disk"), &image("kernel")].concat();
+    let read = |text: &str| {
+        let mut rejected = Vec::new();
+        parse(Path::new("a.toml"), text, &mut rejected).map_err(|refused| told(&refused))
+    };
+    let template = read(&whole).unwrap();
+    assert_eq!((template.images.len(), template.profile.secure_boot), (2, Some(true)));
+    for end in 0..whole.trim_end().len() {
+        assert!(read(&whole[..end]).is_err(), "{}", &whole[..end]);
+    }
+    let behind = [head, &image("disk"), &image("kernel"), profile].concat();
+    let cases = [
+        (behind, "a.toml:12:", "before the first [[image]]"),
+        (whole.replace("= 2", "= 3"), "a.toml:3:", "3 images are announced, and 2 usable"),
+        (whole.replacen(SHA, "00", 1), "a.toml:3:", "2 images are announced, and 1 usable"),
+    ];
+    for (text, place, why) in cases {
+        let refused = read(&text).unwrap_err();
+        assert!(refused.contains(place) && refused.contains(why), "{refused}");
+    }
+}
+
+#[test]
 fn what_turns_unreadable_keeps_its_meaning() {
     let dir = tempfile::tempdir().unwrap();
     let templates = dir.path().join("templates.d");
