@@ -17,6 +17,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     input::{CallId, Effect, Input},
     supervisor::Supervisor,
+    turns::Turns,
 };
 use crate::{
     alert::Alerts,
@@ -43,6 +44,7 @@ pub(super) struct Hands {
     pub(super) inputs: mpsc::Sender<Input>,
     /// The runtime on which media are read.
     pub(super) runtime: Handle,
+    pub(super) turns: Turns,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) alerts: Alerts,
     pub(super) overhear: std_mpsc::Sender<Vec<PortLife>>,
@@ -117,19 +119,21 @@ impl Hands {
             }
             Effect::Begins { role, disk, digest } => {
                 let gatherer = self.gatherer.clone();
-                self.runtime.spawn_blocking(move || gatherer.begin(role, &disk, digest));
+                let path = disk.path.clone();
+                self.turns.take(&path, move || gatherer.begin(role, &disk, digest));
             }
             Effect::Ends { disk } => {
                 let gatherer = self.gatherer.clone();
-                self.runtime.spawn_blocking(move || gatherer.end(&disk));
+                let path = disk.path.clone();
+                self.turns.take(&path, move || gatherer.end(&disk));
             }
             Effect::Reloaded => self.supervisor.ready(),
             Effect::AskSources => {
                 self.inventories.iter().for_each(|inventory| inventory.resync());
             }
             Effect::Remember(leases) => {
-                let leases_file = self.leases.clone();
-                self.runtime.spawn_blocking(move || leases_file.write(&leases));
+                let file = self.leases.clone();
+                self.turns.take(self.leases.path(), move || file.write(&leases));
             }
             Effect::KeepGraces(begun) => {
                 let (graces, inputs) = (self.graces.clone(), self.inputs.clone());
@@ -153,8 +157,8 @@ impl Hands {
                 });
             }
             Effect::KeepAdopted(ports) => {
-                let adopted = self.adopted.clone();
-                self.runtime.spawn_blocking(move || adopted.write(ports));
+                let file = self.adopted.clone();
+                self.turns.take(self.adopted.path(), move || file.write(ports));
             }
             Effect::KeepMode(kept) => {
                 // It is rare, and whoever has confirmed it is told only once it is on the disk.

@@ -24,6 +24,7 @@ use super::{
     mode::Start,
     reload::{Load, Reloader},
     supervisor::Supervisor,
+    turns::Turns,
 };
 use crate::{
     alert::Alerts,
@@ -103,6 +104,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         gatherer: gatherer(config, pools),
         inputs: inputs.clone(),
         runtime: runtime.handle().clone(),
+        turns: Turns::new(runtime.handle().clone()),
         alerts: alerts.clone(),
         overhear: overhear(inputs.clone())?,
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,

@@ -43,6 +43,7 @@ mod succession;
 mod supervisor;
 mod tamper;
 mod trail;
+mod turns;
 
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,10 @@ impl Adopted {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Keeps these; from now on no start is the first.
     pub(crate) fn write(&self, ports: BTreeMap<u32, u32>) {
         let kept = Kept { boot: boot_id(), ports };

@@ -34,6 +34,10 @@ impl Remembered {
         })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Keeps these instead.
     pub(crate) fn write(&self, leases: &[KnownLease]) {
         let written = serde_json::to_vec(leases)
