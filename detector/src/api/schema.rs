@@ -100,7 +100,8 @@ pub enum Request {
     /// Processes that are VMs, or may be.
     ProcessList {},
     ProcessShow {
-        pid: u32,
+        /// Its number, or the VM that it is.
+        process: String,
     },
     /// Why a VM, a port or a MAC is treated as it is.
     Explain {

@@ -80,6 +80,16 @@ fn known(request: Request) -> Vec<(String, String)> {
             let pinned = pins::read(&config.paths.pins);
             pinned.map(|pinned| pinned.ports.into_iter().map(named).collect()).unwrap_or_default()
         }
+        Ok(Reply::Processes(processes)) => processes
+            .into_iter()
+            .map(|process| {
+                let name = process.vm.map(|vm| vm.name).or(process.says.name);
+                (
+                    name.unwrap_or_else(|| process.pid.to_string()),
+                    format!("process, {}", process.status),
+                )
+            })
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -99,6 +109,11 @@ pub(super) fn ports(start: &OsStr) -> Vec<CompletionCandidate> {
 /// The names of VMs.
 pub(super) fn vms(start: &OsStr) -> Vec<CompletionCandidate> {
     candidates(start, known(Request::VmList {}))
+}
+
+/// Processes, by the names of the VMs that they are, or say they are.
+pub(super) fn processes(start: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(start, known(Request::ProcessList {}))
 }
 
 /// The names of VMs and ports.

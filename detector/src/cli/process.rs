@@ -19,10 +19,12 @@ pub(super) fn run(global: &Global, command: &ProcessCommand) -> Result<Done> {
             Reply::Processes(processes) => list(&mut output, &processes)?,
             other => return unexpected(&other),
         },
-        ProcessCommand::Show { pid } => match ask(global, Request::ProcessShow { pid: *pid })? {
-            Reply::Process(process) => show(&mut output, &process)?,
-            other => return unexpected(&other),
-        },
+        ProcessCommand::Show { process } => {
+            match ask(global, Request::ProcessShow { process: process.clone() })? {
+                Reply::Process(process) => show(&mut output, &process)?,
+                other => return unexpected(&other),
+            }
+        }
     }
     Ok(Done::Fine)
 }

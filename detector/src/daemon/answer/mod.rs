@@ -82,8 +82,8 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
             brain.finding_named(&id).map(|finding| Reply::Finding(Box::new(finding)))
         }
         Request::ProcessList {} => Ok(Reply::Processes(brain.process_views())),
-        Request::ProcessShow { pid } => {
-            brain.process_of(pid).map(|process| Reply::Process(Box::new(process)))
+        Request::ProcessShow { process } => {
+            brain.process_named(&process).map(|process| Reply::Process(Box::new(process)))
         }
         Request::Explain { subject } => {
             brain.explain(&subject).map(|explanation| Reply::Explanation(Box::new(explanation)))

@@ -7,6 +7,7 @@ use crate::{
     },
     daemon::brain::Brain,
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 impl<E: Enforcer> Brain<E> {
@@ -14,16 +15,43 @@ impl<E: Enforcer> Brain<E> {
         self.world.processes.found.values().map(|process| self.process_view(process)).collect()
     }
 
-    pub(super) fn process_of(&self, pid: u32) -> Result<ProcessView, ApiError> {
-        let mut found = self.world.processes.found.values();
-        let found = found.find(|process| process.id.pid == pid);
-        found.map(|process| self.process_view(process)).ok_or_else(|| {
-            let message = format!(
-                "process {pid} is no VM as far as the last scan saw; detector process list shows \
-                 those that are"
-            );
-            ApiError::new(ErrorCode::NotFound, message)
-        })
+    /// The process of that number, or the one that is the VM of that name or UUID, by an inventory's word or
+    /// by its own.
+    pub(super) fn process_named(&self, name: &str) -> Result<ProcessView, ApiError> {
+        let found: Vec<_> = match name.parse::<u32>() {
+            Ok(pid) => self.processes(|process| process.id.pid == pid),
+            Err(_) => match self.vm_named(name) {
+                Ok((_, vm)) => {
+                    let is_it = Some(&ProcessOwner::Vm(vm.uuid));
+                    self.processes(|process| self.decision.processes.get(&process.id) == is_it)
+                }
+                Err(error) if error.code == ErrorCode::Ambiguous => return Err(error),
+                Err(_) => self.processes(|process| says(process, name)),
+            },
+        };
+        match found.as_slice() {
+            [] => {
+                let names = self.world.processes.found.values();
+                let names = names.filter_map(|process| process.says.name.as_deref());
+                let close = did_you_mean(name, self.vm_names().chain(names));
+                let message = format!(
+                    "process {name:?} is no VM as far as the last scan saw{close}; detector process list \
+                     shows those that are"
+                );
+                Err(ApiError::new(ErrorCode::NotFound, message))
+            }
+            [one] => Ok(self.process_view(one)),
+            several => {
+                let pids: Vec<_> = several.iter().map(|one| one.id.pid.to_string()).collect();
+                let message =
+                    format!("several processes are {name:?}; say which: {}", pids.join(", "));
+                Err(ApiError::new(ErrorCode::Ambiguous, message))
+            }
+        }
+    }
+
+    fn processes(&self, wanted: impl Fn(&VmProcess) -> bool) -> Vec<&VmProcess> {
+        self.world.processes.found.values().filter(|process| wanted(process)).collect()
     }
 
     fn process_view(&self, process: &VmProcess) -> ProcessView {
@@ -57,4 +85,10 @@ impl<E: Enforcer> Brain<E> {
             cgroup: process.cgroup,
         }
     }
+}
+
+/// Whether the process calls itself so.
+fn says(process: &VmProcess, name: &str) -> bool {
+    let uuid = process.says.uuid.map(|uuid| uuid.to_string());
+    [process.says.name.as_deref(), uuid.as_deref()].contains(&Some(name))
 }

@@ -1,4 +1,4 @@
-use detector_core::model::{Holds, ProcessId, VmProcess};
+use detector_core::model::{Holds, ProcessId, Says, VmProcess};
 
 use super::*;
 
@@ -123,7 +123,7 @@ fn a_scan_that_fails_says_nothing() {
         obscure: None,
         holds: Holds { vms: 1, ..Holds::default() },
         attachments: Vec::new(),
-        says: Default::default(),
+        says: Says { name: Some("of its own accord".to_owned()), uuid: None },
         network: 1,
         network_is_hosts: true,
         cgroup: String::new(),
@@ -136,7 +136,16 @@ fn a_scan_that_fails_says_nothing() {
     host.turn(vec![Input::Processes(Err("still no /proc".to_owned()))]);
     host.wait(Duration::from_secs(1));
     assert_eq!(host.told(), ["+source-lost"]);
-    assert!(matches!(host.ask(Request::ProcessShow { pid: 7 }), Ok(Reply::Process(_))));
+    let mut shown = |process: &str| {
+        host.ask(Request::ProcessShow { process: process.to_owned() })
+            .map_err(|error| error.message)
+    };
+    for process in ["7", "of its own accord"] {
+        assert!(matches!(shown(process), Ok(Reply::Process(found)) if found.pid == 7), "{process}");
+    }
+    for (process, why) in [("8", "is no VM"), ("of its own acord", "did you mean")] {
+        assert!(shown(process).unwrap_err().contains(why), "{process}");
+    }
     host.turn(vec![Input::Processes(Ok(BTreeMap::new()))]);
     assert_eq!(host.told(), ["-source-lost", "-unknown-vm-process"]);
 }
