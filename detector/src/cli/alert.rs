@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub(super) fn run(global: &Global, command: &AlertCommand) -> Result<Done> {
     }
 }
 
-fn status(output: &mut Output, found: &AlertStatus) -> Result<Done> {
+pub(super) fn status<W: Write>(output: &mut Output<W>, found: &AlertStatus) -> Result<Done> {
     let fails = found.not_kept.is_some() || found.sinks.iter().any(|s| s.failing_since.is_some());
     let done = if fails { Done::Report } else { Done::Fine };
     if output.is_json() {
@@ -49,10 +49,10 @@ fn status(output: &mut Output, found: &AlertStatus) -> Result<Done> {
         Some(why) => Text(format!("no: {why}"), Tone::Bad),
         None => Text("yes".to_owned(), Tone::Good),
     };
-    output.field("open", found.open.to_string())?;
-    output.field("kept", kept)?;
+    output.field("Open", found.open.to_string())?;
+    output.field("Kept", kept)?;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    output.field("outbox", format!("{} of {}", mib(found.size), mib(found.most)))?;
+    output.field("Outbox", format!("{} of {}", mib(found.size), mib(found.most)))?;
     output.heading("Receivers")?;
     if found.sinks.is_empty() {
         output.line("none; docs/alerts.md says how to configure one")?;
@@ -79,7 +79,7 @@ fn status(output: &mut Output, found: &AlertStatus) -> Result<Done> {
     Ok(done)
 }
 
-fn row(output: &Output, sink: &SinkView) -> Vec<Text> {
+fn row<W: Write>(output: &Output<W>, sink: &SinkView) -> Vec<Text> {
     let state = match sink.failing_since {
         Some(since) => Text(format!("fails since {}", output.ago(since)), Tone::Bad),
         None if sink.waiting > 0 => Text("busy".to_owned(), Tone::Attention),
@@ -100,7 +100,7 @@ fn row(output: &Output, sink: &SinkView) -> Vec<Text> {
     ]
 }
 
-fn list(output: &mut Output, entries: &[AlertEntry]) -> Result<Done> {
+pub(super) fn list<W: Write>(output: &mut Output<W>, entries: &[AlertEntry]) -> Result<Done> {
     #[derive(Serialize)]
     struct List<'a> {
         alerts: &'a [AlertEntry],
@@ -127,7 +127,7 @@ fn list(output: &mut Output, entries: &[AlertEntry]) -> Result<Done> {
     Ok(Done::Fine)
 }
 
-fn test(output: &mut Output, tried: &[Tried]) -> Result<Done> {
+pub(super) fn test<W: Write>(output: &mut Output<W>, tried: &[Tried]) -> Result<Done> {
     #[derive(Serialize)]
     struct List<'a> {
         tried: &'a [Tried],

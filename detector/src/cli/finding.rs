@@ -18,8 +18,16 @@ use detector_core::model::Severity;
 
 pub(super) fn run(global: &Global, command: &FindingCommand) -> Result<Done> {
     match command {
-        FindingCommand::List => list(global),
-        FindingCommand::Show { id } => show(global, id),
+        FindingCommand::List => match ask(global, Request::FindingList {})? {
+            Reply::Findings(findings) => list(&mut Output::new(global), &findings),
+            other => unexpected(&other),
+        },
+        FindingCommand::Show { id } => {
+            match ask(global, Request::FindingShow { id: id.clone() })? {
+                Reply::Finding(finding) => show(&mut Output::new(global), &finding),
+                other => unexpected(&other),
+            }
+        }
         FindingCommand::Ack { id, reason } => {
             let (id, reason) = (id.clone(), reason.clone());
             mark(global, Request::FindingAck { id, reason }, "acknowledged")
@@ -37,48 +45,38 @@ pub(super) fn run(global: &Global, command: &FindingCommand) -> Result<Done> {
     }
 }
 
-fn list(global: &Global) -> Result<Done> {
-    let findings = match ask(global, Request::FindingList {})? {
-        Reply::Findings(findings) => findings,
-        other => return unexpected(&other),
-    };
-    let mut output = Output::new(global);
+pub(super) fn list<W: Write>(output: &mut Output<W>, findings: &[FindingView]) -> Result<Done> {
     if output.is_json() {
         #[derive(Serialize)]
         struct List<'a> {
             findings: &'a [FindingView],
         }
-        output.json(&List { findings: &findings })?;
+        output.json(&List { findings })?;
     } else {
-        table(&mut output, &findings, Detail::All)?;
+        table(output, findings, Detail::All)?;
     }
     Ok(Done::Fine)
 }
 
-fn show(global: &Global, id: &str) -> Result<Done> {
-    let finding = match ask(global, Request::FindingShow { id: id.to_owned() })? {
-        Reply::Finding(finding) => finding,
-        other => return unexpected(&other),
-    };
-    let mut output = Output::new(global);
+pub(super) fn show<W: Write>(output: &mut Output<W>, finding: &FindingView) -> Result<Done> {
     if output.is_json() {
-        output.json(&finding)?;
+        output.json(finding)?;
         return Ok(Done::Fine);
     }
     let class = finding.kind.class();
-    output.field("id", finding.id.as_str())?;
-    output.field("finding", finding.title.as_str())?;
-    output.field("severity", severity(finding.severity))?;
-    output.field("kind", format!("{} ({})", finding.kind.as_str(), class.category.as_str()))?;
+    output.field("ID", finding.id.as_str())?;
+    output.field("Finding", finding.title.as_str())?;
+    output.field("Severity", severity(finding.severity))?;
+    output.field("Kind", format!("{} ({})", finding.kind.as_str(), class.category.as_str()))?;
     if let Some(technique) = class.technique {
-        output.field("technique", format!("{technique} ({})", technique.tactic_name))?;
+        output.field("Technique", format!("{technique} ({})", technique.tactic_name))?;
     }
-    output.field("since", output.when(finding.since))?;
-    for (name, mark) in marks(&finding) {
-        output.field(name, told(&output, mark))?;
+    output.field("Since", output.when(finding.since))?;
+    for (name, mark) in marks(finding) {
+        output.field(name, told(output, mark))?;
     }
-    output.field("means", class.meaning)?;
-    output.field("advice", class.advice)?;
+    output.field("Means", class.meaning)?;
+    output.field("Advice", class.advice)?;
     output.heading("Evidence")?;
     for (name, value) in &finding.evidence {
         output.item(&format!("{}: ", escape(name)), &escape(value))?;
@@ -111,8 +109,8 @@ fn mark(global: &Global, request: Request, done: &str) -> Result<Done> {
 }
 
 fn marks(finding: &FindingView) -> impl Iterator<Item = (&'static str, &Mark)> {
-    let acknowledged = finding.acknowledged.iter().map(|mark| ("acknowledged", mark));
-    acknowledged.chain(finding.suppressed.iter().map(|mark| ("suppressed", mark)))
+    let acknowledged = finding.acknowledged.iter().map(|mark| ("Acknowledged", mark));
+    acknowledged.chain(finding.suppressed.iter().map(|mark| ("Suppressed", mark)))
 }
 
 fn told<W: Write>(output: &Output<W>, mark: &Mark) -> String {

@@ -2,6 +2,7 @@
 
 mod mode;
 mod operations;
+mod records;
 
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},

@@ -2,7 +2,7 @@
 
 pub(super) mod args;
 pub(super) mod recorded;
-mod text;
+pub(super) mod text;
 
 use std::{
     collections::VecDeque,

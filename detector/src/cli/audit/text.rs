@@ -11,7 +11,7 @@ use crate::{
     cli::output::{Output, Text, Tone},
 };
 
-pub(super) fn list<W: Write>(output: &mut Output<W>, records: &[Record]) -> Result<()> {
+pub(in crate::cli) fn list<W: Write>(output: &mut Output<W>, records: &[Record]) -> Result<()> {
     if output.is_json() {
         #[derive(Serialize)]
         struct List<'a> {
@@ -36,7 +36,7 @@ pub(super) fn list<W: Write>(output: &mut Output<W>, records: &[Record]) -> Resu
     output.table(&["SEQ", "WHEN", "KIND", "ABOUT", "CHANGE", "WHO", "WHY"], rows)
 }
 
-pub(super) fn show<W: Write>(output: &mut Output<W>, line: &str, hash: &str) -> Result<()> {
+pub(in crate::cli) fn show<W: Write>(output: &mut Output<W>, line: &str, hash: &str) -> Result<()> {
     let record: Record = serde_json::from_str(line)?;
     if output.is_json() {
         let mut value: Value = serde_json::from_str(line)?;
