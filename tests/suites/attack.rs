@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use detector::api::client::Client;
@@ -14,6 +15,7 @@ use detector_common::samples::{
 };
 use detector_tests::capture::Frame;
 use detector_tests::daemon::Daemon;
+use detector_tests::netns::NetNs;
 use detector_tests::order::stay_in_order;
 use detector_tests::scene::{self, PATIENCE, Scene};
 use detector_tests::tap::Tap;
@@ -177,6 +179,7 @@ fn play(rows: impl IntoIterator<Item = Row>) {
 /// Plays rows that may depend on what there is.
 fn play_among(guests: &'static [Guest], inventory: &str, rows: impl FnOnce(&Scene) -> Vec<Row>) {
     let scene = Scene::new().unwrap();
+    leave_fragments_alone(scene.host().network());
     let daemon = scene.daemon("enforce", &[inventory.to_owned()]).unwrap();
     let mut stage = Stage::new(&scene, &daemon, guests).unwrap();
     let mut failures = Vec::new();
@@ -190,6 +193,16 @@ fn play_among(guests: &'static [Guest], inventory: &str, rows: impl FnOnce(&Scen
     let known = guests.iter().map(|(name, mac, _)| (*mac, Some(*name)));
     for (mac, place) in known.chain([(UNKNOWN, None)]) {
         assert_eq!(scene.place_of(mac).unwrap().as_deref(), place);
+    }
+}
+
+/// Where netfilter sits on bridges it may put fragments together, as that of Linux 5.10 does.
+fn leave_fragments_alone(network: &NetNs) {
+    for family in ["iptables", "ip6tables"] {
+        let name = format!("net.bridge.bridge-nf-call-{family}");
+        if Path::new("/proc/sys").join(name.replace('.', "/")).exists() {
+            network.tool("sysctl", &format!("-qw {name}=0")).unwrap();
+        }
     }
 }
 
