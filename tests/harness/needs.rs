@@ -24,6 +24,8 @@ pub enum Need {
     IngressQdisc,
     /// The kernel's hypervisor.
     Kvm,
+    /// Snapshots of block devices (device-mapper), and LVM to make them.
+    Snapshots,
     /// Test runs of programs that are told where a frame came in.
     SourceOfTestRun,
 }
@@ -44,6 +46,7 @@ impl Need {
             Self::Macvtap => ("no macvtap", "ip", "link add link base name probe type macvtap"),
             Self::IngressQdisc => ("no ingress qdisc", "tc", "qdisc add dev base ingress"),
             Self::Kvm => return lacking_file("/dev/kvm"),
+            Self::Snapshots => return lacking_snapshots(),
             Self::SourceOfTestRun => return lacking_source_of_test_run(),
         };
         let network = NetNs::new().ok()?;
@@ -99,6 +102,15 @@ fn lacking_open_vswitch() -> Option<String> {
     }
     let datapath = std::path::Path::new("/sys/module/openvswitch");
     (!datapath.exists()).then(|| "this kernel has no datapath of Open vSwitch".to_owned())
+}
+
+fn lacking_snapshots() -> Option<String> {
+    let targets = std::process::Command::new("dmsetup").arg("targets").output();
+    match targets {
+        Err(error) => Some(format!("dmsetup cannot be run (package lvm2): {error}")),
+        Ok(targets) if String::from_utf8_lossy(&targets.stdout).contains("snapshot") => None,
+        Ok(_) => Some("this kernel has no snapshots of block devices".to_owned()),
+    }
 }
 
 fn lacking_file(path: &str) -> Option<String> {

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 
 /// What the suites need of a kernel, beyond the machine itself. One that is missing is built in, or
 /// the kernel does not have it, which the tests find out. The first is asked for without being named.
-const WANTED: [&str; 26] = [
+const WANTED: [&str; 27] = [
     "crc32c_generic",
     "virtio_pci",
     "9pnet_virtio",
     "9p",
     "ext4",
     "loop",
+    "dm_snapshot",
     "tun",
     "bridge",
     "br_netfilter",

@@ -10,6 +10,9 @@ use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, vm};
 use detector_tests::tap::Tap;
 use detector_tests::wait;
 
+#[path = "registry/volumes.rs"]
+mod volumes;
+
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);
 

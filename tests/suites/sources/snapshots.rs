@@ -1,5 +1,6 @@
 //! Disks that are volumes of a volume group, as libvirt's logical pools say. The tools of LVM are stood in for:
-//! what they would say of the group is written down, and its volumes are loop devices.
+//! what they would say of the group is written down, and its volumes are loop devices. `registry/volumes.rs` has
+//! the real ones, on kernels that have them.
 
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

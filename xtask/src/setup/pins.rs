@@ -37,6 +37,7 @@ pub(super) const LAB: &[&str] = &[
     "qemu-system-x86",
     "busybox-static",
     "dnsmasq-base",
+    "lvm2",
     "util-linux",
     "procps",
     "mount",
