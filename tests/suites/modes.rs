@@ -81,7 +81,8 @@ fn nobody_confirms_and_the_daemon_is_dead() {
     let sent =
         stream(&taps, |more| {
             begun = more(50);
-            let answer = said(&daemon, &["enforce", "--confirm-within", "3s"]);
+            let within = format!("{}s", wait::scaled(Duration::from_secs(3)).as_secs());
+            let answer = said(&daemon, &["enforce", "--confirm-within", &within]);
             assert_eq!(
                 (&answer["standing"], &answer["source"]),
                 (&"provisional".into(), &"daemon".into())

@@ -1,13 +1,13 @@
 //! From start to stop.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, sync::mpsc as std_mpsc, thread};
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::mpsc as std_mpsc, thread};
 
 use anyhow::{Context, Result, anyhow};
 use detector_common::settings::Mode;
 use detector_core::model::{EvidenceLevel, Neighbour};
 use tokio::{
-    runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -154,10 +154,12 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     tokio::spawn(files::watch(templates, policy, inputs.clone()));
     let _agents = inventories::ask_guests(config, &inputs)?;
     scan(&config.scan, inputs)?;
+    // Whoever knows that it is ready may tell it to end.
+    let end = End::watch().context("cannot wait for SIGTERM")?;
     supervisor.ready();
     tracing::info!(socket = %config.paths.socket.display(), "ready");
 
-    wait_for_the_end(&runtime)?;
+    runtime.block_on(end.told());
     Supervisor::stopping();
     tracing::info!("stopping; what is in force stays in force");
     let ends = Entry::new(Kind::DaemonStopped, Who::Daemon).why("it was told to end");
@@ -300,14 +302,22 @@ fn suspender(inputs: mpsc::Sender<Input>) -> Result<Suspender> {
     Suspender::spawn(tell).context("cannot start to suspend VMs")
 }
 
-fn wait_for_the_end(runtime: &Runtime) -> Result<()> {
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+/// A person, or the service manager, tells the daemon to end.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn watch() -> io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn told(mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        Ok(())
-    })
+    }
 }
