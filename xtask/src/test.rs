@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::process;
 use crate::setup::{self, Profile};
 use crate::steps::{Outcome, Steps};
-use crate::{build_ebpf, demo, matrix};
+use crate::{build_ebpf, demo, dist, matrix};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
 const SUITES: &[&str] = &[
@@ -38,9 +38,13 @@ const SUITES: &[&str] = &[
     "responses",
     "sources",
     "audit",
+    PACKAGES,
 ];
 
-/// Those that need more than a kernel, libvirt or other services: no other kernel runs them.
+/// The packages, on a system that they have never been on.
+const PACKAGES: &str = "packages";
+
+/// Those that need more than a kernel, such as libvirt or other services: no other kernel runs them.
 const NEED_LIBVIRT: &[&str] = &[
     "alerts",
     "processes",
@@ -51,6 +55,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "lineage",
     "responses",
     "sources",
+    PACKAGES,
 ];
 
 /// Those whose tests mostly wait for guests, each in a world of its own: two at a time.
@@ -102,6 +107,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         match &args.suite {
             Some(suite) => demo::prepare(&["--test", suite])?,
             None => demo::prepare(&["--tests"])?,
+        }
+        if chosen(args).any(|suite| suite == PACKAGES) {
+            steps.shown("packages", || dist::for_tests().map(|()| Outcome::done()));
         }
         for suite in chosen(args) {
             steps.shown(&format!("suite {suite}"), || {
