@@ -110,6 +110,14 @@ pub(crate) fn for_tests() -> Result<()> {
     Product { version: TESTED[1].to_owned(), ..product }.make(&[Kind::Rpm]).map(drop)
 }
 
+/// Has the compiler look at the program for every other processor.
+pub(crate) fn check_others() -> Result<()> {
+    setup::ensure_dist(&Processor::ALL)?;
+    let host = host()?;
+    let others = Processor::ALL.into_iter().filter(|processor| processor.target != host);
+    others.map(build::check).collect()
+}
+
 impl Product {
     fn prepare(machine: Machine, optimisation: Optimisation, version: &str) -> Result<Self> {
         setup::ensure(Profile::Build)?;

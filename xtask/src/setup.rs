@@ -48,7 +48,7 @@ pub(crate) enum Profile {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.profile == Profile::Dist {
         ensure(Profile::Build)?;
-        return ensure_dist(&cross::PROCESSORS);
+        return ensure_dist(&Processor::ALL);
     }
     ensure(args.profile)
 }

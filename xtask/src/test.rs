@@ -120,6 +120,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             });
         }
         if args.suite.is_none() {
+            steps.shown("the program for other processors", || {
+                dist::check_others().map(|()| Outcome::done())
+            });
             matrix::smoke(&mut steps);
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::{Optimisation, Product};
+use crate::setup::Processor;
 use crate::{build_ebpf, process};
 
 /// Builds it, with the kernel object that is the same for every processor; the answer is where it is.
@@ -60,6 +61,20 @@ fn compile(product: &Product) -> Result<PathBuf> {
         Optimisation::Dev => "debug",
     };
     Ok(target.join(&machine.target).join(directory).join("detector"))
+}
+
+/// Has the compiler look at the program for another processor: layouts are asserted as it is compiled. Nothing is
+/// linked.
+pub(super) fn check(processor: Processor) -> Result<()> {
+    let mut cargo = processor.cargo()?;
+    cargo
+        .args(["check", "--quiet", "--locked", "--package", "detector"])
+        .args(["--target", processor.target, "--target-dir"])
+        .arg(process::target().join("cross/check"))
+        .env("DETECTOR_EBPF_OBJECT", build_ebpf::object())
+        // Nobody runs it, nor builds it a second time.
+        .envs([("CARGO_PROFILE_DEV_DEBUG", "false"), ("CARGO_INCREMENTAL", "0")]);
+    process::quiet(&mut cargo).map(drop)
 }
 
 /// Strips the program into a place, and leaves what was stripped off in another.

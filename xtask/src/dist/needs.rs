@@ -49,3 +49,29 @@ fn packages(version_info: &str) -> Result<String> {
     });
     Ok(written.collect::<Vec<_>>().join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_version_counts() {
+        let said = |names: &[&str]| {
+            let line = |name: &&str| format!("  0x0010:   Name: {name}  Flags: none  Version: 5\n");
+            packages(&names.iter().map(line).collect::<String>()).ok()
+        };
+        let cases = [
+            (&["GLIBC_2.4", "GLIBC_2.34", "GLIBC_2.17"][..], Some("libc6 (>= 2.34)")),
+            (
+                &["LIBVIRT_0.10.2", "GLIBC_2.34", "LIBVIRT_5.10.0", "GCC_3.0"],
+                Some("libc6 (>= 2.34), libgcc-s1 (>= 3.0), libvirt0 (>= 5.10.0)"),
+            ),
+            (&["GLIBC_2.36", "GLIBC_ABI_DT_RELR"], Some("libc6 (>= 2.36)")),
+            (&["GLIBC_2.36", "OPENSSL_3.0.0"], None),
+            (&[], None),
+        ];
+        for (names, expect) in cases {
+            assert_eq!(said(names).as_deref(), expect, "{names:?}");
+        }
+    }
+}

@@ -22,21 +22,21 @@ pub(crate) struct Processor {
     emulator: &'static str,
 }
 
-/// Those that can be built for.
-pub(super) const PROCESSORS: [Processor; 1] = [Processor {
-    target: "aarch64-unknown-linux-gnu",
-    debian: "arm64",
-    prefix: "aarch64-linux-gnu",
-    emulator: "qemu-aarch64-static",
-}];
-
 /// Debian's compiler, which has a standard library for each processor that Debian runs on.
 const RUSTC: &str = "rustc-web";
 const LIBRARY: &str = "libstd-rust-web-dev";
 
 impl Processor {
+    /// Those that can be built for.
+    pub(crate) const ALL: [Self; 1] = [Self {
+        target: "aarch64-unknown-linux-gnu",
+        debian: "arm64",
+        prefix: "aarch64-linux-gnu",
+        emulator: "qemu-aarch64-static",
+    }];
+
     pub(crate) fn of(target: &str) -> Option<Self> {
-        PROCESSORS.into_iter().find(|processor| processor.target == target)
+        Self::ALL.into_iter().find(|processor| processor.target == target)
     }
 
     /// The name of one of its binutils.
