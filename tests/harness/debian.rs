@@ -65,11 +65,13 @@ impl Debian {
     pub fn boot() -> Result<Self> {
         let cgroups = Cgroups::new()?;
         let directory = tempfile::Builder::new().prefix("detector-debian-").tempdir()?;
-        let mut unshare = Command::new("unshare");
+        let mut unshare = Command::new("setpriv");
         let doors = cgroups.doors();
         // SAFETY: only write(2) is called between fork and exec, on descriptors that `cgroups` keeps open.
         unsafe { unshare.pre_exec(move || Cgroups::enter(&doors)) };
+        // It ends with whoever made it, however that ends, and its first process with it.
         unshare
+            .args(["--pdeathsig", "KILL", "unshare"])
             .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork"])
             .args(["--kill-child", "--mount-proc", "--propagation", "private"])
             .args(["sh", "-c", BOOT, "sh", cgroups.kind()])
