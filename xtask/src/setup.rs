@@ -30,11 +30,11 @@ use crate::steps::{Outcome, Steps};
 pub(crate) struct Args {
     /// What to prepare for
     #[arg(value_enum, default_value = "lab")]
-    profile: Profile,
+    purpose: Purpose,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Profile {
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Purpose {
     /// Building everything, the kernel programs too
     Build,
     /// What the unit tests call as well
@@ -45,12 +45,24 @@ pub(crate) enum Profile {
     Dist,
 }
 
+/// Each holds those before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Profile {
+    Build,
+    Unit,
+    Lab,
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.profile == Profile::Dist {
-        ensure(Profile::Build)?;
-        return ensure_dist(&Processor::ALL);
+    match args.purpose {
+        Purpose::Build => ensure(Profile::Build),
+        Purpose::Unit => ensure(Profile::Unit),
+        Purpose::Lab => ensure(Profile::Lab),
+        Purpose::Dist => {
+            ensure(Profile::Build)?;
+            ensure_dist(&Processor::ALL)
+        }
     }
-    ensure(args.profile)
 }
 
 /// Brings the machine to what making packages needs, for other processors as well.
