@@ -30,9 +30,6 @@ pub(crate) struct Args {
     /// Only these
     #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
     only: Vec<Kind>,
-    /// Version of the packages, in place of the workspace's
-    #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
-    package_version: String,
     /// Build all of it again from a copy in another directory, and compare
     #[arg(long)]
     check_reproducible: bool,
@@ -82,7 +79,7 @@ struct Machine {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let kinds = if args.only.is_empty() { &KINDS[..] } else { &args.only };
     let machine = Machine::of(args.target.as_deref())?;
-    let product = Product::prepare(machine, args.profile, &args.package_version)?;
+    let product = Product::prepare(machine, args.profile, env!("CARGO_PKG_VERSION"))?;
     let made = product.make(kinds)?;
     check(&made)?;
     if args.check_reproducible {
@@ -114,8 +111,8 @@ pub(crate) fn for_tests() -> Result<()> {
 pub(crate) fn check_others() -> Result<()> {
     setup::ensure_dist(&Processor::ALL)?;
     let host = host()?;
-    let others = Processor::ALL.into_iter().filter(|processor| processor.target != host);
-    others.map(build::check).collect()
+    let mut others = Processor::ALL.into_iter().filter(|processor| processor.target != host);
+    others.try_for_each(build::check)
 }
 
 impl Product {

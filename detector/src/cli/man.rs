@@ -25,8 +25,8 @@ pub(super) fn run(directory: Option<&Path>) -> Result<Done> {
 /// A page for the command and for each one beneath it.
 fn write(command: &Command, directory: &Path) -> std::io::Result<()> {
     page(command.clone()).generate_to(directory)?;
-    let shown = command.get_subcommands().filter(|below| !below.is_hide_set());
-    shown.map(|below| write(below, directory)).collect()
+    let mut shown = command.get_subcommands().filter(|below| !below.is_hide_set());
+    shown.try_for_each(|below| write(below, directory))
 }
 
 fn page(command: Command) -> Man {
