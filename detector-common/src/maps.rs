@@ -133,7 +133,8 @@ pub mod programs {
 
 const _: () = assert!(PORT_SLOTS.is_power_of_two());
 const _: () = assert!(SIGHTINGS_PER_PORT.is_power_of_two());
-const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 4096);
+// A ring is made of whole pages, of at most 64 KiB each.
+const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 64 << 10);
 
 #[cfg(test)]
 mod tests {

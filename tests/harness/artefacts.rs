@@ -50,6 +50,21 @@ pub fn guest_agent() -> Result<PathBuf> {
     existing(&target().join("lab/agent/usr/sbin/qemu-ga"), "cargo xtask setup")
 }
 
+/// A Debian that nothing of ours has ever been on.
+pub fn clean_root() -> Result<PathBuf> {
+    existing(&target().join("clean/root"), "cargo xtask test --suite packages")
+}
+
+/// The packages that are tried out, of one kind, by their versions.
+pub fn packages(ending: &str) -> Result<Vec<PathBuf>> {
+    let directory = existing(&target().join("dist/dev"), "cargo xtask test --suite packages")?;
+    let paths = std::fs::read_dir(&directory)?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == ending));
+    paths.sort();
+    Ok(paths)
+}
+
 fn only(directory: &Path, prefix: &str) -> Result<PathBuf> {
     existing(directory, "cargo xtask setup")?;
     let mut found = None;

@@ -235,7 +235,7 @@ impl Drop for Host {
     }
 }
 
-fn only_child(parent: u32) -> Result<u32> {
+pub(crate) fn only_child(parent: u32) -> Result<u32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     text.trim().parse().with_context(|| format!("{path} holds {text:?}, not one process"))

@@ -11,6 +11,7 @@ pub mod capture;
 pub mod cgroups;
 pub mod cpio;
 pub mod daemon;
+pub mod debian;
 #[path = "../demo/mod.rs"]
 pub mod demo;
 pub mod dhcp;

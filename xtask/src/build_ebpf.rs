@@ -45,7 +45,7 @@ pub(crate) fn build() -> Result<()> {
 fn compile_here() -> Result<PathBuf> {
     let target = process::target().join("ebpf");
     let built = compile(&process::workspace(), &target)?;
-    let object = target.join(format!("{CRATE}.o"));
+    let object = object();
     if !same(&built, &object) {
         std::fs::copy(&built, &object).context("cannot copy the kernel object")?;
     }
@@ -54,11 +54,26 @@ fn compile_here() -> Result<PathBuf> {
 
 /// Builds it again from a copy in another directory: the same bytes have to come out.
 pub(crate) fn check_reproducible() -> Result<()> {
-    let here = process::target().join("ebpf").join(format!("{CRATE}.o"));
+    let here = object();
     let elsewhere = process::target().join("reproduce");
     let copy = elsewhere.join("a").join("checkout");
     remove(&elsewhere)?;
-    std::fs::create_dir_all(&copy)?;
+    copy_checkout(&copy)?;
+    let again = compile(&copy, &elsewhere.join("target"))?;
+    if !same(&again, &here) {
+        bail!("{} and {} differ: the build is not reproducible", here.display(), again.display());
+    }
+    remove(&elsewhere)
+}
+
+/// Where the object is once it has been built.
+pub(crate) fn object() -> PathBuf {
+    process::target().join("ebpf").join(format!("{CRATE}.o"))
+}
+
+/// Copies everything that belongs to the source.
+pub(crate) fn copy_checkout(to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
     let files = process::quiet(
         Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -66,15 +81,11 @@ pub(crate) fn check_reproducible() -> Result<()> {
     )?;
     for file in files.lines() {
         let from = process::workspace().join(file);
-        let to = copy.join(file);
-        std::fs::create_dir_all(to.parent().unwrap_or(&copy))?;
+        let to = to.join(file);
+        std::fs::create_dir_all(to.parent().unwrap_or(&to))?;
         std::fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    let again = compile(&copy, &elsewhere.join("target"))?;
-    if !same(&again, &here) {
-        bail!("{} and {} differ: the build is not reproducible", here.display(), again.display());
-    }
-    remove(&elsewhere)
+    Ok(())
 }
 
 fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
@@ -102,7 +113,7 @@ fn compile(workspace: &Path, target: &Path) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("release").join(CRATE))
 }
 
-fn cargo_home() -> Result<PathBuf> {
+pub(crate) fn cargo_home() -> Result<PathBuf> {
     match std::env::var_os("CARGO_HOME") {
         Some(home) => Ok(home.into()),
         None => {

@@ -5,6 +5,7 @@ mod build_ebpf;
 mod build_guest;
 mod check;
 mod demo;
+mod dist;
 mod matrix;
 mod process;
 mod setup;
@@ -32,6 +33,8 @@ enum Command {
     Test(test::Args),
     /// Show the product at work in a lab of its own: real guests, real libvirt
     Demo(demo::Args),
+    /// Make a Debian package, an RPM and a tarball into target/dist
+    Dist(dist::Args),
     /// Measure the cost of a verdict
     Bench(bench::Args),
     /// The tidy rules: length of files, direction of imports, lint exceptions
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(args) => build_ebpf::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Dist(args) => dist::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
     };

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::process;
 use crate::setup::{self, Profile};
 use crate::steps::{Outcome, Steps};
-use crate::{build_ebpf, demo, matrix};
+use crate::{build_ebpf, demo, dist, matrix};
 
 /// The suites that need root, in the order they run. Each is one test binary of the tests crate.
 const SUITES: &[&str] = &[
@@ -38,9 +38,13 @@ const SUITES: &[&str] = &[
     "responses",
     "sources",
     "audit",
+    PACKAGES,
 ];
 
-/// Those that need more than a kernel, libvirt or other services: no other kernel runs them.
+/// The packages, on a system that they have never been on.
+const PACKAGES: &str = "packages";
+
+/// Those that need more than a kernel, such as libvirt or other services: no other kernel runs them.
 const NEED_LIBVIRT: &[&str] = &[
     "alerts",
     "processes",
@@ -51,6 +55,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "lineage",
     "responses",
     "sources",
+    PACKAGES,
 ];
 
 /// Those that would say the same on any kernel.
@@ -110,6 +115,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Some(suite) => demo::prepare(&["--test", suite])?,
             None => demo::prepare(&["--tests"])?,
         }
+        if chosen(args).any(|suite| suite == PACKAGES) {
+            steps.shown("packages", || dist::for_tests().map(|()| Outcome::done()));
+        }
         for suite in chosen(args) {
             steps.shown(&format!("suite {suite}"), || {
                 // Others one at a time: they measure, and two would disturb each other.
@@ -119,6 +127,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             });
         }
         if args.suite.is_none() {
+            steps.shown("the program for other processors", || {
+                dist::check_others().map(|()| Outcome::done())
+            });
             matrix::smoke(&mut steps);
         }
     }

@@ -244,7 +244,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   detector man | man -l -
-  detector man --directory /usr/share/man/man1")]
+  detector man --directory /usr/share/man/man8")]
     Man {
         /// Write one page for each command to this directory
         #[arg(long, value_name = "DIR")]

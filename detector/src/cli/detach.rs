@@ -9,12 +9,10 @@ use super::{
     Done, Global,
     args::DetachArgs,
     ask,
+    hook::{DRIVERS, installed},
     output::{Output, Text, Tone},
 };
 use crate::bpf::{PinnedLink, Remains};
-
-/// Hooks that would ask a daemon that does not come back.
-const HOOKS: [&str; 2] = ["/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/lxc"];
 
 pub(super) fn run(global: &Global, args: &DetachArgs) -> Result<Done> {
     let pins = ask::pins(global)?;
@@ -28,7 +26,9 @@ pub(super) fn run(global: &Global, args: &DetachArgs) -> Result<Done> {
     let mut output = Output::new(global);
     let removed = args.yes && !found.is_empty();
     let found = if removed { Remains::remove(&pins)? } else { found };
-    let hooks: Vec<_> = HOOKS.into_iter().filter(|path| asks_us(Path::new(path))).collect();
+    let asking = |driver: &&str| installed::asking(Path::new(installed::DIRECTORY), driver);
+    let hooks = DRIVERS.iter().flat_map(asking);
+    let hooks = hooks.map(|path| path.display().to_string()).collect();
     let place = Place { pins: &pins, hooks };
     print(&mut output, &found, &place, removed)?;
     Ok(if removed || found.is_empty() { Done::Fine } else { Done::Report })
@@ -37,8 +37,8 @@ pub(super) fn run(global: &Global, args: &DetachArgs) -> Result<Done> {
 /// Where it is looked.
 pub(super) struct Place<'a> {
     pub(super) pins: &'a Path,
-    /// Hooks of libvirt's that ask us.
-    pub(super) hooks: Vec<&'a str>,
+    /// Hooks of libvirt's that would ask a daemon that does not come back.
+    pub(super) hooks: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ struct Document<'a> {
     forwarding: Vec<Entry<'a>>,
     quarantines: usize,
     unknown: Vec<String>,
-    hooks: Vec<&'a str>,
+    hooks: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -77,7 +77,7 @@ pub(super) fn print<W: Write>(
 ) -> Result<()> {
     let Place { pins, hooks } = place;
     if output.is_json() {
-        return output.json(&document(found, removed, hooks.clone()));
+        return output.json(&document(found, removed, hooks));
     }
     if found.is_empty() {
         output.line("Nothing of this program is on this host.")?;
@@ -110,7 +110,7 @@ pub(super) fn print<W: Write>(
     advice(output, hooks)
 }
 
-fn advice<W: Write>(output: &mut Output<W>, hooks: &[&str]) -> Result<()> {
+fn advice<W: Write>(output: &mut Output<W>, hooks: &[String]) -> Result<()> {
     for hook in hooks {
         let text = format!("{hook} still asks the daemon before each start: remove it too.");
         output.item("", &text)?;
@@ -118,7 +118,7 @@ fn advice<W: Write>(output: &mut Output<W>, hooks: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn document<'a>(found: &'a Remains, removed: bool, hooks: Vec<&'a str>) -> Document<'a> {
+fn document<'a>(found: &'a Remains, removed: bool, hooks: &'a [String]) -> Document<'a> {
     let link = |link: &'a PinnedLink| Program {
         interface: link.interface.as_deref().unwrap_or_default(),
         ifindex: link.ifindex,
@@ -171,10 +171,4 @@ fn entries(found: &Remains) -> String {
 
 fn none_or(text: String) -> String {
     if text.is_empty() { "none".to_owned() } else { text }
-}
-
-/// Whether a hook of libvirt's is ours.
-fn asks_us(path: &Path) -> bool {
-    let text = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&text).contains("detector")
 }

@@ -1,6 +1,7 @@
 //! Answers libvirt's hooks for VMs and containers. It never calls libvirt, which waits for it.
 
 mod absent;
+pub(super) mod installed;
 
 use std::{
     ffi::OsString,
@@ -24,7 +25,7 @@ use crate::{
 /// The longest description that is read, in bytes: as JSON text it still fits into a request.
 const LONGEST_XML: u64 = 3 << 20;
 /// The drivers of libvirt's that have such a hook.
-const DRIVERS: [&str; 2] = ["qemu", "lxc"];
+pub(super) const DRIVERS: [&str; 2] = ["qemu", "lxc"];
 /// libvirt gives its hook a name, an operation, a sub-operation and one more word.
 const LIBVIRT_SAYS: usize = 4;
 

@@ -90,7 +90,7 @@ fn filter() -> BpfProgram {
 /// Becomes the daemon, with the unit's capabilities and its view of the file system.
 fn wrapper(scene: &Scene) -> Vec<String> {
     let place = scene.host().directory().display().to_string();
-    // ProtectSystem=strict and ProtectKernelTunables=yes, with the daemon's own places left out.
+    // ProtectSystem=strict and ReadOnlyPaths=/sys, with the daemon's own places left out.
     let shut = format!(
         "mount --bind {place} {place}; mount -o remount,bind,ro /; mount -o remount,bind,ro /sys; \
          if touch /etc/detector-test 2>/dev/null; then echo open >&2; exit 1; fi; exec \"$@\""

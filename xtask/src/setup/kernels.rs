@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::pins;
+use super::archive::{self, Archive, Source};
 use super::unpacked::remove;
 use crate::process;
 
@@ -52,17 +52,20 @@ impl Series {
                 self.directory().display()
             );
         }
+        let mirror = archive::mirror()?;
         let mut tried = Vec::new();
         for suite in self.suites {
-            let archive = Archive::of(suite)?;
-            archive.update().with_context(|| {
-                format!("cannot read Debian's suite {suite} at {}", archive.mirror)
-            })?;
-            if let Some(image) = archive.latest(self.version)? {
+            let source = Source { mirror: mirror.clone(), suite: (*suite).to_owned() };
+            let directory = process::target().join("kernels/apt").join(suite);
+            let archive = Archive::new(directory, &[source], None)?;
+            archive
+                .update()
+                .with_context(|| format!("cannot read Debian's suite {suite} at {mirror}"))?;
+            if let Some(image) = latest(&archive, self.version)? {
                 self.unpack(&archive, &image)?;
                 return Ok(format!("{image} of {suite}"));
             }
-            tried.push(format!("{suite} at {}", archive.mirror));
+            tried.push(format!("{suite} at {mirror}"));
         }
         bail!(
             "there is no package linux-image-{}.…-amd64 in {}: Debian has moved on; name its suite in {}",
@@ -78,7 +81,7 @@ impl Series {
         remove(&new)?;
         std::fs::create_dir_all(&packages)?;
         let mut download = archive.apt("apt-get");
-        download.arg("download").args(archive.parts(image)?).current_dir(&packages);
+        download.arg("download").args(parts(archive, image)?).current_dir(&packages);
         process::quiet(&mut download)?;
         for package in std::fs::read_dir(&packages)? {
             process::quiet(Command::new("dpkg").arg("-x").arg(package?.path()).arg(&root))?;
@@ -101,94 +104,31 @@ impl Series {
     }
 }
 
-/// One suite of the machine's own mirror, read beside the suites that the machine itself uses.
-struct Archive {
-    mirror: String,
-    directory: PathBuf,
+/// The latest kernel image of a series for ordinary machines: `linux-image-…-amd64`.
+fn latest(archive: &Archive, version: &str) -> Result<Option<String>> {
+    let names = names(archive, &format!("{IMAGE}{version}."))?;
+    let plain = names.into_iter().filter(|name| is_plain(name));
+    Ok(plain.max_by_key(|name| numbers(name)))
 }
 
-impl Archive {
-    fn of(suite: &str) -> Result<Self> {
-        let mirror = match mirror()? {
-            Some(mirror) => mirror,
-            None => {
-                process::quiet(Command::new("apt-get").arg("update"))?;
-                mirror()?.context("apt knows no mirror of Debian's archive")?
-            }
-        };
-        let directory = process::target().join("kernels/apt").join(suite);
-        for place in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(directory.join(place))?;
+/// The packages that hold what once was one package.
+fn parts(archive: &Archive, image: &str) -> Result<Vec<String>> {
+    let release = image.trim_start_matches(IMAGE);
+    let split = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
+    for name in &split {
+        if !names(archive, name)?.contains(name) {
+            return Ok(vec![image.to_owned()]);
         }
-        std::fs::write(directory.join("status"), "")?;
-        let key = Path::new(pins::ARCHIVE_KEYRING);
-        let signed =
-            if key.exists() { format!("[signed-by={}] ", key.display()) } else { String::new() };
-        std::fs::write(
-            directory.join("sources.list"),
-            format!("deb {signed}{mirror} {suite} main\n"),
-        )?;
-        Ok(Self { mirror, directory })
     }
+    Ok(split.to_vec())
+}
 
-    fn update(&self) -> Result<()> {
-        let mut update = self.apt("apt-get");
-        // Without this a mirror that does not answer is a warning.
-        update.args(["-o", "APT::Update::Error-Mode=any", "update"]);
-        process::quiet(&mut update).map(drop)
-    }
-
-    /// The latest kernel image of a series for ordinary machines: `linux-image-…-amd64`.
-    fn latest(&self, version: &str) -> Result<Option<String>> {
-        let prefix = format!("{IMAGE}{version}.");
-        let names = self.names(&prefix)?;
-        let plain = names.into_iter().filter(|name| is_plain(name));
-        Ok(plain.max_by_key(|name| numbers(name)))
-    }
-
-    /// The packages that hold what once was one package.
-    fn parts(&self, image: &str) -> Result<Vec<String>> {
-        let release = image.trim_start_matches(IMAGE);
-        let split = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
-        for name in &split {
-            if !self.names(name)?.contains(name) {
-                return Ok(vec![image.to_owned()]);
-            }
-        }
-        Ok(split.to_vec())
-    }
-
-    fn names(&self, prefix: &str) -> Result<Vec<String>> {
-        let names = process::quiet(self.apt("apt-cache").args(["pkgnames", prefix]))?;
-        Ok(names.lines().map(str::to_owned).collect())
-    }
-
-    fn apt(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for (option, place) in [
-            ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::State::lists", "lists"),
-            ("Dir::State::status", "status"),
-            ("Dir::Cache", "cache"),
-        ] {
-            let place = self.directory.join(place);
-            command.arg("-o").arg(format!("{option}={}", place.display()));
-        }
-        command.args(["-qq", "-o", "Dir::Etc::sourceparts=-", "-o", "Acquire::Languages=none"]);
-        command
-    }
+fn names(archive: &Archive, prefix: &str) -> Result<Vec<String>> {
+    let names = process::quiet(archive.apt("apt-cache").args(["pkgnames", prefix]))?;
+    Ok(names.lines().map(str::to_owned).collect())
 }
 
 const IMAGE: &str = "linux-image-";
-
-/// Where the machine itself gets Debian from.
-fn mirror() -> Result<Option<String>> {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--format", "$(REPO_URI)"]);
-    targets.args(["Created-By: Packages", "Origin: Debian", "Label: Debian"]);
-    let mirrors = process::quiet(&mut targets)?;
-    Ok(mirrors.lines().next().map(|mirror| mirror.trim_end_matches('/').to_owned()))
-}
 
 /// Neither for clouds, which lacks modules, nor for real time, nor a template without a signature.
 fn is_plain(image: &str) -> bool {

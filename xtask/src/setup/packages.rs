@@ -10,12 +10,19 @@ use crate::process;
 
 /// The packages that the profile needs and that are not installed.
 pub(super) fn missing(profile: Profile, route: Route) -> Result<Vec<&'static str>> {
-    let wanted = wanted(profile, route);
     if process::find("dpkg-query").is_none() {
         return Ok(missing_programs(profile));
     }
+    missing_of(&wanted(profile, route))
+}
+
+/// Those of the packages that are not installed.
+pub(super) fn missing_of(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
+    if process::find("dpkg-query").is_none() {
+        bail!("packages are made with Debian's tools: {}", wanted.join(" "));
+    }
     let mut query = Command::new("dpkg-query");
-    query.args(["-W", "-f=${Package} ${db:Status-Status} ${Version}\n"]).args(&wanted);
+    query.args(["-W", "-f=${Package} ${db:Status-Status} ${Version}\n"]).args(wanted);
     // Its exit code is 1 as soon as one package is unknown, which is an answer like any other.
     let output = query.output().context("cannot run dpkg-query")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -25,7 +32,7 @@ pub(super) fn missing(profile: Profile, route: Route) -> Result<Vec<&'static str
             words.next() == Some(package) && words.next() == Some("installed")
         })
     };
-    Ok(wanted.into_iter().filter(|p| !installed(p)).collect())
+    Ok(wanted.iter().copied().filter(|p| !installed(p)).collect())
 }
 
 /// Installs them; the answer says what else had to change for that.

@@ -51,6 +51,24 @@ pub(super) const LAB: &[&str] = &[
     "systemd",
 ];
 
+/// Making packages, and looking at what was made.
+const DIST: [&str; 7] = ["binutils", "debhelper", "dpkg-dev", "gzip", "lintian", "lowdown", "rpm"];
+
+/// Making a clean system to try them out on.
+pub(super) const CLEAN: [&str; 1] = ["mmdebstrap"];
+/// What is on it: a service manager, what makes interfaces, and the other kind of package.
+pub(super) const CLEAN_ROOT: &[&str] = &["systemd", "systemd-sysv", "dbus", "iproute2", "rpm"];
+/// What the packages depend on.
+pub(super) const CLEAN_ROOT_LATER: &[&str] = &["libvirt0", "libgcc-s1"];
+
+/// Building for another processor, and running what was built.
+const CROSS: [&str; 2] = ["gcc-aarch64-linux-gnu", "qemu-user-static"];
+
+pub(super) fn dist(cross: bool) -> Vec<&'static str> {
+    let cross = if cross { &CROSS[..] } else { &[] };
+    [&DIST[..], cross].concat()
+}
+
 /// What Debian's archive is signed with.
 pub(super) const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

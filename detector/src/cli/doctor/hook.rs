@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Finding, Patient, fine, problem, unknown, warning};
-
-const DIRECTORY: &str = "/etc/libvirt/hooks";
+use super::{
+    super::hook::installed::{DIRECTORY, asking, asks, beside, hooks},
+    Finding, Patient, fine, problem, unknown, warning,
+};
 
 /// The drivers with a hook, and the hook that belongs to this release.
 const HOOKS: [(&str, &str); 2] = [
@@ -19,12 +20,26 @@ const HOOKS: [(&str, &str); 2] = [
 pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let libvirt = &patient.config.libvirt;
     let used = HOOKS.iter().filter(|(driver, _)| libvirt.uri_of(driver).is_some());
-    used.map(|(driver, ours)| judge(driver, ours, &Path::new(DIRECTORY).join(driver))).collect()
+    used.map(|(driver, ours)| look(driver, ours, Path::new(DIRECTORY))).collect()
 }
 
-pub(super) fn judge(driver: &str, ours: &str, path: &Path) -> Finding {
+/// Of several hooks those count that ask.
+pub(super) fn look(driver: &str, ours: &str, directory: &Path) -> Finding {
+    let there = hooks(directory, driver);
+    match &asking(directory, driver)[..] {
+        [] if there.is_empty() => judge(driver, ours, &beside(directory, driver).join("detector")),
+        [] => judge(driver, ours, &there[0]),
+        [one] => judge(driver, ours, one),
+        [one, other, ..] => warning(
+            format!("{} and {} both ask before each start", one.display(), other.display()),
+            format!("rm {}", one.display()),
+        ),
+    }
+}
+
+fn judge(driver: &str, ours: &str, path: &Path) -> Finding {
     let install = format!(
-        "install -m 755 packaging/libvirt-hook-{driver} {}, then `systemctl restart libvirtd`",
+        "install -D -m 755 packaging/libvirt-hook-{driver} {}, then `systemctl reload libvirtd`",
         path.display()
     );
     let text = match fs::read(path) {
@@ -62,7 +77,7 @@ pub(super) fn judge(driver: &str, ours: &str, path: &Path) -> Finding {
             _ => fine(format!("{} asks before each start", path.display())),
         };
     }
-    if calls(&text, driver) {
+    if asks(&text, driver) {
         return warning(
             format!(
                 "{} asks before each start, and is not the one of this release",
@@ -74,18 +89,10 @@ pub(super) fn judge(driver: &str, ours: &str, path: &Path) -> Finding {
     problem(
         format!("{} is somebody else's and does not ask", path.display()),
         format!(
-            "have it end with `exec detector hook {driver} \"$@\"`, or put it into {}.d, where libvirt \
-             runs several",
-            path.display()
+            "have it end with `exec detector hook {driver} \"$@\"`, or put packaging/libvirt-hook-{driver} \
+             into {DIRECTORY}/{driver}.d, where libvirt runs several"
         ),
     )
-}
-
-fn calls(text: &str, driver: &str) -> bool {
-    let line = |line: &str| {
-        !line.trim_start().starts_with('#') && line.contains(&format!("hook {driver}"))
-    };
-    text.lines().any(line)
 }
 
 fn program(text: &str) -> Option<PathBuf> {

@@ -5,7 +5,10 @@ use detector_core::model::Timestamp;
 use jiff::Timestamp as Moment;
 
 use super::*;
-use crate::{cli::Format, clock::Reading};
+use crate::{
+    cli::{Format, hook::installed::asking},
+    clock::Reading,
+};
 
 fn status(finding: &Finding) -> Status {
     finding.status
@@ -39,13 +42,23 @@ fn a_hook_is_ours_another_releases_or_somebody_elses() {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
-        status(&hook::judge("qemu", &ours, &path))
+        status(&hook::look("qemu", &ours, directory.path()))
     };
     assert_eq!(judge(None, 0), Status::Warning);
     assert_eq!(judge(Some(&ours), 0o755), Status::Ok);
     assert_eq!(judge(Some(&ours), 0o644), Status::Problem, "libvirt passes it by");
     assert_eq!(judge(Some(&format!("{ours}# changed\n")), 0o755), Status::Warning);
     assert_eq!(judge(Some("#!/bin/sh\n# hook qemu\nexit 0\n"), 0o755), Status::Problem);
+    // As a package puts it there: somebody else's own is none of our business.
+    let beside = directory.path().join("qemu.d");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("detector"), &ours).unwrap();
+    fs::set_permissions(beside.join("detector"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(judge(None, 0), Status::Ok);
+    assert_eq!(judge(Some("#!/bin/sh\nexit 0\n"), 0o755), Status::Ok);
+    assert_eq!(judge(Some(&ours), 0o755), Status::Warning, "both ask");
+    assert_eq!(asking(directory.path(), "qemu"), [path.clone(), beside.join("detector")]);
+    fs::remove_dir_all(&beside).unwrap();
     fs::remove_file(&program).unwrap();
     assert_eq!(judge(Some(&ours), 0o755), Status::Problem, "the program is gone");
 }

@@ -105,6 +105,6 @@ Unknown      /p/x is not known, and stays
 Nothing has been changed. `detector detach --all --yes` does it.
 /h/qemu still asks the daemon before each start: remove it too.
 ";
-    let place = detach::Place { pins: Path::new("/p"), hooks: vec!["/h/qemu"] };
+    let place = detach::Place { pins: Path::new("/p"), hooks: vec!["/h/qemu".to_owned()] };
     check("detach", table, |output| detach::print(output, &found, &place, false));
 }

@@ -1,0 +1,43 @@
+//! The tarball holds what the packages hold.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use detector_tests::{artefacts, run};
+
+fn lines(program: &str, words: &[&str]) -> BTreeSet<String> {
+    let mut command = Command::new(program);
+    let result = command.args(words).output();
+    let text = run::checked(&command, result).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Files by their places on a host, without documents and what packages put elsewhere or compress.
+fn files(paths: BTreeSet<String>) -> BTreeSet<String> {
+    let elsewhere =
+        ["/usr/share/doc/", "/usr/share/licenses/", "/usr/share/zsh/", "/usr/share/lintian/"];
+    let kept =
+        |path: &String| !path.ends_with('/') && !elsewhere.iter().any(|it| path.starts_with(it));
+    paths.into_iter().filter(kept).collect()
+}
+
+#[test]
+fn all_packages_hold_the_same() {
+    let of = |ending| artefacts::packages(ending).unwrap().remove(0).display().to_string();
+    let tarball = lines("tar", &["--list", "--file", &of("gz")]);
+    let below = |path: &str| path.split_once('/').map(|(_, path)| format!("/{path}"));
+    let tarball = files(tarball.iter().filter_map(|path| below(path)).collect());
+    let deb = lines("sh", &["-c", "dpkg-deb --fsys-tarfile \"$1\" | tar --list", "sh", &of("deb")]);
+    let deb = files(deb.iter().map(|path| path.trim_start_matches('.').to_owned()).collect());
+    let rpm = "rpm -qp --queryformat '[%{FILEMODES:perms} %{FILENAMES}\\n]' \"$1\" | sed -n 's/^-[^ ]* //p'";
+    let rpm = files(lines("sh", &["-c", rpm, "sh", &of("rpm")]));
+    assert_eq!(tarball, deb);
+    assert_eq!(tarball, rpm);
+    for file in [
+        "/usr/sbin/detector",
+        "/usr/share/man/man8/detector.8.gz",
+        "/usr/share/man/man5/detector-config.5.gz",
+    ] {
+        assert!(tarball.contains(file), "{file}: {tarball:?}");
+    }
+}
