@@ -65,6 +65,8 @@ struct Product {
     source: PathBuf,
     /// Where everything that is made is beneath.
     place: PathBuf,
+    /// A program that is there already, in place of one that is built.
+    built: Option<PathBuf>,
 }
 
 /// The processor that the product runs on.
@@ -93,11 +95,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Makes what the suite of packages tries out, each kind in a version and the next, and makes all of it once
-/// more: the same bytes have to come out.
+/// Makes what the suite of packages tries out, of the program that all suites run, and makes all of it once more:
+/// the same bytes have to come out. Of RPMs there is a later version as well.
 pub(crate) fn for_tests() -> Result<()> {
     setup::ensure_clean_root()?;
+    let built = Some(process::target().join("debug/detector"));
     let product = Product::prepare(Machine::of(None)?, Optimisation::Dev, TESTED[0])?;
+    let product = Product { built, ..product };
     remove(&product.out())?;
     let made = product.make(&KINDS)?;
     check(&made)?;
@@ -127,6 +131,7 @@ impl Product {
             epoch: epoch()?,
             source: process::workspace(),
             place: process::target().join("dist"),
+            built: None,
         })
     }
 

@@ -19,13 +19,10 @@ pub(super) fn build(product: &Product) -> Result<PathBuf> {
 }
 
 fn compile(product: &Product) -> Result<PathBuf> {
-    let machine = &product.machine;
-    let here = product.source == process::workspace();
-    if let (Optimisation::Dev, None, true) = (product.optimisation, machine.cross, here) {
-        // As everything else builds it: by itself each of its dependencies would be built anew.
-        process::quiet(process::cargo().args(["build", "--locked", "--bins"]))?;
-        return Ok(process::target().join("debug/detector"));
+    if let Some(built) = &product.built {
+        return Ok(built.clone());
     }
+    let machine = &product.machine;
     let target = product.place.join("build");
     let mut cargo = match machine.cross {
         Some(processor) => processor.cargo()?,
