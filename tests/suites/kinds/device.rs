@@ -219,11 +219,7 @@ fn a_neighbour_without_the_role_leases_nothing() {
     }
     let scene = Scene::new().unwrap();
     let server = vm("c", "macvtap2", C).replace("addresses", "dhcp_server = true\naddresses");
-    let learner = format!(
-        "[[vm]]\nname = \"victim\"\ntemplate = \"lab\"\n[[vm.nic]]\nmac = \"{}\"\n\
-         port = \"macvtap0\"\nrule = \"dhcp\"\n",
-        detector_tests::guest::hex(A.mac)
-    );
+    let learner = vm("victim", "macvtap0", A).replace("addresses", "rule = \"dhcp\"\n#");
     let settings = Settings {
         mode: "observe",
         inventory: [learner, vm("b", "macvtap1", B), server].concat(),
