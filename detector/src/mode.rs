@@ -138,8 +138,7 @@ mod tests {
         fs::set_permissions(&crashing, fs::Permissions::from_mode(0o755)).unwrap();
         let (place, pins) = (state.to_str().unwrap(), if pinned { "/" } else { "/nonexistent" });
         let [missing, crashing] = ["/nonexistent", crashing.to_str().unwrap()].map(|program| {
-            let hook =
-                hook.replace("detector=/usr/sbin/detector", &format!("detector={program}"));
+            let hook = hook.replace("detector=/usr/sbin/detector", &format!("detector={program}"));
             let hook =
                 hook.replace("/var/lib/detector", place).replace("/sys/fs/bpf/detector", pins);
             let mut shell = std::process::Command::new("sh");
