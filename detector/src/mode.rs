@@ -99,6 +99,62 @@ mod tests {
         assert!(ModeFile::new(Path::new("/nonexistent")).write(&kept()).is_err());
     }
 
+    /// What starts before the daemon, and where there is none, looks at the file by other means.
+    #[test]
+    fn units_and_hooks_can_tell_what_was_confirmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let unit = include_str!("../../packaging/detector-ready.service");
+        let condition = unit.lines().find_map(|line| line.strip_prefix("ExecCondition=")).unwrap();
+        let condition = condition.replace("/var/lib/detector", place);
+        let holds_up = || {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &condition]).status().unwrap().success()
+        };
+        assert!(!holds_up(), "before the first start");
+        for mode in [Mode::Enforce, Mode::Observe] {
+            ModeFile::new(directory.path()).write(&Kept { mode, ..kept() }).unwrap();
+            assert_eq!(holds_up(), mode == Mode::Enforce);
+            for hook in HOOKS {
+                let starts = |pinned, words| starts(hook, directory.path(), pinned, words);
+                let case = format!("{mode:?}, {hook}");
+                assert_eq!(starts(false, ["start", "begin"]), mode == Mode::Observe, "{case}");
+                assert!(starts(true, ["start", "begin"]), "it is mute: {case}");
+                assert!(starts(false, ["reconnect", "begin"]), "it runs: {case}");
+            }
+        }
+    }
+
+    const HOOKS: [&str; 2] = [
+        include_str!("../../packaging/libvirt-hook-qemu"),
+        include_str!("../../packaging/libvirt-hook-lxc"),
+    ];
+
+    /// Whether a hook lets a VM start where there is no program, where there is one that crashes.
+    fn starts(hook: &str, state: &Path, pinned: bool, words: [&str; 2]) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        let crashing = state.join("crashing");
+        fs::write(&crashing, "#!/bin/sh\nkill -SEGV $$\n").unwrap();
+        fs::set_permissions(&crashing, fs::Permissions::from_mode(0o755)).unwrap();
+        let (place, pins) = (state.to_str().unwrap(), if pinned { "/" } else { "/nonexistent" });
+        let [missing, crashing] = ["/nonexistent", crashing.to_str().unwrap()].map(|program| {
+            let hook = hook.replace("detector=/usr/sbin/detector", &format!("detector={program}"));
+            let hook =
+                hook.replace("/var/lib/detector", place).replace("/sys/fs/bpf/detector", pins);
+            let mut shell = std::process::Command::new("sh");
+            shell
+                .args(["-c", &hook, "hook", "vm"])
+                .args(words)
+                .arg("-")
+                .output()
+                .unwrap()
+                .status
+                .success()
+        });
+        assert_eq!(missing, crashing);
+        missing
+    }
+
     fn kept() -> Kept {
         Kept { mode: Mode::Enforce, deed: Deed::new(Timestamp(7), 0, Cause::Configured, "") }
     }

@@ -45,6 +45,11 @@ pub fn kernel_release() -> Result<String> {
     Ok(modules.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
+/// The disk that whole machines start from.
+pub fn machine_disk() -> Result<PathBuf> {
+    existing(&target().join("lab/machine/root.ext4"), "cargo xtask test --suite boot")
+}
+
 /// QEMU's guest agent.
 pub fn guest_agent() -> Result<PathBuf> {
     existing(&target().join("lab/agent/usr/sbin/qemu-ga"), "cargo xtask setup")

@@ -23,6 +23,7 @@ pub mod guest;
 pub mod host;
 pub mod libvirt;
 pub mod link;
+pub mod machine;
 pub mod macvtap;
 pub mod needs;
 pub mod netns;

@@ -18,6 +18,8 @@ use detector_tests::{scene, wait};
 
 #[path = "gate/clone.rs"]
 mod clone;
+#[path = "gate/newborn.rs"]
+mod newborn;
 
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);

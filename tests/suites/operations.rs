@@ -13,6 +13,8 @@ mod doctor;
 mod metrics;
 #[path = "operations/notify.rs"]
 mod notify;
+#[path = "operations/ready.rs"]
+mod ready;
 #[path = "operations/reload.rs"]
 mod reload;
 #[path = "operations/upgrade.rs"]

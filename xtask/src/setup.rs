@@ -8,6 +8,7 @@ mod ebpf_toolchain;
 mod guest_agent;
 mod guest_kernel;
 pub(crate) mod kernels;
+mod machine;
 mod packages;
 mod pins;
 mod root;
@@ -84,6 +85,16 @@ pub(crate) fn ensure_clean_root() -> Result<()> {
     install(&mut steps, &packages::missing_of(&pins::CLEAN)?)?;
     if !root::is_there() {
         steps.quiet("a clean Debian", || root::make().map(|()| Outcome::done()))?;
+    }
+    Ok(())
+}
+
+/// Makes the disk of a whole machine, where there is none yet or it is made by something else now.
+pub(crate) fn ensure_machine() -> Result<()> {
+    let mut steps = Steps::default();
+    install(&mut steps, &packages::missing_of(&pins::MACHINE_TOOLS)?)?;
+    if !machine::is_made() {
+        steps.quiet("disk of a machine", || machine::make().map(Outcome::Done))?;
     }
     Ok(())
 }

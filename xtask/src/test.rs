@@ -38,8 +38,12 @@ const SUITES: &[&str] = &[
     "responses",
     "sources",
     "audit",
+    BOOT,
     PACKAGES,
 ];
+
+/// A host that starts anew, on a machine of its own.
+const BOOT: &str = "boot";
 
 /// The packages, on a system that they have never been on.
 const PACKAGES: &str = "packages";
@@ -55,6 +59,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "lineage",
     "responses",
     "sources",
+    BOOT,
     PACKAGES,
 ];
 
@@ -117,6 +122,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         if chosen(args).any(|suite| suite == PACKAGES) {
             steps.shown("packages", || dist::for_tests().map(|()| Outcome::done()));
+        }
+        if chosen(args).any(|suite| suite == BOOT) {
+            setup::ensure_machine()?;
         }
         for suite in chosen(args) {
             steps.shown(&format!("suite {suite}"), || {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use detector_common::{
-    port::{Grant, GrantKey, PortSlot, PrefixKey, flags},
+    port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     quarantine::{Cause, QuarantineMode},
     settings::Settings,
 };
@@ -125,6 +125,31 @@ impl Inspector {
         })
     }
 
+    /// What bridges and uplinks are to the programs that run on them, by ifindex: those whose programs all run.
+    pub fn gates(&self) -> Result<BTreeMap<u32, Role>, BpfError> {
+        let mut gates = BTreeMap::new();
+        for slot in self.maps.slots()? {
+            let is_gate = matches!(slot.role(), Role::Bridge | Role::Uplink);
+            let is_there = || attach::interface_name(slot.ifindex).is_ok();
+            if is_gate && is_there() && self.is_guarded(&slot)? {
+                gates.insert(slot.ifindex, slot.role());
+            }
+        }
+        Ok(gates)
+    }
+
+    /// Whether all programs run that belong on an interface in this role.
+    fn is_guarded(&self, slot: &PortSlot) -> Result<bool, BpfError> {
+        for &(hook, program) in programs_of(slot) {
+            if !attach::tcx_alive(&self.paths, slot.ifindex, hook)?
+                && attach::clsact_standing(slot.ifindex, hook, program)? == Standing::Absent
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The quarantines on record, by target. Entries of a scope that is unknown are left out.
     pub fn quarantines(&self) -> Result<Vec<Quarantine>, BpfError> {
         let mut quarantines: Vec<_> = self
@@ -172,14 +197,9 @@ impl Inspector {
 
     fn view(&self, slot: PortSlot) -> Result<PortView, BpfError> {
         let name = attach::interface_name(slot.ifindex).ok();
-        let mut guarded = name.is_some();
-        for &(hook, program) in programs_of(&slot) {
-            guarded &= attach::tcx_alive(&self.paths, slot.ifindex, hook)?
-                || attach::clsact_standing(slot.ifindex, hook, program)? != Standing::Absent;
-        }
         Ok(PortView {
+            guarded: name.is_some() && self.is_guarded(&slot)?,
             name: name.map(|name| name.to_bytes().escape_ascii().to_string()),
-            guarded,
             passage: self
                 .maps
                 .passage(slot.ifindex)?

@@ -9,7 +9,7 @@ pub(super) use alert::{AlertCommand, FindingCommand};
 pub(super) use clock::ClockCommand;
 pub(super) use hook::{HookArgs, HookCommand};
 pub(super) use mode::{BreakGlassArgs, EnforceArgs, EnforceCommand, MaintenanceArgs, ObserveArgs};
-pub(super) use operations::DetachArgs;
+pub(super) use operations::{DetachArgs, ReadyArgs};
 pub(super) use process::ProcessCommand;
 pub(super) use template::{TemplateAdd, TemplateCommand};
 
@@ -113,6 +113,9 @@ Exits with 3 when findings are open.")]
     /// Say whether the detector can do its work, whatever guests do
     #[command(after_help = operations::HEALTH)]
     Health,
+    /// Say whether VMs may start: whether every bridge is gated, or verdicts are only observed
+    #[command(after_help = operations::READY)]
+    Ready(ReadyArgs),
     /// Look whether this host can be guarded, and say how to mend what stands in the way
     #[command(after_help = operations::DOCTOR)]
     Doctor,

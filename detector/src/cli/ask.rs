@@ -47,11 +47,29 @@ pub(super) fn pins(global: &Global) -> Result<PathBuf> {
 /// that runs on.
 fn place(global: &Global, key: &str, of: impl Fn(Paths) -> PathBuf) -> Result<PathBuf> {
     config(global).map(|config| of(config.paths)).or_else(|error| {
-        let path = global.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
-        let Some(table) = Config::table(path) else { return Err(error) };
-        let named = table.get("paths").and_then(|paths| paths.get(key)?.as_str());
-        Ok(named.map_or_else(|| of(Paths::default()), PathBuf::from))
+        let Some(table) = table(global) else { return Err(error) };
+        Ok(named(&table, key).unwrap_or_else(|| of(Paths::default())))
     })
+}
+
+/// The paths that a configuration names which cannot be used, as far as it can be read.
+pub(super) fn paths(global: &Global) -> Paths {
+    let mut paths = Paths::default();
+    if let Some(table) = table(global) {
+        let places = [("pins", &mut paths.pins), ("state", &mut paths.state)];
+        for (key, path) in places {
+            *path = named(&table, key).unwrap_or_else(|| path.clone());
+        }
+    }
+    paths
+}
+
+fn table(global: &Global) -> Option<toml::Table> {
+    Config::table(global.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH)))
+}
+
+fn named(table: &toml::Table, key: &str) -> Option<PathBuf> {
+    table.get("paths").and_then(|paths| paths.get(key)?.as_str()).map(PathBuf::from)
 }
 
 /// Asks the daemon.

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     api::{Reply, Request, view::AdmissionView},
     audit::{Entry, Kind, Place, Subject, Via, Who, aside},
-    config::Config,
 };
 
 /// The longest description that is read, in bytes: as JSON text it still fits into a request.
@@ -71,9 +70,7 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
         _ => return ExitCode::SUCCESS,
     };
     let config = ask::config(global);
-    let default = Config::default();
-    let pins = config.as_ref().unwrap_or(&default).paths.pins.clone();
-    let host = Host::new(config.as_ref().ok(), global.pins.clone().unwrap_or(pins));
+    let host = Host::new(global, config.as_ref().ok());
     let configured = || config.as_ref().ok()?.libvirt.uri_of(driver).map(str::to_owned);
     let audit = config.as_ref().ok().map(|config| Place::new(&config.paths.state));
     let source = uri.clone().or_else(configured);

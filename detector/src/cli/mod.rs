@@ -1,7 +1,7 @@
 //! The command line: one file for each noun.
 //!
 //! Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status` with open
-//! findings, `alert status` with a receiver that fails, `doctor` with advice, `detach` with something to remove, `health` of a detector that cannot do all of its work, `reload` of files of which something is not used, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
+//! findings, `alert status` with a receiver that fails, `doctor` with advice, `detach` with something to remove, `health` of a detector that cannot do all of its work, `ready` before VMs may start, `reload` of files of which something is not used, `explain` of something that is not granted, `enforce --dry-run` with something to cut, a clock that is doubted, `template verify` of an image that differs or
 //! that no template in force matches, `policy diff` with a VM that would be judged otherwise, `audit verify` of an
 //! audit that is not what was written).
 
@@ -27,8 +27,10 @@ mod port;
 mod posture;
 mod process;
 mod quarantine;
+mod ready;
 mod reload;
 mod run;
+mod standing;
 mod status;
 mod template;
 mod top;
@@ -86,6 +88,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Doctor => doctor::run(&global),
         Command::Detach(args) => detach::run(&global, &args),
         Command::Health => health::run(&global),
+        Command::Ready(args) => ready::run(&global, &args),
         Command::Metrics => metrics::run(&global),
         Command::Reload => reload::run(&global),
         Command::Enforce { args, command } => mode::enforce(&global, &args, command),

@@ -51,6 +51,23 @@ pub(super) const LAB: &[&str] = &[
     "systemd",
 ];
 
+/// Making the disk of a whole machine.
+pub(super) const MACHINE_TOOLS: [&str; 2] = ["mmdebstrap", "e2fsprogs"];
+/// What it has, beyond Debian's least.
+pub(super) const MACHINE: &[&str] = &[
+    "systemd-sysv",
+    "dbus",
+    "udev",
+    "kmod",
+    "iproute2",
+    "libvirt-daemon-system",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-guest-agent",
+    "ipxe",
+];
+
 /// Making packages, and looking at what was made.
 const DIST: [&str; 7] = ["binutils", "debhelper", "dpkg-dev", "gzip", "lintian", "lowdown", "rpm"];
 

@@ -19,6 +19,13 @@ Examples:
 Exits with 0 when it is healthy, with 3 when something is degraded, and with 1 when the daemon does not
 answer.";
 
+pub(super) const READY: &str = "\
+Examples:
+  detector ready
+  detector ready --wait              what detector-ready.service runs, before anything that starts VMs
+
+It looks at the kernel and asks nobody. Exits with 0 when VMs may start, with 3 when they may not yet.";
+
 pub(super) const METRICS: &str = "\
 Examples:
   detector metrics
@@ -50,4 +57,11 @@ pub struct DetachArgs {
     /// Do it
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReadyArgs {
+    /// Wait until they may, as long as that takes
+    #[arg(long)]
+    pub wait: bool,
 }

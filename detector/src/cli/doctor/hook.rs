@@ -65,7 +65,7 @@ fn judge(driver: &str, ours: &str, path: &Path) -> Finding {
         return match program(&text) {
             Some(program) if !program.exists() => problem(
                 format!(
-                    "{} calls {}, which is not there: VMs start and stay mute",
+                    "{} calls {}, which is not there: nobody judges VMs",
                     path.display(),
                     program.display()
                 ),

@@ -2,18 +2,19 @@
 
 use std::{
     io::ErrorKind,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use detector_common::settings::Mode;
-
 use crate::{
     api::{CallError, Client, ErrorCode, Reply, Request},
-    bpf::{Inspector, holder},
+    bpf::holder,
+    cli::{
+        Global,
+        standing::{Ground, Standing},
+    },
     config::{Admission, Config, OnRefusal},
-    mode::ModeFile,
     stopped::StopMark,
 };
 
@@ -28,31 +29,16 @@ const LAST_PAUSE: Duration = Duration::from_millis(800);
 /// What is known of the host beside the daemon.
 pub(super) struct Host {
     rules: Admission,
-    pins: PathBuf,
     stopped: Option<StopMark>,
-    /// The mode that the daemon begins in where nothing is pinned.
-    mode: Mode,
-}
-
-/// What the kernel does with a VM that nobody has judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// Its frames go on: verdicts are not carried out.
-    Observed,
-    /// It is mute.
-    Gated,
-    /// Its frames go on, since nothing is in force of what should be.
-    Open,
+    ground: Ground,
 }
 
 impl Host {
-    /// Where the configuration cannot be read, only the kernel says what is in force.
-    pub(super) fn new(config: Option<&Config>, pins: PathBuf) -> Self {
+    pub(super) fn new(global: &Global, config: Option<&Config>) -> Self {
         Self {
             rules: config.map(|config| config.admission.clone()).unwrap_or_default(),
-            pins,
             stopped: config.map(|config| StopMark::new(&config.paths.state)),
-            mode: config.map_or(Mode::Observe, first_mode),
+            ground: Ground::new(global, config),
         }
     }
 
@@ -88,40 +74,24 @@ impl Host {
     /// to end may have been told to start again, but only so long ago.
     fn may_come_back(&self) -> bool {
         let age = self.stopped.as_ref().and_then(StopMark::age);
-        let comes = age.is_none_or(|age| age < RESTART) || holder(&self.pins).is_some();
-        comes && self.standing() != Standing::Observed
-    }
-
-    /// As the kernel says, or where nothing is pinned what was confirmed or configured.
-    fn standing(&self) -> Standing {
-        match (Inspector::enforces(&self.pins), self.mode) {
-            (Ok(Some(true)), _) => Standing::Gated,
-            // Pinned, but by another release.
-            (Err(_), Mode::Enforce) => Standing::Gated,
-            (Ok(None), Mode::Enforce) => Standing::Open,
-            (Ok(Some(false)), _) | (Ok(None) | Err(_), Mode::Observe) => Standing::Observed,
-        }
+        let comes = age.is_none_or(|age| age < RESTART) || holder(self.ground.pins()).is_some();
+        comes && !matches!(self.ground.standing(), Standing::Observed | Standing::Off)
     }
 
     /// Whether a VM starts that nobody judges, and in words.
     pub(super) fn unjudged(&self) -> (bool, &'static str) {
-        match (self.standing(), self.rules.on_timeout) {
+        match (self.ground.standing(), self.rules.on_timeout) {
             (Standing::Observed, _) => (true, "starts unjudged (mode is observe)"),
             (Standing::Gated, OnRefusal::Mute) => (true, "starts mute"),
             (Standing::Gated, OnRefusal::Refuse) => (false, "may not start (admission.on_timeout)"),
-            // After a restart of the host, before the daemon has run.
-            (Standing::Open, _) => {
+            (Standing::Off, _) => {
+                (true, "starts unguarded (detector.off is on the kernel's command line)")
+            }
+            // After a restart of the host, before the daemon has run; or on a bridge that it has not seen.
+            (Standing::Open(_), _) => {
                 (false, "may not start, since nothing in the kernel keeps it mute")
             }
         }
-    }
-}
-
-/// The mode that was confirmed last, or else the configured one.
-fn first_mode(config: &Config) -> Mode {
-    match ModeFile::new(&config.paths.state).read() {
-        Ok(Some(kept)) => kept.mode,
-        Ok(None) | Err(_) => config.mode,
     }
 }
 

@@ -4,7 +4,12 @@ use super::*;
 use crate::{
     api::view::{Reloaded, health as health_of},
     bpf::{PinnedLink, Remains},
-    cli::{detach, health, reload},
+    cli::{
+        detach, health,
+        ready::{self, Readiness},
+        reload,
+        standing::Standing,
+    },
     config::reload::Kept,
 };
 
@@ -49,6 +54,20 @@ inventory    qemu:///system is lost: no \\u{1b} route
     assert!(!status.findings.is_empty());
     let table = "Health       healthy\nMode         observe\n";
     check("healthy", table, |output| health::print(output, &health_of(&status)));
+}
+
+#[test]
+fn whether_vms_may_start() {
+    let cases = [
+        (Standing::Gated, "yes", "every bridge is gated"),
+        (Standing::Observed, "yes", "verdicts are only observed"),
+        (Standing::Off, "yes", "the kernel's command line has detector.off"),
+        (Standing::Open("no gate is on br9, eth1".into()), "no", "no gate is on br9, eth1"),
+    ];
+    for (standing, ready, why) in cases {
+        let table = format!("Ready        {ready}\nWhy          {why}\n");
+        check(ready, &table, |output| ready::print(output, &Readiness::of(&standing)));
+    }
 }
 
 /// What hurts the detector's own work, and what is about guests.
