@@ -17,6 +17,8 @@ mod notify;
 mod ready;
 #[path = "operations/reload.rs"]
 mod reload;
+#[path = "operations/roles.rs"]
+mod roles;
 #[path = "operations/upgrade.rs"]
 mod upgrade;
 

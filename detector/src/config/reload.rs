@@ -55,7 +55,8 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("files are followed from the start on") => learning.leases;
     Fate::AtStart("images are opened within it") => registry.image_dirs;
     Fate::AtStart("the programs are loaded with it") => stamp;
-    Fate::AtStart("the socket is made with it") => api.group;
+    Fate::AtStart("the socket is made with it") =>
+        api.group, roles.view, roles.operate, roles.administer;
     Fate::AtStart("alerts are sent as it says from the start on") => alerts;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };

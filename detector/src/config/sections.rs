@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt,
+    Alerts, AuditKeys, Learning, Libvirt, Roles,
     text::{duration, networks},
 };
 
@@ -35,6 +35,7 @@ pub struct Config {
     #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
     pub api: Api,
+    pub roles: Roles,
     pub learning: Learning,
     pub registry: RegistryKeys,
     pub alerts: Alerts,
@@ -57,6 +58,7 @@ impl Default for Config {
             sandbox: Sandbox::default(),
             stamp: Stamp::default(),
             api: Api::default(),
+            roles: Roles::default(),
             learning: Learning::default(),
             registry: RegistryKeys::default(),
             alerts: Alerts::default(),

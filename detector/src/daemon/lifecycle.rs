@@ -16,6 +16,7 @@ use super::{
     brain::Brain,
     calls,
     cycle::{self, Ears},
+    denials,
     files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
@@ -28,7 +29,11 @@ use super::{
 };
 use crate::{
     alert::Alerts,
-    api::{peer::Access, server, socket},
+    api::{
+        peer::Access,
+        server,
+        socket::{self, Doors},
+    },
     audit::{Entry, Kind, Place, Via, Who, Writer},
     bpf::{Events, KernelEnforcer, Options},
     clock,
@@ -59,7 +64,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let group = config.api.group.as_deref().map(socket::group_id).transpose()?;
+    let doors = Doors::of(&config.api, &config.roles)?;
 
     make_state(&config.paths.state);
 
@@ -83,7 +88,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     let expected = inventories::expected(config);
     let brain = Brain::new(clock::now(), config.policy(), rules, expected, enforcer)?;
 
-    let listener = socket::bind(&config.paths.socket, group)?;
+    let listener = socket::bind(&config.paths.socket, &doors)?;
     let manifests = config.manifests(true).map_err(|why| anyhow!(why))?;
     let templates = Templates::new(manifests, &config.paths.templates);
     let policy = PolicySource::new(&config.paths.policy);
@@ -135,10 +140,12 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     ];
     think(brain, inbox, hands, first)?;
 
-    let access = Access { uid, group };
+    let access = Access { uid, roles: doors.roles };
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::spawn(server::serve(listener, access, call.clone()));
+    let (denials, denied) = mpsc::channel(denials::BACKLOG);
+    tokio::spawn(server::serve(listener, access, call.clone(), denials));
+    tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     let (metrics, exported) = watch::channel(config.metrics.clone());
     let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
