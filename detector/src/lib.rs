@@ -26,6 +26,7 @@ pub mod policy;
 pub mod processes;
 pub mod quarantines;
 pub mod registry;
+mod sandbox;
 mod stopped;
 pub mod store;
 mod suggest;

@@ -42,7 +42,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::escape;
+use crate::{
+    escape,
+    registry::{READER_WORD, serve_reader},
+};
 
 pub use args::{Cli, Command, Format, Global};
 
@@ -57,6 +60,9 @@ enum Done {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == READER_WORD) {
+        return read_images();
+    }
     completions::answer();
     let arguments = hook::arguments(std::env::args_os());
     let cli = Cli::parse_from(&arguments);
@@ -75,6 +81,18 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads what another process of ours hands over, as a process that can do nothing else. No word of the command line:
+/// nobody types it.
+fn read_images() -> ExitCode {
+    match serve_reader() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&anyhow::anyhow!("no images are read: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -29,6 +29,12 @@ fn kernels_are_told_by_their_release() {
 }
 
 #[test]
+fn a_kernel_without_landlock_is_told_of() {
+    assert_eq!(status(&sandbox::judge(0)), Status::Warning);
+    assert_eq!(status(&sandbox::judge(1)), Status::Ok);
+}
+
+#[test]
 fn a_hook_is_ours_another_releases_or_somebody_elses() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("detector");
