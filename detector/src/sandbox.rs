@@ -83,6 +83,121 @@ pub(crate) fn enter(stage: Stage) -> io::Result<()> {
     apply_filter(&filter(stage)?).map_err(io::Error::other)
 }
 
+/// Leaves this thread, and those that it starts, what the scan of processes does: it reads files and asks what a tap
+/// is. It writes to nothing but its standard output, makes no socket, and changes no other process.
+///
+/// # Errors
+///
+/// The kernel does not do it.
+pub(crate) fn only_look() -> io::Result<()> {
+    /// `TUNGETIFF` and `TUNGETDEVNETNS` (`linux/if_tun.h`).
+    const OF_TAPS: [u64; 2] = [0x8004_54d2, 0x54e3];
+    let mut denied = changes_of_others();
+    denied.extend(
+        [
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendmmsg,
+        ]
+        .map(|call| (call, Vec::new())),
+    );
+    denied.insert(libc::SYS_ioctl, vec![none_of(1, &OF_TAPS)?]);
+    deny(denied)
+}
+
+/// The same for who listens to ports: it makes packet sockets, and sends nothing.
+///
+/// # Errors
+///
+/// The kernel does not do it.
+pub(crate) fn only_listen() -> io::Result<()> {
+    let mut denied = changes_of_others();
+    denied.extend(
+        [
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendmmsg,
+            libc::SYS_ioctl,
+            libc::SYS_pidfd_getfd,
+        ]
+        .map(|call| (call, Vec::new())),
+    );
+    denied.insert(libc::SYS_socket, vec![none_of(0, &[libc::AF_PACKET as u64])?]);
+    deny(denied)
+}
+
+/// What changes something beyond the calling process, and whatever does so in ways that this does not know of.
+fn changes_of_others() -> BTreeMap<i64, Vec<SeccompRule>> {
+    [
+        libc::SYS_bpf,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_writev,
+        libc::SYS_perf_event_open,
+        libc::SYS_io_uring_setup,
+        libc::SYS_openat2,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        libc::SYS_mount,
+        libc::SYS_writev,
+        libc::SYS_pwrite64,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+        libc::SYS_sendfile,
+        libc::SYS_splice,
+        libc::SYS_vmsplice,
+        libc::SYS_userfaultfd,
+        libc::SYS_kexec_load,
+    ]
+    .map(|call| (call, Vec::new()))
+    .into()
+}
+
+/// Older calls for the same as newer ones, which this architecture still has.
+fn older() -> BTreeMap<i64, Vec<SeccompRule>> {
+    #[cfg(target_arch = "x86_64")]
+    return [libc::SYS_open, libc::SYS_creat].map(|call| (call, Vec::new())).into();
+    #[cfg(not(target_arch = "x86_64"))]
+    BTreeMap::new()
+}
+
+/// Refuses these with EPERM, and all that opens or writes to what it was not handed.
+fn deny(mut denied: BTreeMap<i64, Vec<SeccompRule>>) -> io::Result<()> {
+    const OUT: [u64; 2] = [libc::STDOUT_FILENO as u64, libc::STDERR_FILENO as u64];
+    denied.extend(older());
+    denied.insert(libc::SYS_write, vec![none_of(0, &OUT)?]);
+    let opening = [libc::O_WRONLY, libc::O_RDWR]
+        .map(|way| bits(2, libc::O_ACCMODE as u64, way as u64))
+        .into_iter()
+        .collect::<io::Result<_>>()?;
+    denied.insert(libc::SYS_openat, opening);
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(denied, SeccompAction::Allow, refuse, arch);
+    let program = filter.and_then(BpfProgram::try_from).map_err(io::Error::other)?;
+    apply_filter(&program).map_err(io::Error::other)
+}
+
+/// That these bits of an argument have this value.
+fn bits(number: u8, mask: u64, value: u64) -> io::Result<SeccompRule> {
+    let same = SeccompCmpOp::MaskedEq(mask);
+    let same = SeccompCondition::new(number, SeccompCmpArgLen::Dword, same, value);
+    same.and_then(|same| SeccompRule::new(vec![same])).map_err(io::Error::other)
+}
+
+/// That an argument is none of these.
+fn none_of(number: u8, values: &[u64]) -> io::Result<SeccompRule> {
+    let other = |value: &u64| {
+        SeccompCondition::new(number, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *value)
+    };
+    let conditions = values.iter().map(other).collect::<Result<_, _>>();
+    conditions.and_then(SeccompRule::new).map_err(io::Error::other)
+}
+
 /// Which Landlock this kernel has: 0 for none.
 pub(crate) fn landlock_version() -> i32 {
     /// `LANDLOCK_CREATE_RULESET_VERSION` (`landlock.h`).
@@ -152,13 +267,6 @@ fn filter(stage: Stage) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let filter = SeccompFilter::new(calls, SeccompAction::KillProcess, SeccompAction::Allow, arch);
     filter.and_then(BpfProgram::try_from).map_err(io::Error::other)
-}
-
-/// That these bits of an argument have this value.
-fn bits(number: u8, mask: u64, value: u64) -> io::Result<SeccompRule> {
-    let same = SeccompCmpOp::MaskedEq(mask);
-    let same = SeccompCondition::new(number, SeccompCmpArgLen::Dword, same, value);
-    same.and_then(|same| SeccompRule::new(vec![same])).map_err(io::Error::other)
 }
 
 fn argument(number: u8, value: u64) -> io::Result<SeccompRule> {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "operations/compromised.rs"]
+mod compromised;
 #[path = "operations/confined.rs"]
 mod confined;
 #[path = "operations/detach.rs"]

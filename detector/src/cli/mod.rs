@@ -43,7 +43,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::{
-    escape,
+    enforcer, escape, part,
     registry::{READER_WORD, serve_reader},
 };
 
@@ -56,6 +56,14 @@ enum Done {
     Report,
     /// What libvirt is to be told.
     Answered(ExitCode),
+}
+
+/// Whether this process was started as a part of a daemon, and not by a person: whatever program has such parts runs
+/// [`main`] then.
+pub fn is_part() -> bool {
+    let word = std::env::args_os().nth(1);
+    let parts = [READER_WORD, enforcer::part::WORD, part::SCANNER_WORD, part::LISTENER_WORD];
+    word.is_some_and(|word| parts.iter().any(|part| word == *part))
 }
 
 /// Runs the command line of this process.
@@ -102,6 +110,9 @@ fn carry_out(cli: Cli) -> Result<Done> {
     let Cli { global, command } = cli;
     match command {
         Command::Run(args) => run::run(&global, &args),
+        Command::EnforceOrders(args) => run::enforce_orders(&global, &args),
+        Command::ScanProcesses(args) => run::part(&global, &args, part::scan),
+        Command::ListenToPorts(args) => run::part(&global, &args, part::listen),
         Command::Status => status::run(&global),
         Command::Doctor => doctor::run(&global),
         Command::Detach(args) => detach::run(&global, &args),

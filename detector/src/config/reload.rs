@@ -44,6 +44,7 @@ const KEYS: &[Key] = keys! {
         sandbox.addresses, sandbox.protected,
         registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
+    Fate::AtStart("whoever has become a user stays it") => user;
     Fate::AtStart("it says which daemon this is") =>
         paths.pins, paths.state, paths.socket, paths.templates, paths.inventory, paths.policy;
     Fate::AtStart("connections are made at the start") =>

@@ -21,6 +21,8 @@ use super::{
 pub struct Config {
     #[serde(with = "ModeText")]
     pub mode: Mode,
+    /// The user that everything runs as which needs no privileges.
+    pub user: Option<String>,
     /// The section `[[modes]]`.
     pub modes: Vec<ModeKeys>,
     pub paths: Paths,
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
+            user: None,
             modes: Vec::new(),
             paths: Paths::default(),
             network: Network::default(),

@@ -36,6 +36,8 @@ const DEEDS: &[Deed] = &[
 fn tries() {
     let Ok(what) = std::env::var(TRY) else { return };
     match std::env::var(STAGE).as_deref() {
+        Ok("look") => only_look().unwrap(),
+        Ok("listen") => only_listen().unwrap(),
         Ok("doorkeeper") => enter(Stage::Doorkeeper).unwrap(),
         Ok("worker") => {
             enter(Stage::Doorkeeper).unwrap();
@@ -68,6 +70,32 @@ fn whoever_reads_images_reaches_nothing_else() {
         }
     }
     assert_eq!(attempt("nothing", "worker").code(), Some(DONE));
+}
+
+/// Of those who hold a privilege: what they do goes on, and what would make more of it does not.
+#[test]
+fn whoever_looks_or_listens_changes_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root could do all of it otherwise");
+        return;
+    }
+    for what in [
+        "make a file",
+        "listen to the network",
+        "run a program",
+        "speak to interfaces",
+        "use bpf(2)",
+    ] {
+        for stage in ["look", "listen"] {
+            assert_eq!(attempt(what, stage).code(), Some(1), "{stage}: {what}");
+        }
+    }
+    for (what, stage) in
+        [("read a secret", "look"), ("hear frames", "listen"), ("nothing", "listen")]
+    {
+        assert_eq!(attempt(what, stage).code(), Some(DONE), "{stage}: {what}");
+    }
+    assert_eq!(attempt("hear frames", "look").code(), Some(1));
 }
 
 /// The second lock, without the first one.
