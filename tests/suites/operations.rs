@@ -11,6 +11,8 @@ mod confined;
 mod detach;
 #[path = "operations/doctor.rs"]
 mod doctor;
+#[path = "operations/hostile.rs"]
+mod hostile;
 #[path = "operations/metrics.rs"]
 mod metrics;
 #[path = "operations/notify.rs"]
