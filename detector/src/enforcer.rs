@@ -1,6 +1,18 @@
 //! The one narrow, serialisable interface to what needs privileges.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod message;
+pub mod part;
+pub mod raw;
+pub mod remote;
+pub(crate) mod serve;
+#[cfg(test)]
+mod tests;
+mod warden;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use detector_common::{learned::OwnerKey, reason::Reason};
 use detector_core::{
@@ -63,6 +75,16 @@ pub trait Enforcer {
 
     /// How many frames of an interface have been refused so far; `None` when it has no slot.
     fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError>;
+
+    /// The processor time that looking has taken so far, where that was another process's.
+    fn spent(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// The configuration may be another one by now.
+    fn reload(&mut self) -> Result<(), EnforceError> {
+        Ok(())
+    }
 }
 
 /// A sign that somebody may have touched what is in force.

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, io};
 
-use serde_json::ser::Formatter;
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Makes what would act on a terminal visible: control characters, marks that reorder or hide text
 /// (bidirectional, zero-width), and the backslash, so that what is shown is unambiguous.
@@ -83,6 +84,14 @@ impl<F: Formatter> Formatter for Visible<F> {
     }
 }
 
+/// JSON on one line that acts on no terminal.
+pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    let formatter = Visible(CompactFormatter);
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    String::from_utf8(bytes).map_err(|error| serde_json::Error::io(io::Error::other(error)))
+}
+
 /// Shown as it is. `escape_debug` knows what prints; quotes it escapes for other reasons.
 fn is_plain(c: char) -> bool {
     matches!(c, '"' | '\'') || (c != '\\' && c.escape_debug().len() == 1)
@@ -108,11 +117,7 @@ mod tests {
         ];
         for (text, expect) in cases {
             assert_eq!(escape(text), expect);
-            let mut json = Vec::new();
-            let formatter = Visible(serde_json::ser::CompactFormatter);
-            let mut to = serde_json::Serializer::with_formatter(&mut json, formatter);
-            serde::Serialize::serialize(text, &mut to).unwrap();
-            let json = String::from_utf8(json).unwrap();
+            let json = json(&text).unwrap();
             assert!(json.chars().all(|c| c == '\\' || is_plain(c)), "{json}");
             assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }

@@ -10,17 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use detector::bpf::{KernelEnforcer, Options};
 use detector::config::{Config, OnRefusal};
 use detector::daemon::brain::Brain;
 use detector::daemon::input::{AdmissionRules, Effect, Input};
 use detector::daemon::sources::Expected;
-use detector::enforcer::Enforcer;
+use detector::enforcer::remote::Remote;
+use detector::enforcer::{Enforcer, part};
 use detector::inventory::{Connection, Inventory as _, LibvirtSource, SourceEvent, Update, xml};
 use detector::net::{LinkEvent, links};
 use detector::registry::{Gatherer, Manifests, Pools};
 use detector_common::port::flags;
-use detector_common::stamp::Stamp;
 use detector_core::decide::policy::{Rulebook, Rules};
 use detector_core::model::{Registry, Timestamp};
 use detector_tests::artefacts;
@@ -221,7 +220,7 @@ fn policy(number: usize) -> Result<Rulebook> {
 }
 
 /// How long the brain takes for these, and what it wants done.
-fn turn(brain: &mut Brain<KernelEnforcer>, inputs: Vec<Input>) -> Result<(Duration, Vec<Effect>)> {
+fn turn(brain: &mut Brain<Remote>, inputs: Vec<Input>) -> Result<(Duration, Vec<Effect>)> {
     let (at, mut effects) = (now()?, Vec::new());
     let time = processor_time(|| {
         effects = brain.turn(at, inputs);
@@ -258,20 +257,20 @@ async fn gather(gatherer: &Gatherer, effects: Vec<Effect>) -> Vec<Input> {
 }
 
 /// How many ports are granted what they are.
-fn granted(brain: &mut Brain<KernelEnforcer>) -> Result<usize> {
+fn granted(brain: &mut Brain<Remote>) -> Result<usize> {
     let observed = brain.enforcer_mut().observe()?;
     let slots = observed.interfaces.values().map(|interface| interface.slot);
     Ok(slots.filter(|slot| slot.flags & flags::GRANTED != 0).count())
 }
 
 /// A brain that enforces and follows one libvirt. Needs a runtime.
-fn brain(uri: &str, vms: u16) -> Result<Brain<KernelEnforcer>> {
-    let config = Config::parse("mode = \"enforce\"\n", Path::new("bench.toml"))?;
-    let enforcer = KernelEnforcer::open(&Options {
-        pins: PathBuf::from(format!("/sys/fs/bpf/bench-crowd-{vms}")),
-        stamp: Stamp::default(),
-        method: None,
-    })?;
+fn brain(uri: &str, vms: u16) -> Result<Brain<Remote>> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    std::io::Write::write_all(&mut file, b"mode = \"enforce\"\n")?;
+    let config = Config::load(Some(file.path()))?;
+    let pins = PathBuf::from(format!("/sys/fs/bpf/bench-crowd-{vms}"));
+    let words = [Path::new("--config"), file.path(), Path::new("--pins"), &pins];
+    let (enforcer, _notices) = part::start(&words.map(Into::into))?;
     let rules = AdmissionRules {
         timeout: Duration::from_secs(1),
         on_timeout: OnRefusal::Mute,

@@ -1,5 +1,6 @@
 //! A program that is no known emulator and holds what virtual machines are made of, until its standard
-//! input ends: `kvm`, `kvm-thread`, `kvm-behind-many`, `tap NAME`, or `nothing`. With `seccomp FILE PROGRAM …`
+//! input ends: `kvm`, `kvm-thread`, `kvm-behind-many`, `tap NAME`, `nothing`, or what bpf(2) hands out (`program`,
+//! `map PATH`). With `seccomp FILE PROGRAM …`
 //! it applies a filter and becomes that program.
 
 use std::fs::{File, OpenOptions};
@@ -46,11 +47,13 @@ fn main() -> Result<()> {
         }
         ["tap", name] => vec![tap(name)?],
         ["nothing"] => Vec::new(),
+        ["program"] => vec![bpf(PROG_LOAD, &program()).context("load a program")?],
+        ["map", path] => vec![bpf(OBJ_GET, &pinned(path)?).context("open a map")?],
         ["seccomp", filter, program, ref arguments @ ..] => {
             return confined(filter, program, arguments);
         }
         _ => bail!(
-            "expected kvm, kvm-thread, kvm-behind-many, tap NAME, nothing or seccomp FILE PROGRAM"
+            "expected kvm, kvm-thread, kvm-behind-many, tap NAME, program, map PATH, nothing or seccomp FILE PROGRAM"
         ),
     };
     println!("ready");
@@ -81,6 +84,44 @@ fn vm() -> Result<OwnedFd> {
     let vm = unsafe { kvm_create_vm(kvm.as_raw_fd(), 0) }.context("KVM_CREATE_VM")?;
     // SAFETY: nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(vm) })
+}
+
+/// Commands of bpf(2).
+const PROG_LOAD: libc::c_int = 5;
+const OBJ_GET: libc::c_int = 7;
+
+/// `union bpf_attr`, as much of it as is needed here.
+type Attributes = [u64; 16];
+
+fn bpf(command: libc::c_int, attributes: &Attributes) -> Result<OwnedFd> {
+    let size = size_of::<Attributes>();
+    // SAFETY: the attributes live through the call, and so does what they point to.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    // SAFETY: nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
+
+/// A tc program that lets everything pass.
+fn program() -> Attributes {
+    const SCHED_CLS: u64 = 3;
+    /// r0 = 0; exit.
+    static INSTRUCTIONS: [u64; 2] = [0xb7, 0x95];
+    let mut attributes = [0; 16];
+    attributes[0] = SCHED_CLS | (INSTRUCTIONS.len() as u64) << 32;
+    attributes[1] = INSTRUCTIONS.as_ptr() as u64;
+    attributes[2] = c"GPL".as_ptr() as u64;
+    attributes
+}
+
+fn pinned(path: &str) -> Result<Attributes> {
+    let path = std::ffi::CString::new(path)?;
+    let mut attributes = [0; 16];
+    // It lives as long as this process.
+    attributes[0] = path.into_raw() as u64;
+    Ok(attributes)
 }
 
 fn tap(name: &str) -> Result<OwnedFd> {

@@ -3,12 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "operations/compromised.rs"]
+mod compromised;
 #[path = "operations/confined.rs"]
 mod confined;
 #[path = "operations/detach.rs"]
 mod detach;
 #[path = "operations/doctor.rs"]
 mod doctor;
+#[path = "operations/hostile.rs"]
+mod hostile;
 #[path = "operations/metrics.rs"]
 mod metrics;
 #[path = "operations/notify.rs"]
@@ -17,6 +21,8 @@ mod notify;
 mod ready;
 #[path = "operations/reload.rs"]
 mod reload;
+#[path = "operations/roles.rs"]
+mod roles;
 #[path = "operations/upgrade.rs"]
 mod upgrade;
 

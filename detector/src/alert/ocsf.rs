@@ -9,6 +9,7 @@ use super::{
     notice::{Event, Notice},
     text::shown,
 };
+use crate::escape;
 
 /// The version of the schema.
 pub const VERSION: &str = "1.5.0";
@@ -17,6 +18,12 @@ const CATEGORY: u32 = 2;
 const CLASS: u32 = 2004;
 /// The release of ATT&CK whose identifiers are used.
 const ATTACK: &str = "17";
+
+/// The event on a line that acts on nobody's terminal.
+pub fn line(notice: &Notice, origin: &Origin) -> String {
+    // A value of JSON is always written.
+    escape::json(&event(notice, origin)).unwrap_or_default()
+}
 
 /// The event that says so.
 pub fn event(notice: &Notice, origin: &Origin) -> Value {

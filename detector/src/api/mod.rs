@@ -9,12 +9,14 @@ pub mod client;
 pub mod kernel;
 pub mod line;
 pub mod peer;
+pub mod role;
 pub mod schema;
 pub mod server;
 pub mod socket;
 pub mod view;
 
 pub use client::{CallError, Client};
+pub use role::Role;
 pub use schema::{ApiError, ErrorCode, Reply, Request, VERSION};
 
 #[cfg(test)]

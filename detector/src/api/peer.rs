@@ -1,8 +1,14 @@
 //! Who is at the other end of a connection, and what they may ask.
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsRawFd,
+};
 
 use tokio::net::UnixStream;
+
+use super::role::Role;
 
 /// The process at the other end, as the kernel recorded it when it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,30 +26,36 @@ pub struct Peer {
 pub struct Access {
     /// The user that the daemon runs as.
     pub uid: u32,
-    /// The group whose members may use the socket.
-    pub group: Option<u32>,
+    pub roles: BTreeMap<Role, Members>,
 }
 
-/// What a peer may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Right {
-    Nothing,
-    /// Everything that an operator does.
-    Operate,
-    /// Also what only root and the host's own software do: change the mode, hand in a VM that is about to
-    /// start.
-    Admit,
+/// Who has a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    pub uids: BTreeSet<u32>,
+    pub gids: BTreeSet<u32>,
+}
+
+impl Members {
+    fn include(&self, peer: &Peer) -> bool {
+        let mut groups = peer.groups.iter().chain([&peer.gid]);
+        self.uids.contains(&peer.uid) || groups.any(|group| self.gids.contains(group))
+    }
 }
 
 impl Access {
-    pub fn right(&self, peer: &Peer) -> Right {
-        if peer.uid == 0 || peer.uid == self.uid {
-            return Right::Admit;
+    /// The highest role that the peer has; `None` for whoever may ask nothing.
+    pub fn role(&self, peer: &Peer) -> Option<Role> {
+        if self.is_host(peer) {
+            return Some(Role::Administer);
         }
-        match self.group {
-            Some(group) if peer.gid == group || peer.groups.contains(&group) => Right::Operate,
-            _ => Right::Nothing,
-        }
+        let held = self.roles.iter().filter(|(_, members)| members.include(peer));
+        held.map(|(role, _)| *role).max()
+    }
+
+    /// Whether it is root or the daemon's own user, whom nobody may keep out.
+    pub fn is_host(&self, peer: &Peer) -> bool {
+        peer.uid == 0 || peer.uid == self.uid
     }
 }
 
@@ -85,21 +97,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights() {
-        let access = Access { uid: 990, group: Some(44) };
-        let closed = Access { uid: 990, group: None };
-        let cases = [
-            (0, 0, &[][..], Right::Admit, Right::Admit),
-            (990, 990, &[], Right::Admit, Right::Admit),
-            (1000, 1000, &[], Right::Nothing, Right::Nothing),
-            (1000, 44, &[], Right::Operate, Right::Nothing),
-            (1000, 1000, &[4, 44], Right::Operate, Right::Nothing),
-            (1000, 0, &[0], Right::Nothing, Right::Nothing),
+    fn roles() {
+        let members = |uids: &[u32], gids: &[u32]| Members {
+            uids: uids.iter().copied().collect(),
+            gids: gids.iter().copied().collect(),
+        };
+        let roles = [
+            (Role::View, members(&[1001], &[43])),
+            (Role::Operate, members(&[], &[44])),
+            (Role::Administer, members(&[1002], &[])),
         ];
-        for (uid, gid, groups, open_to_group, otherwise) in cases {
+        let access = Access { uid: 990, roles: roles.into() };
+        let closed = Access { uid: 990, roles: BTreeMap::new() };
+        let (view, operate, administer) =
+            (Some(Role::View), Some(Role::Operate), Some(Role::Administer));
+        let cases = [
+            (0, 0, &[][..], administer, administer),
+            (990, 990, &[], administer, administer),
+            (1000, 1000, &[], None, None),
+            (1000, 44, &[], operate, None),
+            (1000, 1000, &[4, 44], operate, None),
+            (1000, 1000, &[43, 44], operate, None),
+            (1000, 1000, &[43], view, None),
+            (1001, 1001, &[], view, None),
+            (1001, 1001, &[44], operate, None),
+            (1002, 1002, &[43], administer, None),
+            // A group's number is no user's.
+            (44, 1000, &[1002], None, None),
+            (1000, 0, &[0], None, None),
+        ];
+        for (uid, gid, groups, open, otherwise) in cases {
             let peer = Peer { uid, gid, pid: 1, groups: groups.to_vec() };
-            assert_eq!(access.right(&peer), open_to_group, "{peer:?}");
-            assert_eq!(closed.right(&peer), otherwise, "{peer:?}");
+            assert_eq!(access.role(&peer), open, "{peer:?}");
+            assert_eq!(closed.role(&peer), otherwise, "{peer:?}");
         }
     }
 }

@@ -12,7 +12,8 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::{
     line::{self, LONGEST_ADMIT, LONGEST_POLICY},
-    peer::{Access, Peer, Right},
+    peer::{Access, Peer},
+    role::Role,
     schema::{ApiError, ErrorCode, Reply, ReplyLine, Request},
 };
 
@@ -34,9 +35,50 @@ pub struct Call {
     pub replies: mpsc::Sender<Result<Reply, ApiError>>,
 }
 
-/// Serves until the listener fails; every request goes to `calls`.
-pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<Call>) {
-    let all = Arc::new(Semaphore::new(CONNECTIONS));
+/// Somebody was refused.
+#[derive(Debug)]
+pub struct Denial {
+    pub peer: Peer,
+    /// What they asked; `None` of who may ask nothing, and is not listened to.
+    pub request: Option<Request>,
+}
+
+impl Denial {
+    fn new(peer: Peer, request: Option<Request>) -> Self {
+        Self { peer, request }
+    }
+
+    /// The least role that would have done.
+    pub fn needed(&self) -> Role {
+        self.request.as_ref().map_or(Role::View, Role::needed_for)
+    }
+
+    /// What whoever asked is told: what they lack, and how to get it.
+    pub fn error(&self) -> ApiError {
+        let (uid, needed) = (self.peer.uid, self.needed().as_str());
+        let group = match self.needed() {
+            Role::View | Role::Operate => ", or are a member of the group in `api.group`",
+            Role::Administer => "",
+        };
+        ApiError::new(
+            ErrorCode::Forbidden,
+            format!(
+                "user {uid} lacks the role {needed:?}, which this takes: ask as root, or have an administrator list \
+                 you or a group of yours in `roles.{needed}` of the configuration{group}, restart the daemon, and \
+                 log in anew where the group is a new one"
+            ),
+        )
+    }
+}
+
+/// Serves until the listener fails; every request goes to `calls`, and who is refused to `denials`.
+pub async fn serve(
+    listener: UnixListener,
+    access: Access,
+    calls: mpsc::Sender<Call>,
+    denials: mpsc::Sender<Denial>,
+) {
+    let (access, all) = (Arc::new(access), Arc::new(Semaphore::new(CONNECTIONS)));
     let operators = Arc::new(Semaphore::new(CONNECTIONS - FOR_ROOT));
     loop {
         let stream = match listener.accept().await {
@@ -52,15 +94,16 @@ pub async fn serve(listener: UnixListener, access: Access, calls: mpsc::Sender<C
             tokio::spawn(refuse(stream, busy()));
             continue;
         };
-        let (access, calls, operators) = (access.clone(), calls.clone(), Arc::clone(&operators));
-        tokio::spawn(async move { greet(stream, &access, calls, (place, operators)).await });
+        let (access, operators) = (Arc::clone(&access), Arc::clone(&operators));
+        let ways = (calls.clone(), denials.clone());
+        tokio::spawn(async move { greet(stream, &access, ways, (place, operators)).await });
     }
 }
 
 async fn greet(
     stream: UnixStream,
     access: &Access,
-    calls: mpsc::Sender<Call>,
+    (calls, denials): (mpsc::Sender<Call>, mpsc::Sender<Denial>),
     (_place, operators): (OwnedSemaphorePermit, Arc<Semaphore>),
 ) {
     let peer = match Peer::of(&stream) {
@@ -70,27 +113,30 @@ async fn greet(
             return refuse(stream, ApiError::new(ErrorCode::Forbidden, message)).await;
         }
     };
-    match access.right(&peer) {
-        Right::Nothing => {
-            let message = format!(
-                "uid {} may not use this socket: become root, or a member of the group that \
-                 api.group names",
-                peer.uid
-            );
-            refuse(stream, ApiError::new(ErrorCode::Forbidden, message)).await;
-        }
-        Right::Operate => match operators.try_acquire() {
-            Ok(_place) => converse(stream, &peer, Right::Operate, &calls).await,
-            Err(_) => refuse(stream, busy()).await,
-        },
-        Right::Admit => converse(stream, &peer, Right::Admit, &calls).await,
+    let Some(role) = access.role(&peer) else {
+        let denial = Denial::new(peer, None);
+        let error = denial.error();
+        let _ = denials.try_send(denial);
+        return refuse(stream, error).await;
+    };
+    // Nobody keeps the hook out.
+    let place = operators.try_acquire();
+    if place.is_err() && !access.is_host(&peer) {
+        return refuse(stream, busy()).await;
     }
+    converse(stream, &peer, role, &calls, &denials).await;
 }
 
 type Lines = Framed<UnixStream, LinesCodec>;
 
-async fn converse(stream: UnixStream, peer: &Peer, right: Right, calls: &mpsc::Sender<Call>) {
-    let limit = if right == Right::Admit { LONGEST_ADMIT } else { LONGEST_POLICY };
+async fn converse(
+    stream: UnixStream,
+    peer: &Peer,
+    role: Role,
+    calls: &mpsc::Sender<Call>,
+    denials: &mpsc::Sender<Denial>,
+) {
+    let limit = if role == Role::Administer { LONGEST_ADMIT } else { LONGEST_POLICY };
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(limit));
     loop {
         let request = match timeout(IDLE, lines.next()).await {
@@ -108,21 +154,16 @@ async fn converse(stream: UnixStream, peer: &Peer, right: Right, calls: &mpsc::S
                 return;
             }
         };
-        let outcome = match request {
-            Ok(Request::Admit { .. }) if right < Right::Admit => Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "only root hands in VMs that are about to start",
-            )),
-            Ok(Request::ModeChange { .. }) if right < Right::Admit => Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "only root and the daemon's own user change the mode",
-            )),
-            Ok(Request::ClockConfirm { .. }) if right < Right::Admit => Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "only root and the daemon's own user say that the clock is right",
-            )),
-            other => other,
-        };
+        let outcome = request.and_then(|request| {
+            if role >= Role::needed_for(&request) {
+                return Ok(request);
+            }
+            let denial = Denial::new(peer.clone(), Some(request));
+            let error = denial.error();
+            // Where nobody takes it, it is refused all the same.
+            let _ = denials.try_send(denial);
+            Err(error)
+        });
         let open = match outcome {
             Ok(request) => relay(&mut lines, peer, request, calls).await,
             Err(error) => send(&mut lines, Err(error)).await,

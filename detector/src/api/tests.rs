@@ -1,6 +1,7 @@
 //! The server over a real socket, with a brain of two lines.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener as StdListener, UnixStream},
     path::{Path, PathBuf},
@@ -12,17 +13,20 @@ use tokio::{net::UnixListener, runtime::Runtime, sync::mpsc};
 use super::{
     client::{CallError, Client},
     line::{LONGEST, LONGEST_ADMIT},
-    peer::Access,
+    peer::{Access, Members},
+    role::Role,
     schema::{ErrorCode, Outcome, Reply, ReplyLine, Request},
-    server::{self, Call},
-    socket::{self, SocketError},
+    server::{self, Call, Denial},
+    socket::{self, Doors, SocketError},
 };
+use crate::config::{Api, Roles};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Server {
     _runtime: Runtime,
     directory: tempfile::TempDir,
+    denied: mpsc::Receiver<Denial>,
 }
 
 impl Server {
@@ -35,18 +39,19 @@ impl Server {
             .enable_all()
             .build()
             .unwrap();
-        let listener = socket::bind(&directory.path().join("socket"), None).unwrap();
+        let listener = socket::bind(&directory.path().join("socket"), &Doors::default()).unwrap();
         let (calls, inbox) = mpsc::channel(8);
+        let (denials, denied) = mpsc::channel(64);
         runtime.spawn(async move {
             let listener = UnixListener::from_std(listener).unwrap();
-            server::serve(listener, access, calls).await;
+            server::serve(listener, access, calls, denials).await;
         });
         runtime.spawn(answer(inbox));
-        Self { _runtime: runtime, directory }
+        Self { _runtime: runtime, directory, denied }
     }
 
     fn open() -> Self {
-        Self::start(Access { uid: nix::unistd::geteuid().as_raw(), group: None })
+        Self::start(Access { uid: nix::unistd::geteuid().as_raw(), roles: BTreeMap::new() })
     }
 
     fn path(&self) -> PathBuf {
@@ -186,49 +191,85 @@ fn as_user(uid: u32, gid: u32, path: &Path, request: &str) -> Replies {
 }
 
 #[test]
-fn strangers_are_refused_and_the_group_may_not_admit() {
+fn each_role_may_ask_so_much_and_who_may_not_is_told() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: only root can come as somebody else");
         return;
     }
-    let server = Server::start(Access { uid: 0, group: Some(4242) });
+    let group = |gid| Members { gids: [gid].into(), ..Members::default() };
+    let roles =
+        [(Role::View, group(4241)), (Role::Operate, group(4242)), (Role::Administer, group(4243))];
+    let mut server = Server::start(Access { uid: 0, roles: roles.into() });
     // The mode would keep a stranger out; what is tested here is the second lock.
     for path in [server.directory.path().to_owned(), server.path()] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         std::fs::set_permissions(path, mode).unwrap();
     }
-    let list = r#"{"v":1,"request":{"port-list":{}}}"#;
-    let admit = r#"{"v":1,"request":{"admit":{"name":"a","op":"start","xml":""}}}"#;
-    let mode = r#"{"v":1,"request":{"mode-change":{"change":{"observe":{}}}}}"#;
-    let cases = [
-        (4000, 4242, mode, Err(ErrorCode::Forbidden)),
-        (0, 0, mode, Err(ErrorCode::NotFound)),
-        (4000, 4000, list, Err(ErrorCode::Forbidden)),
-        (4000, 4242, list, Ok(Reply::Ports(Vec::new()))),
-        (4000, 4242, admit, Err(ErrorCode::Forbidden)),
-        (0, 0, admit, Err(ErrorCode::NotFound)),
+    let requests = [
+        ("port-list", r#"{"v":1,"request":{"port-list":{}}}"#),
+        ("quarantine-release", r#"{"v":1,"request":{"quarantine-release":{"target":{"vm":"a"}}}}"#),
+        ("mode-change", r#"{"v":1,"request":{"mode-change":{"change":{"observe":{}}}}}"#),
+        ("admit", r#"{"v":1,"request":{"admit":{"name":"a","op":"start","xml":""}}}"#),
     ];
-    for (uid, gid, request, expect) in cases {
-        let reply = as_user(uid, gid, &server.path(), request);
-        assert_eq!(reply, [expect], "{uid}:{gid} {request}");
+    // How many of them each may ask, from the first on.
+    let cases = [(4000, 4000, 0), (4000, 4241, 1), (4000, 4242, 2), (4000, 4243, 4), (0, 0, 4)];
+    for (uid, gid, may) in cases {
+        for (at, (name, request)) in requests.iter().enumerate() {
+            let reply = as_user(uid, gid, &server.path(), request);
+            let refused = reply == [Err(ErrorCode::Forbidden)];
+            assert_eq!(refused, at >= may, "{uid}:{gid} {name}: {reply:?}");
+            if let Some(denial) = server.denied.try_recv().ok().filter(|_| refused) {
+                let message = denial.error().message;
+                let expect = format!("roles.{}", denial.needed().as_str());
+                assert!(message.contains(&expect) && message.contains("user 4000"), "{message}");
+            } else {
+                assert!(!refused, "{uid}:{gid} {name}: nobody hears of it");
+            }
+        }
     }
+}
+
+#[test]
+fn who_is_configured_is_looked_up() {
+    let texts = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let doors = |group: Option<&str>, view: &[&str]| {
+        let roles = Roles { view: texts(view), ..Roles::default() };
+        Doors::of(&Api { group: group.map(str::to_owned) }, &roles)
+    };
+    let mode = |doors: &Doors| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = socket::bind(&path, doors).unwrap();
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777
+    };
+    assert_eq!(mode(&doors(None, &[]).unwrap()), 0o660);
+    let view = doors(None, &["root", "4000", "@root", "@4001"]).unwrap();
+    let members = Members { uids: [0, 4000].into(), gids: [0, 4001].into() };
+    assert_eq!(view.roles, BTreeMap::from([(Role::View, members)]));
+    assert_eq!(mode(&view), 0o666);
+    let operate = doors(Some("root"), &["@root"]).unwrap();
+    assert!(operate.roles[&Role::Operate].gids.contains(&0));
+    assert_eq!(mode(&operate), 0o660, "one group alone needs no open socket");
+    for (group, view) in [(Some("no such group"), vec![]), (None, vec!["@no such group"])] {
+        assert!(matches!(doors(group, &view), Err(SocketError::NoGroup { .. })), "{view:?}");
+    }
+    assert!(matches!(doors(None, &["no such user"]), Err(SocketError::NoUser { .. })));
 }
 
 #[test]
 fn a_socket_is_taken_only_from_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("new/socket");
-    let first = socket::bind(&path, None).unwrap();
+    let first = socket::bind(&path, &Doors::default()).unwrap();
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
     assert_eq!(mode & 0o777, 0o660);
-    assert!(matches!(socket::bind(&path, None), Err(SocketError::InUse(_))));
+    assert!(matches!(socket::bind(&path, &Doors::default()), Err(SocketError::InUse(_))));
     drop(first);
-    socket::bind(&path, None).unwrap();
+    socket::bind(&path, &Doors::default()).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(socket::bind(&path, None), Err(SocketError::NoSocket(_))));
+    assert!(matches!(socket::bind(&path, &Doors::default()), Err(SocketError::NoSocket(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    assert!(matches!(socket::group_id("no such group"), Err(SocketError::NoGroup(_))));
 }
 
 #[test]

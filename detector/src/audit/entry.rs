@@ -70,6 +70,8 @@ pub enum Kind {
     ActionDone,
     /// It was refused, or has failed.
     ActionFailed,
+    /// Somebody asked for what their role does not include, and was told so.
+    Denied,
 }
 
 /// Whom or what a record names.
@@ -164,7 +166,7 @@ impl Subject {
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::ChainBegun,
         Self::ChainBroken,
         Self::Key,
@@ -184,6 +186,7 @@ impl Kind {
         Self::ActionAsked,
         Self::ActionDone,
         Self::ActionFailed,
+        Self::Denied,
     ];
 
     pub fn names() -> Vec<String> {

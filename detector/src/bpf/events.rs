@@ -37,18 +37,30 @@ impl Events {
 
     /// The next events, at least one record. Can be cancelled without losing one.
     pub async fn next(&mut self) -> Result<Batch, BpfError> {
+        let mut batch = Batch::default();
+        for record in self.records().await? {
+            match Event::decode(&record) {
+                Some(event) => batch.events.push(event),
+                None => batch.unreadable += 1,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The same as the programs wrote them, at least one.
+    pub(crate) async fn records(&mut self) -> Result<Vec<Vec<u8>>, BpfError> {
         loop {
             let mut ready = self
                 .ring
                 .readable_mut()
                 .await
                 .map_err(BpfError::failed("wait for events of the kernel programs"))?;
-            let (batch, drained) = take(ready.get_inner_mut());
+            let (records, drained) = take(ready.get_inner_mut());
             if drained {
                 ready.clear_ready();
             }
-            if batch != Batch::default() {
-                return Ok(batch);
+            if !records.is_empty() {
+                return Ok(records);
             }
         }
     }
@@ -56,14 +68,11 @@ impl Events {
 
 /// Takes what is there, and says whether that was all. The readiness is cleared only after a look
 /// at an empty ring: what comes later wakes us again.
-fn take(ring: &mut RingBuf<MapData>) -> (Batch, bool) {
-    let mut batch = Batch::default();
-    for _ in 0..BATCH_RECORDS {
-        let Some(record) = ring.next() else { return (batch, true) };
-        match Event::decode(&record) {
-            Some(event) => batch.events.push(event),
-            None => batch.unreadable += 1,
-        }
+fn take(ring: &mut RingBuf<MapData>) -> (Vec<Vec<u8>>, bool) {
+    let mut records = Vec::new();
+    while records.len() < BATCH_RECORDS {
+        let Some(record) = ring.next() else { return (records, true) };
+        records.push(record.to_vec());
     }
-    (batch, false)
+    (records, false)
 }

@@ -5,6 +5,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::maps::MapInfo;
@@ -16,6 +18,10 @@ use nix::{
 };
 
 use super::BpfError;
+
+/// How long the enforcer's process of a daemon that has just been killed may take to let go.
+const LETTING_GO: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A place on an interface where a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +184,14 @@ impl Pins {
     /// When another process holds it.
     pub(super) fn claim_any(root: &Path) -> Result<Self, BpfError> {
         on_bpffs(root)?;
-        Ok(Self { paths: PinPaths::new(root), lock: claim(root)? })
+        let deadline = Instant::now() + LETTING_GO;
+        let lock = loop {
+            match claim(root) {
+                Err(BpfError::Locked { .. }) if Instant::now() < deadline => pause(),
+                other => break other?,
+            }
+        };
+        Ok(Self { paths: PinPaths::new(root), lock })
     }
 
     /// The pins of somebody else, for a test that stands in for one who minds no lock.
@@ -227,6 +240,14 @@ impl Pins {
         let paths = &self.paths;
         [paths.version(), &paths.maps(), &paths.links()].into_iter().try_for_each(make)
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells of a lock that is given back; there is a deadline"
+)]
+fn pause() {
+    thread::sleep(AGAIN);
 }
 
 /// Locks the directory for as long as the value lives.

@@ -102,6 +102,15 @@ Examples:
 The line `ready` in the log says that the first state is in force and the socket answers. On SIGTERM
 the daemon ends and leaves everything in force; on SIGHUP it reloads, as `detector reload` has it do.")]
     Run(RunArgs),
+    /// Carry orders out for the daemon that has started this process
+    #[command(hide = true)]
+    EnforceOrders(PartArgs),
+    /// Look through processes for the daemon that has started this process
+    #[command(hide = true)]
+    ScanProcesses(PartArgs),
+    /// Listen to ports for the daemon that has started this process
+    #[command(hide = true)]
+    ListenToPorts(PartArgs),
     /// Show what is guarded, and what needs attention
     #[command(after_help = "\
 Examples:
@@ -261,6 +270,12 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub mode: Option<ModeArg>,
     /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub log: LogFormat,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PartArgs {
     #[arg(long, value_enum, default_value_t)]
     pub log: LogFormat,
 }

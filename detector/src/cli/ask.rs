@@ -97,7 +97,7 @@ pub(super) fn complaint(error: CallError) -> anyhow::Error {
 fn way_out(error: &CallError) -> &'static str {
     match error {
         CallError::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-            ". Only root and members of `api.group` may ask it"
+            ". Only root and those whom `api.group` or `[roles]` name may ask it"
         }
         CallError::Unreachable { .. } => {
             ". Is it running? `detector run` starts it; until then what was in force stays in \

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::{Config, Flood, Libvirt, Metrics, Scan, alerts};
+use super::{Config, Flood, Libvirt, Metrics, Scan, alerts, roles};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -110,6 +110,7 @@ pub(super) fn check(config: &Config) -> Checked {
     alerts::check(&config.alerts)?;
     metrics(&config.metrics)?;
     stamp(config.stamp)?;
+    roles::check(&config.roles)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
     })

@@ -9,6 +9,7 @@ mod check;
 mod learning;
 mod libvirt;
 pub mod reload;
+mod roles;
 mod sections;
 pub(crate) mod text;
 
@@ -22,6 +23,7 @@ pub use alerts::Alerts;
 pub use audit::AuditKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
+pub use roles::Roles;
 pub use sections::{
     Admission, Api, Config, Flood, Metrics, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
     RegistryKeys, Sandbox, Scan,

@@ -44,6 +44,7 @@ const KEYS: &[Key] = keys! {
         sandbox.addresses, sandbox.protected,
         registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
+    Fate::AtStart("whoever has become a user stays it") => user;
     Fate::AtStart("it says which daemon this is") =>
         paths.pins, paths.state, paths.socket, paths.templates, paths.inventory, paths.policy;
     Fate::AtStart("connections are made at the start") =>
@@ -55,7 +56,8 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("files are followed from the start on") => learning.leases;
     Fate::AtStart("images are opened within it") => registry.image_dirs;
     Fate::AtStart("the programs are loaded with it") => stamp;
-    Fate::AtStart("the socket is made with it") => api.group;
+    Fate::AtStart("the socket is made with it") =>
+        api.group, roles.view, roles.operate, roles.administer;
     Fate::AtStart("alerts are sent as it says from the start on") => alerts;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt,
+    Alerts, AuditKeys, Learning, Libvirt, Roles,
     text::{duration, networks},
 };
 
@@ -21,6 +21,8 @@ use super::{
 pub struct Config {
     #[serde(with = "ModeText")]
     pub mode: Mode,
+    /// The user that everything runs as which needs no privileges.
+    pub user: Option<String>,
     /// The section `[[modes]]`.
     pub modes: Vec<ModeKeys>,
     pub paths: Paths,
@@ -35,6 +37,7 @@ pub struct Config {
     #[serde(deserialize_with = "stamp")]
     pub stamp: Stamp,
     pub api: Api,
+    pub roles: Roles,
     pub learning: Learning,
     pub registry: RegistryKeys,
     pub alerts: Alerts,
@@ -46,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
+            user: None,
             modes: Vec::new(),
             paths: Paths::default(),
             network: Network::default(),
@@ -57,6 +61,7 @@ impl Default for Config {
             sandbox: Sandbox::default(),
             stamp: Stamp::default(),
             api: Api::default(),
+            roles: Roles::default(),
             learning: Learning::default(),
             registry: RegistryKeys::default(),
             alerts: Alerts::default(),

@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 60, "a key is missing from the example");
+    assert_eq!(keys.count(), 64, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -28,7 +28,8 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
             _ => format!("{line}\n"),
         })
         .collect();
-    let mut expect = Config::default();
+    let user = Some("detector".to_owned());
+    let mut expect = Config { user, ..Config::default() };
     expect.api.group = Some("detector".to_owned());
     expect.sandbox.bridge = Some("sbx0".to_owned());
     expect.metrics.textfile = Some("/var/lib/prometheus/node-exporter/detector.prom".into());

@@ -9,9 +9,12 @@ use tokio::{
 
 use super::{brain::Brain, hands::Hands, input::Input, supervisor::Pulse};
 use crate::{
-    bpf::{BpfError, Events, Signs, busy},
+    bpf::busy,
     clock,
-    enforcer::{Enforcer, Sign},
+    enforcer::{
+        Enforcer, Sign,
+        remote::{Noticed, Notices},
+    },
     net::{LinkEvent, LinkEvents},
 };
 
@@ -34,8 +37,7 @@ const RESUBSCRIBE: Duration = Duration::from_secs(1);
 /// each hop costs a wake-up.
 pub(super) struct Ears {
     pub(super) links: LinkEvents,
-    pub(super) events: Events,
-    pub(super) signs: Signs,
+    pub(super) notices: Notices,
     pub(super) inputs: mpsc::Receiver<Input>,
 }
 
@@ -76,18 +78,15 @@ pub(super) async fn run<E: Enforcer>(
                     deaf_until = Some(Instant::now() + RESUBSCRIBE);
                 }
             },
-            signs = next_signs(&mut ears.signs, rested) => match signs {
-                Ok(signs) => batch.push(Input::Signs(signs)),
-                Err(error) => {
-                    tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
-                    rested = Instant::now() + RESUBSCRIBE;
+            noticed = ears.notices.next(rested) => match noticed {
+                Ok(Noticed::Signs(signs)) => batch.push(Input::Signs(signs)),
+                Ok(Noticed::Events(events, _)) => {
+                    batch.extend(events.into_iter().map(Input::Kernel));
                 }
-            },
-            events = ears.events.next() => match events {
-                Ok(events) => batch.extend(events.events.into_iter().map(Input::Kernel)),
+                // Half a daemon is worse than none: what is in force stays, and whoever started us notices.
                 Err(error) => {
-                    tracing::warn!(%error, "kernel events: cannot be read");
-                    tokio::time::sleep(RESUBSCRIBE).await;
+                    tracing::error!(%error, "the enforcer's process has gone; what is in force stays in force");
+                    std::process::exit(1);
                 }
             },
             input = ears.inputs.recv() => match input {
@@ -102,7 +101,7 @@ pub(super) async fn run<E: Enforcer>(
             batch.push(input);
         }
         drain_links(&mut ears.links, &mut batch).await;
-        let (start, before) = (Instant::now(), busy());
+        let (start, before) = (Instant::now(), busy() + brain.enforcer.spent());
         if start >= look_around {
             batch.insert(0, Input::Clock(clock::read()));
             batch.push(Input::Tick);
@@ -122,7 +121,8 @@ pub(super) async fn run<E: Enforcer>(
         if looks {
             // A whole look sees to its own share.
             let end = Instant::now();
-            let rest = busy().saturating_sub(before) * LOOKING_SHARE;
+            let spent = busy() + brain.enforcer.spent();
+            let rest = spent.saturating_sub(before) * LOOKING_SHARE;
             rested = end + rest.max(SIGNS_PAUSE);
             glance = end + rest.max(GLANCE);
         }
@@ -137,11 +137,6 @@ async fn next_link(
         sleep_until(until).await;
     }
     links.next().await
-}
-
-async fn next_signs(signs: &mut Signs, rested: Instant) -> Result<BTreeSet<Sign>, BpfError> {
-    sleep_until(rested).await;
-    signs.next().await
 }
 
 /// Takes what has been told of interfaces meanwhile, so that they come first in this turn.

@@ -1,6 +1,13 @@
 //! From start to stop.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::mpsc as std_mpsc, thread};
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::{fs::DirBuilderExt, net::UnixStream},
+    path::Path,
+    sync::mpsc as std_mpsc,
+    thread,
+};
 
 use anyhow::{Context, Result, anyhow};
 use detector_common::settings::Mode;
@@ -16,6 +23,7 @@ use super::{
     brain::Brain,
     calls,
     cycle::{self, Ears},
+    denials,
     files::{self, Fresh, PolicySource, Templates},
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
@@ -28,18 +36,26 @@ use super::{
 };
 use crate::{
     alert::Alerts,
-    api::{peer::Access, server, socket},
+    api::{
+        peer::Access,
+        server,
+        socket::{self, Doors},
+    },
     audit::{Entry, Kind, Place, Via, Who, Writer},
-    bpf::{Events, KernelEnforcer, Options},
     clock,
-    config::{Config, Scan},
+    config::Config,
+    enforcer::{
+        part as enforcer_part,
+        remote::{Notices, Remote},
+    },
     graces::GraceFile,
     inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered, boot_id},
     mode::ModeFile,
-    net::{LinkEvents, gateways, host_addresses, neighbours, overhear},
+    net::{LinkEvents, gateways, host_addresses, neighbours, overhear::PortLife},
+    part::{Listener, Scanning},
     pauses::PauseFile,
-    processes::{self, ScanOptions},
+    privilege::{self, Identity},
     quarantines::Memory,
     registry::{Gatherer, Pools},
     stopped::StopMark,
@@ -50,8 +66,25 @@ const INPUTS: usize = 1024;
 const CALLS: usize = 64;
 
 /// Runs the daemon until it is told to stop, in the mode that whoever starts it wants, if any. What is in
-/// force then stays in force. `load` reads the configuration again when somebody wants that.
-pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
+/// force then stays in force. `load` reads the configuration again when somebody wants that; `words` have the
+/// enforcer's process read the same one.
+pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]) -> Result<()> {
+    let doors = Doors::of(&config.api, &config.roles)?;
+    let user = privilege::user(config.user.as_deref())?;
+    // Holds the pins against a second daemon, and touches nothing when their schema is another.
+    let (enforcer, notices) = enforcer_part::start(words)?;
+    tracing::info!(
+        pins = %config.paths.pins.display(),
+        method = enforcer.hello().method,
+        "took the pins over"
+    );
+    make_state(&config.paths.state);
+    let listener = socket::bind(&config.paths.socket, &doors)?;
+    let scanning = Scanning::start(config, words).context("cannot start to scan processes")?;
+    let listener_to_ports = Listener::start(words).context("cannot start to listen to ports")?;
+    // From here on this process can load no program, and touch no interface. It has one thread so far.
+    give_up(config, user.as_ref())?;
+
     let supervisor = Supervisor::of_this_process().context("cannot start to tell of itself")?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -59,31 +92,17 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let group = config.api.group.as_deref().map(socket::group_id).transpose()?;
-
-    make_state(&config.paths.state);
-
-    // Holds the pins against a second daemon, and touches nothing when their schema is another.
-    let options = Options { pins: config.paths.pins.clone(), stamp: config.stamp, method: None };
-    let enforcer = KernelEnforcer::open(&options)?;
-    tracing::info!(
-        pins = %config.paths.pins.display(),
-        method = ?enforcer.method(),
-        "took the pins over"
-    );
-
     let stopped = StopMark::new(&config.paths.state);
     if let Err(error) = stopped.clear() {
         tracing::warn!(%error, "starts of VMs will not wait for this daemon when it ends");
     }
-    let map = enforcer.quarantine_map()?;
+    let map = enforcer.hello().quarantine_map;
     let memory = Memory::new(&config.paths.state);
-    let recalled = memory.recall(map, enforcer.is_fresh());
+    let recalled = memory.recall(map, enforcer.hello().fresh);
     let rules = AdmissionRules::of(config);
     let expected = inventories::expected(config);
     let brain = Brain::new(clock::now(), config.policy(), rules, expected, enforcer)?;
 
-    let listener = socket::bind(&config.paths.socket, group)?;
     let manifests = config.manifests(true).map_err(|why| anyhow!(why))?;
     let templates = Templates::new(manifests, &config.paths.templates);
     let policy = PolicySource::new(&config.paths.policy);
@@ -106,7 +125,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         runtime: runtime.handle().clone(),
         turns: Turns::new(runtime.handle().clone()),
         alerts: alerts.clone(),
-        overhear: overhear(inputs.clone())?,
+        overhear: overhear(listener_to_ports, inputs.clone())?,
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
@@ -133,12 +152,14 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
         Input::Recalled(recalled),
         Input::Source(file::said(&config.paths.inventory)),
     ];
-    think(brain, inbox, hands, first)?;
+    think(brain, notices, inbox, hands, first)?;
 
-    let access = Access { uid, group };
+    let access = Access { uid, roles: doors.roles };
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::spawn(server::serve(listener, access, call.clone()));
+    let (denials, denied) = mpsc::channel(denials::BACKLOG);
+    tokio::spawn(server::serve(listener, access, call.clone(), denials));
+    tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     let (metrics, exported) = watch::channel(config.metrics.clone());
     let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
@@ -153,7 +174,10 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load) -> Result<()> {
     tokio::spawn(files::watch_leases(leases, inputs.clone()));
     tokio::spawn(files::watch(templates, policy, inputs.clone()));
     let _agents = inventories::ask_guests(config, &inputs)?;
-    scan(&config.scan, inputs)?;
+    if let Some(scanning) = scanning {
+        let tell = move |scanned| inputs.blocking_send(Input::Processes(scanned)).is_ok();
+        scanning.follow(tell).context("cannot start to scan the host's processes")?;
+    }
     // Whoever knows that it is ready may tell it to end.
     let end = End::watch().context("cannot wait for SIGTERM")?;
     supervisor.ready();
@@ -210,21 +234,6 @@ fn begins(config: &Config, wanted: Option<Mode>) -> Entry {
         .because("mode-asked-for", wanted.map(Mode::as_str))
 }
 
-/// Starts to look through the host's processes, unless that is not wanted.
-fn scan(scan: &Scan, inputs: mpsc::Sender<Input>) -> Result<()> {
-    if scan.interval.is_zero() {
-        return Ok(());
-    }
-    let options = ScanOptions {
-        interval: scan.interval,
-        grace: scan.grace,
-        records: scan.records.clone(),
-        ignored: scan.ignored.clone(),
-    };
-    let tell = move |scanned| inputs.blocking_send(Input::Processes(scanned)).is_ok();
-    processes::spawn(options, clock::now, tell).context("cannot start to scan the host's processes")
-}
-
 /// Findings may name addresses of tenants, so that the directory is nobody else's. Without it the
 /// daemon still guards: digests are computed anew at each start, and findings are in the log only.
 fn make_state(path: &Path) {
@@ -238,9 +247,32 @@ fn make_state(path: &Path) {
     }
 }
 
+/// Gives up what the enforcer's process has, and becomes the user that is configured, where there is one.
+fn give_up(config: &Config, user: Option<&Identity>) -> Result<()> {
+    match user {
+        Some(user) => {
+            let places = [config.paths.state.as_path()];
+            let given = ["RUNTIME_DIRECTORY", "LOGS_DIRECTORY"].map(std::env::var_os);
+            let given = given.iter().flatten().map(Path::new);
+            for place in places.into_iter().chain(given) {
+                privilege::hand_over(place, user)
+                    .with_context(|| format!("cannot hand over {}", place.display()))?;
+            }
+            privilege::become_user(user, &privilege::OF_BRAIN)
+                .with_context(|| format!("cannot become the user {user}"))?;
+            tracing::info!(%user, "gave up all privileges but to look");
+        }
+        None => {
+            privilege::give_up(&privilege::OF_OTHERS).context("cannot give up capabilities")?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts the brain's thread and waits until the first state is in force.
 fn think(
-    mut brain: Brain<KernelEnforcer>,
+    mut brain: Brain<Remote>,
+    notices: UnixStream,
     inputs: mpsc::Receiver<Input>,
     mut hands: Hands,
     mut first: Vec<Input>,
@@ -255,10 +287,8 @@ fn think(
             let ears = async {
                 let mut links = LinkEvents::subscribe()?;
                 let all = links.next().await?;
-                let events: Events = brain.enforcer_mut().events()?;
-                let signs = brain.enforcer_mut().signs()?;
-                tokio::spawn(brain.enforcer_mut().follow_logs()?);
-                anyhow::Ok((Ears { links, events, signs, inputs }, all))
+                let notices = Notices::new(notices)?;
+                anyhow::Ok((Ears { links, notices, inputs }, all))
             };
             let ears = match ears.await {
                 Ok((ears, all)) => {
@@ -285,9 +315,12 @@ fn think(
 }
 
 /// Starts to listen to what ports without a VM ask for.
-fn overhear(inputs: mpsc::Sender<Input>) -> Result<std_mpsc::Sender<Vec<overhear::PortLife>>> {
+fn overhear(
+    listener: Listener,
+    inputs: mpsc::Sender<Input>,
+) -> Result<std_mpsc::Sender<Vec<PortLife>>> {
     let tell = move |port, print| inputs.blocking_send(Input::Overheard(port, print)).is_ok();
-    overhear::spawn(tell).context("cannot start to listen to ports")
+    listener.follow(tell).context("cannot start to listen to ports")
 }
 
 /// Starts to send alerts. The brain never waits for them, nor they for the brain.

@@ -15,6 +15,7 @@ mod calls;
 mod claims;
 mod clock;
 mod cycle;
+mod denials;
 mod execute;
 mod files;
 mod guests;

@@ -147,6 +147,10 @@ impl<E: Enforcer> Brain<E> {
         let Configured { policy, admission, changed, kept, registry, rules, inventory } =
             configured;
         self.reloads.refused = None;
+        // What follows from the new one is judged by it there.
+        if let Err(error) = self.enforcer.reload() {
+            tracing::warn!(%error, "the enforcer goes on by the configuration before");
+        }
         self.world.policy = policy;
         self.admissions.configure(admission);
         if let Some(registry) = registry {

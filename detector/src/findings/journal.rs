@@ -11,7 +11,10 @@ use detector_core::model::{FindingKey, Severity, Subject, Timestamp};
 use serde::Serialize;
 
 use super::Change;
-use crate::api::view::{FindingView, moment};
+use crate::{
+    api::view::{FindingView, moment},
+    escape,
+};
 
 /// A file that has grown longer gives way to a new one; one is kept.
 const LONGEST: u64 = 16 << 20;
@@ -46,9 +49,9 @@ impl Journal {
             Change::Closed(finding) => ("closed", finding),
         };
         let line = Line { at: moment(at), event, finding: &FindingView::from(finding) };
-        let written = serde_json::to_vec(&line).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            self.append(&line)
+        let written = escape::json(&line).map_err(io::Error::from).and_then(|mut line| {
+            line.push('\n');
+            self.append(line.as_bytes())
         });
         match written {
             Ok(()) if self.failing => {

@@ -29,9 +29,8 @@ const PROC_EVENT_EXIT: u32 = 0x8000_0000;
 const NETLINK_HEADER: usize = 16;
 const CONNECTOR_HEADER: usize = 20;
 
-/// Sends every event until nobody listens. An error says why this kernel, or this namespace, has none.
-pub(super) fn follow(events: SyncSender<ProcessEvent>) -> io::Result<()> {
-    let socket = subscribe()?;
+/// Sends every event until nobody listens.
+pub(super) fn follow(socket: Socket, events: SyncSender<ProcessEvent>) -> io::Result<()> {
     thread::Builder::new().name("exec".to_owned()).spawn(move || {
         let mut datagram = Vec::with_capacity(DATAGRAM_BYTES);
         loop {
@@ -66,7 +65,8 @@ fn tell(events: &SyncSender<ProcessEvent>, event: ProcessEvent) -> bool {
     !matches!(events.try_send(event), Err(TrySendError::Disconnected(_)))
 }
 
-fn subscribe() -> io::Result<Socket> {
+/// Asks for them. An error says why this kernel, or this namespace, has none.
+pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_CONNECTOR)?;
     socket.bind(&SocketAddr::new(0, CN_IDX_PROC))?;
     socket.send(&listen(), 0)?;
@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn the_kernel_tells_of_a_program() {
         let (sender, events) = sync_channel(65_536);
-        if let Err(error) = follow(sender) {
+        let followed = subscribe().and_then(|socket| follow(socket, sender));
+        if let Err(error) = followed {
             eprintln!("skipped: this kernel or namespace has no process events: {error}");
             return;
         }

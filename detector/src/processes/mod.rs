@@ -57,15 +57,26 @@ const YOUNG: Duration = Duration::from_millis(500);
 /// Events that wait; more than that is a reason for a whole scan.
 const EVENTS: usize = 4096;
 
+/// The kernel's announcements of processes. To ask for them takes a capability, to take them none.
+pub struct Announcements(io::Result<netlink_sys::Socket>);
+
+impl Announcements {
+    pub fn ask_for() -> Self {
+        Self(events::subscribe())
+    }
+}
+
 /// Starts to scan. `tell` is called with what each scan finds, on a thread of the scan's own, until it
 /// says that nobody listens.
 pub fn spawn(
     options: ScanOptions,
+    Announcements(announced): Announcements,
     now: fn() -> Timestamp,
     mut tell: impl FnMut(Scanned) -> bool + Send + 'static,
 ) -> io::Result<()> {
     let (sender, events) = sync_channel(EVENTS);
-    if let Err(error) = events::follow(sender) {
+    let followed = announced.and_then(|socket| events::follow(socket, sender));
+    if let Err(error) = followed {
         tracing::info!(%error, "processes: the kernel announces none here, the interval alone counts");
     }
     let rules = Rules { grace: options.grace, records: options.records, ignored: options.ignored };

@@ -25,6 +25,7 @@ use super::{
     open::{Inode, OpenError, Opened, open},
     pools::{Pools, Reach},
     qcow2::{self, HeaderError},
+    reader,
 };
 
 /// The most layers of a medium, the base included. Snapshot tools keep chains far shorter, each
@@ -148,8 +149,10 @@ fn layer(
     opened: &Opened,
     stated: Option<&str>,
 ) -> Result<(Format, Option<qcow2::Backing>), ChainError> {
-    let header =
-        || qcow2::read(&opened.file).map_err(|error| ChainError::Header(path.to_owned(), error));
+    let header = || {
+        reader::header(&opened.file, opened.id)
+            .map_err(|error| ChainError::Header(path.to_owned(), error))
+    };
     match stated.map(|name| Format::named(name).ok_or(name)) {
         Some(Ok(Format::Raw)) => Ok((Format::Raw, None)),
         Some(Ok(Format::Qcow2)) => Ok((Format::Qcow2, header()?.backing)),

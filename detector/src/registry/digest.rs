@@ -3,7 +3,7 @@ use std::{
     fs::{self, Metadata},
     io,
     num::NonZeroUsize,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
@@ -15,22 +15,17 @@ use std::{
 use detector_core::model::Digest;
 use lru::LruCache;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     cache::{self, CacheEntry, FileState, MeasuredEntry},
     open::{Inode, Opened},
+    reader::{self, ReadError},
     verity::Measurement,
 };
 
 /// How many digests are remembered; the least recently used go first. A host has a few dozen
 /// images, and ten thousand digests are two megabytes.
 const MAX_ENTRIES: NonZeroUsize = NonZeroUsize::new(10_000).expect("more than none");
-
-const BUFFER: usize = 1 << 20;
-
-/// A file that changes while it is read is noticed every so many bytes.
-const CHECK_EVERY: u64 = 64 << 20;
 
 const REPORT_EVERY: u64 = 1 << 30;
 
@@ -241,40 +236,36 @@ fn seal(opened: &Opened) -> io::Result<()> {
     }
 }
 
-/// Reads a file from its first byte to its last; `None` when it has changed meanwhile.
+/// Has a file read from its first byte to its last; `None` when it has changed meanwhile.
 fn read_once(
     opened: &Opened,
     before: &Metadata,
     stop: &AtomicBool,
 ) -> Result<Option<Digest>, DigestError> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; BUFFER];
-    let mut at = 0;
-    loop {
-        if stop.load(Ordering::Relaxed) {
+    let mut next = REPORT_EVERY;
+    let read = reader::whole(&opened.file, |read| {
+        if stop.load(Ordering::Relaxed) || (read.is_some() && is_changed(opened, before)?) {
+            return Err(ReadError::GivenUp);
+        }
+        if let Some(read) = read.filter(|read| *read >= next) {
+            next += REPORT_EVERY;
+            tracing::debug!(path = %opened.real.display(), read, of = before.size(), "hashing");
+        }
+        Ok(())
+    });
+    let (digest, size) = match read {
+        Ok(read) => read,
+        Err(ReadError::GivenUp) if stop.load(Ordering::Relaxed) => {
             return Err(DigestError::Stopping);
         }
-        let count = match opened.file.read_at(&mut buffer, at) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        hasher.update(&buffer[..count]);
-        let earlier = at;
-        at += count as u64;
-        if earlier / CHECK_EVERY != at / CHECK_EVERY && is_changed(opened, before)? {
-            return Ok(None);
-        }
-        if earlier / REPORT_EVERY != at / REPORT_EVERY {
-            tracing::debug!(path = %opened.real.display(), read = at, of = before.size(), "hashing");
-        }
-    }
-    if is_changed(opened, before)? || (!opened.block_device && at != before.size()) {
+        Err(ReadError::GivenUp) => return Ok(None),
+        Err(error) => return Err(DigestError::Io(error.to_string())),
+    };
+    if is_changed(opened, before)? || (!opened.block_device && size != before.size()) {
         return Ok(None);
     }
-    tracing::debug!(path = %opened.real.display(), bytes = at, "hashed");
-    Ok(Some(Digest(hasher.finalize().into())))
+    tracing::debug!(path = %opened.real.display(), bytes = size, "hashed");
+    Ok(Some(digest))
 }
 
 fn is_changed(opened: &Opened, before: &Metadata) -> io::Result<bool> {

@@ -4,7 +4,15 @@
 //! (`block/qcow2.c`, `qcow2_do_open`) or stricter, so that an image is never read in another way
 //! than the hypervisor reads it.
 
-use std::{ffi::OsString, fs::File, io, os::unix::ffi::OsStringExt, os::unix::fs::FileExt};
+use std::{
+    cell::Cell,
+    ffi::OsString,
+    fs::File,
+    io,
+    os::unix::{ffi::OsStringExt, fs::FileExt},
+};
+
+use serde::{Deserialize, Serialize};
 
 /// What all qcow and qcow2 images begin with.
 pub(super) const MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -31,13 +39,13 @@ const EXTENSION_END: u32 = 0;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 
 /// What is of interest in a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub backing: Option<Backing>,
 }
 
 /// The layer beneath, as the image names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backing {
     /// Not empty, without NUL; anything else is possible.
     pub name: OsString,
@@ -46,7 +54,7 @@ pub struct Backing {
 }
 
 /// Why a header is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HeaderError {
     #[error("it is no qcow2 image: it does not begin with the magic number")]
     Magic,
@@ -72,6 +80,8 @@ pub enum HeaderError {
     BackingFormat,
     #[error("it cannot be read: {0}")]
     Io(String),
+    #[error("it has not been read: {0}")]
+    Unread(String),
 }
 
 impl From<io::Error> for HeaderError {
@@ -81,26 +91,65 @@ impl From<io::Error> for HeaderError {
 }
 
 /// Reads the header of an open image: at most its first cluster, 2 MiB, and of a large one no more than
-/// is needed, since it is read again and again while its VM runs.
-pub(super) fn read(file: &File) -> Result<Header, HeaderError> {
+/// is needed, since it is read again and again while its VM runs. Also the first bytes of the file that the header
+/// follows from, whatever comes behind them; `None` where the end of the file mattered too.
+pub(super) fn read(file: &File) -> Result<(Header, Option<Vec<u8>>), HeaderError> {
     let start = read_at_most(file, START)?;
-    let size = cluster_size(&start)?;
-    if size > START && start.len() == START && !holds_everything(&start)? {
-        return parse(&read_at_most(file, size)?);
+    let size = cluster_size(&Cluster::new(&start))?;
+    if size > START && start.len() == START && !holds_everything(&Cluster::new(&start))? {
+        return parse(&Cluster::new(&read_at_most(file, size)?));
     }
-    parse(start.get(..size).unwrap_or(&start))
+    parse(&Cluster::new(start.get(..size).unwrap_or(&start)))
+}
+
+/// The first cluster of an image, or as much as there is of it, and how much of that has been looked at.
+struct Cluster<'a> {
+    bytes: &'a [u8],
+    seen: Cell<usize>,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, seen: Cell::new(0) }
+    }
+
+    fn at(&self, offset: u64, length: u64) -> Result<&'a [u8], HeaderError> {
+        let start = usize::try_from(offset).map_err(|_| HeaderError::Truncated)?;
+        let length = usize::try_from(length).map_err(|_| HeaderError::Truncated)?;
+        let end = start.checked_add(length).ok_or(HeaderError::Truncated)?;
+        self.seen.set(self.seen.get().max(end));
+        self.bytes.get(start..end).ok_or(HeaderError::Truncated)
+    }
+
+    /// Whether it ends before that. It might not, with more bytes behind the same ones.
+    fn ends_before(&self, offset: u64) -> bool {
+        let ends = offset >= self.bytes.len() as u64;
+        if ends {
+            self.seen.set(usize::MAX);
+        }
+        ends
+    }
+
+    fn seen(&self) -> Option<Vec<u8>> {
+        self.bytes.get(..self.seen.get()).map(<[u8]>::to_vec)
+    }
 }
 
 /// Whether the header, its extensions and the name of the backing file, which lie in this order, are in
 /// this part of the first cluster.
-fn holds_everything(start: &[u8]) -> Result<bool, HeaderError> {
+fn holds_everything(start: &Cluster<'_>) -> Result<bool, HeaderError> {
     let (offset, length) = (u64_at(start, 8)?, u32_at(start, 16)?);
     let end = offset.checked_add(length.into());
-    Ok(offset != 0 && end.is_some_and(|end| end <= start.len() as u64))
+    Ok(offset != 0 && end.is_some_and(|end| end <= start.bytes.len() as u64))
 }
 
-/// Parses a header from the first cluster of an image, or as much as there is of it.
-fn parse(cluster: &[u8]) -> Result<Header, HeaderError> {
+/// Parses a header, and says what it follows from.
+fn parse(cluster: &Cluster<'_>) -> Result<(Header, Option<Vec<u8>>), HeaderError> {
+    let backing = backing(cluster)?;
+    Ok((Header { backing }, cluster.seen()))
+}
+
+fn backing(cluster: &Cluster<'_>) -> Result<Option<Backing>, HeaderError> {
     let size = cluster_size(cluster)? as u64;
     let (length, features) = match u32_at(cluster, 4)? {
         2 => (V2_LENGTH, 0),
@@ -126,28 +175,32 @@ fn parse(cluster: &[u8]) -> Result<Header, HeaderError> {
     let end = if offset == 0 { size } else { offset };
     let format = backing_format(cluster, u64::from(length), end)?;
     if offset == 0 || backing_size == 0 {
-        return Ok(Header { backing: None });
+        return Ok(None);
     }
     if backing_size > MAX_NAME || u64::from(backing_size) > size - offset {
         return Err(HeaderError::BackingName);
     }
-    let name = bytes_at(cluster, offset, u64::from(backing_size))?;
+    let name = cluster.at(offset, u64::from(backing_size))?;
     // QEMU takes the name up to the first NUL, whatever follows: two readers of one name.
     if name.contains(&0) {
         return Err(HeaderError::BackingNul);
     }
-    Ok(Header { backing: Some(Backing { name: OsString::from_vec(name.to_vec()), format }) })
+    Ok(Some(Backing { name: OsString::from_vec(name.to_vec()), format }))
 }
 
 /// Walks the header extensions between the header and `end`.
-fn backing_format(cluster: &[u8], start: u64, end: u64) -> Result<Option<String>, HeaderError> {
+fn backing_format(
+    cluster: &Cluster<'_>,
+    start: u64,
+    end: u64,
+) -> Result<Option<String>, HeaderError> {
     let mut format = None;
     let mut at = start;
     // Each turn moves on by 8 bytes or more, within one cluster.
     while at < end {
         // QEMU writes an end marker only where there is room for one, and reads on into zeroes
         // that a short file need not have.
-        if at.saturating_add(8) > end || at >= cluster.len() as u64 {
+        if at.saturating_add(8) > end || cluster.ends_before(at) {
             break;
         }
         let kind = u32_at(cluster, at)?;
@@ -160,7 +213,7 @@ fn backing_format(cluster: &[u8], start: u64, end: u64) -> Result<Option<String>
             return Err(HeaderError::Extension);
         }
         if kind == EXTENSION_BACKING_FORMAT {
-            let text = bytes_at(cluster, at, u64::from(length))?;
+            let text = cluster.at(at, u64::from(length))?;
             let short = length <= MAX_FORMAT && text.iter().all(u8::is_ascii_graphic);
             if format.is_some() || !short {
                 return Err(HeaderError::BackingFormat);
@@ -172,8 +225,8 @@ fn backing_format(cluster: &[u8], start: u64, end: u64) -> Result<Option<String>
     Ok(format.filter(|format| !format.is_empty()))
 }
 
-fn cluster_size(start: &[u8]) -> Result<usize, HeaderError> {
-    if !start.starts_with(&MAGIC) {
+fn cluster_size(start: &Cluster<'_>) -> Result<usize, HeaderError> {
+    if !start.bytes.starts_with(&MAGIC) {
         return Err(HeaderError::Magic);
     }
     match u32_at(start, 4)? {
@@ -186,20 +239,13 @@ fn cluster_size(start: &[u8]) -> Result<usize, HeaderError> {
     }
 }
 
-fn bytes_at(cluster: &[u8], offset: u64, length: u64) -> Result<&[u8], HeaderError> {
-    let start = usize::try_from(offset).map_err(|_| HeaderError::Truncated)?;
-    let length = usize::try_from(length).map_err(|_| HeaderError::Truncated)?;
-    let end = start.checked_add(length).ok_or(HeaderError::Truncated)?;
-    cluster.get(start..end).ok_or(HeaderError::Truncated)
-}
-
-fn u32_at(cluster: &[u8], offset: u64) -> Result<u32, HeaderError> {
-    let bytes = bytes_at(cluster, offset, 4)?;
+fn u32_at(cluster: &Cluster<'_>, offset: u64) -> Result<u32, HeaderError> {
+    let bytes = cluster.at(offset, 4)?;
     bytes.try_into().map(u32::from_be_bytes).map_err(|_| HeaderError::Truncated)
 }
 
-fn u64_at(cluster: &[u8], offset: u64) -> Result<u64, HeaderError> {
-    let bytes = bytes_at(cluster, offset, 8)?;
+fn u64_at(cluster: &Cluster<'_>, offset: u64) -> Result<u64, HeaderError> {
+    let bytes = cluster.at(offset, 8)?;
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| HeaderError::Truncated)
 }
 

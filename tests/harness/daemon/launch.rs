@@ -1,6 +1,7 @@
 //! How a daemon is started.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -29,6 +30,11 @@ impl Daemon<'_> {
     /// The number of its process, as this machine knows it.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.running.as_ref().context("the daemon does not run")?.id())
+    }
+
+    /// Waits until it has ended by itself, and says how.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.running.take().context("the daemon does not run")?.wait()?)
     }
 
     /// Sends it a signal.

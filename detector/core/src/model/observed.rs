@@ -6,6 +6,8 @@ use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{ObservedMode, Quarantine, QuarantineTarget};
 
 /// What the kernel holds, as far as it is ours.
@@ -40,7 +42,7 @@ pub struct ObservedInterface {
 }
 
 /// A veth pair between a port and the sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passage {
     /// ifindex of the end that is ours.
     pub inner: u32,
@@ -49,7 +51,7 @@ pub struct Passage {
 }
 
 /// Whether frames of a port end before there is a buffer for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shield {
     #[default]
     Off,

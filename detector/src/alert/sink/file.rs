@@ -32,7 +32,7 @@ impl File {
     pub(super) async fn deliver(&self, notices: &[Notice]) -> Delivered {
         let mut lines = String::new();
         for notice in notices {
-            lines.push_str(&ocsf::event(notice, &self.origin).to_string());
+            lines.push_str(&ocsf::line(notice, &self.origin));
             lines.push('\n');
         }
         let FileSink { path, max_mib, keep, .. } = self.keys.clone();

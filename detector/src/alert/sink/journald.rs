@@ -74,7 +74,7 @@ impl Journald {
             ("DETECTOR_FINDING", finding.id.clone()),
             ("DETECTOR_KIND", finding.kind.as_str().to_owned()),
             ("DETECTOR_SEVERITY", finding.severity.as_str().to_owned()),
-            ("DETECTOR_OCSF", ocsf::event(notice, &self.origin).to_string()),
+            ("DETECTOR_OCSF", ocsf::line(notice, &self.origin)),
         ];
         for (name, value) in fields {
             // Name, line feed, length, value: so that nothing in a value is taken for a field.

@@ -106,7 +106,7 @@ impl Syslog {
         let priority = self.keys.facility as u32 * 8 + severity(notice);
         let said = match format {
             SyslogFormat::Text => format!("\u{feff}{}", text::line(notice, &self.origin)),
-            SyslogFormat::Ocsf => ocsf::event(notice, &self.origin).to_string(),
+            SyslogFormat::Ocsf => ocsf::line(notice, &self.origin),
         };
         let data = [
             ("id", notice.id.to_string()),

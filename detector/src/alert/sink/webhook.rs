@@ -39,7 +39,7 @@ impl Webhook {
     async fn post(&self, notice: &Notice) -> Delivered {
         let (key, authorization) = (self.keys.secret_file.clone(), self.authorization().await?);
         let key = blocking(move || secret::read(&key)).await?;
-        let body = ocsf::event(notice, &self.origin).to_string().into_bytes();
+        let body = ocsf::line(notice, &self.origin).into_bytes();
         let id = notice.id.to_string();
         // A retry is signed anew, so that the receiver can refuse what is old.
         let timestamp = Timestamp::now().as_second().to_string();

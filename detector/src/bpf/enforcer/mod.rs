@@ -43,7 +43,7 @@ use super::{
     maps::Maps, probe, remains,
 };
 use crate::{
-    enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign},
+    enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign, serve::Ground},
     net::{Forwarding, LinkChanges, Passages},
 };
 
@@ -270,6 +270,12 @@ impl Enforcer for KernelEnforcer {
     fn refused(&mut self, ifindex: u32) -> Result<Option<u64>, EnforceError> {
         let interface = self.mirror.interfaces.get(&ifindex);
         Ok(interface.map(|interface| self.maps.refused(interface.slot.id)).transpose()?)
+    }
+}
+
+impl Ground for KernelEnforcer {
+    fn held(&self) -> &Observed {
+        &self.mirror
     }
 }
 

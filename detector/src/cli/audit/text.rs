@@ -86,7 +86,7 @@ pub(super) fn is_about(record: &Record, about: &str) -> bool {
 fn kind(kind: Kind) -> Text {
     let tone = match kind {
         Kind::ChainBroken | Kind::RecordsLost => Tone::Bad,
-        Kind::Quarantine | Kind::ActionFailed => Tone::Attention,
+        Kind::Quarantine | Kind::ActionFailed | Kind::Denied => Tone::Attention,
         _ => Tone::Plain,
     };
     Text(kind.name(), tone)

@@ -15,7 +15,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
         Ok(Err(CallError::Unreachable { source, .. })) => {
             return vec![match source.kind() {
                 ErrorKind::PermissionDenied => unknown(
-                    format!("{socket} is for root and members of `api.group`"),
+                    format!("{socket} is for root and those whom `api.group` or `[roles]` name"),
                     "run it as one of them",
                 ),
                 _ => warning(

@@ -15,6 +15,7 @@ mod netfilter;
 mod permissions;
 mod pins;
 mod privileges;
+mod sandbox;
 mod uplinks;
 
 use std::io::Write;
@@ -69,6 +70,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("config", configuration::check),
     ("privileges", privileges::check),
     ("kernel", kernel::check),
+    ("sandbox", sandbox::check),
     ("bpffs", bpffs::check),
     ("pins", pins::check),
     ("daemon", daemon::check),

@@ -29,6 +29,14 @@ fn kernels_are_told_by_their_release() {
 }
 
 #[test]
+fn a_kernel_without_landlock_is_told_of() {
+    assert_eq!(status(&sandbox::judge(0)), Status::Warning);
+    assert_eq!(status(&sandbox::judge(1)), Status::Ok);
+    assert_eq!(status(&sandbox::separate(Ok(None))), Status::Warning);
+    assert_eq!(status(&sandbox::separate(Err("no user".to_owned()))), Status::Problem);
+}
+
+#[test]
 fn a_hook_is_ours_another_releases_or_somebody_elses() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("detector");

@@ -1,12 +1,15 @@
 //! Hashing images with a bar on the terminal.
 
-use std::{fs, io::IsTerminal, path::Path, time::Duration};
+use std::{io::IsTerminal, path::Path, time::Duration};
 
 use anyhow::{Result, bail};
 use detector_core::model::{Chain, Evidence, ImageFile};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{cli::escape::escape, registry::Gatherer};
+use crate::{
+    cli::escape::escape,
+    registry::{Gatherer, bytes_read},
+};
 
 /// How often the progress bar moves.
 const PROGRESS: Duration = Duration::from_millis(100);
@@ -51,11 +54,4 @@ fn bar(path: &Path, size: u64) -> ProgressBar {
     ProgressBar::new(size)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         .with_message(escape(&name).to_string())
-}
-
-/// What this process has read so far (proc(5), `rchar`).
-fn bytes_read() -> u64 {
-    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
-    line.and_then(|count| count.parse().ok()).unwrap_or(0)
 }

@@ -1,0 +1,281 @@
+//! The enforcer's process: carries out orders that its warden lets pass, and hands on what the kernel says.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use detector_core::model::{Observed, Policy};
+use futures::{SinkExt, StreamExt};
+use tokio::{
+    net::UnixStream,
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::codec::{Framed, FramedWrite};
+
+use super::{
+    EnforceError, Enforcer, Recheck, Tampering,
+    message::{
+        Answer, Answered, Difference, LONGEST_ANSWER, LONGEST_ORDER, Notice, Order, Record, decode,
+        encode, frames,
+    },
+    warden::Warden,
+};
+use crate::{
+    bpf::{Events, Signs, busy},
+    net::NetError,
+};
+
+/// Orders that may come at once, such as on a first start…
+const BURST: u32 = 20_000;
+/// … and how many a second otherwise. Who has more waits.
+const RATE: u32 = 5_000;
+/// When nobody has had it looked around for so long, the enforcer does so by itself.
+const ALONE: Duration = Duration::from_secs(2);
+/// What it has found meanwhile and nobody has asked for.
+const MOST_UNTOLD: usize = 1024;
+/// Refusals are told in the log at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Notices that wait for the brain; what it does not take stays where it is, in the kernel.
+const BACKLOG: usize = 4;
+
+/// An enforcer that says what it holds without a copy.
+pub(crate) trait Ground: Enforcer {
+    fn held(&self) -> &Observed;
+}
+
+/// Answers orders.
+pub(crate) struct Server<G> {
+    ground: G,
+    warden: Warden,
+    /// Reads the configuration, for what is judged by it.
+    load: Box<dyn Fn() -> Result<Policy, String>>,
+    /// What the brain knows.
+    told: Observed,
+    /// What was found while the brain did not ask.
+    untold: Recheck,
+    /// Refused so far, and what was said of that last.
+    refused: u64,
+    said: Option<(Instant, u64)>,
+    pace: Pace,
+}
+
+impl<G: Ground> Server<G> {
+    pub(crate) fn new(
+        ground: G,
+        policy: Policy,
+        load: Box<dyn Fn() -> Result<Policy, String>>,
+    ) -> Result<Self, NetError> {
+        Ok(Self {
+            ground,
+            warden: Warden::new(policy)?,
+            load,
+            told: Observed::default(),
+            untold: Recheck::default(),
+            refused: 0,
+            said: None,
+            pace: Pace { left: BURST, at: Instant::now() },
+        })
+    }
+
+    /// Answers orders until nobody gives any.
+    ///
+    /// # Errors
+    ///
+    /// What came is no frame, so that nothing after it could be understood.
+    pub(crate) async fn run(mut self, way: UnixStream) -> io::Result<()> {
+        let mut way = Framed::new(way, frames(LONGEST_ORDER));
+        let mut alone = Instant::now() + ALONE;
+        loop {
+            let order = match timeout_at(alone, way.next()).await {
+                Err(_) => {
+                    self.look_alone();
+                    alone = Instant::now() + ALONE;
+                    continue;
+                }
+                Ok(None) => return Ok(()),
+                Ok(Some(order)) => order?,
+            };
+            // The timer's grain is coarser than most orders take, so that nobody waits who need not.
+            if let Some(at) = self.pace.waits_until(Instant::now()) {
+                sleep_until(at).await;
+            }
+            let order = decode::<Order>(&order);
+            if matches!(order, Ok(Order::Recheck)) {
+                alone = Instant::now() + ALONE;
+            }
+            let answer =
+                order.inspect_err(|_| self.refused += 1).and_then(|order| self.answer(order));
+            self.tell_refusals();
+            way.codec_mut().set_max_frame_length(LONGEST_ANSWER);
+            way.send(Bytes::from(encode(&answer).map_err(io::Error::other)?)).await?;
+            way.codec_mut().set_max_frame_length(LONGEST_ORDER);
+        }
+    }
+
+    fn answer(&mut self, order: Order) -> Answered {
+        let ground = &mut self.ground;
+        Ok(match order {
+            Order::Observe => {
+                let now = ground.observe()?;
+                let difference = Difference::between(&self.told, &now);
+                self.told = now;
+                Answer::Observed(Box::new(difference))
+            }
+            Order::Execute(action) => {
+                if let Err(error) = self.warden.judge(&action, ground.held()) {
+                    self.refused += 1;
+                    return Err(error);
+                }
+                if let detector_core::reconcile::Action::LiftQuarantine(target) = &action {
+                    tracing::info!(?target, "a quarantine is lifted");
+                }
+                ground.execute(&action)?;
+                Answer::Done
+            }
+            Order::TicksAfter(seconds) => Answer::Ticks(ground.ticks_after(seconds)?),
+            Order::Recheck => {
+                let before = busy();
+                let now = ground.recheck()?;
+                let all = merged(std::mem::take(&mut self.untold), now);
+                Answer::Recheck(all, busy().saturating_sub(before))
+            }
+            Order::RecheckFor(signs) => {
+                let before = busy();
+                let found = ground.recheck_for(&signs)?;
+                Answer::Recheck(found, busy().saturating_sub(before))
+            }
+            Order::Resync => {
+                ground.resync()?;
+                Answer::Done
+            }
+            Order::Seen => Answer::Seen(many(ground.seen()?)),
+            Order::Learned => Answer::Learned(many(ground.learned()?)),
+            Order::LearnedBy(ifindex) => Answer::LearnedBy(all(ground.learned_by(ifindex)?)),
+            Order::OwnerOf(key) => Answer::Owner(ground.owner_of(key.0)?),
+            Order::IsRouter(key) => Answer::Router(ground.is_router(key.0)?),
+            Order::Counts(ifindex) => Answer::Counts(ground.counts(ifindex)?.map(Into::into)),
+            Order::Refused(ifindex) => Answer::Refused(ground.refused(ifindex)?),
+            Order::EndPredecessors => {
+                ground.end_predecessors()?;
+                Answer::Done
+            }
+            Order::Reload => {
+                // One that cannot be used changes nothing, here as there.
+                self.warden.follow((self.load)().map_err(EnforceError)?);
+                Answer::Done
+            }
+        })
+    }
+
+    /// What is in force stays so, whatever has become of the brain.
+    fn look_alone(&mut self) {
+        match self.ground.recheck() {
+            Ok(found) => {
+                let untold = std::mem::take(&mut self.untold);
+                self.untold = merged(untold, found);
+            }
+            Err(error) => tracing::warn!(%error, "cannot look whether what is in force still is"),
+        }
+    }
+
+    /// In the enforcer's own log, which the brain has no hand in.
+    fn tell_refusals(&mut self) {
+        let now = Instant::now();
+        let (last, told) = self.said.map_or((None, 0), |(at, told)| (Some(at), told));
+        if self.refused > told && last.is_none_or(|last| now >= last + TELL_EVERY) {
+            self.said = Some((now, self.refused));
+            tracing::warn!(
+                refused = self.refused,
+                "the enforcer has refused orders, all in all so many"
+            );
+        }
+    }
+}
+
+fn merged(before: Recheck, now: Recheck) -> Recheck {
+    let mut tampering: Vec<Tampering> = before.tampering;
+    tampering.extend(now.tampering);
+    tampering.truncate(MOST_UNTOLD);
+    Recheck { changed: before.changed || now.changed, tampering }
+}
+
+fn all<From, To: std::convert::From<From>>(list: Vec<From>) -> Vec<To> {
+    list.into_iter().map(Into::into).collect()
+}
+
+fn many<K: Ord, From, To: std::convert::From<From>>(
+    lists: std::collections::BTreeMap<K, Vec<From>>,
+) -> std::collections::BTreeMap<K, Vec<To>> {
+    lists.into_iter().map(|(key, list)| (key, all(list))).collect()
+}
+
+/// How many orders may come.
+struct Pace {
+    left: u32,
+    at: Instant,
+}
+
+impl Pace {
+    /// When the next one may be carried out; `None` for at once.
+    fn waits_until(&mut self, now: Instant) -> Option<Instant> {
+        let since = now.saturating_duration_since(self.at);
+        let more = (since.as_secs_f64() * f64::from(RATE)) as u32;
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(BURST);
+            self.at = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                None
+            }
+            None => Some(now + Duration::from_secs(1) / RATE),
+        }
+    }
+}
+
+/// Hands on what the kernel says, for as long as somebody takes it.
+pub(crate) fn hand_on(mut events: Events, mut signs: Signs, way: UnixStream) {
+    let (notices, mut waiting) = mpsc::channel::<Notice>(BACKLOG);
+    let also = notices.clone();
+    tokio::spawn(async move {
+        loop {
+            match events.records().await {
+                Ok(records) => {
+                    let records = records.into_iter().map(Record).collect();
+                    if notices.send(Notice::Events(records)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "kernel events: cannot be read");
+                    tokio::time::sleep(TELL_EVERY).await;
+                }
+            }
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            match signs.next().await {
+                Ok(found) => {
+                    if also.send(Notice::Signs(found)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
+                    tokio::time::sleep(TELL_EVERY).await;
+                }
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut way = FramedWrite::new(way, frames(LONGEST_ANSWER));
+        while let Some(notice) = waiting.recv().await {
+            let Ok(frame) = encode(&notice) else { continue };
+            if way.send(Bytes::from(frame)).await.is_err() {
+                return;
+            }
+        }
+    });
+}

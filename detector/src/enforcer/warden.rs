@@ -1,0 +1,219 @@
+//! What the brain may have done: judged by the enforcer's own configuration and its own look at interfaces, whatever
+//! the brain says that follows from them.
+//!
+//! Who may speak under which address is the brain's to decide; that is what it is for. But programs come to what is
+//! configured to have them and to nothing else, and leave only what is no longer; and what a person has cut off stays
+//! cut off for as long as its record stands.
+
+use std::collections::BTreeMap;
+
+use detector_common::{
+    addr::Mac,
+    port::{Role, flags},
+    quarantine::Cause,
+};
+use detector_core::{
+    decide::{Class, classify},
+    model::{Link, Observed, Policy, Quarantine, QuarantineTarget},
+    reconcile::Action,
+};
+
+use super::EnforceError;
+use crate::net::{Changed, LinkChanges, NetError, link_by_index, links};
+
+/// Entries of one order: more than any host has addresses.
+const MOST_ENTRIES: usize = 1 << 17;
+
+/// Judges orders.
+pub(super) struct Warden {
+    policy: Policy,
+    changes: LinkChanges,
+    links: BTreeMap<u32, Link>,
+    classes: BTreeMap<u32, Class>,
+}
+
+impl Warden {
+    /// By this configuration, in the network namespace of this thread.
+    pub(super) fn new(policy: Policy) -> Result<Self, NetError> {
+        let changes = LinkChanges::subscribe()?;
+        let mut warden = Self { policy, changes, links: BTreeMap::new(), classes: BTreeMap::new() };
+        warden.look_at_all()?;
+        Ok(warden)
+    }
+
+    /// From now on by another one.
+    pub(super) fn follow(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.classify();
+    }
+
+    /// Whether the action may be carried out, on what is held now.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn judge(&mut self, action: &Action, held: &Observed) -> Result<(), EnforceError> {
+        let role = |ifindex: &u32| held.interfaces.get(ifindex).map(|one| one.slot.role());
+        match action {
+            Action::AttachGuard { ifindex, name } => self.expect(*ifindex, name, Class::Guest),
+            Action::AttachUplink { ifindex, name } => self.expect(*ifindex, name, Class::Uplink),
+            Action::AttachBridge { ifindex, name } => self.expect(*ifindex, name, Class::Bridge),
+            Action::AttachSandbox { ifindex, name } => self.expect(*ifindex, name, Class::Sandbox),
+            Action::Trust { ifindex, name } => self.expect(*ifindex, name, Class::Trusted),
+            Action::AttachDevice { ifindex, name, trusted, closed: _ } => {
+                self.expect(*ifindex, name, Class::Device { trusted: *trusted })
+            }
+            Action::Release { ifindex } => match (role(ifindex), self.class(*ifindex)?) {
+                (Some(role), Some(class)) if is_of(role, class) => Err(refused(&format!(
+                    "interface {ifindex} is to be guarded as it is, by the configuration"
+                ))),
+                _ => Ok(()),
+            },
+            Action::OpenPassage { ifindex, bridge, .. } => {
+                is_guest(*ifindex, role(ifindex))?;
+                match self.class(*bridge)? {
+                    Some(Class::Sandbox) => Ok(()),
+                    _ => Err(refused(&format!("interface {bridge} is not the sandbox's bridge"))),
+                }
+            }
+            Action::PinForwarding { ifindex, .. }
+            | Action::UnpinForwarding { ifindex, .. }
+            | Action::PutShield { ifindex, .. }
+            | Action::DropShield { ifindex, .. }
+            | Action::ClosePassage { ifindex, .. }
+            | Action::DefendMac { ifindex, .. }
+            | Action::YieldMac { ifindex, .. } => is_guest(*ifindex, role(ifindex)),
+            Action::WriteSlot { ifindex, instance, slot } => {
+                let cut_off = slot.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR) != 0;
+                if cut_off || slot.flags & flags::GRANTED == 0 {
+                    return Ok(());
+                }
+                let station = [QuarantineTarget::Mac(Mac(slot.mac))];
+                let port = QuarantineTarget::Port { ifindex: *ifindex, instance: *instance };
+                none_by_a_person(held, station.into_iter().chain([port]))
+            }
+            Action::PutGrants { grants, .. } => {
+                bounded(grants.len())?;
+                // In the sandbox it may have what it has.
+                let stations = grants.iter().map(|grant| QuarantineTarget::Mac(Mac(grant.mac)));
+                let port = match action {
+                    Action::PutGrants { ifindex, .. } => held.interfaces.get(ifindex),
+                    _ => None,
+                };
+                let isolated = port.is_some_and(|port| port.slot.has(flags::ISOLATED));
+                if isolated { Ok(()) } else { none_by_a_person(held, stations) }
+            }
+            Action::DropGrants { grants, .. } => bounded(grants.len()),
+            Action::Teach { seeds, .. } => bounded(seeds.len()),
+            Action::Protect { entries } | Action::Unprotect { entries } => bounded(entries.len()),
+            Action::PutQuarantine(quarantine) => match held.quarantines.get(&quarantine.target) {
+                Some(old) if is_by_a_person(old) && !is_by_a_person(quarantine) => {
+                    Err(refused("what a person has quarantined does not become a verdict's"))
+                }
+                _ => Ok(()),
+            },
+            Action::SetMode(_)
+            | Action::SetObserved { .. }
+            | Action::SetSwitched { .. }
+            | Action::LiftQuarantine(_) => Ok(()),
+        }
+    }
+
+    /// Whether the interface is what is said, under the name that is said.
+    fn expect(&mut self, ifindex: u32, name: &str, class: Class) -> Result<(), EnforceError> {
+        let found = self.class(ifindex)?;
+        let named = self.links.get(&ifindex).is_some_and(|link| link.name == name);
+        if found == Some(class) && named {
+            return Ok(());
+        }
+        let is = match found {
+            Some(found) => format!("it is {found:?}"),
+            None => "it is none of what is configured".to_owned(),
+        };
+        Err(refused(&format!("interface {ifindex}, {name:?}, is to become {class:?}, and {is}")))
+    }
+
+    fn class(&mut self, ifindex: u32) -> Result<Option<Class>, EnforceError> {
+        self.look().map_err(|error| EnforceError(error.to_string()))?;
+        Ok(self.classes.get(&ifindex).copied())
+    }
+
+    /// One system call where nothing has changed.
+    fn look(&mut self) -> Result<(), NetError> {
+        match self.changes.take()? {
+            Changed::Any => self.look_at_all(),
+            Changed::Some(some) if some.changed.is_empty() => Ok(()),
+            Changed::Some(some) => {
+                for ifindex in some.changed {
+                    match link_by_index(ifindex)? {
+                        Some(link) => drop(self.links.insert(ifindex, link)),
+                        None => drop(self.links.remove(&ifindex)),
+                    }
+                }
+                self.classify();
+                Ok(())
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) -> Result<(), NetError> {
+        self.links = links()?.into_iter().map(|link| (link.ifindex, link)).collect();
+        self.classify();
+        Ok(())
+    }
+
+    fn classify(&mut self) {
+        let classes = classify(&self.links, &self.policy);
+        self.classes = classes.into_iter().map(|(link, class)| (link.ifindex, class)).collect();
+    }
+}
+
+fn refused(why: &str) -> EnforceError {
+    EnforceError(format!("the enforcer refuses it: {why}"))
+}
+
+fn bounded(entries: usize) -> Result<(), EnforceError> {
+    if entries > MOST_ENTRIES {
+        return Err(refused(&format!("{entries} entries at once")));
+    }
+    Ok(())
+}
+
+fn is_guest(ifindex: u32, role: Option<Role>) -> Result<(), EnforceError> {
+    if role.is_some_and(Role::is_guest) {
+        return Ok(());
+    }
+    Err(refused(&format!("interface {ifindex} is no guest's port")))
+}
+
+/// Whether an interface that is this to the programs is what it should be.
+fn is_of(role: Role, class: Class) -> bool {
+    match class {
+        Class::Guest => role.is_guest(),
+        Class::Uplink => role == Role::Uplink,
+        Class::Bridge => role == Role::Bridge,
+        Class::Trusted => role == Role::Trusted,
+        Class::Device { .. } => matches!(role, Role::Device | Role::ClosedDevice),
+        Class::Sandbox => role == Role::Sandbox,
+    }
+}
+
+fn is_by_a_person(quarantine: &Quarantine) -> bool {
+    quarantine.cause == Cause::Operator
+}
+
+/// Whether none of these has been quarantined by a person.
+fn none_by_a_person(
+    held: &Observed,
+    targets: impl Iterator<Item = QuarantineTarget>,
+) -> Result<(), EnforceError> {
+    if held.quarantines.is_empty() {
+        return Ok(());
+    }
+    for target in targets {
+        if held.quarantines.get(&target).is_some_and(is_by_a_person) {
+            return Err(refused(&format!("{target:?} is quarantined by a person")));
+        }
+    }
+    Ok(())
+}

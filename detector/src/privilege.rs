@@ -1,0 +1,170 @@
+//! What a process of the daemon may still do.
+
+use std::{
+    ffi::CString,
+    fmt, fs, io,
+    os::unix::fs::{MetadataExt, lchown},
+    path::Path,
+};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::{
+    errno::Errno,
+    sys::prctl,
+    unistd::{Gid, Uid, User, initgroups, setgroups, setresgid, setresuid},
+};
+
+/// What programs, maps and interfaces take. To look up the programs of others by their numbers takes
+/// `CAP_SYS_ADMIN`.
+pub(crate) const OF_ENFORCER: [Capability; 4] = [
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_ADMIN,
+];
+
+/// Images and lease files that belong to others.
+pub(crate) const OF_BRAIN: [Capability; 1] = [Capability::CAP_DAC_READ_SEARCH];
+
+/// What others of the daemon's processes have, and the brain never.
+pub(crate) const OF_OTHERS: [Capability; 7] = [
+    Capability::CAP_CHECKPOINT_RESTORE,
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+];
+
+/// The user that the brain becomes where the configuration names none and there is one of this name.
+pub(crate) const USER: &str = "detector";
+
+/// Who the brain is to be; `None` where it stays what it is.
+///
+/// # Errors
+///
+/// There is no such user, or this process cannot become another one.
+pub(crate) fn user(configured: Option<&str>) -> io::Result<Option<Identity>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    named(configured)
+}
+
+/// The same, whoever asks.
+///
+/// # Errors
+///
+/// There is no such user.
+pub(crate) fn named(configured: Option<&str>) -> io::Result<Option<Identity>> {
+    let name = configured.unwrap_or(USER);
+    let found = match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number))?.map_or_else(
+            || Identity { name: None, uid: Uid::from_raw(number), gid: Gid::from_raw(number) },
+            Identity::of,
+        ),
+        Err(_) => match User::from_name(name)? {
+            Some(user) => Identity::of(user),
+            None if configured.is_none() => return Ok(None),
+            None => {
+                return Err(io::Error::other(format!(
+                    "no user {name:?} on this host: create it, or correct `user`"
+                )));
+            }
+        },
+    };
+    Ok(Some(found).filter(|found| !found.uid.is_root()))
+}
+
+/// Who a process is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Of one whom this host knows, with groups.
+    name: Option<String>,
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Identity {
+    fn of(user: User) -> Self {
+        Self { name: Some(user.name), uid: user.uid, gid: user.gid }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => to.write_str(name),
+            None => write!(to, "{}", self.uid),
+        }
+    }
+}
+
+/// Sees to it that no program that is run from here gains any but these.
+fn gain_none(kept: &[Capability]) -> io::Result<()> {
+    for capability in caps::all().into_iter().filter(|one| !kept.contains(one)) {
+        // The second lock, which takes CAP_SETPCAP: without it there is the first.
+        let _ = caps::drop(None, CapSet::Bounding, capability);
+    }
+    Ok(prctl::set_no_new_privs()?)
+}
+
+/// Gives up every capability but these, for good. For a process with one thread.
+pub(crate) fn keep_only(kept: &[Capability]) -> io::Result<()> {
+    gain_none(kept)?;
+    let kept: CapsHashSet = kept.iter().copied().collect();
+    let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+    let left: CapsHashSet = held.intersection(&kept).copied().collect();
+    // Nothing that is run from here has any.
+    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Effective, &left).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &left).map_err(io::Error::other)
+}
+
+/// Gives up these capabilities and keeps all others. For a process with one thread.
+pub(crate) fn give_up(these: &[Capability]) -> io::Result<()> {
+    let kept: Vec<_> = caps::all().into_iter().filter(|one| !these.contains(one)).collect();
+    keep_only(&kept)
+}
+
+/// Makes a directory and all in it the user's own. Links are not followed, so that who may write there chooses
+/// nothing elsewhere.
+pub(crate) fn hand_over(place: &Path, user: &Identity) -> io::Result<()> {
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+    let mut left = vec![place.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path)?;
+        // What has another name elsewhere may be somebody else's.
+        if metadata.is_file() && metadata.nlink() > 1 {
+            continue;
+        }
+        if (metadata.uid(), metadata.gid()) != (uid, gid) {
+            lchown(&path, Some(uid), Some(gid))?;
+        }
+        if metadata.is_dir() {
+            left.extend(fs::read_dir(&path)?.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+    }
+    Ok(())
+}
+
+/// Becomes this user with these capabilities, for good. For a process with one thread.
+pub(crate) fn become_user(user: &Identity, kept: &[Capability]) -> io::Result<()> {
+    gain_none(kept)?;
+    prctl::set_keepcaps(true)?;
+    match &user.name {
+        Some(name) => initgroups(&CString::new(name.as_str())?, user.gid)?,
+        None => setgroups(&[])?,
+    }
+    setresgid(user.gid, user.gid, user.gid)?;
+    setresuid(user.uid, user.uid, user.uid)?;
+    prctl::set_keepcaps(false)?;
+    // They are permitted still, and what is permitted may be had again.
+    keep_only(kept)?;
+    match setresuid(nix::unistd::ROOT, nix::unistd::ROOT, nix::unistd::ROOT) {
+        Err(Errno::EPERM) => Ok(()),
+        other => Err(io::Error::other(format!("it could become root again: {other:?}"))),
+    }
+}
