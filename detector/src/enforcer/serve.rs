@@ -3,7 +3,10 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use detector_core::model::{Observed, Policy};
+use detector_core::{
+    model::{Observed, Policy},
+    reconcile::Action,
+};
 use futures::{SinkExt, StreamExt};
 use tokio::{
     net::UnixStream,
@@ -126,8 +129,12 @@ impl<G: Ground> Server<G> {
                     self.refused += 1;
                     return Err(error);
                 }
-                if let detector_core::reconcile::Action::LiftQuarantine(target) = &action {
-                    tracing::info!(?target, "a quarantine is lifted");
+                match &action {
+                    Action::LiftQuarantine(target) => {
+                        tracing::info!(?target, "a quarantine is lifted");
+                    }
+                    Action::SetMode(mode) => tracing::info!(?mode, "the mode is changed"),
+                    _ => {}
                 }
                 ground.execute(&action)?;
                 Answer::Done
