@@ -84,7 +84,8 @@ pub struct Settings {
     pub hz: u32,
     /// The instance number that the next port gets.
     pub next_instance: u32,
-    pub pad: u32,
+    /// Whether a mode has been set: 0 until then, while the programs observe.
+    pub has_mode: u32,
     /// Of the mode. Its end is looked at with [`PROVISIONAL`] only.
     pub change: Term,
     /// While it lasts, denials are findings only. For the daemon: no program looks at it.
@@ -93,7 +94,7 @@ pub struct Settings {
 
 layout!(
     Settings, size 288,
-    mode @ 0, hz @ 4, next_instance @ 8, pad @ 12, change @ 16, maintenance @ 152,
+    mode @ 0, hz @ 4, next_instance @ 8, has_mode @ 12, change @ 16, maintenance @ 152,
 );
 
 impl Settings {
@@ -101,7 +102,7 @@ impl Settings {
         mode: OBSERVE,
         hz: 250,
         next_instance: 1,
-        pad: 0,
+        has_mode: 0,
         change: Term::NONE,
         maintenance: Term::NONE,
     };

@@ -3,7 +3,7 @@
 use std::{
     ffi::CString,
     fmt, fs, io,
-    os::unix::fs::{MetadataExt, lchown},
+    os::unix::fs::{FileTypeExt, MetadataExt, lchown},
     path::Path,
 };
 
@@ -133,13 +133,20 @@ pub(crate) fn give_up(these: &[Capability]) -> io::Result<()> {
 /// nothing elsewhere.
 pub(crate) fn hand_over(place: &Path, user: &Identity) -> io::Result<()> {
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-    let mut left = vec![place.to_owned()];
+    // The place itself may be a link, of whoever has configured it.
+    let mut left = vec![fs::canonicalize(place)?];
     while let Some(path) = left.pop() {
-        let metadata = fs::symlink_metadata(&path)?;
+        let metadata = match fs::symlink_metadata(&path) {
+            // A draft that has found its place meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata?,
+        };
         // What has another name elsewhere may be somebody else's.
         if metadata.is_file() && metadata.nlink() > 1 {
             continue;
         }
+        // Whom a socket lets in is decided by its own group.
+        let gid = if metadata.file_type().is_socket() { metadata.gid() } else { gid };
         if (metadata.uid(), metadata.gid()) != (uid, gid) {
             lchown(&path, Some(uid), Some(gid))?;
         }

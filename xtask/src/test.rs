@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             steps.shown("packages", || dist::for_tests().map(|()| Outcome::done()));
         }
         if chosen(args).any(|suite| suite == BOOT) {
-            setup::ensure_machine()?;
+            steps.shown("disk of a machine", || setup::ensure_machine().map(|()| Outcome::done()));
         }
         for suite in chosen(args) {
             steps.shown(&format!("suite {suite}"), || {

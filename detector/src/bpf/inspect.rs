@@ -92,7 +92,7 @@ impl Inspector {
         Ok(Self { maps: Maps::open(&paths)?, clock: JiffyClock::new()?, paths })
     }
 
-    /// Whether verdicts are carried out; `None` when nothing is pinned.
+    /// Whether verdicts are carried out; `None` when nothing is pinned, or no mode has been set yet.
     ///
     /// # Errors
     ///
@@ -101,7 +101,8 @@ impl Inspector {
         match Self::open(root) {
             Ok(inspector) => {
                 let settings = inspector.maps.settings()?;
-                Ok(Some(settings.enforces(|| inspector.clock.ticks().0)))
+                let enforces = settings.enforces(|| inspector.clock.ticks().0);
+                Ok((settings.has_mode != 0).then_some(enforces))
             }
             Err(BpfError::Nothing(_)) if root.exists() => {
                 refuse_other_versions(&PinPaths::new(root)).map(|()| None)
@@ -314,8 +315,7 @@ impl Inspector {
 }
 
 fn mode_in(settings: &Settings, clock: JiffyClock) -> Option<ObservedMode> {
-    let written = settings.next_instance != 0;
-    written.then(|| observed_mode(ModeRecord::read(settings), clock))
+    (settings.has_mode != 0).then(|| observed_mode(ModeRecord::read(settings), clock))
 }
 
 /// The maps, held against everybody else.

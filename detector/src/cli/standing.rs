@@ -13,7 +13,12 @@ use detector_core::{
 };
 
 use super::{Global, ask};
-use crate::{bpf::Inspector, config::Config, mode::ModeFile, net};
+use crate::{
+    bpf::{BpfError, Inspector},
+    config::Config,
+    mode::ModeFile,
+    net,
+};
 
 /// The word on the kernel's command line that keeps the service from starting.
 const OFF: &str = "detector.off";
@@ -59,11 +64,14 @@ impl Ground {
     pub(super) fn standing(&self) -> Standing {
         match (Inspector::enforces(&self.pins), self.first) {
             (Ok(Some(true)), _) => self.gates(),
-            // Pinned, but by another release.
-            (Err(_), Mode::Enforce) => Standing::Gated,
+            (Err(BpfError::OtherSchema { .. } | BpfError::Shape { .. }), Mode::Enforce) => {
+                // Another release's, which keeps it mute as well.
+                Standing::Gated
+            }
             (Ok(Some(false)), _) | (Ok(None) | Err(_), Mode::Observe) => Standing::Observed,
-            (Ok(None), Mode::Enforce) if is_off() => Standing::Off,
+            (Ok(None) | Err(_), Mode::Enforce) if is_off() => Standing::Off,
             (Ok(None), Mode::Enforce) => Standing::Open("nothing is in force yet".to_owned()),
+            (Err(error), Mode::Enforce) => Standing::Open(error.to_string()),
         }
     }
 
@@ -108,5 +116,6 @@ fn first_mode(state: &Path, configured: Mode) -> Mode {
 
 fn is_off() -> bool {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    line.split_whitespace().any(|word| word == OFF)
+    // As systemd has it: with a value or without.
+    line.split_whitespace().any(|word| word.split('=').next() == Some(OFF))
 }

@@ -127,7 +127,12 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn reload(&mut self, id: CallId, loaded: Loaded) -> bool {
         let now = self.world.now;
         self.reloads.counts[0] += 1;
-        let view = match loaded.config {
+        // What follows from it is judged by it there: where the enforcer cannot read it, nobody goes by it.
+        let config = loaded.config.and_then(|configured| match self.enforcer.reload() {
+            Ok(()) => Ok(configured),
+            Err(error) => Err(format!("the enforcer cannot use it: {error}")),
+        });
+        let view = match config {
             Err(why) => {
                 tracing::error!(why, "the configuration is not used, what held before still holds");
                 self.reloads.counts[1] += 1;
@@ -147,10 +152,6 @@ impl<E: Enforcer> Brain<E> {
         let Configured { policy, admission, changed, kept, registry, rules, inventory } =
             configured;
         self.reloads.refused = None;
-        // What follows from the new one is judged by it there.
-        if let Err(error) = self.enforcer.reload() {
-            tracing::warn!(%error, "the enforcer goes on by the configuration before");
-        }
         self.world.policy = policy;
         self.admissions.configure(admission);
         if let Some(registry) = registry {

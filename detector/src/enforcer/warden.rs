@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use detector_common::{
     addr::Mac,
     port::{Role, flags},
-    quarantine::Cause,
+    quarantine::{Cause, QuarantineMode},
 };
 use detector_core::{
     decide::{Class, classify},
@@ -28,6 +28,8 @@ const MOST_ENTRIES: usize = 1 << 17;
 pub(super) struct Warden {
     policy: Policy,
     changes: LinkChanges,
+    /// Whether changes have been taken that nobody has looked at.
+    stale: bool,
     links: BTreeMap<u32, Link>,
     classes: BTreeMap<u32, Class>,
 }
@@ -36,7 +38,8 @@ impl Warden {
     /// By this configuration, in the network namespace of this thread.
     pub(super) fn new(policy: Policy) -> Result<Self, NetError> {
         let changes = LinkChanges::subscribe()?;
-        let mut warden = Self { policy, changes, links: BTreeMap::new(), classes: BTreeMap::new() };
+        let (links, classes) = (BTreeMap::new(), BTreeMap::new());
+        let mut warden = Self { policy, changes, stale: true, links, classes };
         warden.look_at_all()?;
         Ok(warden)
     }
@@ -92,16 +95,19 @@ impl Warden {
                 let port = QuarantineTarget::Port { ifindex: *ifindex, instance: *instance };
                 none_by_a_person(held, station.into_iter().chain([port]))
             }
-            Action::PutGrants { grants, .. } => {
+            Action::PutGrants { ifindex, grants, .. } => {
                 bounded(grants.len())?;
-                // In the sandbox it may have what it has.
-                let stations = grants.iter().map(|grant| QuarantineTarget::Mac(Mac(grant.mac)));
-                let port = match action {
-                    Action::PutGrants { ifindex, .. } => held.interfaces.get(ifindex),
-                    _ => None,
+                // In the sandbox it may have what it has there, which is put before the port is cut off.
+                let in_sandbox = |target: &QuarantineTarget| {
+                    let quarantine = held.quarantines.get(target);
+                    quarantine.is_some_and(|one| one.mode == QuarantineMode::Sandbox)
                 };
-                let isolated = port.is_some_and(|port| port.slot.has(flags::ISOLATED));
-                if isolated { Ok(()) } else { none_by_a_person(held, stations) }
+                let stations = grants.iter().map(|grant| QuarantineTarget::Mac(Mac(grant.mac)));
+                let isolated = held.interfaces.get(ifindex);
+                if isolated.is_some_and(|port| port.slot.has(flags::ISOLATED)) {
+                    return Ok(());
+                }
+                none_by_a_person(held, stations.filter(|target| !in_sandbox(target)))
             }
             Action::DropGrants { grants, .. } => bounded(grants.len()),
             Action::Teach { seeds, .. } => bounded(seeds.len()),
@@ -141,9 +147,11 @@ impl Warden {
     /// One system call where nothing has changed.
     fn look(&mut self) -> Result<(), NetError> {
         match self.changes.take()? {
+            _ if self.stale => self.look_at_all(),
             Changed::Any => self.look_at_all(),
             Changed::Some(some) if some.changed.is_empty() => Ok(()),
             Changed::Some(some) => {
+                self.stale = true;
                 for ifindex in some.changed {
                     match link_by_index(ifindex)? {
                         Some(link) => drop(self.links.insert(ifindex, link)),
@@ -157,6 +165,7 @@ impl Warden {
     }
 
     fn look_at_all(&mut self) -> Result<(), NetError> {
+        self.stale = true;
         self.links = links()?.into_iter().map(|link| (link.ifindex, link)).collect();
         self.classify();
         Ok(())
@@ -165,6 +174,7 @@ impl Warden {
     fn classify(&mut self) {
         let classes = classify(&self.links, &self.policy);
         self.classes = classes.into_iter().map(|(link, class)| (link.ifindex, class)).collect();
+        self.stale = false;
     }
 }
 

@@ -120,8 +120,17 @@ fn known() -> Result<Vec<Source>> {
         let mirror = mirror.trim_end_matches('/').to_owned();
         sources.push(Source { mirror, suite: suite.to_owned() });
     }
-    // The names of all others begin with the release's.
+    // The names of all others begin with the release's; what else the machine may know of is none of it.
+    let release = codename();
+    sources.retain(|source| source.suite.starts_with(&release));
     sources.sort_by_key(|source| source.suite.len());
     sources.dedup();
     Ok(sources)
+}
+
+/// Of the machine's own release; empty where it has none.
+fn codename() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.unwrap_or_default().to_owned()
 }

@@ -110,6 +110,7 @@ impl ModeRecord {
         let maintenance = self.maintenance.as_ref();
         Settings {
             mode: self.mode as u32 | provisional,
+            has_mode: 1,
             change: self.deed.term(self.until),
             maintenance: maintenance.map_or(Term::NONE, |one| one.deed.term(Some(one.until))),
             ..settings

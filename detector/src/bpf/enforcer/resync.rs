@@ -169,7 +169,8 @@ impl KernelEnforcer {
             self.maps.write_settings(settings)?;
             self.settings = settings;
         }
-        self.mirror.mode = (!fresh).then(|| self.mode_now());
+        // A start that ended before it had set one has chosen nothing.
+        self.mirror.mode = (self.settings.has_mode != 0).then(|| self.mode_now());
         Ok(())
     }
 

@@ -110,8 +110,15 @@ fn without_a_daemon_the_pins_are_changed_and_with_one_they_are_not() {
     let root = PinRoot::new();
     let mut enforcer = open(&root);
     let change = |request: ModeRequest| Inspector::change_mode(root.path(), request, deed());
-    let unset = Inspector::open(root.path()).unwrap().mode().unwrap();
-    assert_eq!(unset.map(|mode| mode.effective()), Some(Mode::Observe));
+    // Not even by whoever is killed before it has set one.
+    for _ in 0..2 {
+        carry_out(&mut enforcer, &[guard(lan.port)]);
+        drop(enforcer);
+        assert_eq!(Inspector::open(root.path()).unwrap().mode().unwrap(), None);
+        assert_eq!(Inspector::enforces(root.path()).unwrap(), None);
+        enforcer = open(&root);
+        assert_eq!(enforcer.observe().unwrap().mode, None);
+    }
     carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce.into()), guard(lan.port)]);
     let glass = ModeRequest::BreakGlass { lasts: 60 };
     let refused = change(glass).unwrap_err();
