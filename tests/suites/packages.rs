@@ -72,6 +72,24 @@ fn quarantine(system: &Debian) {
     assert!(is_quarantined(system));
 }
 
+/// A removal fails while another daemon keeps it from being taken off, and leaves all as it was.
+fn assert_not_removed(system: &Debian, removal: &str) {
+    let enabled = || system.output("systemctl is-enabled detector").unwrap().stdout;
+    let before = (links(system), enabled());
+    system
+        .check("systemctl stop detector && systemd-run --quiet --unit=another detector run")
+        .unwrap();
+    wait::until("the other daemon", PATIENCE, || {
+        Ok(system.output("detector health")?.status.code().filter(|code| *code != 1))
+    })
+    .unwrap();
+    let removal = system.output(&format!("{removal} 2>&1")).unwrap();
+    let said = String::from_utf8_lossy(&removal.stdout);
+    assert!(!removal.status.success() && said.contains("so it is not removed"), "{said}");
+    assert_eq!((links(system), enabled()), before);
+    system.check("systemctl stop another").unwrap();
+}
+
 /// Nothing of ours is in force.
 fn assert_off(system: &Debian) {
     assert!(!system.inside(PINS).exists(), "{}", system.check("find /sys/fs/bpf").unwrap());
