@@ -28,6 +28,7 @@ mod privilege;
 pub mod processes;
 pub mod quarantines;
 pub mod registry;
+mod rights;
 mod sandbox;
 mod stopped;
 pub mod store;

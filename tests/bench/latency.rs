@@ -243,11 +243,9 @@ async fn decided(
     let claims = loop {
         // Signs of what the bench itself does are of no interest.
         let next = timeout(PATIENCE, events.next(deadline));
-        if let Noticed::Events(claims, unreadable) =
-            next.await.context("the kernel has reported no claim")??
-        {
-            ensure!(unreadable == 0, "an unreadable event");
-            break claims;
+        if let Noticed::Events(batch) = next.await.context("the kernel has reported no claim")?? {
+            ensure!(batch.unreadable == 0, "an unreadable event");
+            break batch.events;
         }
     };
     let awake = Instant::now();

@@ -20,6 +20,7 @@ pub mod object;
 mod pins;
 mod pod;
 mod remains;
+mod ring;
 mod schema;
 mod shield;
 mod signs;

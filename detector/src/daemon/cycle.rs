@@ -80,8 +80,8 @@ pub(super) async fn run<E: Enforcer>(
             },
             noticed = ears.notices.next(rested) => match noticed {
                 Ok(Noticed::Signs(signs)) => batch.push(Input::Signs(signs)),
-                Ok(Noticed::Events(events, _)) => {
-                    batch.extend(events.into_iter().map(Input::Kernel));
+                Ok(Noticed::Events(reported)) => {
+                    batch.extend(reported.events.into_iter().map(Input::Kernel));
                 }
                 // Half a daemon is worse than none: what is in force stays, and whoever started us notices.
                 Err(error) => {

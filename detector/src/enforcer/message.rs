@@ -1,7 +1,8 @@
 //! What the brain and the enforcer's process say to each other: one frame each, with its length in front.
 //!
-//! The brain sends an [`Order`] and waits for its [`Answer`]; what nobody has asked for is a [`Notice`], on another way.
-//! Only plain values cross, and events as the bytes that the kernel programs wrote.
+//! The brain sends an [`Order`] and waits for its [`Answer`]. Signs of tampering, for which nobody has asked, come on
+//! another way, and before the first of them the ring buffer of events, which the brain reads by itself. Only plain
+//! values cross.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,12 +29,15 @@ use tokio_util::codec::LengthDelimitedCodec;
 use super::{Counts, EnforceError, Frames, Recheck, Sign, raw::Raw};
 
 /// Of these messages: both sides are the same program, or else one of them has been replaced.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest order in bytes. The grants of one port with a list of some 100,000 addresses fit.
 pub const LONGEST_ORDER: usize = 16 << 20;
 /// The longest answer: the state of a host with all ports, each with such a list, need not fit.
 pub const LONGEST_ANSWER: usize = 256 << 20;
+
+/// Comes with the ring buffer of events.
+pub(super) const EVENTS: u8 = b'e';
 
 /// What the enforcer says first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,18 +90,6 @@ pub enum Answer {
     Counts(Option<CountedFrames>),
     Refused(Option<u64>),
 }
-
-/// What nobody has asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Notice {
-    /// Records of the kernel programs, as they wrote them.
-    Events(Vec<Record>),
-    Signs(BTreeSet<Sign>),
-}
-
-/// The bytes of a record; only the brain knows what they say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record(#[serde(with = "super::raw::bytes")] pub Vec<u8>);
 
 /// From what was observed last to what is observed now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,14 +15,14 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
     EnforceError,
-    message::{Hello, VERSION, encode},
+    message::{EVENTS, Hello, VERSION, encode},
     remote::Remote,
     serve::{Server, hand_on},
 };
 use crate::{
     bpf::{BpfError, KernelEnforcer, Options},
     config::Config,
-    part, privilege,
+    part, privilege, rights,
 };
 
 /// By this word the program is run as the enforcer's process.
@@ -103,7 +103,8 @@ fn prepare(
         quarantine_map: ground.quarantine_map()?,
         predecessors: ground.has_predecessors(),
     };
-    hand_on(ground.events()?, ground.signs()?, tokio::net::UnixStream::from_std(notices)?);
+    rights::send(notices.as_fd(), EVENTS, &[ground.events()?.as_fd()])?;
+    tokio::spawn(hand_on(ground.signs()?, tokio::net::UnixStream::from_std(notices)?));
     tokio::spawn(ground.follow_logs()?);
     let policy = move || load().map(|config| config.policy()).map_err(|error| format!("{error:#}"));
     Ok((hello, Server::new(ground, config.policy(), Box::new(policy))?))

@@ -40,30 +40,3 @@ impl<T: MapData> Visitor<'_> for Bytes<T> {
         Ok(Raw(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }))
     }
 }
-
-/// A list of bytes as such.
-pub(super) mod bytes {
-    use std::fmt;
-
-    use serde::{Deserializer, Serializer, de::Visitor};
-
-    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        struct Any;
-        impl Visitor<'_> for Any {
-            type Value = Vec<u8>;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-        }
-        from.deserialize_bytes(Any)
-    }
-}

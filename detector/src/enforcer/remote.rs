@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
     time::Duration,
 };
 
-use detector_common::{event::Event, learned::OwnerKey};
+use detector_common::learned::OwnerKey;
 use detector_core::{
     model::{Learned, Observed, Seen, Ticks},
     reconcile::Action,
@@ -19,10 +19,14 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use super::{
     Counts, EnforceError, Enforcer, Recheck, Sign,
     message::{
-        self, Answer, Answered, Difference, Hello, LONGEST_ANSWER, LONGEST_ORDER, Notice, Order,
-        VERSION, decode, encode,
+        self, Answer, Answered, Difference, Hello, LONGEST_ANSWER, LONGEST_ORDER, Order, VERSION,
+        decode, encode,
     },
     raw::Raw,
+};
+use crate::{
+    bpf::{Batch, Events},
+    rights,
 };
 
 /// Sends orders to the enforcer's process, and waits for each answer.
@@ -199,8 +203,11 @@ fn many<From, To: std::convert::From<From>>(
     lists.into_iter().map(|(ifindex, list)| (ifindex, all(list))).collect()
 }
 
-/// What the enforcer's process says of itself.
+/// What comes without having been asked for.
 pub struct Notices {
+    /// From the kernel, with nobody between: a process on the way would have to be woken as well.
+    events: Events,
+    /// From the enforcer's process.
     frames: FramedRead<tokio::net::UnixStream, LengthDelimitedCodec>,
     /// What has not been handed on yet.
     signs: BTreeSet<Sign>,
@@ -209,18 +216,22 @@ pub struct Notices {
 /// What has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noticed {
-    /// And how many records are no event of this version.
-    Events(Vec<Event>, u64),
+    Events(Batch),
     Signs(BTreeSet<Sign>),
 }
 
 impl Notices {
-    /// Needs a Tokio runtime.
+    /// Waits for the ring buffer of events. Needs a Tokio runtime.
     pub fn new(way: UnixStream) -> io::Result<Self> {
+        let ring = match rights::receive(way.as_fd())? {
+            Some((message::EVENTS, rights)) => rights.into_iter().next(),
+            _ => None,
+        };
+        let ring = ring.ok_or_else(|| io::Error::other("there came no ring buffer of events"))?;
         way.set_nonblocking(true)?;
         let way = tokio::net::UnixStream::from_std(way)?;
         let frames = FramedRead::new(way, message::frames(LONGEST_ANSWER));
-        Ok(Self { frames, signs: BTreeSet::new() })
+        Ok(Self { events: Events::of(ring)?, frames, signs: BTreeSet::new() })
     }
 
     /// What comes next; signs not before `rested`. Can be cancelled without losing anything.
@@ -230,24 +241,16 @@ impl Notices {
     /// The enforcer's process has gone.
     pub async fn next(&mut self, rested: Instant) -> io::Result<Noticed> {
         loop {
-            let Self { frames, signs } = self;
+            let Self { events, frames, signs } = self;
             let frame = tokio::select! {
                 frame = frames.next() => frame,
+                batch = events.next() => return Ok(Noticed::Events(batch?)),
                 () = sleep_until(rested), if !signs.is_empty() => {
                     return Ok(Noticed::Signs(std::mem::take(signs)));
                 }
             };
             let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)??;
-            match decode::<Notice>(&frame).map_err(io::Error::other)? {
-                Notice::Signs(more) => self.signs.extend(more),
-                Notice::Events(records) => {
-                    let count = records.len();
-                    let events: Vec<_> =
-                        records.iter().filter_map(|record| Event::decode(&record.0)).collect();
-                    let unreadable = (count - events.len()) as u64;
-                    return Ok(Noticed::Events(events, unreadable));
-                }
-            }
+            self.signs.extend(decode::<BTreeSet<Sign>>(&frame).map_err(io::Error::other)?);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The enforcer's process: carries out orders that its warden lets pass, and hands on what the kernel says.
+//! The enforcer's process: carries out orders that its warden lets pass, and tells of signs of tampering.
 
 use std::{io, time::Duration};
 
@@ -10,7 +10,6 @@ use detector_core::{
 use futures::{SinkExt, StreamExt};
 use tokio::{
     net::UnixStream,
-    sync::mpsc,
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::codec::{Framed, FramedWrite};
@@ -18,13 +17,12 @@ use tokio_util::codec::{Framed, FramedWrite};
 use super::{
     EnforceError, Enforcer, Recheck, Tampering,
     message::{
-        Answer, Answered, Difference, LONGEST_ANSWER, LONGEST_ORDER, Notice, Order, Record, decode,
-        encode, frames,
+        Answer, Answered, Difference, LONGEST_ANSWER, LONGEST_ORDER, Order, decode, encode, frames,
     },
     warden::Warden,
 };
 use crate::{
-    bpf::{Events, Signs, busy},
+    bpf::{Signs, busy},
     net::NetError,
 };
 
@@ -38,8 +36,6 @@ const ALONE: Duration = Duration::from_secs(2);
 const MOST_UNTOLD: usize = 1024;
 /// Refusals are told in the log at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// Notices that wait for the brain; what it does not take stays where it is, in the kernel.
-const BACKLOG: usize = 4;
 
 /// An enforcer that says what it holds without a copy.
 pub(crate) trait Ground: Enforcer {
@@ -241,48 +237,21 @@ impl Pace {
     }
 }
 
-/// Hands on what the kernel says, for as long as somebody takes it.
-pub(crate) fn hand_on(mut events: Events, mut signs: Signs, way: UnixStream) {
-    let (notices, mut waiting) = mpsc::channel::<Notice>(BACKLOG);
-    let also = notices.clone();
-    tokio::spawn(async move {
-        loop {
-            match events.records().await {
-                Ok(records) => {
-                    let records = records.into_iter().map(Record).collect();
-                    if notices.send(Notice::Events(records)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "kernel events: cannot be read");
-                    tokio::time::sleep(TELL_EVERY).await;
+/// Hands on signs of tampering, for as long as somebody takes them.
+pub(crate) async fn hand_on(mut signs: Signs, way: UnixStream) {
+    let mut way = FramedWrite::new(way, frames(LONGEST_ANSWER));
+    loop {
+        match signs.next().await {
+            Ok(found) => {
+                let Ok(frame) = encode(&found) else { continue };
+                if way.send(Bytes::from(frame)).await.is_err() {
+                    return;
                 }
             }
-        }
-    });
-    tokio::spawn(async move {
-        loop {
-            match signs.next().await {
-                Ok(found) => {
-                    if also.send(Notice::Signs(found)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
-                    tokio::time::sleep(TELL_EVERY).await;
-                }
+            Err(error) => {
+                tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
+                tokio::time::sleep(TELL_EVERY).await;
             }
         }
-    });
-    tokio::spawn(async move {
-        let mut way = FramedWrite::new(way, frames(LONGEST_ANSWER));
-        while let Some(notice) = waiting.recv().await {
-            let Ok(frame) = encode(&notice) else { continue };
-            if way.send(Bytes::from(frame)).await.is_err() {
-                return;
-            }
-        }
-    });
+    }
 }

@@ -16,6 +16,7 @@ mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
     path::PathBuf,
 };
 
@@ -39,8 +40,8 @@ use spare::Spare;
 use verify::Watch;
 
 use super::{
-    BpfError, Events, Hook, JiffyClock, Method, Pins, Signs, links::Links, load::Programs,
-    maps::Maps, probe, remains,
+    BpfError, Hook, JiffyClock, Method, Pins, Signs, links::Links, load::Programs, maps::Maps,
+    probe, remains, sys,
 };
 use crate::{
     enforcer::{Counts, EnforceError, Enforcer, Recheck, Sign, serve::Ground},
@@ -149,9 +150,11 @@ impl KernelEnforcer {
         self.method
     }
 
-    /// The events of the kernel programs. Needs a Tokio runtime; one stream at a time.
-    pub fn events(&self) -> Result<Events, BpfError> {
-        Events::open(&self.pins)
+    /// The ring buffer of the kernel programs' events, for [`Events`](crate::bpf::Events) in any process.
+    pub fn events(&self) -> Result<OwnedFd, BpfError> {
+        let path = self.pins.paths().map(maps::EVENTS);
+        sys::open_pin(&path)
+            .map_err(BpfError::failed(format!("open the pinned map {}", path.display())))
     }
 
     /// Signs that somebody may have touched what is in force. Needs a Tokio runtime.

@@ -1,23 +1,22 @@
 //! What is said between whoever wants a file read, the doorkeeper and its workers: one packet each.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use detector_core::model::Digest;
 use nix::{
-    cmsg_space,
     errno::Errno,
-    sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
-        recvmsg, send, sendmsg, socketpair,
-    },
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
 };
 use serde::{Deserialize, Serialize};
 
 use super::ReadError;
-use crate::registry::qcow2::{Header, HeaderError};
+use crate::{
+    registry::qcow2::{Header, HeaderError},
+    rights,
+};
 
 /// A packet in bytes; a header names a file of 1,023 bytes at most.
 const LONGEST: usize = 32 << 10;
@@ -63,41 +62,18 @@ pub(super) fn hand_over(
     file: BorrowedFd<'_>,
     replies: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    let both = [file.as_raw_fd(), replies.as_raw_fd()];
-    let word = [question as u8];
-    let rights = [ControlMessage::ScmRights(&both)];
-    sendmsg::<()>(way.as_raw_fd(), &[IoSlice::new(&word)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-    Ok(())
+    rights::send(way, question as u8, &[file, replies])
 }
 
 /// What was handed over next; `None` when nobody will hand over anything any more.
 pub(super) fn take_over(way: BorrowedFd<'_>) -> io::Result<Option<(Question, OwnedFd, OwnedFd)>> {
-    let mut word = [0];
-    let mut space = cmsg_space!([i32; 2]);
-    let mut slices = [IoSliceMut::new(&mut word)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = loop {
-        match recvmsg::<()>(way.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
-    if message.bytes == 0 {
-        return Ok(None);
-    }
-    let mut found = Vec::new();
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = part {
-            // SAFETY: the kernel has just made them for this process, and nobody else knows of them.
-            found.extend(descriptors.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-    }
-    let mut found = found.into_iter();
+    let Some((word, found)) = rights::receive(way)? else { return Ok(None) };
     let question = match word {
-        [b'h'] => Question::Header,
-        [b'w'] => Question::Whole,
+        b'h' => Question::Header,
+        b'w' => Question::Whole,
         _ => return Err(io::Error::other("a word that is not known")),
     };
+    let mut found = found.into_iter();
     match (found.next(), found.next()) {
         (Some(file), Some(replies)) => Ok(Some((question, file, replies))),
         _ => Err(io::Error::other("a word without its descriptors")),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::bpf::Events;
 
 #[test]
 fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
@@ -12,7 +13,7 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce.into()), guard(port)]);
     carry_out(&mut enforcer, &[Action::WriteSlot { ifindex: port, instance: 1, slot: granted() }]);
     let event = ns.block_on(async {
-        let mut events = enforcer.events().unwrap();
+        let mut events = Events::of(enforcer.events().unwrap()).unwrap();
         guest.send(&frame);
         let next = tokio::time::timeout(Duration::from_secs(5), async {
             loop {
