@@ -15,9 +15,10 @@ const PAIRS: u8 = 7;
 /// How much later than without it another port's first finding may be told beside a flood.
 const LATER: Duration = Duration::from_millis(100);
 
-/// A flood is a thousand frames a second here: the machine may be busy.
+/// A flood is a thousand frames a second here: the machine may be busy. Nobody looks for processes, of which there would
+/// be findings as well.
 fn daemon<'a>(scene: &'a Scene, vms: &[String]) -> Daemon<'a> {
-    let more = "[flood]\nabove = 1000\nbelow = 500\n".to_owned();
+    let more = "[flood]\nabove = 1000\nbelow = 500\n[scan]\ninterval = \"0s\"\n".to_owned();
     let settings = Settings { inventory: vms.concat(), more, ..Settings::default() };
     Daemon::start(scene.host(), &settings).unwrap()
 }
