@@ -37,6 +37,7 @@ fn it_tells_what_is_the_matter_and_how_to_mend_it() {
     says(&healthy, "kernel", "ok", "Linux");
     says(&healthy, "uplinks", "ok", "up0 leads out");
     says(&healthy, "config", "ok", "can be used");
+    says(&healthy, "vhost", "ok", "passes guards");
     assert!(of(&healthy, "conflicts").iter().all(|a| a["status"] == "ok"), "{healthy:?}");
 
     daemon.terminate().unwrap();

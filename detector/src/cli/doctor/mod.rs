@@ -17,6 +17,7 @@ mod pins;
 mod privileges;
 mod sandbox;
 mod uplinks;
+mod vhost;
 
 use std::io::Write;
 
@@ -80,6 +81,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("conflicts", conflicts::check),
     ("netfilter", netfilter::check),
     ("addresses", addresses::check),
+    ("vhost", vhost::check),
     ("permissions", permissions::check),
     ("disk", disk::check),
     ("clock", clock::check),

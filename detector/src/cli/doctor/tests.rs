@@ -37,6 +37,17 @@ fn a_kernel_without_landlock_is_told_of() {
 }
 
 #[test]
+fn devices_past_every_guard_are_told_of() {
+    let devices = tempfile::tempdir().unwrap();
+    let told = || vhost::look(devices.path()).iter().map(status).collect::<Vec<_>>();
+    assert_eq!(told(), [Status::Ok], "QEMU sends");
+    fs::write(devices.path().join("vhost-net"), "").unwrap();
+    assert_eq!(told(), [Status::Ok]);
+    fs::write(devices.path().join("vhost-vdpa-0"), "").unwrap();
+    assert_eq!(told(), [Status::Ok, Status::Warning]);
+}
+
+#[test]
 fn a_hook_is_ours_another_releases_or_somebody_elses() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("detector");
