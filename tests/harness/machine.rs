@@ -16,7 +16,7 @@ use crate::capture::{Capture, Frame};
 use crate::frames::{self, Station};
 use crate::netns::NetNs;
 use crate::packet::PacketSocket;
-use crate::{artefacts, wait};
+use crate::{artefacts, run, wait};
 
 pub use agent::Said;
 pub use disk::Files;
@@ -61,7 +61,7 @@ impl Machine {
     /// Turns it on, with further words on the kernel's command line, and waits until it can be spoken with.
     pub fn start(&mut self, words: &str) -> Result<()> {
         let mut command = self.command(words)?;
-        let qemu = command.spawn();
+        let qemu = run::mortal(&mut command).spawn();
         self.qemu = Some(qemu.with_context(|| format!("cannot run {QEMU}"))?);
         self.await_start()
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use detector_tests::run;
 
 const QEMU: &str = "qemu-system-x86_64";
 /// A guest that has said nothing for so long has come to a stop.
@@ -39,7 +40,7 @@ impl Machine {
         let mut log = std::fs::File::create(&self.log)?;
         let mut command = self.command();
         let mut running = Running(
-            command
+            run::mortal(&mut command)
                 .spawn()
                 .with_context(|| format!("cannot run {QEMU} (package qemu-system-x86)"))?,
         );
