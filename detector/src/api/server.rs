@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{SinkExt, StreamExt};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
@@ -74,11 +74,11 @@ impl Denial {
 /// Serves until the listener fails; every request goes to `calls`, and who is refused to `denials`.
 pub async fn serve(
     listener: UnixListener,
-    access: Access,
+    access: watch::Receiver<Arc<Access>>,
     calls: mpsc::Sender<Call>,
     denials: mpsc::Sender<Denial>,
 ) {
-    let (access, all) = (Arc::new(access), Arc::new(Semaphore::new(CONNECTIONS)));
+    let all = Arc::new(Semaphore::new(CONNECTIONS));
     let operators = Arc::new(Semaphore::new(CONNECTIONS - FOR_ROOT));
     loop {
         let stream = match listener.accept().await {
@@ -94,7 +94,7 @@ pub async fn serve(
             tokio::spawn(refuse(stream, busy()));
             continue;
         };
-        let (access, operators) = (Arc::clone(&access), Arc::clone(&operators));
+        let (access, operators) = (Arc::clone(&access.borrow()), Arc::clone(&operators));
         let ways = (calls.clone(), denials.clone());
         tokio::spawn(async move { greet(stream, &access, ways, (place, operators)).await });
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -19,12 +19,6 @@ pub enum SocketError {
     InUse(PathBuf),
     #[error("{0} exists and is no socket: move it away, or set paths.socket")]
     NoSocket(PathBuf),
-    #[error("no group {name:?} on this host: create it, or correct {key}")]
-    NoGroup { name: String, key: String },
-    #[error(
-        "no user {name:?} on this host: create it, or correct {key} (a group is written \"@{name}\")"
-    )]
-    NoUser { name: String, key: String },
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -35,63 +29,80 @@ pub struct Doors {
     /// The group that owns the socket.
     pub group: Option<u32>,
     pub roles: BTreeMap<Role, Members>,
+    /// Whom nobody on this host knows, so that they have no role.
+    pub unknown: Vec<Named>,
+}
+
+/// Somebody whom the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// As it is written there: of a group behind an `@`.
+    pub name: String,
+    /// Where.
+    pub key: String,
+    role: Role,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in {}", self.name, self.key)
+    }
 }
 
 impl Doors {
     /// Looks up who is configured. Blocks: users may be looked up over a network.
-    ///
-    /// # Errors
-    ///
-    /// Whom there is not on this host.
-    pub fn of(api: &Api, roles: &Roles) -> Result<Self, SocketError> {
-        let mut found = Self::default();
-        for (role, names) in roles.all() {
+    pub fn of(api: &Api, roles: &Roles) -> Self {
+        let all = roles.all().into_iter().flat_map(|(role, names)| {
             let key = format!("roles.{}", role.as_str());
-            for name in names {
-                let members = found.roles.entry(role).or_default();
-                match name.strip_prefix('@') {
-                    Some(group) => drop(members.gids.insert(group_id(group, &key)?)),
-                    None => drop(members.uids.insert(user_id(name, &key)?)),
-                }
+            names.iter().map(move |name| Named { name: name.clone(), key: key.clone(), role })
+        });
+        let group = api.group.iter().map(|group| Named {
+            name: format!("@{group}"),
+            key: "api.group".to_owned(),
+            role: Role::Operate,
+        });
+        let mut doors = Self { unknown: all.chain(group).collect(), ..Self::default() };
+        doors.look_up();
+        doors.group = api.group.as_deref().and_then(group_id);
+        doors
+    }
+
+    /// Looks up those again who were unknown; the others keep their roles. Blocks.
+    pub fn look_up(&mut self) {
+        for named in std::mem::take(&mut self.unknown) {
+            let found = match named.name.strip_prefix('@') {
+                Some(group) => group_id(group).map(|gid| self.members(named.role).gids.insert(gid)),
+                None => user_id(&named.name).map(|uid| self.members(named.role).uids.insert(uid)),
+            };
+            if found.is_none() {
+                self.unknown.push(named);
             }
         }
-        if let Some(name) = &api.group {
-            let group = group_id(name, "api.group")?;
-            found.group = Some(group);
-            found.roles.entry(Role::Operate).or_default().gids.insert(group);
-        }
-        Ok(found)
+    }
+
+    fn members(&mut self, role: Role) -> &mut Members {
+        self.roles.entry(role).or_default()
     }
 
     /// With one group the kernel keeps everybody else out; with more there is no mode that would, and the
-    /// daemon tells who connects what they lack.
+    /// daemon tells who connects what they lack. Who becomes known later finds it open to them.
     fn mode(&self) -> u32 {
         let mut members = self.roles.values();
         let only = |members: &Members| {
             members.uids.is_empty() && members.gids.iter().all(|gid| Some(*gid) == self.group)
         };
-        if members.all(only) { 0o660 } else { 0o666 }
+        if self.unknown.is_empty() && members.all(only) { 0o660 } else { 0o666 }
     }
 }
 
-fn group_id(name: &str, key: &str) -> Result<u32, SocketError> {
-    if let Ok(gid) = name.parse() {
-        return Ok(gid);
-    }
-    match nix::unistd::Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        _ => Err(SocketError::NoGroup { name: name.to_owned(), key: key.to_owned() }),
-    }
+fn group_id(name: &str) -> Option<u32> {
+    let known = || Some(nix::unistd::Group::from_name(name).ok()??.gid.as_raw());
+    name.parse().ok().or_else(known)
 }
 
-fn user_id(name: &str, key: &str) -> Result<u32, SocketError> {
-    if let Ok(uid) = name.parse() {
-        return Ok(uid);
-    }
-    match nix::unistd::User::from_name(name) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        _ => Err(SocketError::NoUser { name: name.to_owned(), key: key.to_owned() }),
-    }
+fn user_id(name: &str) -> Option<u32> {
+    let known = || Some(nix::unistd::User::from_name(name).ok()??.uid.as_raw());
+    name.parse().ok().or_else(known)
 }
 
 /// Binds the socket, open to whom `doors` name. A socket that nobody answers on is replaced, and

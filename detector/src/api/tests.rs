@@ -5,10 +5,15 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener as StdListener, UnixStream},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::{net::UnixListener, runtime::Runtime, sync::mpsc};
+use tokio::{
+    net::UnixListener,
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
 
 use super::{
     client::{CallError, Client},
@@ -44,6 +49,7 @@ impl Server {
         let (denials, denied) = mpsc::channel(64);
         runtime.spawn(async move {
             let listener = UnixListener::from_std(listener).unwrap();
+            let (_doors, access) = watch::channel(Arc::new(access));
             server::serve(listener, access, calls, denials).await;
         });
         runtime.spawn(answer(inbox));
@@ -242,18 +248,27 @@ fn who_is_configured_is_looked_up() {
         let _listener = socket::bind(&path, doors).unwrap();
         std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777
     };
-    assert_eq!(mode(&doors(None, &[]).unwrap()), 0o660);
-    let view = doors(None, &["root", "4000", "@root", "@4001"]).unwrap();
+    assert_eq!(mode(&doors(None, &[])), 0o660);
+    let view = doors(None, &["root", "4000", "@root", "@4001"]);
     let members = Members { uids: [0, 4000].into(), gids: [0, 4001].into() };
     assert_eq!(view.roles, BTreeMap::from([(Role::View, members)]));
     assert_eq!(mode(&view), 0o666);
-    let operate = doors(Some("root"), &["@root"]).unwrap();
+    let operate = doors(Some("root"), &["@root"]);
     assert!(operate.roles[&Role::Operate].gids.contains(&0));
     assert_eq!(mode(&operate), 0o660, "one group alone needs no open socket");
-    for (group, view) in [(Some("no such group"), vec![]), (None, vec!["@no such group"])] {
-        assert!(matches!(doors(group, &view), Err(SocketError::NoGroup { .. })), "{view:?}");
+    for (group, view, unknown) in [
+        (Some("no such group"), "@root", "\"@no such group\" in api.group"),
+        (Some("root"), "@no such group", "\"@no such group\" in roles.view"),
+        (Some("root"), "no such user", "\"no such user\" in roles.view"),
+    ] {
+        let mut doors = doors(group, &[view]);
+        let known = doors.roles.clone();
+        assert_eq!(known.values().map(|one| one.uids.len() + one.gids.len()).sum::<usize>(), 1);
+        assert_eq!(mode(&doors), 0o666, "they may become known");
+        doors.look_up();
+        assert_eq!(doors.roles, known);
+        assert_eq!(doors.unknown.iter().map(ToString::to_string).collect::<Vec<_>>(), [unknown]);
     }
-    assert!(matches!(doors(None, &["no such user"]), Err(SocketError::NoUser { .. })));
 }
 
 #[test]

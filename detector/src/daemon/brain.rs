@@ -26,6 +26,7 @@ use super::{
     loads::{self, Looks},
     media::Media,
     mode::Keeping,
+    names::Strangers,
     recall::Recall,
     reload::Reloads,
     responses::Pauses,
@@ -86,6 +87,7 @@ pub struct Brain<E> {
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
     pub(super) reloads: Reloads,
+    pub(super) strangers: Strangers,
     pub(super) turns: Turns,
     pub(super) succession: Succession,
     pub(super) trail: Trail,
@@ -168,6 +170,7 @@ impl<E: Enforcer> Brain<E> {
             day: DayClock::new(now),
             pauses: Pauses::default(),
             reloads: Reloads::default(),
+            strangers: Strangers::default(),
             turns: Turns::default(),
             succession: Succession::default(),
             trail,
@@ -342,6 +345,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
         findings.extend(self.reload_findings());
+        findings.extend(self.strangers.finding());
         findings.extend(self.succession_findings());
         findings.extend(self.trail.findings());
         findings.extend(self.alerts.findings.iter().cloned());

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{adoption::Known, mode::Start, reload::Loaded};
 use crate::{
     alert::ToBrain,
-    api::{ApiError, Reply, Request},
+    api::{ApiError, Reply, Request, socket::Named},
     audit::{Entry, Trouble},
     clock::Reading,
     config::{Config, OnRefusal},
@@ -115,6 +115,8 @@ pub enum Input {
     PausesKept(Result<(), String>),
     /// What is wrong with the audit, all of it.
     Audit(Trouble),
+    /// Whom the configuration gives a role and nobody on this host knows; all of them.
+    Unknown(Vec<Named>),
     /// What the time of day is said to be.
     Clock(Reading),
     /// What a port without a VM asks DHCP servers for.

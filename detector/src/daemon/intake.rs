@@ -90,6 +90,7 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Pauses(known) => self.pauses.recall(known, &self.world),
             Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
+            Input::Unknown(names) => self.strangers.take(self.world.now, names),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::unix::{fs::DirBuilderExt, net::UnixStream},
     path::Path,
-    sync::mpsc as std_mpsc,
+    sync::{Arc, mpsc as std_mpsc},
     thread,
 };
 
@@ -30,6 +30,7 @@ use super::{
     inventories,
     itself::{self, Itself},
     mode::Start,
+    names,
     reload::{Load, Reloader},
     supervisor::Supervisor,
     turns::Turns,
@@ -69,7 +70,7 @@ const CALLS: usize = 64;
 /// force then stays in force. `load` reads the configuration again when somebody wants that; `words` have the
 /// enforcer's process read the same one.
 pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]) -> Result<()> {
-    let doors = Doors::of(&config.api, &config.roles)?;
+    let doors = Doors::of(&config.api, &config.roles);
     let user = privilege::user(config.user.as_deref())?;
     // Holds the pins against a second daemon, and touches nothing when their schema is another.
     let (enforcer, notices) = enforcer_part::start(words)?;
@@ -153,14 +154,17 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         Input::Source(file::said(&config.paths.inventory)),
     ];
     think(brain, notices, inbox, hands, first)?;
+        Input::Unknown(doors.unknown.clone()),
 
-    let access = Access { uid, roles: doors.roles };
+    let access = Arc::new(Access { uid, roles: doors.roles.clone() });
+    let (known, access) = watch::channel(access);
     let (call, calls) = mpsc::channel(CALLS);
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let (denials, denied) = mpsc::channel(denials::BACKLOG);
     tokio::spawn(server::serve(listener, access, call.clone(), denials));
     tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
+    tokio::spawn(names::look_up(doors, known, inputs.clone()));
     let (metrics, exported) = watch::channel(config.metrics.clone());
     let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
     let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };

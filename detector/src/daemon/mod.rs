@@ -31,6 +31,7 @@ mod loads;
 mod look;
 mod media;
 pub mod mode;
+mod names;
 mod overhear;
 mod recall;
 pub mod reload;

@@ -1,13 +1,14 @@
 //! Users of the real socket have the role that the configuration gives them, and no other.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use detector::api::client::Client;
 use detector::api::{CallError, ErrorCode, Request};
-use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::daemon::{Daemon, Launch, Settings};
 use detector_tests::scene::{PATIENCE, Scene, vm};
 use detector_tests::wait;
 
@@ -88,4 +89,32 @@ fn each_user_may_ask_what_their_role_includes() {
     })
     .unwrap();
     assert_eq!(daemon.ask(&["audit", "verify"]).unwrap().code, 0);
+}
+
+/// A group of a directory service is there only once the host has a network, and the daemon starts before.
+#[test]
+fn whom_nobody_knows_yet_has_no_role_until_somebody_does() {
+    const LATE: u32 = 4005;
+    let scene = Scene::new().unwrap();
+    let host = scene.host();
+    let (groups, socket) = (host.path("group"), host.path("detector.sock"));
+    fs::copy("/etc/group", &groups).unwrap();
+    let more = "[roles]\nview = [\"@detector-late\"]\noperate = [\"4002\"]\n".to_owned();
+    let mut daemon = Daemon::configure(host, &Settings { more, ..Settings::default() }).unwrap();
+    let in_place = format!("mount --bind {} /etc/group; exec \"$@\"", groups.display());
+    let wrapper = ["unshare", "--mount", "sh", "-c", &in_place, "sh"].map(str::to_owned).into();
+    daemon.launch_by(Launch { wrapper, ..Launch::default() });
+    daemon.run().unwrap();
+    fs::set_permissions(host.directory(), fs::Permissions::from_mode(0o711)).unwrap();
+    daemon.await_finding("entry-rejected", "@detector-late", PATIENCE).unwrap();
+    let status = r#"{"status":{}}"#;
+    assert!(is_denied(&ask(LATE, &socket, status), "view"));
+    ask(OPERATOR, &socket, status).unwrap();
+
+    let mut known = fs::File::options().append(true).open(&groups).unwrap();
+    writeln!(known, "detector-late:x:{LATE}:").unwrap();
+    daemon.await_no_finding("entry-rejected", PATIENCE).unwrap();
+    ask(LATE, &socket, status).unwrap();
+    let add = r#"{"quarantine-add":{"target":{"mac":"52:54:00:00:00:77"},"reason":"x"}}"#;
+    assert!(is_denied(&ask(LATE, &socket, add), "operate"));
 }
