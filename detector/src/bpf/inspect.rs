@@ -126,11 +126,12 @@ impl Inspector {
         })
     }
 
-    /// What bridges and uplinks are to the programs that run on them, by ifindex: those whose programs all run.
+    /// What bridges, uplinks and closed devices are to the programs that run on them, by ifindex: those whose
+    /// programs all run.
     pub fn gates(&self) -> Result<BTreeMap<u32, Role>, BpfError> {
         let mut gates = BTreeMap::new();
         for slot in self.maps.slots()? {
-            let is_gate = matches!(slot.role(), Role::Bridge | Role::Uplink);
+            let is_gate = matches!(slot.role(), Role::Bridge | Role::Uplink | Role::ClosedDevice);
             let is_there = || attach::interface_name(slot.ifindex).is_ok();
             if is_gate && is_there() && self.is_guarded(&slot)? {
                 gates.insert(slot.ifindex, slot.role());

@@ -70,7 +70,7 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
         _ => return ExitCode::SUCCESS,
     };
     let config = ask::config(global);
-    let host = Host::new(global, config.as_ref().ok());
+    let mut host = Host::new(global, config.as_ref().ok());
     let configured = || config.as_ref().ok()?.libvirt.uri_of(driver).map(str::to_owned);
     let audit = config.as_ref().ok().map(|config| Place::new(&config.paths.state));
     let source = uri.clone().or_else(configured);
@@ -81,6 +81,7 @@ pub(super) fn run(global: &Global, command: &HookCommand) -> ExitCode {
     let answer = socket.and_then(|socket| {
         let xml = read_xml(io::stdin().lock())
             .map_err(|error| format!("its description cannot be read: {error}"))?;
+        host.learn(&xml);
         let request = Request::Admit { name: name.clone(), op: op.clone(), xml, source };
         // Should anything else not be heard, the start is judged all the same.
         if starts { host.ask(&socket, &request) } else { host.tell(&socket, request) }

@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, args: &ReadyArgs) -> Result<Done> {
     loop {
         // What is configured may be mended meanwhile.
         let config = ask::config(global).ok();
-        let readiness = Readiness::of(&Ground::new(global, config.as_ref()).standing());
+        let readiness = Readiness::of(&Ground::new(global, config.as_ref()).standing(None));
         if readiness.ready || !args.wait {
             print(&mut output, &readiness)?;
             return Ok(if readiness.ready { Done::Fine } else { Done::Report });

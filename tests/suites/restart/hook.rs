@@ -1,9 +1,13 @@
 //! libvirt's hook where the daemon does not answer: it waits where the daemon may come back, and what
 //! becomes of the start is what the policy says.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use detector_tests::daemon::Settings;
+use detector_tests::link;
 
 use super::*;
 
@@ -118,4 +122,60 @@ fn a_start_waits_for_a_daemon_that_comes_back() {
         assert_eq!(hook.status.code(), Some(1), "{said}");
         assert!(said.contains("[template-registered]"), "{said}");
     }
+}
+
+/// libvirt's hook as it is installed, where its program is gone, or crashes once it has read everything.
+#[test]
+fn where_the_program_does_not_work_the_gates_count() {
+    let scene = Scene::new().unwrap();
+    let network = scene.host().network();
+    let mut daemon = daemon(&scene, "observe", "");
+    assert_eq!(daemon.ask(&["enforce"]).unwrap().code, 0);
+    daemon.kill().unwrap();
+    link::bridge(network, "br9").unwrap();
+    let path = |name: &str| scene.host().path(name).display().to_string();
+    let crashing = path("crashing");
+    std::fs::write(&crashing, "#!/bin/sh\ncat >/dev/null\nkill -SEGV $$\n").unwrap();
+    std::fs::set_permissions(&crashing, Permissions::from_mode(0o755)).unwrap();
+    let hook = include_str!("../../../packaging/libvirt-hook-qemu");
+    let hook = hook.replace("state=/var/lib/detector", &format!("state={}", path("state")));
+    let starts = |program: &str, xml: &str| {
+        let hook = hook.replace("detector=/usr/sbin/detector", &format!("detector={program}"));
+        std::fs::write(path("hook"), hook).unwrap();
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "printf %s \"$1\" | sh \"$2\" b start begin -",
+            "sh",
+            xml,
+            &path("hook"),
+        ]);
+        let output = scene.host().output(&mut shell).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("does not work"), "{said}");
+        output.status.success()
+    };
+    let nic = |kind: &str, source: &str| {
+        format!("<interface type='{kind}'>\n<source {source}/>\n</interface>\n")
+    };
+    let (gated, ungated) = (nic("bridge", "bridge='br0'"), nic("network", "bridge='br9'"));
+    let cases = [
+        (gated.clone(), true),
+        (ungated.clone(), false),
+        (gated.clone() + &ungated, false),
+        (nic("bridge", "bridge='*'"), false),
+        (nic("bridge", "bridge='nowhere'"), false),
+        (gated.clone() + &nic("direct", "dev='up0' mode='bridge'"), false),
+        // Nobody knows where it is plugged in, and not every bridge has a gate.
+        (String::new(), false),
+    ];
+    for program in ["/nonexistent", crashing.as_str()] {
+        for (xml, expect) in &cases {
+            assert_eq!(starts(program, xml), *expect, "{program} {xml}");
+        }
+    }
+    network.ip("link del br9").unwrap();
+    assert!(starts("/nonexistent", ""), "every bridge has a gate");
+    scene.host().forget_pins().unwrap();
+    assert!(!starts("/nonexistent", &gated), "nothing is in force");
 }

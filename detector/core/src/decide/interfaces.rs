@@ -106,7 +106,7 @@ pub(super) fn is_named(name: &str, patterns: &[String]) -> bool {
 }
 
 /// The interfaces of these that are in a datapath of Open vSwitch: its ports, and the internal ones.
-pub(super) fn switched<'a>(links: &'a BTreeMap<u32, Link>) -> impl Fn(&Link) -> bool + use<'a> {
+pub fn switched<'a>(links: &'a BTreeMap<u32, Link>) -> impl Fn(&Link) -> bool + use<'a> {
     |link| match link.master {
         Some(master) => {
             links.get(&master).is_some_and(|master| master.kind == LinkKind::OpenVSwitch)

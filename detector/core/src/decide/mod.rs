@@ -38,7 +38,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::interfaces::{Class, classify};
+pub use self::interfaces::{Class, classify, switched};
 pub use self::{
     findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
@@ -229,7 +229,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         .map(|merged| merged.vm.uuid)
         .collect();
     let mut in_transit = BTreeSet::new();
-    let is_switched = interfaces::switched(&world.links);
+    let is_switched = switched(&world.links);
     let (mut switched, mut reflected) = (BTreeSet::new(), BTreeSet::new());
     let mut observed = BTreeSet::new();
     let mut interfaces = BTreeMap::new();

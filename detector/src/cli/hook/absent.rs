@@ -15,6 +15,7 @@ use crate::{
         standing::{Ground, Standing},
     },
     config::{Admission, Config, OnRefusal},
+    inventory::xml::plugs::{Plugs, plugs},
     stopped::StopMark,
 };
 
@@ -31,6 +32,8 @@ pub(super) struct Host {
     rules: Admission,
     stopped: Option<StopMark>,
     ground: Ground,
+    /// Where the VM is plugged in; unless that is known it may be anywhere.
+    plugs: Option<Plugs>,
 }
 
 impl Host {
@@ -39,7 +42,17 @@ impl Host {
             rules: config.map(|config| config.admission.clone()).unwrap_or_default(),
             stopped: config.map(|config| StopMark::new(&config.paths.state)),
             ground: Ground::new(global, config),
+            plugs: None,
         }
+    }
+
+    /// Goes by what the description says.
+    pub(super) fn learn(&mut self, xml: &str) {
+        self.plugs = plugs(xml);
+    }
+
+    fn standing(&self) -> Standing {
+        self.ground.standing(self.plugs.as_ref())
     }
 
     /// Asks the daemon once.
@@ -75,12 +88,12 @@ impl Host {
     fn may_come_back(&self) -> bool {
         let age = self.stopped.as_ref().and_then(StopMark::age);
         let comes = age.is_none_or(|age| age < RESTART) || holder(self.ground.pins()).is_some();
-        comes && !matches!(self.ground.standing(), Standing::Observed | Standing::Off)
+        comes && !matches!(self.standing(), Standing::Observed | Standing::Off)
     }
 
     /// Whether a VM starts that nobody judges, and in words.
     pub(super) fn unjudged(&self) -> (bool, &'static str) {
-        match (self.ground.standing(), self.rules.on_timeout) {
+        match (self.standing(), self.rules.on_timeout) {
             (Standing::Observed, _) => (true, "starts unjudged (mode is observe)"),
             (Standing::Gated, OnRefusal::Mute) => (true, "starts mute"),
             (Standing::Gated, OnRefusal::Refuse) => (false, "may not start (admission.on_timeout)"),

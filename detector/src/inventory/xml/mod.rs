@@ -10,6 +10,7 @@ mod context;
 mod media;
 mod metadata;
 mod network;
+pub(crate) mod plugs;
 pub(super) mod pool;
 mod posture;
 mod shape;
