@@ -87,6 +87,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    pub(crate) const ROOT: Self =
+        Self { name: None, uid: nix::unistd::ROOT, gid: Gid::from_raw(0) };
+
     fn of(user: User) -> Self {
         Self { name: Some(user.name), uid: user.uid, gid: user.gid }
     }

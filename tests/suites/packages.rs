@@ -18,6 +18,7 @@ use detector_tests::debian::Debian;
 use detector_tests::{bpf, wait};
 
 const PINS: &str = "/sys/fs/bpf/detector";
+const STATE: &str = "/var/lib/detector";
 const HOOK: &str = "/etc/libvirt/hooks/qemu.d/detector";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,6 +71,50 @@ fn is_quarantined(system: &Debian) -> bool {
 fn quarantine(system: &Debian) {
     system.check("detector quarantine add port tap-a --reason 'incident 42'").unwrap();
     assert!(is_quarantined(system));
+}
+
+fn owner(system: &Debian, path: &str) -> String {
+    system.check(&format!("stat --format %U:%G {path}")).unwrap().trim().to_owned()
+}
+
+/// What decides is a user of its own with one capability, and all that it keeps is that user's, whatever the service
+/// manager is asked for.
+fn assert_separate(system: &Debian) {
+    /// `CAP_DAC_READ_SEARCH`, by its number (capabilities(7)).
+    const TO_READ: u64 = 1 << 2;
+    let status = system.check(&format!("cat /proc/{}/status", main_pid(system).trim())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{status}")).trim().to_owned()
+    };
+    let uid = system.check("id --user detector").unwrap();
+    let uids: Vec<_> = field("Uid").split_whitespace().map(str::to_owned).collect();
+    assert_eq!(uids, [uid.trim(); 4], "{status}");
+    for (set, held) in [("CapPrm", TO_READ), ("CapEff", TO_READ), ("CapInh", 0), ("CapAmb", 0)] {
+        assert_eq!(u64::from_str_radix(&field(set), 16), Ok(held), "{set} {status}");
+    }
+    assert_eq!(field("NoNewPrivs"), "1");
+    assert!(system.check("id --name --groups detector").unwrap().contains("libvirt"));
+
+    let add = "detector quarantine add mac 52:54:00:00:00:77 --reason";
+    for (reason, command) in [("before", "true"), ("after a reload", "systemctl reload detector")] {
+        system.check(command).unwrap();
+        let strangers = format!("find {STATE} /run/detector /var/log/detector -not -user detector");
+        assert_eq!(system.check(&strangers).unwrap(), "", "{reason}");
+        system.check(&format!("{add} '{reason}'")).unwrap();
+        wait::until("what is kept of it", PATIENCE, || {
+            let kept = system.check(&format!("cat {STATE}/quarantines.json"))?;
+            Ok(kept.contains(reason).then_some(()))
+        })
+        .unwrap();
+        let audit = system.check("detector audit list --output json").unwrap();
+        assert!(audit.contains(reason), "{audit}");
+        system.check("detector quarantine release mac 52:54:00:00:00:77").unwrap();
+    }
+    system.check("detector audit verify").unwrap();
+    let health = system.output("detector health --output json").unwrap();
+    let health = String::from_utf8_lossy(&health.stdout).into_owned();
+    assert!(!health.contains("audit-impaired"), "{health}");
 }
 
 /// A removal fails while another daemon keeps it from being taken off, and leaves all as it was.

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs, io,
     os::unix::{fs::DirBuilderExt, net::UnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc as std_mpsc},
     thread,
 };
@@ -80,6 +80,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         "took the pins over"
     );
     make_state(&config.paths.state);
+    // Whose they are when the socket is there, `give_up` sees to.
+    given("RUNTIME_DIRECTORY").iter().for_each(|place| own(place, None));
     let listener = socket::bind(&config.paths.socket, &doors)?;
     let scanning = Scanning::start(config, words).context("cannot start to scan processes")?;
     let listener_to_ports = Listener::start(words).context("cannot start to listen to ports")?;
@@ -152,9 +154,9 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         Input::Pauses(hands.pauses.read()),
         Input::Recalled(recalled),
         Input::Source(file::said(&config.paths.inventory)),
+        Input::Unknown(doors.unknown.clone()),
     ];
     think(brain, notices, inbox, hands, first)?;
-        Input::Unknown(doors.unknown.clone()),
 
     let access = Arc::new(Access { uid, roles: doors.roles.clone() });
     let (known, access) = watch::channel(access);
@@ -162,9 +164,9 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let (denials, denied) = mpsc::channel(denials::BACKLOG);
     tokio::spawn(server::serve(listener, access, call.clone(), denials));
+    tokio::spawn(names::look_up(doors, known, inputs.clone()));
     tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
-    tokio::spawn(names::look_up(doors, known, inputs.clone()));
     let (metrics, exported) = watch::channel(config.metrics.clone());
     let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
     let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };
@@ -253,15 +255,12 @@ fn make_state(path: &Path) {
 
 /// Gives up what the enforcer's process has, and becomes the user that is configured, where there is one.
 fn give_up(config: &Config, user: Option<&Identity>) -> Result<()> {
+    own(&config.paths.state, user);
+    for place in ["RUNTIME_DIRECTORY", "LOGS_DIRECTORY"].map(given).iter().flatten() {
+        own(place, user);
+    }
     match user {
         Some(user) => {
-            let places = [config.paths.state.as_path()];
-            let given = ["RUNTIME_DIRECTORY", "LOGS_DIRECTORY"].map(std::env::var_os);
-            let given = given.iter().flatten().map(Path::new);
-            for place in places.into_iter().chain(given) {
-                privilege::hand_over(place, user)
-                    .with_context(|| format!("cannot hand over {}", place.display()))?;
-            }
             privilege::become_user(user, &privilege::OF_BRAIN)
                 .with_context(|| format!("cannot become the user {user}"))?;
             tracing::info!(%user, "gave up all privileges but to look");
@@ -271,6 +270,22 @@ fn give_up(config: &Config, user: Option<&Identity>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A directory that the service manager has made, where it has.
+fn given(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+/// Makes a directory and what is in it this user's, or root's own, who without a capability for it can write into no
+/// directory of others. Where that cannot be, the daemon still guards, and tells what it cannot keep.
+fn own(place: &Path, user: Option<&Identity>) {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    if let Err(error) = privilege::hand_over(place, user.unwrap_or(&Identity::ROOT)) {
+        tracing::warn!(place = %place.display(), %error, "cannot hand a directory over");
+    }
 }
 
 /// Starts the brain's thread and waits until the first state is in force.

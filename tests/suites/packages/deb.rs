@@ -8,6 +8,10 @@ use detector_tests::{artefacts, run};
 
 use super::*;
 
+/// Makes of the package one that leaves everything to root.
+const ALL_ROOT: &str = "rm usr/lib/sysusers.d/detector.conf; sed -i 's/systemd-sysusers.*/true/' DEBIAN/postinst; \
+    sed -i '/^User=/d; s/^ExecStart=!/ExecStart=/' usr/lib/systemd/system/detector.service";
+
 /// Installs a package that lies in the directory; what apt says, and whether it was content.
 fn install(system: &Debian, name: &str) -> (bool, String) {
     let line = format!(
@@ -47,8 +51,10 @@ fn put_later(system: &Debian, package: &Path, name: &str, version: &str, change:
 fn it_is_installed_upgraded_and_removed() {
     let package = artefacts::packages("deb").unwrap().remove(0);
     let system = with_a_port();
-    put(&system, &package, "first");
+    // As releases were that knew no user.
+    put_later(&system, &package, "first", "0.0.0-1", ALL_ROOT);
     installs(&system, "first");
+    assert_eq!(owner(&system, STATE), "root:root");
     assert_eq!(system.check("systemctl is-enabled detector").unwrap().trim(), "enabled");
     await_guard(&system);
     // It says as well that there is no libvirt.
@@ -67,6 +73,7 @@ fn it_is_installed_upgraded_and_removed() {
     put_later(&system, &package, "second", "0.0.2-1", newer);
     installs(&system, "second");
     assert_ne!(main_pid(&system), pid);
+    assert_separate(&system);
     assert_eq!(links(&system), before);
     assert!(is_quarantined(&system));
     let config = fs::read_to_string(system.inside("/etc/detector/config.toml")).unwrap();
@@ -101,6 +108,7 @@ fn it_is_installed_upgraded_and_removed() {
     // It comes back with what it knew, and goes for good.
     installs(&system, "fourth");
     await_guard(&system);
+    assert_eq!(owner(&system, STATE), "detector:detector");
     system.check("apt-get purge --yes detector").unwrap();
     assert_off(&system);
     let rest = "find / -xdev -name '*detector*' -not -path '/proc/*' -not -path '/usr/share/perl*'";

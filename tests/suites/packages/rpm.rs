@@ -20,6 +20,7 @@ fn it_is_installed_upgraded_and_removed() {
     assert!(!is_active(&system));
     system.check("systemctl enable --now detector").unwrap();
     await_guard(&system);
+    assert_separate(&system);
     quarantine(&system);
     system.check("echo '# edited' >> /etc/detector/config.toml").unwrap();
     let (before, pid) = (links(&system), main_pid(&system));

@@ -10,10 +10,11 @@ use super::{Product, build, licences, pages, remove};
 use crate::process;
 
 /// Where files of the packaging go, and how.
-const FILES: [(&str, &str, u32); 8] = [
+const FILES: [(&str, &str, u32); 9] = [
     ("config.toml", "etc/detector/config.toml", 0o644),
     ("libvirt-hook-qemu", "etc/libvirt/hooks/qemu.d/detector", 0o755),
     ("libvirt-hook-lxc", "etc/libvirt/hooks/lxc.d/detector", 0o755),
+    ("detector.sysusers", "usr/lib/sysusers.d/detector.conf", 0o644),
     ("policy.cedar", "usr/share/doc/detector/examples/policy.cedar", 0o644),
     ("policy.cedarschema", "usr/share/doc/detector/examples/policy.cedarschema", 0o644),
     ("policy-cases.toml", "usr/share/doc/detector/examples/policy-cases.toml", 0o644),
