@@ -103,6 +103,16 @@ fn what_was_confirmed_last_is_in_force_before_the_first_frame() {
     assert!(quarantined.contains("suspect") && quarantined.contains("a test"), "{quarantined}");
 }
 
+/// The daemon never gets ready; all else that its program does it does.
+const HANGING: &str = r#"
+cd /usr/sbin && mv detector whole
+printf '#!/bin/sh\n[ "$1" != run ] || exec sleep infinity\nexec /usr/sbin/whole "$@"\n' >detector
+chmod +x detector
+printf '[Service]\nTimeoutStartSec=20s\n' >/etc/systemd/system/detector.service.d/hanging.conf
+"#;
+const MENDED: &str = "mv /usr/sbin/whole /usr/sbin/detector
+rm /etc/systemd/system/detector.service.d/hanging.conf && systemctl daemon-reload";
+
 #[test]
 fn whatever_becomes_of_the_daemon_the_host_has_its_network_and_vms_wait() {
     let machine = &mut host::host().unwrap();
@@ -132,6 +142,18 @@ fn whatever_becomes_of_the_daemon_the_host_has_its_network_and_vms_wait() {
     assert_eq!(state(since.machine, "detector-ready"), "activating");
     assert_eq!(state(since.machine, "libvirtd"), "inactive");
     since.machine.check("mv /usr/sbin/whole /usr/sbin/detector").unwrap();
+    since.await_frame_of(APPROVED);
+    since.assert_only(&[APPROVED, SUSPECT]);
+
+    // One that hangs keeps the host from its network for as long as the unit has it, and VMs for longer.
+    machine.check(HANGING).unwrap();
+    let since = Since::restart(machine);
+    since.machine.await_answer(HOST, PATIENCE).unwrap();
+    since.machine.await_success("systemctl is-active network.target", PATIENCE).unwrap();
+    assert_eq!(state(since.machine, "detector-ready"), "activating");
+    assert_eq!(state(since.machine, "libvirtd"), "inactive");
+    since.machine.check("journalctl -b -u detector | grep -q 'start operation timed out'").unwrap();
+    since.machine.check(MENDED).unwrap();
     since.await_frame_of(APPROVED);
     since.assert_only(&[APPROVED, SUSPECT]);
 

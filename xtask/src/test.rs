@@ -122,7 +122,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             Some(suite) => demo::prepare(&["--test", suite])?,
             None => demo::prepare(&["--tests"])?,
         }
-        if chosen(args).any(|suite| suite == PACKAGES) {
+        // A machine has them installed, too.
+        if chosen(args).any(|suite| [BOOT, PACKAGES].contains(&suite)) {
             steps.shown("packages", || dist::for_tests().map(|()| Outcome::done()));
         }
         if chosen(args).any(|suite| suite == BOOT) {

@@ -28,7 +28,11 @@ $b mount -t devtmpfs dev /dev
 for module in /modules/*; do $b insmod $module; done
 $b mount -t ext4 -o noatime /dev/vda /root
 if [ ! -e /root/installed ]; then
+    # Scripts of packages expect both.
+    $b mount -o bind /dev /root/dev
+    $b mount -t proc proc /root/proc
     $b tar -xf /dev/vdb -C /root && $b chroot /root /bin/sh -e /install && $b touch /root/installed
+    $b umount /root/proc /root/dev
 fi
 $b mount -o move /dev /root/dev
 exec $b switch_root /root /sbin/init
@@ -48,23 +52,13 @@ impl Files {
         self.put(path, 0o644, |place| Ok(fs::write(place, text)?))
     }
 
-    pub fn script(&self, path: &str, text: &str) -> Result<()> {
-        self.put(path, 0o755, |place| Ok(fs::write(place, text)?))
-    }
-
     /// Nobody else may read it.
     pub fn secret(&self, path: &str, text: &str) -> Result<()> {
         self.put(path, 0o600, |place| Ok(fs::write(place, text)?))
     }
 
-    /// A program, without what only a debugger reads.
-    pub fn program(&self, path: &str, from: &Path) -> Result<()> {
-        self.put(path, 0o755, |place| {
-            let mut strip = Command::new("strip");
-            strip.arg("-o").arg(place).arg(from);
-            let result = strip.output();
-            run::checked(&strip, result).map(drop)
-        })
+    pub fn copy(&self, path: &str, from: &Path) -> Result<()> {
+        self.put(path, 0o644, |place| Ok(fs::copy(from, place).map(drop)?))
     }
 
     fn put(&self, path: &str, mode: u32, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

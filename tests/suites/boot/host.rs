@@ -1,8 +1,7 @@
-//! A hypervisor host on a machine of its own: Debian's libvirt, three VMs that start with the host, and the detector
-//! as it is installed.
+//! A hypervisor host on a machine of its own: Debian's libvirt, three VMs that start with the host, and the Debian
+//! package.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -112,8 +111,8 @@ done
 /// What these VMs boot does not shut them down, and libvirt-guests would wait for that.
 const HASTE: &str = "systemctl disable libvirt-guests\n";
 
-/// Programs, units, hooks and configuration where a package would put them.
-const ENABLE: &str = "systemctl enable detector\n";
+/// The configuration is there already.
+const PACKAGE: &str = "dpkg --force-confold --install /detector.deb; rm /detector.deb\n";
 
 pub(crate) fn host() -> Result<Machine> {
     host_with(|_| Ok(()))
@@ -144,21 +143,10 @@ pub(crate) fn host_with(more: impl FnOnce(&Files) -> Result<()>) -> Result<Machi
     for vm in Vm::ALL {
         files.text(&format!("/etc/libvirt/qemu/{}.xml", vm.name), &vm.domain())?;
     }
-    detector(&files)?;
+    files.copy("/detector.deb", &artefacts::packages("deb")?[0])?;
+    files.text("/etc/detector/config.toml", CONFIG)?;
     more(&files)?;
-    Machine::new(&files, &format!("{INSTALL}{HASTE}{ENABLE}"))
-}
-
-/// What a package brings.
-fn detector(files: &Files) -> Result<()> {
-    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging");
-    let read = |name: &str| std::fs::read_to_string(packaging.join(name));
-    files.program("/usr/sbin/detector", &artefacts::detector()?)?;
-    for unit in ["detector.service", "detector-ready.service"] {
-        files.text(&format!("/usr/lib/systemd/system/{unit}"), &read(unit)?)?;
-    }
-    files.script("/etc/libvirt/hooks/qemu.d/detector", &read("libvirt-hook-qemu")?)?;
-    files.text("/etc/detector/config.toml", CONFIG)
+    Machine::new(&files, &format!("{INSTALL}{HASTE}{PACKAGE}"))
 }
 
 /// Whether the frame is the host's own.
