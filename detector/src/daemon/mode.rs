@@ -1,5 +1,7 @@
 //! The mode: what the host starts with, what people change, and what is kept of it.
 
+use std::time::{Duration, Instant};
+
 use detector_common::settings::{Cause, Mode};
 use detector_core::model::{
     Deed, Finding, FindingKey, FindingKind, ModeRecord, ModeRequest, ObservedMode, Severity,
@@ -12,6 +14,9 @@ use crate::{
     enforcer::Enforcer,
     mode::Kept,
 };
+
+/// How long whoever changes the mode, and everybody else, waits for what has to be in force before it.
+const FOR_A_CHANGE: Duration = Duration::from_secs(5);
 
 /// What is known of the mode at the start.
 #[derive(Clone, Debug)]
@@ -92,7 +97,12 @@ impl<E: Enforcer> Brain<E> {
             .apply(&from, deed, end)
             .map_err(|refusal| ApiError::new(ErrorCode::BadRequest, refusal.0))?;
         self.world.asked = Some(record.clone());
+        let begun = Instant::now();
         self.settle();
+        // What comes before a change of the mode may be more than one portion.
+        while self.executor.is_interrupted() && begun.elapsed() < FOR_A_CHANGE {
+            self.settle();
+        }
         // What has failed is not tried behind the caller's back.
         self.world.asked = None;
         match &self.world.observed.mode {
@@ -107,6 +117,10 @@ impl<E: Enforcer> Brain<E> {
                 );
                 Ok(holds)
             }
+            _ if self.executor.is_interrupted() => Err(ApiError::new(
+                ErrorCode::Unavailable,
+                "the host is busy, and the mode is what it was: try again",
+            )),
             _ => Err(ApiError::new(
                 ErrorCode::EnforcementFailed,
                 "the kernel refused, and the mode is what it was: detector finding list says why",

@@ -1,6 +1,6 @@
 //! Many things to do at once: others have their turn in between.
 
-use detector_core::decide::VmStatus;
+use detector_core::{decide::VmStatus, model::ModeRequest};
 
 use super::{super::input::Admit, *};
 
@@ -86,4 +86,17 @@ fn the_beginning_is_over_when_all_is_in_force() {
         _ => None,
     });
     assert!(kept.count() > 1, "what is adopted is kept all along");
+}
+
+#[test]
+fn a_change_of_the_mode_waits_for_what_comes_before_it() {
+    let mut host = Host::new(Mode::Observe);
+    host.kernel().pace = PACE;
+    host.turn(taps());
+    assert!(guarded(&mut host) < PORTS.len(), "some of it is left");
+    let change = ModeRequest::Enforce { confirm_within: None };
+    let asked = host.ask(Request::ModeChange { change, reason: "a test".to_owned() });
+    assert!(matches!(asked, Ok(Reply::Mode(_))), "{asked:?}");
+    assert_eq!(host.brain.mode(), Some(Mode::Enforce));
+    assert_eq!(guarded(&mut host), PORTS.len());
 }
