@@ -112,6 +112,7 @@ impl Config {
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone().map(|bridge| SandboxRules {
                 bridge,
+                create: self.sandbox.create,
                 rule: self.sandbox.rule,
                 addresses: self.sandbox.addresses.clone(),
                 protected: self.sandbox.protected.clone(),

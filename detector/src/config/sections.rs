@@ -235,6 +235,8 @@ impl Default for Flood {
 pub struct Sandbox {
     /// A bridge that is nothing else; there is no sandbox without.
     pub bridge: Option<String>,
+    /// Whether the daemon makes it where there is none.
+    pub create: bool,
     /// How those who are quarantined have addresses there.
     pub rule: AddressRule,
     /// What those have to be within; empty for anywhere.
@@ -247,7 +249,7 @@ pub struct Sandbox {
 impl Default for Sandbox {
     fn default() -> Self {
         let (addresses, protected) = (Vec::new(), Vec::new());
-        Self { bridge: None, rule: AddressRule::FirstCome, addresses, protected }
+        Self { bridge: None, create: false, rule: AddressRule::FirstCome, addresses, protected }
     }
 }
 

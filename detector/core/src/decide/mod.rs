@@ -277,6 +277,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         desired: Desired {
             mode: Some(mode::wanted(world)),
             interfaces,
+            make_sandbox: interfaces::to_make(world),
             observed,
             switched,
             reflected,

@@ -208,7 +208,7 @@ impl FindingKind {
                 Medium..=Medium,
                 None,
                 "A quarantine is to be in the sandbox, and there is none: the port is cut off.",
-                "Create the bridge that `sandbox.bridge` names.",
+                "Create the bridge that `sandbox.bridge` names, or set `sandbox.create`.",
             ),
             Self::AddressConflict => class(
                 Spoof,
