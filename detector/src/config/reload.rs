@@ -59,6 +59,7 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("the socket is made with it") =>
         api.group, roles.view, roles.operate, roles.administer;
     Fate::AtStart("alerts are sent as it says from the start on") => alerts;
+    Fate::AtStart("remediations are begun by it") => remediation.approvals;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };
 

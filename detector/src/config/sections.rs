@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt, Roles,
+    Alerts, AuditKeys, Learning, Libvirt, RemediationKeys, Roles,
     text::{duration, networks},
 };
 
@@ -43,6 +43,7 @@ pub struct Config {
     pub alerts: Alerts,
     pub metrics: Metrics,
     pub audit: AuditKeys,
+    pub remediation: RemediationKeys,
 }
 
 impl Default for Config {
@@ -67,6 +68,7 @@ impl Default for Config {
             alerts: Alerts::default(),
             metrics: Metrics::default(),
             audit: AuditKeys::default(),
+            remediation: RemediationKeys::default(),
         }
     }
 }
