@@ -28,6 +28,7 @@ mod privilege;
 pub mod processes;
 pub mod quarantines;
 pub mod registry;
+pub mod remediate;
 mod rights;
 mod sandbox;
 mod stopped;

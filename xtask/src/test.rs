@@ -36,6 +36,7 @@ const SUITES: &[&str] = &[
     "registry",
     "lineage",
     "responses",
+    "remediation",
     "sources",
     "audit",
     BOOT,

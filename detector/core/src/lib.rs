@@ -2,13 +2,15 @@
 //!
 //! Nothing here does I/O. [`decide::decide`] computes the state that the host should be in from a
 //! [`model::World`], [`reconcile::reconcile`] computes the actions that lead there from what is
-//! observed. Fetching the one and carrying out the other is the daemon's work.
+//! observed. [`remediate`] says what comes next for a VM that is to be brought back. Fetching the inputs
+//! and carrying out what follows is the daemon's work.
 
 #![forbid(unsafe_code)]
 
 pub mod decide;
 pub mod model;
 pub mod reconcile;
+pub mod remediate;
 
 #[cfg(test)]
 mod testing;

@@ -49,17 +49,25 @@ impl Role {
             | Request::Explain { .. }
             | Request::Metrics {}
             | Request::PolicyShow {}
-            | Request::PolicyDiff { .. } => Self::View,
+            | Request::PolicyDiff { .. }
+            | Request::RemediatePlan { .. }
+            | Request::RemediateStatus { .. } => Self::View,
+            // Who starts one and approves in the same breath does both.
+            Request::RemediateStart { digests, .. } if !digests.is_empty() => Self::Administer,
             Request::QuarantineAdd { .. }
             | Request::QuarantineRelease { .. }
             | Request::FindingAck { .. }
             | Request::FindingSuppress { .. }
             | Request::FindingUnsuppress { .. }
             | Request::AlertTest { .. }
+            | Request::RemediateStart { .. }
+            | Request::RemediateAbort { .. }
             | Request::Reload {} => Self::Operate,
-            Request::ModeChange { .. } | Request::ClockConfirm { .. } | Request::Admit { .. } => {
-                Self::Administer
-            }
+            Request::ModeChange { .. }
+            | Request::ClockConfirm { .. }
+            | Request::RemediateApprove { .. }
+            | Request::RemediateReject { .. }
+            | Request::Admit { .. } => Self::Administer,
         }
     }
 }
@@ -81,6 +89,20 @@ mod tests {
             (r#"{"mode-change":{"change":{"observe":{}}}}"#, Role::Administer),
             (r#"{"clock-confirm":{"says":1,"reason":""}}"#, Role::Administer),
             (r#"{"admit":{"name":"a","op":"start","xml":""}}"#, Role::Administer),
+            (r#"{"remediate-plan":{"vm":"a","outcome":{"patched":{}}}}"#, Role::View),
+            (r#"{"remediate-status":{}}"#, Role::View),
+            (
+                r#"{"remediate-start":{"vm":"a","outcome":{"patched":{}},"reason":""}}"#,
+                Role::Operate,
+            ),
+            (
+                r#"{"remediate-start":{"vm":"a","outcome":{"template":{"template":"t"}},"reason":"",
+                    "digests":["0000000000000000000000000000000000000000000000000000000000000000"]}}"#,
+                Role::Administer,
+            ),
+            (r#"{"remediate-abort":{"vm":"a","reason":""}}"#, Role::Operate),
+            (r#"{"remediate-approve":{"vm":"a","digests":[],"reason":""}}"#, Role::Administer),
+            (r#"{"remediate-reject":{"vm":"a","reason":""}}"#, Role::Administer),
         ];
         for (text, expect) in cases {
             let request: Request = serde_json::from_str(text).unwrap();

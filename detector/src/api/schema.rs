@@ -1,12 +1,16 @@
 //! Requests and replies of version 1. Fields are added, never renamed or removed, within a version.
 
-use detector_core::model::{ModeRequest, QuarantineTarget};
+use detector_core::{
+    model::{Digest, ModeRequest, QuarantineTarget},
+    remediate::Outcome as RemediationOutcome,
+};
 use serde::{Deserialize, Serialize};
 
 use super::view::{
     AdmissionView, AlertEntry, AlertStatus, ClockView, Explanation, FindingView, Marked,
-    MetricsView, ModeDetail, PolicyDiffView, PolicyView, PortView, Preview, ProcessView,
-    QuarantineChange, QuarantineView, Reloaded, Status, TemplateView, Tried, VmView,
+    MetricsView, ModeDetail, PlanView, PolicyDiffView, PolicyView, PortView, Preview, ProcessView,
+    QuarantineChange, QuarantineView, Reloaded, RemediationView, Status, TemplateView, Tried,
+    VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -117,6 +121,44 @@ pub enum Request {
     PolicyDiff {
         text: String,
     },
+    /// What a remediation of a VM would do. Nothing is done.
+    RemediatePlan {
+        vm: String,
+        outcome: RemediationOutcome,
+    },
+    /// Starts a remediation in the caller's name, or tries once more what has failed of it.
+    RemediateStart {
+        vm: String,
+        outcome: RemediationOutcome,
+        reason: String,
+        /// The caller approves what has these digests, too; only where one approval is enough.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        digests: Vec<Digest>,
+        /// All VMs that are cut off and boot from the same.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        alike: bool,
+    },
+    /// The remediations, or that of one VM with its past.
+    RemediateStatus {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vm: Option<String>,
+    },
+    /// Approves in the caller's name that a VM boots from what has these digests.
+    RemediateApprove {
+        vm: String,
+        digests: Vec<Digest>,
+        reason: String,
+    },
+    /// Ends a remediation: the VM stays in quarantine as it was before.
+    RemediateAbort {
+        vm: String,
+        reason: String,
+    },
+    /// The VM does not come back; what was approved for it is void.
+    RemediateReject {
+        vm: String,
+        reason: String,
+    },
     /// libvirt is about to start a VM; only root and the daemon's own user may ask.
     Admit {
         /// Name of the VM as the hook got it.
@@ -186,6 +228,8 @@ pub enum Reply {
     Policy(Box<PolicyView>),
     PolicyDiff(PolicyDiffView),
     Reloaded(Box<Reloaded>),
+    RemediationPlan(Box<PlanView>),
+    Remediations(Vec<RemediationView>),
     Metrics(Box<MetricsView>),
 }
 

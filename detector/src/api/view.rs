@@ -11,6 +11,7 @@ mod mode;
 mod policy;
 mod port;
 mod reload;
+mod remediate;
 mod template;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
 pub use reload::Reloaded;
+pub use remediate::{
+    ApprovalView, DeedView, EventView, PlanView, RemediationView, SightedView, StepView,
+};
 pub use template::{ImageView, TemplateView, standing};
 
 /// The daemon at a glance.

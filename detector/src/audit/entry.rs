@@ -60,6 +60,8 @@ pub enum Kind {
     Grace,
     /// A VM that is denied is suspended.
     Pause,
+    /// Something has happened to a VM that is remediated.
+    Remediation,
     /// A VM was about to start.
     Admission,
     Template,
@@ -166,7 +168,7 @@ impl Subject {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::ChainBegun,
         Self::ChainBroken,
         Self::Key,
@@ -180,6 +182,7 @@ impl Kind {
         Self::Mode,
         Self::Grace,
         Self::Pause,
+        Self::Remediation,
         Self::Admission,
         Self::Template,
         Self::Policy,

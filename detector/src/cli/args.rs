@@ -24,6 +24,7 @@ use super::{
     audit::args::AuditCommand,
     completions::{ports, subjects, vms},
     policy::PolicyCommand,
+    remediate::args::RemediateCommand,
 };
 
 /// Where `--help` puts the options of every command.
@@ -189,6 +190,12 @@ Exits with 3 when findings are open.")]
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// Bring VMs back that were cut off: patched, by an approved template, or replaced
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Remediate {
+        #[command(subcommand)]
+        command: RemediateCommand,
     },
     /// What was decided and what people did, chained and signed
     #[command(subcommand_required = true, arg_required_else_help = true)]

@@ -29,6 +29,7 @@ mod process;
 mod quarantine;
 mod ready;
 mod reload;
+mod remediate;
 mod run;
 mod standing;
 mod status;
@@ -130,6 +131,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
+        Command::Remediate { command } => remediate::run(&global, &command),
         Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Alert { command } => alert::run(&global, &command),

@@ -3,6 +3,7 @@
 mod mode;
 mod operations;
 mod records;
+mod remediation;
 
 use detector_core::{
     decide::{Outcome, Requirement, VmStatus},

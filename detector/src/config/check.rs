@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::{Config, Flood, Libvirt, Metrics, Scan, alerts, roles};
+use super::{Config, Flood, Libvirt, Metrics, RemediationKeys, Scan, alerts, roles};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -80,6 +80,7 @@ pub(super) fn check(config: &Config) -> Checked {
     patterns(&["network", "closed_devices"], &config.network.closed_devices)?;
     libvirt(&config.libvirt)?;
     config.audit.check()?;
+    remediation(config)?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,
         &["policy", "unknown_port_grace"],
@@ -236,4 +237,11 @@ pub(super) fn ensure(
     message: impl FnOnce() -> String,
 ) -> Checked {
     if holds { Ok(()) } else { Err(Complaint { key, message: message() }) }
+}
+
+fn remediation(config: &Config) -> Checked {
+    let (approvals, most) = (config.remediation.approvals, RemediationKeys::MOST_APPROVALS);
+    ensure((1..=most).contains(&approvals), &["remediation", "approvals"], || {
+        format!("{approvals} is no number of people who approve; expected 1 to {most}")
+    })
 }

@@ -9,6 +9,7 @@ mod check;
 mod learning;
 mod libvirt;
 pub mod reload;
+mod remediation;
 mod roles;
 mod sections;
 pub(crate) mod text;
@@ -23,6 +24,7 @@ pub use alerts::Alerts;
 pub use audit::AuditKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
+pub use remediation::RemediationKeys;
 pub use roles::Roles;
 pub use sections::{
     Admission, Api, Config, Flood, Metrics, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
@@ -112,6 +114,7 @@ impl Config {
             quarantine: self.policy.quarantine,
             sandbox: self.sandbox.bridge.clone().map(|bridge| SandboxRules {
                 bridge,
+                create: self.sandbox.create,
                 rule: self.sandbox.rule,
                 addresses: self.sandbox.addresses.clone(),
                 protected: self.sandbox.protected.clone(),

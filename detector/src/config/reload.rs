@@ -40,8 +40,8 @@ const KEYS: &[Key] = keys! {
         network.closed_devices, network.known_senders,
         policy.default_rule, policy.unknown_port_grace, policy.quarantine, policy.revoked,
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
-        admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.rule,
-        sandbox.addresses, sandbox.protected,
+        admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.create,
+        sandbox.rule, sandbox.addresses, sandbox.protected,
         registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
     Fate::AtStart("whoever has become a user stays it") => user;
@@ -59,6 +59,7 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("the socket is made with it") =>
         api.group, roles.view, roles.operate, roles.administer;
     Fate::AtStart("alerts are sent as it says from the start on") => alerts;
+    Fate::AtStart("remediations are begun by it") => remediation.approvals;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
 };
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt, Roles,
+    Alerts, AuditKeys, Learning, Libvirt, RemediationKeys, Roles,
     text::{duration, networks},
 };
 
@@ -43,6 +43,7 @@ pub struct Config {
     pub alerts: Alerts,
     pub metrics: Metrics,
     pub audit: AuditKeys,
+    pub remediation: RemediationKeys,
 }
 
 impl Default for Config {
@@ -67,6 +68,7 @@ impl Default for Config {
             alerts: Alerts::default(),
             metrics: Metrics::default(),
             audit: AuditKeys::default(),
+            remediation: RemediationKeys::default(),
         }
     }
 }
@@ -235,6 +237,8 @@ impl Default for Flood {
 pub struct Sandbox {
     /// A bridge that is nothing else; there is no sandbox without.
     pub bridge: Option<String>,
+    /// Whether the daemon makes it where there is none.
+    pub create: bool,
     /// How those who are quarantined have addresses there.
     pub rule: AddressRule,
     /// What those have to be within; empty for anywhere.
@@ -247,7 +251,7 @@ pub struct Sandbox {
 impl Default for Sandbox {
     fn default() -> Self {
         let (addresses, protected) = (Vec::new(), Vec::new());
-        Self { bridge: None, rule: AddressRule::FirstCome, addresses, protected }
+        Self { bridge: None, create: false, rule: AddressRule::FirstCome, addresses, protected }
     }
 }
 

@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 64, "a key is missing from the example");
+    assert_eq!(keys.count(), 66, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -158,6 +158,8 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[[modes]]\nbridge = \"b\"\nvm = \"v\"\nmode = \"observe\"", "c.toml:1:", "either bridge"),
         ("[[modes]]\nbridge = \"!b\"\nmode = \"observe\"", "c.toml:1:", "does not exclude"),
         ("[[modes]]\nbridge = \"b\"", "c.toml:1:", "missing field `mode`"),
+        ("[sandbox]\ncreate = true", "c.toml:2:10: ", "no name"),
+        ("[remediation]\napprovals = 0", "c.toml:2:13: ", "expected 1 to 5"),
         ("[stamp]\nmask = 0xff", "c.toml:2:8: ", "bits 16 to 31"),
         ("[stamp]\nvalue = 0", "c.toml:2:9: ", "at least one bit"),
         ("[stamp]\nvalue = 0x20000000", "c.toml:2:9: ", "outside the mask 0xc0000000"),

@@ -64,7 +64,21 @@ impl Action {
             Request::Reload {} => {
                 ("reload", Subject::new("host", "configuration"), String::new(), false)
             }
+            Request::RemediateStart { vm, reason, .. } => {
+                ("remediate-start", Subject::new("vm", vm), reason.clone(), false)
+            }
+            Request::RemediateApprove { vm, reason, .. } => {
+                ("remediate-approve", Subject::new("vm", vm), reason.clone(), false)
+            }
+            Request::RemediateAbort { vm, reason } => {
+                ("remediate-abort", Subject::new("vm", vm), reason.clone(), false)
+            }
+            Request::RemediateReject { vm, reason } => {
+                ("remediate-reject", Subject::new("vm", vm), reason.clone(), false)
+            }
             Request::FindingShow { .. }
+            | Request::RemediatePlan { .. }
+            | Request::RemediateStatus { .. }
             | Request::AlertStatus {}
             | Request::AlertList {}
             | Request::AlertTest { .. }

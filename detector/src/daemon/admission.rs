@@ -285,6 +285,9 @@ impl<E: Enforcer> Brain<E> {
         if !in_force {
             return None;
         }
+        if self.is_about_to_return(uuid) {
+            return None;
+        }
         if decision.status != VmStatus::Approved {
             return Some(self.denied(uuid));
         }

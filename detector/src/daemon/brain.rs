@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Finding, Graces, ObservedMode, Policy, Processes, Registry, Skew, Source, Timestamp,
-        Unsettled, World,
+        Births, Finding, Graces, ObservedMode, Policy, Processes, Registry, Skew, Source,
+        Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -29,6 +29,7 @@ use super::{
     names::Strangers,
     recall::Recall,
     reload::Reloads,
+    remediation::Remediation,
     responses::Pauses,
     seen,
     since::Since,
@@ -88,6 +89,7 @@ pub struct Brain<E> {
     pub(super) pauses: Pauses,
     pub(super) reloads: Reloads,
     pub(super) strangers: Strangers,
+    pub(super) remediation: Remediation,
     pub(super) turns: Turns,
     pub(super) succession: Succession,
     pub(super) trail: Trail,
@@ -120,6 +122,7 @@ impl<E: Enforcer> Brain<E> {
             policy,
             rules: Rulebook::default(),
             registry: Registry::default(),
+            births: Births::default(),
             sources: sources
                 .iter()
                 .map(|source| (source.name.clone(), sources::silent(now, source.unsettled())))
@@ -171,6 +174,7 @@ impl<E: Enforcer> Brain<E> {
             pauses: Pauses::default(),
             reloads: Reloads::default(),
             strangers: Strangers::default(),
+            remediation: Remediation::default(),
             turns: Turns::default(),
             succession: Succession::default(),
             trail,
@@ -248,6 +252,7 @@ impl<E: Enforcer> Brain<E> {
             self.admissions.wake_at(),
             self.findings.wake_at(),
             self.tampered.wake_at(),
+            self.remediation.wake_at(),
         ]
         .into_iter()
         .flatten()
@@ -327,6 +332,7 @@ impl<E: Enforcer> Brain<E> {
         self.follow_mode();
         self.keep_graces();
         self.pause_denied();
+        self.remediate();
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();
         self.follow_decisions();
@@ -344,6 +350,7 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
         findings.extend(self.recall.findings());
+        findings.extend(self.remediation_findings());
         findings.extend(self.reload_findings());
         findings.extend(self.strangers.finding());
         findings.extend(self.succession_findings());

@@ -179,6 +179,8 @@ async fn hand_in(
                     | Request::Explain { .. }
                     | Request::TemplateList {}
                     | Request::TemplateShow { .. }
+                    | Request::RemediateStart { .. }
+                    | Request::RemediateApprove { .. }
             ) {
                 if let Some(registry) = fresh.templates.fresh().await {
                     let _ = inputs.send(Input::Registry(registry)).await;

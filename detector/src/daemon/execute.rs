@@ -337,6 +337,7 @@ fn key_of(action: &Action) -> Key {
         Action::YieldMac { ifindex, .. } => (On::Interface(*ifindex), "yield-mac"),
         Action::PutShield { ifindex, .. } => (On::Interface(*ifindex), "put-shield"),
         Action::DropShield { ifindex, .. } => (On::Interface(*ifindex), "drop-shield"),
+        Action::MakeSandbox { .. } => (On::Host, "make-sandbox"),
         Action::OpenPassage { ifindex, .. } => (On::Interface(*ifindex), "open-passage"),
         Action::ClosePassage { ifindex, .. } => (On::Interface(*ifindex), "close-passage"),
         Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),

@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
     input::{CallId, Effect, Input},
+    remedies::Remedies,
     supervisor::Supervisor,
     turns::Turns,
 };
@@ -59,6 +60,7 @@ pub(super) struct Hands {
     /// Where quarantines go to be kept.
     pub(super) quarantines: std_mpsc::Sender<Vec<Kept>>,
     pub(super) audit: Writer,
+    pub(super) remedies: Remedies,
 }
 
 type Answers = mpsc::Sender<Result<Reply, ApiError>>;
@@ -173,6 +175,12 @@ impl Hands {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
             }
+            Effect::KeepWorkflow(workflow) => self.remedies.keep(workflow),
+            Effect::ForgetWorkflow(vm) => self.remedies.forget(vm),
+            Effect::Remedy { step, patient, order } => {
+                self.remedies.carry_out(step, patient, order);
+            }
+            Effect::StopRemedy(vm) => self.remedies.stop(vm),
             Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Overhear(ports) => {
                 // Where nobody listens, less is known of who is behind a port.

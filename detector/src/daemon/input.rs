@@ -14,10 +14,11 @@ use detector_core::{
         DhcpPrint, Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link,
         MediumRole, Registry, Rejected, Timestamp, Vm,
     },
+    remediate::{Means, Step, Workflow},
 };
 use uuid::Uuid;
 
-use super::{adoption::Known, mode::Start, reload::Loaded};
+use super::{adoption::Known, mode::Start, reload::Loaded, remediation::Report};
 use crate::{
     alert::ToBrain,
     api::{ApiError, Reply, Request, socket::Named},
@@ -31,6 +32,10 @@ use crate::{
     net::{LinkEvent, overhear::PortLife},
     processes::Scanned,
     quarantines::{self, Recalled},
+    remediate::{
+        self,
+        hands::{Order, Patient},
+    },
 };
 
 /// Names a request until its last reply.
@@ -113,6 +118,20 @@ pub enum Input {
     Pauses(Option<BTreeSet<Uuid>>),
     /// Whether that has been kept, as [`Effect::KeepPauses`] asked.
     PausesKept(Result<(), String>),
+    /// Remediations as they were written down before the start, and what this host has for them.
+    Remediations(remediate::Recalled, Means),
+    /// Whether a workflow is on the disk, as [`Effect::KeepWorkflow`] asked.
+    WorkflowKept {
+        vm: Uuid,
+        revision: u64,
+        result: Result<(), String>,
+    },
+    /// What has become of a deed, as [`Effect::Remedy`] asked.
+    Remedied {
+        vm: Uuid,
+        step: Step,
+        report: Report,
+    },
     /// What is wrong with the audit, all of it.
     Audit(Trouble),
     /// Whom the configuration gives a role and nobody on this host knows; all of them.
@@ -180,6 +199,14 @@ pub enum Effect {
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.
     KeepMode(mode::Kept),
+    /// Write this workflow down, before anything that follows from it is done.
+    KeepWorkflow(Box<Workflow>),
+    /// Nobody needs the VM's workflow any more.
+    ForgetWorkflow(Uuid),
+    /// Have a step of a remediation done outside of the kernel.
+    Remedy { step: Step, patient: Patient, order: Order },
+    /// Have what is being done for the VM stop where nothing is lost.
+    StopRemedy(Uuid),
     /// Put this on record.
     Record(Box<Entry>),
     /// Keep these quarantines for after a restart of the host.

@@ -91,6 +91,11 @@ impl<E: Enforcer> Brain<E> {
             Input::Pauses(known) => self.pauses.recall(known, &self.world),
             Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
             Input::Unknown(names) => self.strangers.take(self.world.now, names),
+            Input::Remediations(recalled, means) => self.recall_remediations(recalled, means),
+            Input::WorkflowKept { vm, revision, result } => {
+                self.workflow_kept(vm, revision, result);
+            }
+            Input::Remedied { vm, step, report } => return self.remedied(vm, step, report),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
@@ -109,7 +114,8 @@ impl<E: Enforcer> Brain<E> {
                 let changed = self.looked_around(rechecked);
                 let looked = self.looks.look(&mut self.world, &mut self.enforcer);
                 self.remember();
-                if let Some(look) = self.media.look_again(&self.world) {
+                if let Some(look) = self.media.look_again(&self.world, &self.remediation.at_rest())
+                {
                     self.emit(look);
                 }
                 let silent = self.guests.forget(&mut self.world);

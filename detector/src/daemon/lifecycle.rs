@@ -32,6 +32,7 @@ use super::{
     mode::Start,
     names,
     reload::{Load, Reloader},
+    remedies::Remedies,
     supervisor::Supervisor,
     turns::Turns,
 };
@@ -59,6 +60,7 @@ use crate::{
     privilege::{self, Identity},
     quarantines::Memory,
     registry::{Gatherer, Pools},
+    remediate::{self, Store},
     stopped::StopMark,
 };
 
@@ -120,6 +122,9 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let audit = start_audit(config, &inputs)?;
     audit.decision(jiff::Timestamp::now(), begins(config, wanted));
     let alerts = alerts(config, inputs.clone())?;
+    let (store, workflows) = Store::open(&config.paths.state);
+    let remedying: Arc<dyn remediate::hands::Hands> = Arc::new(remediate::hands::Nobody);
+    let means = remediate::means(config, &*remedying);
     let hands = Hands {
         inventories,
         callers: callers.clone(),
@@ -139,6 +144,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         supervisor: supervisor.clone(),
         quarantines: hands::keeper(memory.clone(), map)?,
         audit: audit.clone(),
+        remedies: Remedies::start(store, remedying, inputs.clone(), runtime.handle().clone())
+            .context("cannot start to write remediations down")?,
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };
@@ -153,6 +160,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         Input::Graces(hands.graces.read()),
         Input::Pauses(hands.pauses.read()),
         Input::Recalled(recalled),
+        Input::Remediations(workflows, means),
         Input::Source(file::said(&config.paths.inventory)),
         Input::Unknown(doors.unknown.clone()),
     ];

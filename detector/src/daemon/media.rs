@@ -7,7 +7,7 @@ use std::{
 
 use detector_core::decide::Decision;
 use detector_core::model::{
-    Chain, Evidence, Finding, FindingKey, FindingKind, ImageFile, MediumRole, MediumSource,
+    Chain, Evidence, Finding, FindingKey, FindingKind, ImageFile, Medium, MediumRole, MediumSource,
     PowerState, Severity, Subject, Timestamp, Vm, World,
 };
 use uuid::Uuid;
@@ -122,16 +122,25 @@ impl Media {
         self.again.len() > before
     }
 
-    /// Asks to look at the media of running VMs, where it is time to.
-    pub(super) fn look_again(&mut self, world: &World) -> Option<Effect> {
+    /// These are to be read again.
+    pub(super) fn read_again(&mut self, files: BTreeSet<ImageFile>) {
+        self.again.extend(files);
+    }
+
+    /// Asks to look at the media of running VMs, and of those at rest, where it is time to.
+    pub(super) fn look_again(&mut self, world: &World, at_rest: &BTreeSet<Uuid>) -> Option<Effect> {
         if self.looking || world.now < self.looked + LOOK {
             return None;
         }
         let mut media: BTreeMap<&ImageFile, bool> = BTreeMap::new();
-        for medium in vms(world).filter(|vm| vm.power != PowerState::Off).flat_map(|vm| &vm.media) {
-            let MediumSource::File(file) = &medium.source else { continue };
-            if matches!(world.evidence.get(file), Some(Evidence::Chain(_))) {
-                *media.entry(file).or_default() |= is_written(medium.role);
+        let looked_at = |vm: &&Vm| vm.power != PowerState::Off || at_rest.contains(&vm.uuid);
+        for vm in vms(world).filter(looked_at) {
+            for medium in &vm.media {
+                let MediumSource::File(file) = &medium.source else { continue };
+                if matches!(world.evidence.get(file), Some(Evidence::Chain(_))) {
+                    let written = vm.power != PowerState::Off && is_written(medium.role);
+                    *media.entry(file).or_default() |= written;
+                }
             }
         }
         self.looked = world.now;
@@ -228,6 +237,22 @@ fn keep_what_was_booted(world: &mut World, file: &ImageFile, now: &Chain) {
         let booted = world.booted.entry(uuid).or_default();
         booted.entry(file.clone()).or_insert_with(|| before.clone());
     }
+}
+
+/// What is to be read again of a VM before people approve it, or it is judged, by that: all but what it writes
+/// to itself while it runs.
+pub(super) fn to_read_again(world: &World, vm: &Vm) -> BTreeSet<ImageFile> {
+    let runs = vm.power != PowerState::Off;
+    let own = |medium: &Medium, file: &ImageFile| {
+        let evidence = world.evidence.get(file);
+        let whole = matches!(evidence, Some(Evidence::Chain(chain)) if chain.overlays.is_empty());
+        runs && whole && is_written(medium.role)
+    };
+    let files = vm.media.iter().filter_map(|medium| match &medium.source {
+        MediumSource::File(file) if !own(medium, file) => Some(file.clone()),
+        MediumSource::File(_) | MediumSource::Remote(_) => None,
+    });
+    files.collect()
 }
 
 /// What a guest can write to when it is its own base.

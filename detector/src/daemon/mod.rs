@@ -35,6 +35,8 @@ mod names;
 mod overhear;
 mod recall;
 pub mod reload;
+mod remediation;
+mod remedies;
 mod responses;
 mod runs;
 mod seen;

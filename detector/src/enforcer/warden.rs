@@ -72,6 +72,13 @@ impl Warden {
                 ))),
                 _ => Ok(()),
             },
+            Action::MakeSandbox { name } => {
+                let rules = self.policy.sandbox.as_ref();
+                match rules.is_some_and(|rules| rules.create && rules.bridge == *name) {
+                    true => Ok(()),
+                    false => Err(refused(&format!("no sandbox {name:?} is to be made"))),
+                }
+            }
             Action::OpenPassage { ifindex, bridge, .. } => {
                 is_guest(*ifindex, role(ifindex))?;
                 match self.class(*bridge)? {

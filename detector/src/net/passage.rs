@@ -67,6 +67,30 @@ impl Passages {
         joined.map(|()| inner)
     }
 
+    /// Makes the bridge of this name, up and silent; one that is there stays as it is.
+    pub(crate) fn make_bridge(&mut self, name: &str) -> Result<(), NetError> {
+        match link_by_name(name)?.map(|link| link.kind) {
+            Some(LinkKind::Bridge) => return Ok(()),
+            Some(_) => {
+                let source = io::ErrorKind::AlreadyExists.into();
+                return Err(refused(format!("make the bridge {name}"), source));
+            }
+            None => {}
+        }
+        let terminated = [name.as_bytes(), b"\0"].concat();
+        let info = nested(&[(IFLA_INFO_KIND, b"bridge")]);
+        let request = Request::new(libc::RTM_NEWLINK, CREATE, &header(0, 0, 0))
+            .attribute(libc::IFLA_IFNAME, &terminated)
+            .attribute(libc::IFLA_LINKINFO, &info);
+        self.socket
+            .perform(&request)
+            .map_err(|source| refused(format!("make the bridge {name}"), source))?;
+        let gone = || refused(format!("find {name}"), io::ErrorKind::NotFound.into());
+        let bridge = link_by_name(name)?.ok_or_else(gone)?.ifindex;
+        self.silence(bridge)?;
+        self.bring_up(bridge)
+    }
+
     /// Brings the inner end up.
     pub(crate) fn bring_up(&mut self, inner: u32) -> Result<(), NetError> {
         self.socket

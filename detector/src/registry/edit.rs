@@ -13,7 +13,7 @@ use toml_edit::{ArrayOfTables, Datetime, DocumentMut, Item, Table, Value, value}
 /// Stands before the first image, since a profile behind them could be lost with the end of the file.
 const PROFILE: &str = "\n# What its VMs have to be like goes here: [profile]\n\n";
 
-/// A manifest as text. Its profile is for people to write.
+/// A manifest as text. Where its profile says nothing it is for people to write.
 pub fn compose(template: &Template) -> String {
     let mut manifest = DocumentMut::new();
     let mut text = |key: &str, what: Option<&str>| {
@@ -40,11 +40,21 @@ pub fn compose(template: &Template) -> String {
     }
     let mut images = ArrayOfTables::new();
     images.extend(template.images.iter().map(image));
-    if let Some(first) = images.get_mut(0) {
-        first.decor_mut().set_prefix(PROFILE);
+    match (profile(template), images.get_mut(0)) {
+        (Some(profile), _) => manifest["profile"] = Item::Table(profile),
+        (None, Some(first)) => first.decor_mut().set_prefix(PROFILE),
+        (None, None) => {}
     }
     manifest["image"] = Item::ArrayOfTables(images);
     manifest.to_string()
+}
+
+/// What its VMs have to be like, where that is said.
+fn profile(template: &Template) -> Option<Table> {
+    let text = toml::to_string(&template.profile).ok()?;
+    let said: DocumentMut = text.parse().ok()?;
+    let said = said.as_table().clone();
+    (!said.is_empty()).then_some(said)
 }
 
 fn image(image: &Image) -> Table {

@@ -146,6 +146,7 @@ fn orders_against_the_configuration_are_refused() {
             "no entries of others",
             Action::UnpinForwarding { ifindex: uplink, mac: Mac(A.mac), vlan: 0 },
         ),
+        ("a sandbox that is not to be made", Action::MakeSandbox { name: name("sbx0") }),
         ("a passage to the network", Action::OpenPassage { ifindex: tap_a, instance: 1, bridge }),
         (
             "a person's quarantine, undone",

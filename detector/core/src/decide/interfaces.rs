@@ -30,6 +30,13 @@ pub(super) fn sandbox(world: &World) -> Option<u32> {
     world.links.values().find(bridge).map(|link| link.ifindex)
 }
 
+/// The name of the sandbox's bridge where it is to be made: nothing has that name.
+pub(super) fn to_make(world: &World) -> Option<String> {
+    let rules = world.policy.sandbox.as_ref().filter(|rules| rules.create)?;
+    let is_taken = world.links.values().any(|link| link.name == rules.bridge);
+    (!is_taken).then(|| rules.bridge.clone())
+}
+
 /// The interfaces in scope, in the order of their ifindex.
 ///
 /// A port of a bridge in scope is a guest's unless something positive says otherwise: it is a

@@ -1,26 +1,41 @@
 //! Which template a VM descends from, and what proves it.
 
+mod birth;
 mod variables;
 
 use std::{collections::BTreeSet, path::Path};
 
 pub(super) use self::variables::{Origin, Stored};
 
+use self::birth::Birth;
 use super::inventory::Merged;
 use crate::model::{
     Digest, Evidence, EvidenceLevel, ImageFile, Medium, MediumRole, MediumSource, PowerState,
     Registry, Template, TemplateStatus, Timestamp, Today, Vm, World,
 };
 
+/// Whether a template that is in force has the image.
+pub fn is_image_in_force(world: &World, role: MediumRole, digest: Digest) -> bool {
+    let images = Images::new(world);
+    let mut covering = images.with(role, digest).map(|number| &world.registry.templates[number]);
+    covering.any(|template| {
+        let in_force = leniency(template.status, images.expired(template) == Some(true));
+        template.status != TemplateStatus::Draft && in_force >= DEPRECATED
+    })
+}
+
 /// The registered images, in the order of role and digest.
 pub(super) struct Images<'a> {
     registry: &'a Registry,
     today: Today,
+    /// Whether there may be others that are not known.
+    gap: bool,
     index: Vec<(MediumRole, Digest, usize)>,
 }
 
 impl<'a> Images<'a> {
-    pub(super) fn new(registry: &'a Registry, today: Today) -> Self {
+    pub(super) fn new(world: &'a World) -> Self {
+        let registry = &world.registry;
         let mut index: Vec<_> = registry
             .templates
             .iter()
@@ -30,7 +45,8 @@ impl<'a> Images<'a> {
             })
             .collect();
         index.sort_unstable();
-        Self { registry, today, index }
+        let gap = registry.gap().is_some() || world.births.lost.is_some();
+        Self { registry, today: world.today(), gap, index }
     }
 
     /// The template that a source names. Of several versions, where it does not say which, the
@@ -115,6 +131,8 @@ pub(super) struct Lineage<'a> {
     /// A disk that was written to, and the device that its manager says it is a snapshot of: what is proven
     /// is what that device is now.
     pub(super) snapshot: Option<(&'a Path, &'a Path)>,
+    /// Whether the template stands for what was approved for this VM alone.
+    pub(super) born: bool,
     /// The firmware's variables.
     pub(super) stored: Vec<Stored<'a>>,
 }
@@ -149,6 +167,7 @@ impl<'a> Lineage<'a> {
     pub(super) fn trace(vm: &'a Vm, images: &Images<'a>, world: &'a World) -> Self {
         let mut gaps = Gaps::default();
         let mut candidates: Option<Vec<usize>> = None;
+        let mut birth = Birth::of(vm.uuid, world);
         let (mut certified, mut snapshot) = (None, None);
         let stored = vm.media.iter().filter_map(|medium| Stored::of(medium, vm, world)).collect();
         for medium in vm.media.iter().filter(|medium| medium.role != MediumRole::Variables) {
@@ -199,13 +218,25 @@ impl<'a> Lineage<'a> {
                         }
                         snapshot = snapshot.or(Some((path, origin.path.as_path())));
                     }
-                    if covering.is_empty() {
-                        gaps.foreign.get_or_insert((medium.role, path, chain.digest));
+                    let known = covering.is_empty() || images.admit(medium.role, chain.digest);
+                    let is_approved = birth.look(medium.role, chain.digest, known);
+                    match (covering.is_empty(), is_approved) {
+                        (true, true) => birth.excuse((medium.role, path, chain.digest)),
+                        (true, false) => {
+                            gaps.foreign.get_or_insert((medium.role, path, chain.digest));
+                        }
+                        (false, _) => {}
                     }
                     // Put in its place while the VM runs: good enough when some template has it.
                     let replaced = booted.is_some() && snapshot.is_none();
-                    if replaced && !images.admit(medium.role, now.digest) {
+                    let admits = |digest| {
+                        birth.has(medium.role, digest) || images.admit(medium.role, digest)
+                    };
+                    if replaced && !admits(now.digest) {
                         gaps.foreign.get_or_insert((medium.role, path, now.digest));
+                    }
+                    if covering.is_empty() && is_approved {
+                        continue;
                     }
                     match &mut candidates {
                         Some(left) => left.retain(|number| covering.contains(number)),
@@ -218,9 +249,14 @@ impl<'a> Lineage<'a> {
             numbers.into_iter().map(|number| &images.registry.templates[number]).collect::<Vec<_>>()
         });
         let exhausted = candidates.as_ref().is_some_and(Vec::is_empty);
-        gaps.mixed = exhausted && gaps.foreign.is_none();
+        gaps.foreign = gaps.foreign.or(birth.refuted());
+        // Drafts say nothing about images that people have approved for it.
+        let is_draft = |template: &&Template| template.status == TemplateStatus::Draft;
+        let undecided = candidates.as_ref().is_some_and(|all| all.iter().all(is_draft));
+        let born = birth.proves(undecided).filter(|_| gaps.foreign.is_none());
+        gaps.mixed = exhausted && gaps.foreign.is_none() && born.is_none();
 
-        let covering = candidates.unwrap_or_default();
+        let covering = born.map_or(candidates.unwrap_or_default(), |template| vec![template]);
         let (proof, rivals) = gaps.proof(vm, covering.clone(), images);
         let declared = vm.declared_template.as_deref();
         let standing = match (proof, declared) {
@@ -240,7 +276,8 @@ impl<'a> Lineage<'a> {
             }
             Standing::Open | Standing::None => Vec::new(),
         };
-        Self { standing, gaps, rivals, covering, certified, snapshot, stored }
+        let born = born.is_some();
+        Self { standing, gaps, rivals, covering, certified, snapshot, born, stored }
     }
 
     /// The template that the VM is proven, or said, to descend from.
@@ -280,7 +317,7 @@ impl Gaps<'_> {
     ) -> (Standing<'a>, Vec<&'a Template>) {
         let unprovable = self.network.is_some() || self.remote.is_some() || vm.media.is_empty();
         let unmatched = self.foreign.is_some() || self.mixed;
-        if unprovable || (unmatched && images.registry.gap().is_none()) {
+        if unprovable || (unmatched && !images.gap) {
             return (Standing::None, Vec::new());
         }
         // While not every manifest is known, an unknown image may be one of theirs.

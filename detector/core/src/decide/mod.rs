@@ -42,6 +42,7 @@ pub use self::interfaces::{Class, classify, switched};
 pub use self::{
     findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
+    lineage::is_image_in_force,
     processes::ProcessOwner,
 };
 pub use text::show_port;
@@ -193,7 +194,7 @@ pub fn decide(world: &World) -> Decision {
 /// has changed with it, nothing is told; the findings are those of the next one.
 pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Decision {
     let inventory = inventory::merge(&world.sources, world.policy.default_rule);
-    let images = Images::new(&world.registry, world.today());
+    let images = Images::new(world);
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
     let links = policy::links_by_name(world);
@@ -277,6 +278,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         desired: Desired {
             mode: Some(mode::wanted(world)),
             interfaces,
+            make_sandbox: interfaces::to_make(world),
             observed,
             switched,
             reflected,

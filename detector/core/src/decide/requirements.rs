@@ -171,6 +171,9 @@ fn media_readable(case: &Case<'_>) -> Requirement {
 fn template_registered(case: &Case<'_>) -> Requirement {
     const ID: &str = "template-registered";
     match case.lineage.standing {
+        Standing::Proven(_) if case.lineage.born => {
+            met(ID, "What it boots from was approved for this VM alone.")
+        }
         Standing::Proven(template) | Standing::Declared(_, Some(template)) => {
             met(ID, format!("Template {} is registered.", quoted(&template.id)))
         }

@@ -106,6 +106,8 @@ pub enum FindingKind {
     Maintenance,
     /// A VM that is denied was to be suspended, and is not.
     PauseFailed,
+    /// The remediation of a VM does not go on, or what was approved by one is not known.
+    RemediationStuck,
     /// A quarantine was on a port that is no more.
     QuarantineEnded,
     /// What is decided cannot be put on record, or what is on record was damaged or changed.
@@ -152,6 +154,7 @@ impl FindingKind {
             Self::EnforcingLapsed => "enforcing-lapsed",
             Self::Maintenance => "maintenance",
             Self::PauseFailed => "pause-failed",
+            Self::RemediationStuck => "remediation-stuck",
             Self::QuarantineEnded => "quarantine-ended",
             Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",

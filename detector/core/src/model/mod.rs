@@ -1,6 +1,7 @@
 //! Plain types: what is known about the host, its VMs and their images.
 
 mod adoption;
+mod births;
 mod dhcp;
 mod evidence;
 mod finding;
@@ -20,6 +21,7 @@ pub(crate) mod vm;
 mod world;
 
 pub use adoption::{Adoption, AdoptionRules, Neighbour};
+pub use births::Births;
 pub use dhcp::DhcpPrint;
 pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{

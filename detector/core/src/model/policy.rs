@@ -49,6 +49,8 @@ pub struct Policy {
 pub struct SandboxRules {
     /// Its bridge, by name.
     pub bridge: String,
+    /// Whether the bridge is made where there is none.
+    pub create: bool,
     /// How they have addresses: never `Exact`, since nobody lists any for them.
     pub rule: AddressRule,
     /// What those have to be within; empty for anywhere.
@@ -61,7 +63,8 @@ impl SandboxRules {
     /// Whoever comes first has an address, so that nobody passes for another or for what is protected.
     pub fn new(bridge: impl Into<String>) -> Self {
         let (addresses, protected) = (Vec::new(), Vec::new());
-        Self { bridge: bridge.into(), rule: AddressRule::FirstCome, addresses, protected }
+        let (bridge, create, rule) = (bridge.into(), false, AddressRule::FirstCome);
+        Self { bridge, create, rule, addresses, protected }
     }
 }
 

@@ -7,9 +7,9 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned, Link, Load,
-    ModeRecord, NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew, Timestamp,
-    Today, Vm,
+    Adoption, Births, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned,
+    Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew,
+    Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -24,6 +24,8 @@ pub struct World {
     /// The rules by which VMs may join networks.
     pub rules: Rulebook,
     pub registry: Registry,
+    /// What is approved for single VMs.
+    pub births: Births,
     /// Inventory sources by name (`qemu:///system`, `/etc/detector/inventory.toml`).
     pub sources: BTreeMap<String, Source>,
     /// Interfaces by ifindex.

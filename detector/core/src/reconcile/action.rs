@@ -128,6 +128,11 @@ pub enum Action {
         ifindex: u32,
         instance: u32,
     },
+    /// Make the bridge of the sandbox, with nothing on it; one that is there stays as it is. What it is to the kernel
+    /// programs follows once it is seen.
+    MakeSandbox {
+        name: String,
+    },
     /// Make a veth pair between the port and the bridge of the sandbox. Comes after the `WriteSlot`
     /// that isolates the port: without a passage everything is dropped.
     OpenPassage {

@@ -17,6 +17,8 @@ pub struct Desired {
     pub mode: Option<ModeRecord>,
     /// Interfaces in scope, by ifindex.
     pub interfaces: BTreeMap<u32, (String, InterfacePlan)>,
+    /// The sandbox's bridge, where it is to be made.
+    pub make_sandbox: Option<String>,
     /// Interfaces on which what is refused goes on though the host enforces, by ifindex.
     pub observed: BTreeSet<u32>,
     /// Interfaces in a datapath of Open vSwitch, by ifindex.

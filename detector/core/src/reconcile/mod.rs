@@ -100,6 +100,9 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
         }
     }
 
+    let make = |name: &String| Action::MakeSandbox { name: name.clone() };
+    steps.aside.extend(desired.make_sandbox.as_ref().map(make));
+
     let pinned = observed.mode.as_ref().map(|mode| &mode.record);
     let mode = desired.mode.as_ref().filter(|mode| pinned != Some(*mode));
     let (enforce, observe) = match mode {

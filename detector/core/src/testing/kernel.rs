@@ -146,6 +146,7 @@ impl FakeKernel {
                 assert_ne!(held.shield, Shield::Off, "no shield to drop");
                 held.shield = Shield::Off;
             }
+            Action::MakeSandbox { .. } => {}
             Action::OpenPassage { ifindex, instance, bridge } => {
                 assert_eq!(self.state.interfaces[bridge].slot.role(), Role::Sandbox);
                 let held = self.guest(*ifindex, *instance);

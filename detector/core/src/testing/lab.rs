@@ -100,6 +100,7 @@ impl Lab {
                 lost: None,
                 incomplete: None,
             },
+            births: Default::default(),
             sources: BTreeMap::new(),
             links: BTreeMap::new(),
             evidence: BTreeMap::new(),

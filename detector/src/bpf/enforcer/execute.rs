@@ -73,6 +73,7 @@ impl KernelEnforcer {
             }
             Action::PutShield { ifindex, instance } => self.put_shield(*ifindex, *instance),
             Action::DropShield { ifindex, instance } => self.drop_shield(*ifindex, *instance),
+            Action::MakeSandbox { name } => self.make_sandbox(name),
             Action::OpenPassage { ifindex, instance, bridge } => {
                 self.open_passage(*ifindex, *instance, *bridge)
             }

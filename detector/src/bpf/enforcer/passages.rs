@@ -12,6 +12,11 @@ use crate::{
 };
 
 impl KernelEnforcer {
+    /// Makes the bridge that passages lead to.
+    pub(super) fn make_sandbox(&mut self, name: &str) -> Result<(), BpfError> {
+        Ok(self.passages.make_bridge(name)?)
+    }
+
     /// Opens the passage of a port. Its frames are dropped until the last step.
     pub(super) fn open_passage(
         &mut self,

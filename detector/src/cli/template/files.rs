@@ -13,7 +13,7 @@ use crate::{
     registry::Manifests,
 };
 
-pub(super) struct Directory {
+pub(in crate::cli) struct Directory {
     path: PathBuf,
     manifests: Manifests,
     pub(super) registry: Registry,
@@ -41,7 +41,7 @@ impl Directory {
     }
 
     /// The same for a new manifest; makes the directory where there is none.
-    pub(super) fn extend(global: &Global) -> Result<Self> {
+    pub(in crate::cli) fn extend(global: &Global) -> Result<Self> {
         let path = config(global)?.paths.templates;
         fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         Self::change(global)
@@ -57,7 +57,7 @@ impl Directory {
     }
 
     /// The manifests with this name. Of two with the same id and version the one that holds counts.
-    pub(super) fn all_named(&self, name: &str) -> Vec<(&Path, &Template)> {
+    pub(in crate::cli) fn all_named(&self, name: &str) -> Vec<(&Path, &Template)> {
         let mut found: Vec<(&Path, &Template)> = Vec::new();
         for (path, template) in self.manifests.files() {
             let known = found.iter().any(|(_, one)| one.exact_name() == template.exact_name());
@@ -85,7 +85,7 @@ impl Directory {
     }
 
     /// Where the manifest of a new template goes.
-    pub(super) fn place_for(&self, template: &Template) -> PathBuf {
+    pub(in crate::cli) fn place_for(&self, template: &Template) -> PathBuf {
         let name = template.name();
         let usable = |c: char| c.is_ascii_alphanumeric() || "._+@-".contains(c);
         let name = name.chars().map(|c| if usable(c) { c } else { '_' });

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use detector_core::model::{SecurityProfile, TemplateStatus, Timestamp};
 use serde::Serialize;
 
-use self::files::Directory;
+pub(super) use self::files::Directory;
 use super::{
     Done, Global,
     args::TemplateCommand,
@@ -144,7 +144,7 @@ fn in_force(
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let now = jiff::Timestamp::now().as_millisecond();
     Timestamp(u64::try_from(now).unwrap_or(0))
 }

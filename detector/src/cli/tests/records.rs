@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cli::{alert, audit, clock, finding, process};
 
-fn view<T: DeserializeOwned>(value: Value) -> T {
+pub(super) fn view<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 

@@ -21,6 +21,9 @@ pub(super) fn check(config: &Config) -> Checked {
             format!("{bridge:?} is no interface name; expected one bridge, such as \"sbx0\"")
         })?;
     }
+    ensure(bridge.is_some() || !config.sandbox.create, &["sandbox", "create"], || {
+        "the bridge that is to be made has no name; expected sandbox.bridge".to_owned()
+    })?;
     if bridge.is_some() {
         ensure(config.stamp.brought().is_some(), &["stamp", "mask"], || {
             let mask = config.stamp.mask;

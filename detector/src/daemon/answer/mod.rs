@@ -10,6 +10,7 @@ mod port;
 mod preview;
 mod process;
 pub(super) mod quarantine;
+mod remediate;
 mod status;
 mod template;
 mod vm;
@@ -34,6 +35,12 @@ use crate::{
 pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, request: Request) {
     let mut last = true;
     let reply = match request {
+        Request::RemediatePlan { .. }
+        | Request::RemediateStart { .. }
+        | Request::RemediateStatus { .. }
+        | Request::RemediateApprove { .. }
+        | Request::RemediateAbort { .. }
+        | Request::RemediateReject { .. } => return remediate::request(brain, id, uid, request),
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
         Request::PortList { counters } => {
             let mut ports = brain.port_views();

@@ -123,6 +123,7 @@ impl<E: Enforcer> Brain<E> {
         self.settle();
         let target = self.quarantine_of(spec)?.target;
         if let QuarantineTarget::Vm(uuid) = target {
+            self.refuse_while_remediated(uuid)?;
             self.refuse_while_failing(uuid, spec)?;
         }
         self.act(Action::LiftQuarantine(target))?;

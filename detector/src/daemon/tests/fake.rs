@@ -115,6 +115,7 @@ fn word(action: &Action) -> String {
         Action::YieldMac { ifindex, mac, .. } => format!("yield {ifindex} {mac}"),
         Action::PutShield { ifindex, .. } => format!("shield {ifindex}"),
         Action::DropShield { ifindex, .. } => format!("unshield {ifindex}"),
+        Action::MakeSandbox { name } => format!("make {name}"),
         Action::OpenPassage { ifindex, .. } => format!("open {ifindex}"),
         Action::ClosePassage { ifindex, .. } => format!("close {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
@@ -228,6 +229,7 @@ impl Enforcer for FakeKernel {
             Action::DropShield { ifindex, .. } => {
                 self.interface(*ifindex)?.shield = Shield::Off;
             }
+            Action::MakeSandbox { .. } => {}
             Action::OpenPassage { ifindex, bridge, .. } => {
                 let passage = Passage { inner: 100_000 + ifindex, bridge: *bridge };
                 self.interface(*ifindex)?.passage = Some(passage);

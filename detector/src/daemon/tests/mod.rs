@@ -12,6 +12,7 @@ mod portions;
 mod ports;
 mod quarantine;
 mod recall;
+mod remediation;
 mod responses;
 mod trail;
 mod trouble;

@@ -1,6 +1,7 @@
 //! Decisions on whole worlds; each file is about one promise.
 
 mod adoption;
+mod births;
 mod claims;
 mod clock;
 mod conflicts;

@@ -11,8 +11,10 @@ use detector_common::{
 
 use crate::{
     decide::PortStatus,
-    model::{AddressRule, FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, Shield},
-    reconcile::{Action, mapped},
+    model::{
+        AddressRule, FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, SandboxRules, Shield,
+    },
+    reconcile::{Action, mapped, reconcile},
     testing::{BRIDGE, Lab, SANDBOX, UNKNOWN},
 };
 
@@ -232,4 +234,39 @@ fn without_its_bridge_the_sandbox_is_nowhere() {
     let passage = lab.kernel.state.interfaces[&Lab::port(1)].passage.unwrap();
     assert_eq!(passage.bridge, 70);
     assert!(lab.world.links.contains_key(&BRIDGE));
+}
+
+#[test]
+fn the_bridge_is_made_where_that_is_wanted_and_nothing_has_its_name() {
+    type Case = (&'static str, fn(&mut Lab), Option<&'static str>);
+    let cases: &[Case] = &[
+        ("no sandbox", |_| (), None),
+        ("not wanted", |lab| lab.world.policy.sandbox = Some(SandboxRules::new("sbx0")), None),
+        ("wanted", |lab| lab.world.policy.sandbox = Some(made("sbx0")), Some("sbx0")),
+        (
+            "there already",
+            |lab| {
+                lab.sandbox();
+                lab.world.policy.sandbox = Some(made("sbx0"));
+            },
+            None,
+        ),
+        ("something else", |lab| lab.world.policy.sandbox = Some(made("vnet1")), None),
+    ];
+    for (name, change, expect) in cases {
+        let mut lab = Lab::with_vms(Mode::Enforce, 1);
+        change(&mut lab);
+        let decision = lab.decide();
+        assert_eq!(decision.desired.make_sandbox.as_deref(), *expect, "{name}");
+        let made = |action: &Action| matches!(action, Action::MakeSandbox { .. });
+        let actions = reconcile(&decision.desired, &lab.kernel.state);
+        assert_eq!(
+            actions.iter().filter(|action| made(action)).count(),
+            usize::from(expect.is_some())
+        );
+    }
+}
+
+fn made(bridge: &str) -> SandboxRules {
+    SandboxRules { create: true, ..SandboxRules::new(bridge) }
 }

@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -72,6 +72,7 @@ impl FindingKind {
         Self::EnforcingLapsed,
         Self::Maintenance,
         Self::PauseFailed,
+        Self::RemediationStuck,
         Self::QuarantineEnded,
         Self::AuditImpaired,
         Self::AlertsUndelivered,
@@ -208,7 +209,7 @@ impl FindingKind {
                 Medium..=Medium,
                 None,
                 "A quarantine is to be in the sandbox, and there is none: the port is cut off.",
-                "Create the bridge that `sandbox.bridge` names.",
+                "Create the bridge that `sandbox.bridge` names, or set `sandbox.create`.",
             ),
             Self::AddressConflict => class(
                 Spoof,
@@ -297,6 +298,14 @@ impl FindingKind {
                 "A VM that is denied was to be suspended, and is not; it is cut off all the \
                  same.",
                 "The evidence has libvirt's answer.",
+            ),
+            Self::RemediationStuck => class(
+                Operations,
+                Medium..=High,
+                None,
+                "A VM that is to be brought back stays cut off, because a step has failed or cannot be \
+                 written down; or what people have approved for single VMs is not known.",
+                "The evidence says why. See to it, and start the remediation once more.",
             ),
             Self::QuarantineEnded => class(
                 Operations,

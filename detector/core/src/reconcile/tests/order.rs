@@ -23,7 +23,7 @@ fn phase(action: &Action) -> u32 {
         Action::PutGrants { .. } | Action::Teach { .. } | Action::WriteSlot { .. } => 50,
         Action::PinForwarding { .. } | Action::DefendMac { .. } => 51,
         Action::PutShield { .. } | Action::DropShield { .. } => 53,
-        Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
+        Action::MakeSandbox { .. } | Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
         Action::LiftQuarantine(_) => 60,
         Action::SetMode(_) => 70,
         // They belong to the phase that they follow.

@@ -130,3 +130,20 @@ fn a_port_that_dies_while_the_daemon_does_leaves_nothing() {
 fn name_of(ifindex: u32) -> String {
     crate::net::link_by_index(ifindex).unwrap().unwrap().name
 }
+
+#[test]
+fn the_bridge_of_the_sandbox_is_made_once_and_says_nothing() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    let mut enforcer = open_by(&root, None).unwrap();
+    let make = |name: &str| Action::MakeSandbox { name: name.to_owned() };
+    carry_out(&mut enforcer, &[make("sbx0")]);
+    let made = ifindex("sbx0");
+    carry_out(&mut enforcer, &[make("sbx0")]);
+    assert_eq!(ifindex("sbx0"), made, "one that is there stays");
+    let link = link_by_name("sbx0").unwrap().unwrap();
+    assert_eq!(link.kind, detector_core::model::LinkKind::Bridge);
+    // What has the name and is none stays what it is.
+    ip("link add taken type veth peer name other");
+    assert!(enforcer.execute(&make("taken")).is_err());
+}

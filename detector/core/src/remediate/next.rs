@@ -1,0 +1,141 @@
+use detector_common::quarantine::Cause;
+
+use super::{Planned, Sight, Step, StepState, Workflow};
+use crate::model::Image;
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is to be written down that this step begins.
+    Begin(Step),
+    /// That is written down: it is to be done.
+    Do(Step),
+    /// What this step waits for is there.
+    Pass(Step, Passed),
+    /// This step was done, and is not any more.
+    Redo(Step, &'static str),
+    /// Nothing, until this has changed.
+    Wait(String),
+    /// Every step is done.
+    End,
+    /// It has ended.
+    Over,
+}
+
+/// What is kept of a step that has waited for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Approved for the VM alone.
+    Approved(Vec<Image>),
+    /// Judged, and how.
+    Verified(String),
+}
+
+impl Workflow {
+    /// What comes next, by what is to be seen now.
+    pub fn next(&self, sight: &Sight<'_>) -> Next {
+        if self.is_over() {
+            return Next::Over;
+        }
+        if let Some(lost) = self.lost(sight) {
+            return lost;
+        }
+        let Some(planned) = self.current() else { return Next::End };
+        match planned.state {
+            StepState::Failed(_) => Next::Wait(format!(
+                "{} has failed: {}. See to it, and start once more",
+                planned.step.as_str(),
+                planned.note
+            )),
+            StepState::Waiting => self.wait_or_begin(planned, sight),
+            StepState::Begun(_) | StepState::Done(_) => match planned.step {
+                Step::Approve => self.judge_approvals(sight),
+                Step::Verify => judge(sight),
+                Step::Release if sight.quarantine.is_some() && !sight.passes() => {
+                    Next::Redo(Step::Verify, "the verdict on it has changed")
+                }
+                step => Next::Do(step),
+            },
+        }
+    }
+
+    /// The quarantine that a step has put there and that somebody has taken away since.
+    fn lost(&self, sight: &Sight<'_>) -> Option<Next> {
+        let holds = sight.quarantine.is_some_and(|held| held.cause == Cause::Operator);
+        // From when it is being lifted on it is not missed.
+        let matters = |planned: &Planned| match planned.step {
+            Step::Release => planned.state == StepState::Waiting,
+            Step::GiveBack | Step::Seal => false,
+            _ => true,
+        };
+        let lost = self.has_done(Step::Quarantine) && !holds && self.current().is_some_and(matters);
+        lost.then_some(Next::Redo(Step::Quarantine, "somebody has lifted its quarantine"))
+    }
+
+    fn wait_or_begin(&self, planned: &Planned, sight: &Sight<'_>) -> Next {
+        let needs_vm = matches!(planned.step, Step::Quarantine) || planned.step.deed().is_some();
+        if needs_vm && sight.power.is_none() {
+            return Next::Wait(
+                "no inventory lists the VM any more: it goes on when one does; otherwise abort"
+                    .to_owned(),
+            );
+        }
+        Next::Begin(planned.step)
+    }
+
+    fn judge_approvals(&self, sight: &Sight<'_>) -> Next {
+        let images = match sight.images() {
+            Ok(images) => images,
+            Err(why) => return Next::Wait(format!("nothing can be approved yet: {why}")),
+        };
+        let needed = self.needed(sight.means.approvals);
+        let counted = self.counted(needed).len();
+        let named = self.approvals.last().map(|approval| &approval.digests);
+        if let Some(named) = named {
+            let there: Vec<_> = images.iter().map(|image| image.sha256).collect();
+            let gone = named.iter().find(|digest| !there.contains(digest));
+            let unnamed = sight.foreign().into_iter().find(|digest| !named.contains(digest));
+            if let Some(digest) = gone {
+                return Next::Wait(format!(
+                    "sha256 {digest} was approved, and the VM does not boot from it any more: approve what is there"
+                ));
+            }
+            if let Some(digest) = unnamed {
+                return Next::Wait(format!(
+                    "the VM boots from sha256 {digest}, which was not approved: approve what is there"
+                ));
+            }
+        }
+        match usize::from(needed).checked_sub(counted) {
+            None | Some(0) => Next::Pass(Step::Approve, Passed::Approved(images)),
+            Some(missing) => {
+                let who = if needed > 1 { " other than who has started it" } else { "" };
+                let people = if missing == 1 { "person has" } else { "people have" };
+                Next::Wait(format!("{missing} {people} to approve{who}"))
+            }
+        }
+    }
+}
+
+/// The verdict on a VM, as it is now.
+fn judge(sight: &Sight<'_>) -> Next {
+    let Some(verdict) = sight.verdict.filter(|_| sight.runs) else {
+        return Next::Wait("it is judged when it runs: start it".to_owned());
+    };
+    if sight.reading {
+        return Next::Wait("what it boots from is being read".to_owned());
+    }
+    if sight.passes() {
+        let of = verdict.template.as_deref().unwrap_or("no template");
+        return Next::Pass(
+            Step::Verify,
+            Passed::Verified(format!("every requirement is met, by {of}")),
+        );
+    }
+    let missing = sight.missing();
+    let missing = match &missing[..] {
+        [] => "the verdict on it has not fallen yet".to_owned(),
+        missing => missing.join("\n"),
+    };
+    Next::Wait(missing)
+}

@@ -1,0 +1,260 @@
+//! One turn of every remediation.
+
+use detector_common::quarantine::{Cause, QuarantineMode};
+use detector_core::{
+    decide::VmStatus,
+    model::{Image, PowerState, Quarantine, QuarantineTarget, TemplateStatus},
+    reconcile::Action,
+    remediate::{Next, Outcome, Passed, Sight, Step, Workflow},
+};
+use uuid::Uuid;
+
+use super::RETRY;
+use crate::{
+    daemon::{brain::Brain, input::Effect, media::to_read_again},
+    enforcer::Enforcer,
+    remediate::hands::{Order, Patient, TemplateImage},
+};
+
+impl<E: Enforcer> Brain<E> {
+    /// Does what comes next of every workflow, by the decision that is there.
+    pub(in crate::daemon) fn remediate(&mut self) {
+        let now = self.world.now;
+        self.remediation.again = None;
+        let vms: Vec<Uuid> = self.remediation.held.keys().copied().collect();
+        for vm in vms {
+            self.read_for(vm);
+            self.advance(vm);
+        }
+        let retries = self.remediation.held.values().filter_map(|held| held.retry);
+        let retry = retries.filter(|at| *at > now).min();
+        self.remediation.again = self.remediation.again.into_iter().chain(retry).min();
+    }
+
+    fn advance(&mut self, vm: Uuid) {
+        let now = self.world.now;
+        let Some(held) = self.remediation.held.get(&vm) else { return };
+        if held.writing.is_some() || held.retry.is_some_and(|at| at > now) {
+            return;
+        }
+        if !held.is_kept() {
+            return self.keep(vm);
+        }
+        let sighting = self.sighting(&held.workflow);
+        let sight = self.sight(&sighting);
+        let next = held.workflow.next(&sight);
+        let failed = failure(&held.workflow, &sight, &next);
+        let Some(held) = self.remediation.held.get_mut(&vm) else { return };
+        let workflow = &mut held.workflow;
+        held.waits = None;
+        // Each is what `next` has just asked for, so that none is refused.
+        let _ = match next {
+            Next::Begin(step) => workflow.begin(step, now),
+            Next::Do(step) => return self.do_step(vm, step),
+            Next::Pass(step, passed) => {
+                let says = match passed {
+                    Passed::Approved(images) => {
+                        if workflow.approves_images() {
+                            workflow.approved = images;
+                        }
+                        String::new()
+                    }
+                    Passed::Verified(says) => says,
+                };
+                workflow.finish(step, now, Ok(says))
+            }
+            Next::Redo(step, why) => {
+                workflow.redo(step, now, why);
+                Ok(())
+            }
+            Next::End => {
+                workflow.end(now);
+                Ok(())
+            }
+            Next::Wait(why) => {
+                held.waits = Some(why);
+                if failed.is_none() || failed == held.failed {
+                    return;
+                }
+                let what = failed.clone().unwrap_or_default();
+                held.failed = failed;
+                workflow.note(now, None, format!("verification failed: {what}"));
+                Ok(())
+            }
+            Next::Over => return,
+        };
+        self.keep(vm);
+    }
+
+    /// Has a workflow written down as it is.
+    fn keep(&mut self, vm: Uuid) {
+        let Some(held) = self.remediation.held.get_mut(&vm) else { return };
+        held.retry = None;
+        held.writing = Some(held.workflow.clone());
+        let workflow = Box::new(held.workflow.clone());
+        self.emit(Effect::KeepWorkflow(workflow));
+    }
+
+    fn do_step(&mut self, vm: Uuid, step: Step) {
+        let Some(held) = self.remediation.held.get(&vm) else { return };
+        if step.deed().is_some() {
+            if held.running.is_none() {
+                self.order(vm, step);
+            }
+            return;
+        }
+        let actions = self.actions(&held.workflow, step);
+        let now = self.world.now;
+        let result = actions
+            .into_iter()
+            .try_for_each(|action| self.executor.carry_out_now(&mut self.enforcer, action, now));
+        let Some(held) = self.remediation.held.get_mut(&vm) else { return };
+        match result {
+            Ok(()) => {
+                held.trouble = None;
+                let _ = held.workflow.finish(step, now, Ok(String::new()));
+                self.observe();
+                self.remediation.again = Some(now);
+                self.keep(vm);
+            }
+            Err(error) => {
+                let since = held.trouble.as_ref().map_or(now, |(since, _)| *since);
+                held.trouble = Some((since, format!("the kernel refused: {error}")));
+                held.retry = Some(now + RETRY);
+            }
+        }
+    }
+
+    /// What a step does to the kernel.
+    fn actions(&self, workflow: &Workflow, step: Step) -> Vec<Action> {
+        let target = QuarantineTarget::Vm(workflow.vm);
+        let held = self.world.observed.quarantines.get(&target);
+        let cut_off = |mode: QuarantineMode, word: &str| {
+            let note = format!("{word}: {}", workflow.begun.why);
+            let (now, uid) = (self.world.now, workflow.begun.uid);
+            let since = held.map_or(now, |held| held.since);
+            let quarantine = Quarantine::new(target, since, Cause::Operator, uid, &note);
+            vec![Action::PutQuarantine(quarantine.in_mode(mode))]
+        };
+        let sandbox = match self.world.policy.sandbox {
+            Some(_) => QuarantineMode::Sandbox,
+            None => QuarantineMode::Drop,
+        };
+        match step {
+            Step::Quarantine if workflow.has_done(Step::Sandbox) => cut_off(sandbox, "remediation"),
+            Step::Quarantine => cut_off(QuarantineMode::Drop, "remediation"),
+            Step::Sandbox => cut_off(sandbox, "remediation"),
+            Step::Release => {
+                // What was archived stays cut off.
+                let archived = workflow.successor.is_some_and(|successor| successor != workflow.vm);
+                let lifts = held.filter(|_| !archived);
+                lifts.map(|_| Action::LiftQuarantine(target)).into_iter().collect()
+            }
+            Step::GiveBack => match (&workflow.before, held) {
+                // A person's does not become a verdict's. Its ports stay as they are in between.
+                (Some(before), _) => {
+                    vec![Action::LiftQuarantine(target), Action::PutQuarantine(before.clone())]
+                }
+                (None, Some(_)) => cut_off(QuarantineMode::Drop, "remediation aborted"),
+                (None, None) => Vec::new(),
+            },
+            Step::Seal => cut_off(QuarantineMode::Drop, "rejected"),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Has the hands do a step.
+    fn order(&mut self, vm: Uuid, step: Step) {
+        let Some(held) = self.remediation.held.get(&vm) else { return };
+        let workflow = &held.workflow;
+        let source = self.vm(vm).map(|(source, _)| source.to_owned()).unwrap_or_default();
+        let order = match (step, &workflow.outcome) {
+            (Step::Evidence, _) => Some(Order::Evidence { first_frames: self.first_frames(vm) }),
+            (Step::Contain, _) => Some(Order::Contain),
+            (Step::Move, _) => Some(Order::Move),
+            (Step::Provision, Outcome::Patched { provisioner: Some(provisioner) }) => {
+                Some(Order::Provision { provisioner: provisioner.clone() })
+            }
+            (Step::Replace, Outcome::Replaced { template }) => self.replacement(template),
+            _ => None,
+        };
+        let patient = Patient {
+            uuid: vm,
+            name: workflow.name.clone(),
+            source,
+            workflow: workflow.begun.at.0,
+        };
+        let now = self.world.now;
+        let Some(held) = self.remediation.held.get_mut(&vm) else { return };
+        match order {
+            Some(order) => {
+                held.running = Some(step);
+                self.emit(Effect::Remedy { step, patient, order });
+            }
+            None => {
+                let why = "the template that it is to be made from is not there, or not approved";
+                let _ = held.workflow.finish(step, now, Err(why.to_owned()));
+                self.keep(vm);
+            }
+        }
+    }
+
+    fn replacement(&self, name: &str) -> Option<Order> {
+        let templates = &self.world.registry.templates;
+        let approved = TemplateStatus::Approved;
+        let template = templates.iter().find(|one| one.is_named(name) && one.status == approved)?;
+        let image = |image: &Image| {
+            let format = image.format.map(|format| format.as_str().to_owned());
+            let path = image.path.clone()?;
+            Some(TemplateImage { role: image.role, sha256: image.sha256, path, format })
+        };
+        let images = template.images.iter().filter_map(image).collect();
+        Some(Order::Replace { template: template.exact_name(), images })
+    }
+
+    /// What a VM has claimed without a right to, as far as that is known.
+    fn first_frames(&self, vm: Uuid) -> Vec<String> {
+        let ports = self.decision.ports.iter().filter(|(_, port)| port.vm == Some(vm));
+        let seen = ports.filter_map(|(ifindex, _)| self.world.seen.get(ifindex)).flatten();
+        seen.map(|seen| {
+            let claim = &seen.claim;
+            format!("from {} as {:?}, {} times", claim.mac, claim.address, seen.count)
+        })
+        .collect()
+    }
+
+    /// Has read again what a VM boots from before it is approved, or judged by it.
+    fn read_for(&mut self, vm: Uuid) {
+        let Some(held) = self.remediation.held.get(&vm).filter(|held| held.is_about_images())
+        else {
+            return;
+        };
+        let begun = held.workflow.current().filter(|planned| planned.has_begun());
+        let Some(step) = begun.map(|planned| planned.step) else { return };
+        let judged = held.workflow.successor.unwrap_or(vm);
+        let Some((_, described)) = self.vm(judged) else { return };
+        let wants = Some((step, described.power == PowerState::Off));
+        if held.read == wants {
+            return;
+        }
+        let files = to_read_again(&self.world, described);
+        self.media.read_again(files);
+        if let Some(held) = self.remediation.held.get_mut(&vm) {
+            held.read = wants;
+        }
+        self.remediation.again = Some(self.world.now);
+    }
+}
+
+/// What a verification lacks, once a verdict has fallen.
+fn failure(workflow: &Workflow, sight: &Sight<'_>, next: &Next) -> Option<String> {
+    let current = workflow.current().map(|planned| planned.step);
+    let denied =
+        sight.runs && sight.verdict.is_some_and(|verdict| verdict.verdict == VmStatus::Denied);
+    match next {
+        Next::Wait(why) if current == Some(Step::Verify) && denied && !sight.reading => {
+            Some(why.clone())
+        }
+        _ => None,
+    }
+}
