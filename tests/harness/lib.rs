@@ -20,6 +20,7 @@ pub mod family;
 pub mod flow;
 pub mod frames;
 pub mod guest;
+pub mod hands;
 pub mod host;
 pub mod libvirt;
 pub mod link;

@@ -39,6 +39,7 @@ const SUITES: &[&str] = &[
     "remediation",
     "sources",
     "audit",
+    "storage",
     BOOT,
     PACKAGES,
 ];
@@ -62,6 +63,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "lineage",
     "responses",
     "sources",
+    "storage",
     BOOT,
     PACKAGES,
 ];

@@ -46,6 +46,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use crate::{
     enforcer, escape, part,
     registry::{READER_WORD, serve_reader},
+    remediate::provision::{SUPERVISOR_WORD, supervise},
 };
 
 pub use args::{Cli, Command, Format, Global};
@@ -63,14 +64,24 @@ enum Done {
 /// [`main`] then.
 pub fn is_part() -> bool {
     let word = std::env::args_os().nth(1);
-    let parts = [READER_WORD, enforcer::part::WORD, part::SCANNER_WORD, part::LISTENER_WORD];
+    let parts = [
+        READER_WORD,
+        SUPERVISOR_WORD,
+        enforcer::part::WORD,
+        part::SCANNER_WORD,
+        part::LISTENER_WORD,
+    ];
     word.is_some_and(|word| parts.iter().any(|part| word == *part))
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == READER_WORD) {
-        return read_images();
+    match std::env::args_os().nth(1) {
+        Some(word) if word == READER_WORD => return unseen(serve_reader(), "no images are read"),
+        Some(word) if word == SUPERVISOR_WORD => {
+            return unseen(supervise(), "nothing is provisioned");
+        }
+        _ => {}
     }
     completions::answer();
     let arguments = hook::arguments(std::env::args_os());
@@ -95,13 +106,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads what another process of ours hands over, as a process that can do nothing else. No word of the command line:
-/// nobody types it.
-fn read_images() -> ExitCode {
-    match serve_reader() {
+/// What has come of a process for another one of ours. No word of the command line: nobody types it.
+fn unseen(done: std::io::Result<()>, otherwise: &str) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&anyhow::anyhow!("no images are read: {error}"));
+            complain(&anyhow::anyhow!("{otherwise}: {error}"));
             ExitCode::FAILURE
         }
     }

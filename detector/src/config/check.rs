@@ -81,6 +81,7 @@ pub(super) fn check(config: &Config) -> Checked {
     libvirt(&config.libvirt)?;
     config.audit.check()?;
     remediation(config)?;
+    config.remediation.check()?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,
         &["policy", "unknown_port_grace"],

@@ -24,7 +24,7 @@ pub use alerts::Alerts;
 pub use audit::AuditKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
-pub use remediation::RemediationKeys;
+pub use remediation::{ProvisionerKeys, RemediationKeys};
 pub use roles::Roles;
 pub use sections::{
     Admission, Api, Config, Flood, Metrics, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,

@@ -61,6 +61,9 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("alerts are sent as it says from the start on") => alerts;
     Fate::AtStart("remediations are begun by it") => remediation.approvals;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
+    Fate::AtStart("VMs are remediated as it says from the start on") =>
+        remediation.pool, remediation.shutdown_grace, remediation.force, remediation.contain,
+        remediation.replacement_pool, remediation.cloning, remediation.provisioners;
 };
 
 /// A key that was changed and does not hold.

@@ -1,20 +1,144 @@
+//! The section `remediation`: where the disks of VMs go that are to come back, and who changes them.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
 use serde::Deserialize;
 
-/// The section `remediation`: how VMs are brought back.
+use super::{
+    check::{Checked, ensure},
+    text::duration,
+};
+use crate::remediate::{contain::Containment, provision::Provisioner, replace::Cloning};
+
+const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
+const MOST_OUTPUT: usize = 1024;
+
+/// The section `remediation`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemediationKeys {
     /// How many people have to approve a release; with two or more whoever has started it is none of them.
     pub approvals: u8,
+    /// The pool that disks are moved to; they are not when the key is absent.
+    pub pool: Option<String>,
+    /// How long a guest may take to shut down; zero does not ask it.
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_grace: Duration,
+    /// Whether its power is taken then.
+    pub force: bool,
+    /// How a VM is contained that has no port.
+    pub contain: Containment,
+    /// The pool that the disks of VMs are made in which take the place of others.
+    pub replacement_pool: String,
+    pub cloning: Cloning,
+    pub provisioners: Vec<ProvisionerKeys>,
+}
+
+impl Default for RemediationKeys {
+    fn default() -> Self {
+        let shutdown_grace = Duration::from_secs(120);
+        Self {
+            approvals: 1,
+            pool: None,
+            shutdown_grace,
+            force: true,
+            contain: Containment::Suspend,
+            replacement_pool: "default".to_owned(),
+            cloning: Cloning::Overlay,
+            provisioners: Vec::new(),
+        }
+    }
+}
+
+/// An entry of `remediation.provisioners`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvisionerKeys {
+    pub name: String,
+    pub command: Vec<String>,
+    /// A second to a day.
+    #[serde(deserialize_with = "duration", default = "half_an_hour")]
+    pub timeout: Duration,
+    /// How much of the end of its output is kept, in KiB: at most 1024.
+    #[serde(default = "some_output")]
+    pub output_kib: usize,
+    /// Whether the VM runs meanwhile, cut off as it is.
+    #[serde(default = "yes")]
+    pub start: bool,
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
+fn half_an_hour() -> Duration {
+    Duration::from_secs(30 * 60)
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn some_output() -> usize {
+    64
+}
+
+impl ProvisionerKeys {
+    pub fn program(&self) -> Provisioner {
+        Provisioner {
+            name: self.name.clone(),
+            command: self.command.clone(),
+            timeout: self.timeout,
+            keep: self.output_kib << 10,
+            settings: self.settings.clone(),
+        }
+    }
 }
 
 impl RemediationKeys {
     /// More people than this are not on duty.
     pub(super) const MOST_APPROVALS: u8 = 5;
-}
 
-impl Default for RemediationKeys {
-    fn default() -> Self {
-        Self { approvals: 1 }
+    pub fn provisioner(&self, name: &str) -> Option<&ProvisionerKeys> {
+        self.provisioners.iter().find(|keys| keys.name == name)
+    }
+
+    pub(super) fn check(&self) -> Checked {
+        const PROVISIONERS: &[&str] = &["remediation", "provisioners"];
+        ensure(self.pool.as_deref() != Some(""), &["remediation", "pool"], || {
+            "expected the name of a storage pool; leave the key out where nothing is to be moved"
+                .to_owned()
+        })?;
+        ensure(!self.replacement_pool.is_empty(), &["remediation", "replacement_pool"], || {
+            "expected the name of a storage pool, such as \"default\"".to_owned()
+        })?;
+        ensure(self.shutdown_grace <= LONGEST_GRACE, &["remediation", "shutdown_grace"], || {
+            "expected at most one hour (\"1h\")".to_owned()
+        })?;
+        for (number, keys) in self.provisioners.iter().enumerate() {
+            let name = &keys.name;
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            ensure(!name.is_empty() && name.chars().all(plain), PROVISIONERS, || {
+                format!("{name:?} is no name of a provisioner; expected letters, digits, - and _")
+            })?;
+            let earlier = self.provisioners.iter().take(number);
+            ensure(!earlier.clone().any(|other| other.name == *name), PROVISIONERS, || {
+                format!("{name:?} is listed twice")
+            })?;
+            let program = keys.command.first();
+            let whole = program.is_some_and(|program| Path::new(program).is_absolute());
+            ensure(whole, PROVISIONERS, || {
+                format!(
+                    "the command of {name:?} is expected to begin with the whole path of a program"
+                )
+            })?;
+            let timely = (Duration::from_secs(1)..=LONGEST_RUN).contains(&keys.timeout);
+            ensure(timely, PROVISIONERS, || {
+                format!("the timeout of {name:?}: expected \"1s\" to \"1day\"")
+            })?;
+            ensure(keys.output_kib <= MOST_OUTPUT, PROVISIONERS, || {
+                format!("the output_kib of {name:?}: expected at most {MOST_OUTPUT}")
+            })?;
+        }
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 66, "a key is missing from the example");
+    assert_eq!(keys.count(), 73, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -32,6 +32,7 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     let mut expect = Config { user, ..Config::default() };
     expect.api.group = Some("detector".to_owned());
     expect.sandbox.bridge = Some("sbx0".to_owned());
+    expect.remediation.pool = Some("detector-sandbox".to_owned());
     expect.metrics.textfile = Some("/var/lib/prometheus/node-exporter/detector.prom".into());
     let bridge = Some("br-dmz".to_owned());
     expect.modes = vec![ModeKeys { bridge, vm: None, mode: Mode::Observe }];
@@ -114,6 +115,18 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[libvirt]\nuri = \"xen:///\"\nuris = [\"lxc:///\"]", "c.toml:2:7: ", "in its place"),
         ("[metrics]\ntextfile = \"/a.txt\"", "c.toml:2:12: ", ".prom"),
         ("[metrics]\ninterval = \"0s\"", "c.toml:2:12: ", "expected \"1s\""),
+        ("[remediation]\npool = \"\"", "c.toml:2:8: ", "name of a storage pool"),
+        ("[remediation]\nshutdown_grace = \"2h\"", "c.toml:2:18: ", "one hour"),
+        (
+            "[remediation]\nprovisioners = [{ name = \"a\", command = [\"sh\"] }]",
+            "c.toml:2:16: ",
+            "whole path",
+        ),
+        (
+            "[[remediation.provisioners]]\nname = \"a/b\"\ncommand = [\"/bin/true\"]",
+            "c.toml:1:1: ",
+            "no name of a provisioner",
+        ),
         ("mode = ", "c.toml:1:", "string"),
         ("[policy]\nunknown_port_grace = 5", "c.toml:2:22: ", "expected a string"),
         ("[policy]\nunknown_port_grace = \"x\"", "c.toml:2:22: ", "\"500ms\""),

@@ -123,7 +123,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     audit.decision(jiff::Timestamp::now(), begins(config, wanted));
     let alerts = alerts(config, inputs.clone())?;
     let (store, workflows) = Store::open(&config.paths.state);
-    let remedying: Arc<dyn remediate::hands::Hands> = Arc::new(remediate::hands::Nobody);
+    let remedying: Arc<dyn remediate::hands::Hands> = Arc::new(remediate::HostHands::new(config));
     let means = remediate::means(config, &*remedying);
     let hands = Hands {
         inventories,

@@ -17,6 +17,7 @@ use detector_core::model::{
 use uuid::Uuid;
 
 pub use file::FileSource;
+pub(crate) use libvirt::Client;
 pub use libvirt::{Agents, Connection, LibvirtSource, Suspender, Told};
 pub use xml::MetadataTrust;
 

@@ -144,7 +144,7 @@ pub(super) fn walk(medium: &ImageFile, pools: &Pools) -> Result<Walked, ChainErr
 }
 
 /// How a layer is read, and what it says lies beneath it.
-fn layer(
+pub(super) fn layer(
     path: &Path,
     opened: &Opened,
     stated: Option<&str>,

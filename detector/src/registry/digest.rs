@@ -206,7 +206,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Reads a file until it has stayed the same from the first byte to the last. The state is
 /// returned where it may be remembered.
-fn read_steady(
+pub(super) fn read_steady(
     opened: &Opened,
     stop: &AtomicBool,
 ) -> Result<(Digest, Option<FileState>), DigestError> {

@@ -10,6 +10,7 @@ mod chain;
 mod digest;
 pub mod edit;
 mod evidence;
+mod image;
 mod manifest;
 mod open;
 mod pools;
@@ -22,6 +23,7 @@ mod witness;
 
 pub use chain::{ChainError, Format, MAX_LAYERS, base};
 pub use evidence::Gatherer;
+pub(crate) use image::Image;
 pub use manifest::Manifests;
 pub(crate) use manifest::parse;
 pub use open::OpenError;

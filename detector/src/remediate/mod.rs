@@ -4,7 +4,14 @@
 //! What comes next is for `detector_core::remediate` to say, and when, for the daemon (`daemon::remediation`). Here
 //! is what it is written down in, and what is done outside of the kernel.
 
+pub mod contain;
+pub mod evidence;
 pub mod hands;
+mod host;
+mod kept;
+pub mod provision;
+pub mod replace;
+pub mod storage;
 mod store;
 
 use std::collections::BTreeMap;
@@ -13,6 +20,7 @@ use detector_core::remediate::{Deed, Means};
 
 use crate::config::Config;
 
+pub(crate) use host::HostHands;
 pub use store::Recalled;
 pub(crate) use store::Store;
 

@@ -7,6 +7,7 @@
 mod agent;
 mod backoff;
 mod callbacks;
+mod client;
 mod events;
 mod others;
 mod session;
@@ -28,6 +29,7 @@ use detector_core::model::KnownLease;
 use tokio::sync::mpsc;
 
 pub use agent::Agents;
+pub(crate) use client::Client;
 
 use super::{Inventory, SourceEvent, Update, xml};
 use backoff::Backoff;

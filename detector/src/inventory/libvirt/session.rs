@@ -16,7 +16,7 @@ use super::{
 use crate::inventory::{Refused, Update, place_of, xml};
 
 /// Seconds between keep-alive messages, and how many may go unanswered.
-const KEEPALIVE: (i32, u32) = (5, 3);
+pub(super) const KEEPALIVE: (i32, u32) = (5, 3);
 
 /// A connection with its events subscribed.
 pub(super) struct Session {

@@ -103,6 +103,11 @@ fn snapshots(mut media: Vec<Medium>, context: &Context) -> Vec<Medium> {
     media
 }
 
+/// A description as a document, within the bounds of one that is [`parse`]d.
+pub(crate) fn document(xml: &str) -> Result<Document<'_>, XmlError> {
+    open(xml, MAX_NODES)
+}
+
 /// Parses a text within bounds.
 fn open(xml: &str, nodes_limit: u32) -> Result<Document<'_>, XmlError> {
     if xml.len() > MAX_BYTES {
@@ -199,24 +204,34 @@ fn trunk(interface: Node<'_, '_>) -> Result<Vec<u16>, String> {
     nic::vlans(&ids)
 }
 
-fn devices<'a, 'i: 'a>(domain: Node<'a, 'i>, tag: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(crate) fn devices<'a, 'i: 'a>(
+    domain: Node<'a, 'i>,
+    tag: &'a str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
     children(domain, "devices").flat_map(move |devices| children(devices, tag))
 }
 
-fn children<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> impl Iterator<Item = Node<'a, 'i>> {
+pub(crate) fn children<'a, 'i: 'a>(
+    node: Node<'a, 'i>,
+    tag: &'a str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
     node.children().filter(move |child| child.has_tag_name(tag))
 }
 
-fn child<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<Node<'a, 'i>> {
+pub(crate) fn child<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<Node<'a, 'i>> {
     children(node, tag).next()
 }
 
 /// The text of a child element, if it has any.
-fn text<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<&'a str> {
+pub(crate) fn text<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str) -> Option<&'a str> {
     child(node, tag)?.text().map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn attribute<'a, 'i: 'a>(node: Node<'a, 'i>, tag: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn attribute<'a, 'i: 'a>(
+    node: Node<'a, 'i>,
+    tag: &'a str,
+    name: &str,
+) -> Option<&'a str> {
     child(node, tag)?.attribute(name)
 }
 

@@ -1,0 +1,78 @@
+//! What libvirt says of a VM, and what its disks are.
+
+use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+
+use detector_core::model::Digest;
+use uuid::Uuid;
+use virt::sys;
+
+use super::{Case, DiskEvidence};
+use crate::{
+    registry::Image,
+    remediate::storage::{self, Named, PATIENCE, Progress, Session, StorageError, Tell},
+};
+
+/// A case of a domain as it is now, with the digests of disks that are known, by their names. Of one that runs the others
+/// have none: they change. Blocks.
+///
+/// # Errors
+///
+/// libvirt does not answer, or knows no such domain.
+pub fn of_domain(
+    id: &str,
+    uri: &str,
+    vm: Uuid,
+    frames: Vec<String>,
+    known: &BTreeMap<String, Digest>,
+    stop: &AtomicBool,
+    tell: &Tell,
+) -> Result<Case, StorageError> {
+    let session = Session::open(uri, PATIENCE, tell)?;
+    let gone = || StorageError::Refused(format!("libvirt knows no domain {vm}"));
+    let domain = session.domain(vm)?.ok_or_else(gone)?;
+    // Without its secrets: what is kept is shown to others.
+    let (active, description) = session
+        .find("describe the domain", |_| {
+            let active = domain.is_active()?;
+            let how = if active { 0 } else { sys::VIR_DOMAIN_XML_INACTIVE };
+            Ok((active, domain.get_xml_desc(how)?))
+        })?
+        .ok_or_else(gone)?;
+    let described = storage::describe(&description).map_err(StorageError::Refused)?;
+    let mut disks = Vec::new();
+    for own in described.own {
+        let path = match &own.source {
+            Named::File(path) => path.clone(),
+            Named::Volume { pool, volume } => session.place_of(pool, volume)?,
+        };
+        let (mut bytes, mut sha256, mut unread) = (0, None, None);
+        match Image::open(&path) {
+            Err(error) => unread = Some(error.to_string()),
+            Ok(image) => {
+                bytes = image.file().metadata().map_or(0, |found| found.len());
+                if let Some(digest) = known.get(&own.target) {
+                    sha256 = Some(*digest);
+                } else if active {
+                    unread = Some("the VM runs, and writes to it".to_owned());
+                } else {
+                    tell(Progress::Compares { target: own.target.clone() });
+                    match image.digest(stop) {
+                        Ok(digest) => sha256 = Some(digest),
+                        Err(why) => unread = Some(why),
+                    }
+                }
+            }
+        }
+        let path = storage::shown(&path);
+        disks.push(DiskEvidence {
+            target: own.target,
+            path,
+            format: own.format,
+            bytes,
+            sha256,
+            unread,
+        });
+    }
+    let name = described.name;
+    Ok(Case { id: id.to_owned(), vm, name, source: uri.to_owned(), description, disks, frames })
+}

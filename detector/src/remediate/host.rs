@@ -1,0 +1,370 @@
+//! The hands that this host has: libvirt, its storage pools, and provisioners.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::channel,
+    },
+    thread,
+};
+
+use detector_core::{
+    model::{Digest, MediumRole},
+    remediate::Deed,
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    contain::{Contained, contain},
+    evidence::{self, Evidence},
+    hands::{Done, Failed, Hands, Hear, Order, Patient, Progress, TemplateImage},
+    provision::{self, Disk, Outcome, Request, Said, Subject},
+    replace::{Replacement, Replacer, TemplateFile},
+    storage::{
+        self, Mover, Named, Off, PATIENCE, Role, Session, StorageError, Task, Tell, shut_off,
+        switch_on,
+    },
+};
+use crate::config::{Config, RemediationKeys};
+
+/// What they go by.
+#[derive(Clone, Debug)]
+pub(crate) struct HostHands {
+    keys: RemediationKeys,
+    state: PathBuf,
+    image_dirs: Vec<PathBuf>,
+    /// The libvirts of this host: nothing is done by any other.
+    uris: Vec<String>,
+}
+
+impl HostHands {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            keys: config.remediation.clone(),
+            state: config.paths.state.clone(),
+            image_dirs: config.registry.image_dirs.clone(),
+            uris: config.libvirt.uris().to_vec(),
+        }
+    }
+
+    fn pool(&self) -> Result<String, String> {
+        self.keys.pool.clone().ok_or_else(|| {
+            "remediation.pool names no storage pool that disks could be moved to".to_owned()
+        })
+    }
+
+    fn task(&self, patient: &Patient) -> Result<Task, Failed> {
+        let pool = self.pool().map_err(Failed::Refused)?;
+        Ok(Task { uri: patient.source.clone(), domain: patient.uuid, pool })
+    }
+
+    fn mover(&self, stop: &Arc<AtomicBool>) -> Mover {
+        Mover::new(&self.state, &self.image_dirs, Arc::clone(stop))
+    }
+}
+
+impl Hands for HostHands {
+    fn can(&self, deed: Deed) -> Result<(), String> {
+        if self.uris.is_empty() {
+            return Err("no libvirt is followed, and nothing else manages VMs here".to_owned());
+        }
+        match deed {
+            Deed::Evidence | Deed::Contain | Deed::Replace => Ok(()),
+            Deed::Move => self.pool().map(drop),
+            Deed::Provision if self.keys.provisioners.is_empty() => {
+                Err("remediation.provisioners lists none".to_owned())
+            }
+            Deed::Provision => Ok(()),
+        }
+    }
+
+    fn carry_out(
+        &self,
+        patient: &Patient,
+        order: &Order,
+        hear: &mut Hear<'_>,
+    ) -> Result<Done, Failed> {
+        self.can(order.deed()).map_err(Failed::Refused)?;
+        if !self.uris.contains(&patient.source) {
+            return Err(Failed::Refused(format!(
+                "{:?}, which lists the VM, is no libvirt of this host's",
+                patient.source
+            )));
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        // What hears need not be heard from other threads, and those that tell are several.
+        let (sender, heard) = channel();
+        thread::scope(|scope| {
+            let stopped = Arc::clone(&stop);
+            let work = scope.spawn(move || {
+                let tell: Tell = Arc::new(move |progress| {
+                    // Whoever hears has ended when this fails, and has set `stop`.
+                    let _ = sender.send(progress);
+                });
+                self.work(patient, order, &stopped, &tell)
+            });
+            while let Ok(progress) = heard.recv() {
+                if let ControlFlow::Break(()) = hear(said(progress)) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            work.join().unwrap_or_else(|_| Err(Failed::Refused("it broke".to_owned())))
+        })
+    }
+}
+
+impl HostHands {
+    fn work(
+        &self,
+        patient: &Patient,
+        order: &Order,
+        stop: &Arc<AtomicBool>,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        match order {
+            Order::Evidence { first_frames } => {
+                self.keep(patient, "found", first_frames, &BTreeMap::new(), stop, tell)
+            }
+            Order::Move => self.shut_off_and_move(patient, stop, tell),
+            Order::Provision { provisioner } => self.provision(patient, provisioner, stop, tell),
+            Order::Replace { images, .. } => self.replace(patient, images, stop, tell),
+            Order::Contain => {
+                let how = self.keys.contain;
+                let contained = contain(&patient.source, patient.uuid, how, stop, tell)?;
+                let says = match contained {
+                    Contained::Suspended => "it is suspended",
+                    Contained::Off => "it is off",
+                };
+                Ok(Done { says: says.to_owned(), ..Done::default() })
+            }
+        }
+    }
+
+    fn keep(
+        &self,
+        patient: &Patient,
+        what: &str,
+        frames: &[String],
+        known: &BTreeMap<String, Digest>,
+        stop: &AtomicBool,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        let id = format!("{}-{}-{what}", patient.uuid, patient.workflow);
+        let (uri, frames) = (&patient.source, frames.to_vec());
+        let case = evidence::of_domain(&id, uri, patient.uuid, frames, known, stop, tell)?;
+        let kept = Evidence::new(&self.state).keep(&case, Timestamp::now());
+        let kept = kept.map_err(|error| Failed::Refused(error.to_string()))?;
+        let place = storage::shown(&kept.place);
+        let more = [("evidence", place.clone()), ("manifest-sha256", kept.sha256.to_string())];
+        Ok(Done {
+            says: format!("what it is is kept in {place}"),
+            more: more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            successor: None,
+        })
+    }
+
+    fn shut_off_and_move(
+        &self,
+        patient: &Patient,
+        stop: &Arc<AtomicBool>,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        let task = self.task(patient)?;
+        let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
+        let off = shut_off(&task.uri, task.domain, grace, force, stop, tell)?;
+        let report = self.mover(stop).carry_out(&task, tell)?;
+        // As they were found: none of them has been written to since the VM went off.
+        let known = report.moved.iter().map(|one| (one.target.clone(), one.sha256)).collect();
+        let mut done = self.keep(patient, "off", &[], &known, stop, tell)?;
+        for one in &report.moved {
+            done.more.insert(
+                one.target.clone(),
+                format!("{} ({})", storage::shown(&one.to), one.sha256),
+            );
+            if let Some(why) = &one.kept {
+                let place = storage::shown(&one.from);
+                done.more.insert(format!("{} before", one.target), format!("{place} stays: {why}"));
+            }
+        }
+        for one in &report.stays {
+            done.more.insert(one.target.clone(), format!("stays: {}", one.why));
+        }
+        let how = match off {
+            Off::Already => "it was off",
+            Off::Graceful => "it has shut down",
+            Off::Forced => "its power was taken",
+        };
+        let pool = storage::shell(&task.pool);
+        done.says =
+            format!("{how}; {} file(s) are in the pool {pool}, and the same", report.moved.len());
+        Ok(done)
+    }
+
+    fn provision(
+        &self,
+        patient: &Patient,
+        name: &str,
+        stop: &AtomicBool,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        let keys = self.keys.provisioner(name).ok_or_else(|| {
+            Failed::Refused(format!("remediation.provisioners lists none called {name:?}"))
+        })?;
+        let vm = Subject { uuid: patient.uuid, name: patient.name.clone() };
+        let files = disks(&patient.source, patient.uuid, tell)?;
+        if keys.start {
+            switch_on(&patient.source, patient.uuid, tell)?;
+        }
+        let workflow = format!("{}-{}", patient.uuid, patient.workflow);
+        let request = Request::new(&workflow, vm, files);
+        let ended =
+            provision::run(&keys.program(), request, &self.state, stop, |said| tell(heard(said)));
+        if keys.start {
+            // What becomes of it is judged by what it leaves on its disks.
+            let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
+            shut_off(&patient.source, patient.uuid, grace, force, stop, tell)?;
+        }
+        let ended = ended.map_err(|error| Failed::Refused(error.to_string()))?;
+        let more = [
+            ("output", ended.output),
+            ("printed", ended.printed.to_string()),
+            ("left-behind", ended.strays.to_string()),
+        ];
+        let more = more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        match ended.outcome {
+            Outcome::Done { message, changed } => {
+                let changed = match changed {
+                    Some(true) => "it says that it has changed something",
+                    Some(false) => "it says that it has changed nothing",
+                    None => "it is done",
+                };
+                let says = format!("{name}: {changed}. {message}");
+                Ok(Done { says: says.trim().to_owned(), more, successor: None })
+            }
+            Outcome::GivenUp => Err(Failed::Stopped),
+            Outcome::Failed { why } | Outcome::Later { why } | Outcome::Late { why } => {
+                Err(Failed::Refused(format!("the provisioner {name}: {why}{}", end_of(&more))))
+            }
+        }
+    }
+
+    fn replace(
+        &self,
+        patient: &Patient,
+        images: &[TemplateImage],
+        stop: &Arc<AtomicBool>,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        let of = |role| images.iter().find(|image| image.role == role).map(file);
+        let disk = of(MediumRole::Disk).ok_or_else(|| {
+            Failed::Refused(
+                "the template has no image of a disk that a VM could be made of".to_owned(),
+            )
+        })?;
+        let began = i64::try_from(patient.workflow).ok();
+        let began =
+            began.and_then(|began| Timestamp::from_millisecond(began).ok()).unwrap_or_default();
+        let replacement = Replacement {
+            uri: patient.source.clone(),
+            former: patient.uuid,
+            workflow: patient.workflow.to_string(),
+            date: began.strftime("%Y%m%dT%H%M%SZ").to_string(),
+            disk,
+            kernel: of(MediumRole::Kernel),
+            initrd: of(MediumRole::Initrd),
+            arguments: None,
+            pool: self.keys.replacement_pool.clone(),
+            cloning: self.keys.cloning,
+        };
+        let done = Replacer::new(&self.state, Arc::clone(stop)).carry_out(&replacement, tell)?;
+        let name = storage::shell(&done.name);
+        let archived = storage::shell(&done.archived_as);
+        let more = [("disk", storage::shown(&done.disk)), ("archived-as", archived.clone())];
+        Ok(Done {
+            says: format!(
+                "{name} is made anew of the template; the former one is kept as {archived}"
+            ),
+            more: more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            successor: Some(done.successor),
+        })
+    }
+}
+
+impl From<StorageError> for Failed {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Stopped => Self::Stopped,
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// The disks of a domain that are files.
+fn disks(uri: &str, vm: Uuid, tell: &Tell) -> Result<Vec<Disk>, StorageError> {
+    let session = Session::open(uri, PATIENCE, tell)?;
+    let gone = || StorageError::Refused(format!("libvirt knows no domain {vm}"));
+    let found = session.look(vm)?.ok_or_else(gone)?;
+    let described = storage::describe(&found.described).map_err(StorageError::Refused)?;
+    let mut disks = Vec::new();
+    for own in described.own.into_iter().filter(|own| own.role == Role::Disk) {
+        let path = match &own.source {
+            Named::File(path) => path.clone(),
+            Named::Volume { pool, volume } => session.place_of(pool, volume)?,
+        };
+        disks.push(Disk { target: own.target, path, format: own.format, sha256: None });
+    }
+    Ok(disks)
+}
+
+fn file(image: &TemplateImage) -> TemplateFile {
+    let format = image.format.clone().unwrap_or_else(|| "raw".to_owned());
+    TemplateFile { path: image.path.clone(), format, sha256: image.sha256 }
+}
+
+/// The last lines of what a provisioner has printed.
+fn end_of(more: &BTreeMap<String, String>) -> String {
+    const LINES: usize = 5;
+    let output = more.get("output").map_or("", |output| output.trim_end());
+    let mut lines: Vec<_> = output.lines().rev().take(LINES).collect();
+    lines.reverse();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(". It has printed: {}", lines.join(" | "))
+    }
+}
+
+/// What a provisioner says, as what is heard of anything else.
+fn heard(said: Said) -> storage::Progress {
+    match said {
+        Said::Progress { percent, message } => {
+            storage::Progress::Told { percent: Some(percent), what: message }
+        }
+        Said::Message { message } | Said::Result { message, .. } => {
+            storage::Progress::Told { percent: None, what: message }
+        }
+    }
+}
+
+fn said(progress: storage::Progress) -> Progress {
+    match progress {
+        storage::Progress::Step { what } => Progress { percent: None, says: what },
+        storage::Progress::Told { percent, what } => Progress { percent, says: what },
+        storage::Progress::Waiting { why } => Progress { percent: None, says: why },
+        storage::Progress::Compares { target } => {
+            Progress { percent: None, says: format!("{target} is read as a whole") }
+        }
+        storage::Progress::Copied { target, bytes, of } => Progress {
+            percent: u8::try_from(bytes.saturating_mul(100) / of.max(1)).ok(),
+            says: format!("{target}: {bytes} of {of} bytes"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
