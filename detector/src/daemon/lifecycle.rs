@@ -168,7 +168,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     let (metrics, exported) = watch::channel(config.metrics.clone());
-    let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
+    let beside = (metrics, alerts.clone());
+    let reloader = Reloader::new(config.clone(), load, fresh.clone(), beside, supervisor.clone());
     let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };
     tokio::spawn(calls::take(calls, callers, beside, inputs.clone()));
     let itself = Itself { uid, calls: call };
