@@ -72,6 +72,8 @@ pub enum Kind {
     ActionFailed,
     /// Somebody asked for what their role does not include, and was told so.
     Denied,
+    /// The process that decides asked the enforcer for what it may not have.
+    OrdersRefused,
 }
 
 /// Whom or what a record names.
@@ -166,7 +168,7 @@ impl Subject {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::ChainBegun,
         Self::ChainBroken,
         Self::Key,
@@ -187,6 +189,7 @@ impl Kind {
         Self::ActionDone,
         Self::ActionFailed,
         Self::Denied,
+        Self::OrdersRefused,
     ];
 
     pub fn names() -> Vec<String> {

@@ -112,6 +112,8 @@ pub enum FindingKind {
     AuditImpaired,
     /// A receiver of alerts does not take them, or they cannot be kept.
     AlertsUndelivered,
+    /// The process that decides asked the enforcer for what it may not have.
+    OrdersRefused,
 }
 
 impl Finding {
@@ -155,6 +157,7 @@ impl FindingKind {
             Self::QuarantineEnded => "quarantine-ended",
             Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",
+            Self::OrdersRefused => "orders-refused",
         }
     }
 }
