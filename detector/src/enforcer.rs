@@ -1,5 +1,6 @@
 //! The one narrow, serialisable interface to what needs privileges.
 
+mod ledger;
 pub mod message;
 pub mod part;
 pub mod raw;
@@ -104,6 +105,34 @@ pub struct Recheck {
     /// [`Enforcer::observe`] says something else since.
     pub changed: bool,
     pub tampering: Vec<Tampering>,
+    /// What has been refused since it was asked last.
+    pub refused: Refusals,
+}
+
+/// Orders that nobody gives who has not been tampered with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    pub count: u64,
+    /// Why; the first few.
+    pub why: Vec<String>,
+}
+
+impl Refusals {
+    /// How many are told of one by one.
+    const TOLD: usize = 8;
+
+    pub fn note(&mut self, why: String) {
+        self.count += 1;
+        if self.why.len() < Self::TOLD && !self.why.contains(&why) {
+            self.why.push(why);
+        }
+    }
+
+    pub fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.why.extend(more.why);
+        self.why.truncate(Self::TOLD);
+    }
 }
 
 /// Something that somebody else has changed in what is in force.

@@ -1,16 +1,27 @@
 //! Processes of the daemon that have a privilege each, for what takes one: the brain has none of them.
 //!
-//! Each is this program run anew, reads lines of JSON from its standard input, and writes some to its standard output.
-//! It ends with the daemon. What it does its work on is hostile, so that it is shut in as far as that work goes.
+//! Each is a run of `detector-part`, to which neither libvirt nor anything else is linked that only the brain needs.
+//! Those that do no orders read lines of JSON from their standard input, and write some to their standard output. What
+//! they do their work on is hostile, so that they are shut in as far as that work goes, and whoever looks whether they
+//! are still there reads nothing ([`keep`]). All of them end with the daemon.
 
+mod keep;
+mod line;
 mod listen;
 mod scan;
 
 use std::{
-    ffi::{OsStr, OsString},
+    env,
+    ffi::OsString,
+    fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
+    os::{
+        fd::AsRawFd,
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, Stdio},
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result};
@@ -19,32 +30,91 @@ use nix::sys::{
     prctl,
     signal::{SigHandler, Signal, signal},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{config::Config, privilege};
 
-pub(crate) use listen::{Listener, WORD as LISTENER_WORD, listen};
-pub(crate) use scan::{Scanning, WORD as SCANNER_WORD, scan};
+pub use line::main;
+pub(crate) use line::words;
+pub use listen::Heard;
+pub(crate) use listen::{Ear, Listener};
+pub(crate) use scan::Scanning;
+
+/// The program that parts are runs of.
+const PROGRAM: &str = "detector-part";
+/// Where packages have it, from where they have the daemon.
+const PACKAGED: &str = "../libexec/detector";
 
 /// The longest line in bytes that is read: what a host with thousands of VMs is told of their processes.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// Runs this very program anew as the part that this word stands for.
-pub(crate) fn command(word: &str, words: &[OsString]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("detector")
-        .arg(word)
-        .args(words.iter().map(OsString::as_os_str).collect::<Vec<&OsStr>>());
-    command
+/// What a part says.
+#[derive(Debug, Serialize, Deserialize)]
+enum Said<What> {
+    /// It has begun, and knows nothing of what was said to the one before it.
+    Begun,
+    /// It has ended, and how; it is started again.
+    Ended(String),
+    Told(What),
+}
+
+/// Runs the program as the part that this word stands for.
+///
+/// # Errors
+///
+/// The program is not there.
+pub(crate) fn command(word: &str, words: &[OsString]) -> io::Result<Command> {
+    let mut command = Command::new(format!("/proc/self/fd/{}", program()?.as_raw_fd()));
+    command.arg0(PROGRAM).arg(word).args(words);
+    Ok(command)
+}
+
+/// The program's file, opened once: what takes its place while the daemon runs is another release's.
+fn program() -> io::Result<&'static File> {
+    static OPENED: OnceLock<File> = OnceLock::new();
+    if let Some(opened) = OPENED.get() {
+        return Ok(opened);
+    }
+    let places = places(&env::current_exe()?);
+    for place in &places {
+        match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened.map(|opened| OPENED.get_or_init(|| opened)),
+        }
+    }
+    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+    Err(io::Error::other(format!(
+        "a part of this installation is missing: there is neither {}",
+        places.join(" nor ")
+    )))
+}
+
+/// Where the program may be, for this one.
+fn places(own: &Path) -> Vec<PathBuf> {
+    let beside = own.parent().map(PathBuf::from).unwrap_or_default();
+    let mut places = vec![beside.join(PROGRAM), beside.join(PACKAGED).join(PROGRAM)];
+    // Tests are built one directory further down.
+    if cfg!(debug_assertions) && beside.ends_with("deps") {
+        places.push(beside.join("..").join(PROGRAM));
+    }
+    places
 }
 
 fn start(word: &str, words: &[OsString]) -> io::Result<(ChildStdin, ChildStdout)> {
-    let mut command = command(word, words);
+    let mut command = command(word, words)?;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let missing = || io::Error::other("it has no standard input and output");
     let (input, output) = (child.stdin.take(), child.stdout.take());
     Ok((input.ok_or_else(missing)?, output.ok_or_else(missing)?))
+}
+
+/// Has tools that list processes show which part this is.
+fn name() {
+    let word = env::args_os().nth(1).unwrap_or_default();
+    if let Ok(word) = std::ffi::CString::new(word.into_encoded_bytes()) {
+        // Without a name it does its work all the same.
+        let _ = prctl::set_name(&word);
+    }
 }
 
 /// What every part does first: it ends with the daemon, and by nothing else that ends the daemon.
@@ -75,23 +145,63 @@ fn settle(config: &Config, kept: &[Capability], shut: fn() -> io::Result<()>) ->
 }
 
 /// Says one thing. False when nobody listens any more.
-fn say(what: &impl Serialize) -> bool {
+fn say<What: Serialize>(what: &Said<What>) -> bool {
     let Ok(mut line) = serde_json::to_vec(what) else { return true };
     line.push(b'\n');
     let mut out = io::stdout().lock();
     out.write_all(&line).and_then(|()| out.flush()).is_ok()
 }
 
-/// What was said next; `None` at the end, or where it cannot be understood: what says that has been taken over.
+/// What was said next; `None` at the end. What cannot be understood is passed over: whoever said it was ended in the
+/// middle of it, or has been taken over.
 fn hear<What: DeserializeOwned>(from: &mut impl BufRead) -> Option<What> {
-    let mut line = Vec::new();
-    io::Read::take(&mut *from, LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
-    if !line.ends_with(b"\n") {
-        return None;
+    loop {
+        let mut line = Vec::new();
+        io::Read::take(&mut *from, LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
+        if !line.ends_with(b"\n") {
+            return None;
+        }
+        if let Ok(said) = serde_json::from_slice(&line) {
+            return Some(said);
+        }
     }
-    serde_json::from_slice(&line).ok()
 }
 
 fn lines(from: ChildStdout) -> BufReader<ChildStdout> {
     BufReader::new(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_is_of_one_who_has_ended() {
+        let ended = "\n{\"Ended\":\"killed\"}\n";
+        let text =
+            format!("\"Begun\"\n{{\"Told\":[1,2]}}\n{{\"Told\":[3{ended}{{\"Told\":[4]}}\n{{\"To");
+        let mut heard = text.as_bytes();
+        let mut all = Vec::new();
+        while let Some(said) = hear::<Said<Vec<u32>>>(&mut heard) {
+            all.push(format!("{said:?}"));
+        }
+        assert_eq!(all, ["Begun", "Told([1, 2])", "Ended(\"killed\")", "Told([4])"]);
+        // The end of a list is no list.
+        let list = serde_json::to_string(&[(10, 2), (30, 4)]).unwrap() + "\n";
+        for at in 1..list.len() {
+            let mut rest = &list.as_bytes()[at..];
+            assert_eq!(hear::<Vec<(u32, u32)>>(&mut rest), None, "{}", &list[at..]);
+        }
+    }
+
+    #[test]
+    fn the_program_is_where_it_was_installed() {
+        let places = |own: &str| -> Vec<String> {
+            places(Path::new(own)).iter().map(|place| place.display().to_string()).collect()
+        };
+        let expect = ["/usr/sbin/detector-part", "/usr/sbin/../libexec/detector/detector-part"];
+        assert_eq!(places("/usr/sbin/detector"), expect);
+        // As the kernel names it after an upgrade.
+        assert_eq!(places("/usr/sbin/detector (deleted)"), expect);
+    }
 }

@@ -178,3 +178,63 @@ pub(crate) fn become_user(user: &Identity, kept: &[Capability]) -> io::Result<()
         other => Err(io::Error::other(format!("it could become root again: {other:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    /// Whoever may write to the place chooses nothing elsewhere.
+    #[test]
+    fn a_directory_is_handed_over_and_nothing_beyond_it() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root hands anything over");
+            return;
+        }
+        const GROUP: u32 = 4242;
+        let user = Identity { name: None, uid: Uid::from_raw(4005), gid: Gid::from_raw(4006) };
+        let (place, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let inside = place.path().join("state");
+        let deep = inside.join("deep");
+        fs::create_dir_all(&deep).unwrap();
+        let precious = outside.path().join("precious");
+        for path in [&inside.join("file"), &deep.join("file"), &precious] {
+            fs::write(path, "x").unwrap();
+        }
+        fs::hard_link(&precious, inside.join("hard")).unwrap();
+        symlink(&precious, inside.join("link")).unwrap();
+        symlink(outside.path(), inside.join("way-out")).unwrap();
+        let _listener = UnixListener::bind(inside.join("socket")).unwrap();
+        lchown(inside.join("socket"), None, Some(GROUP)).unwrap();
+        symlink(&inside, place.path().join("configured")).unwrap();
+
+        for _ in 0..2 {
+            hand_over(&place.path().join("configured"), &user).unwrap();
+            let owner = |path: &Path| {
+                let metadata = fs::symlink_metadata(path).unwrap();
+                (metadata.uid(), metadata.gid())
+            };
+            let theirs = (4005, 4006);
+            let cases = [
+                ("", theirs),
+                ("file", theirs),
+                ("deep", theirs),
+                ("deep/file", theirs),
+                // The links themselves, and not what they lead to.
+                ("link", theirs),
+                ("way-out", theirs),
+                ("hard", (0, 0)),
+                // Whom it lets in its group says.
+                ("socket", (4005, GROUP)),
+            ];
+            for (name, expect) in cases {
+                assert_eq!(owner(&inside.join(name)), expect, "{name}");
+            }
+            for path in [outside.path(), &precious, place.path(), &place.path().join("configured")]
+            {
+                assert_eq!(owner(path), (0, 0), "{}", path.display());
+            }
+        }
+    }
+}

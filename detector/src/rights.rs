@@ -11,12 +11,14 @@ use nix::{
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
-/// Sends a byte, and descriptors with it.
+/// Sends a byte, and descriptors with it; an error of the kind [`io::ErrorKind::WouldBlock`] where too much waits.
 pub(crate) fn send(way: BorrowedFd<'_>, word: u8, with: &[BorrowedFd<'_>]) -> io::Result<()> {
     let with: Vec<_> = with.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&with)];
     let word = [word];
-    sendmsg::<()>(way.as_raw_fd(), &[IoSlice::new(&word)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    // Nobody waits for whoever takes nothing.
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(way.as_raw_fd(), &[IoSlice::new(&word)], &rights, flags, None)?;
     Ok(())
 }
 

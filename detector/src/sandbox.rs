@@ -20,7 +20,7 @@ use seccompiler::{
 /// What a process may still do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Takes descriptors and forks. It looks into none of them.
+    /// Forks, and waits for those who are to take a descriptor each.
     Doorkeeper,
     /// Reads one descriptor and answers on another.
     Worker,
@@ -56,6 +56,9 @@ const PLAIN: &[libc::c_long] = &[
 /// What the doorkeeper needs besides, and its children until they are workers.
 const OF_DOORKEEPER: &[libc::c_long] = &[
     libc::SYS_recvmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_wait4,
+    libc::SYS_getppid,
     libc::SYS_set_robust_list,
     libc::SYS_gettid,
     libc::SYS_getpid,

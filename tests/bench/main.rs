@@ -59,10 +59,6 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    // What the daemon has in processes of its own are runs of this program here.
-    if detector::cli::is_part() {
-        return detector::cli::main();
-    }
     if std::env::args().skip(1).any(|argument| argument == "--help" || argument == "-h") {
         println!("{USAGE}");
         return ExitCode::SUCCESS;

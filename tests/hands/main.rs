@@ -17,10 +17,6 @@ use detector_tests::hands::{Answer, Order, Place, SAYS, Then, WAITS};
 use nix::sys::signal::{Signal, raise};
 
 fn main() -> ExitCode {
-    // The processes that read images and see to provisioners are this program.
-    if detector::cli::is_part() {
-        return detector::cli::main();
-    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

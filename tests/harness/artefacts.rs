@@ -21,6 +21,11 @@ pub fn detector() -> Result<PathBuf> {
     existing(&path, "cargo build -p detector")
 }
 
+/// What the daemon under test has beside it: its processes with a privilege are runs of this program.
+pub fn part() -> Result<PathBuf> {
+    existing(&detector()?.with_file_name("detector-part"), "cargo build --bins")
+}
+
 /// The guest's only program.
 pub fn guest_init() -> Result<PathBuf> {
     existing(&target().join("lab/guest-init"), "cargo xtask demo")

@@ -17,6 +17,8 @@ mod hostile;
 mod metrics;
 #[path = "operations/notify.rs"]
 mod notify;
+#[path = "operations/parts.rs"]
+mod parts;
 #[path = "operations/ready.rs"]
 mod ready;
 #[path = "operations/reload.rs"]

@@ -146,8 +146,7 @@ impl Product {
         })?;
         let mut made = Vec::new();
         steps.quiet("what is packaged", || {
-            let debug = stage::lay_out(self, &binary)?;
-            made.push(debug);
+            made.extend(stage::lay_out(self, &binary)?);
             Ok(Outcome::done())
         })?;
         for kind in kinds {

@@ -88,7 +88,10 @@ fn stage(suites: &[&str]) -> Result<()> {
         };
         link(&executable(name, what)?, &place.join(suite))?;
     }
-    link(&process::target().join("debug/detector"), &place.join("detector"))
+    let built = process::target().join("debug");
+    ["detector", "detector-part"]
+        .into_iter()
+        .try_for_each(|program| link(&built.join(program), &place.join(program)))
 }
 
 fn binaries() -> PathBuf {

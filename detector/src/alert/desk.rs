@@ -1,7 +1,10 @@
 //! Where alerts are made out of findings: each once, however often a finding is told of, and none of
 //! what somebody has suppressed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use detector_core::model::{Finding, FindingKey};
 use jiff::Timestamp;
@@ -56,14 +59,24 @@ pub(super) struct Health {
 
 impl Desk {
     pub(super) fn new(outbox: Outbox, state: State, sinks: Vec<Sink>, origin: Arc<Origin>) -> Self {
-        let route = |sink| Route {
+        let mut desk = Self { outbox, state, routes: Vec::new(), origin, made: 0 };
+        desk.connect(sinks);
+        desk
+    }
+
+    /// These are the receivers from now on. What waits for one goes by its name: it is delivered to whoever has that
+    /// name now, and waits where nobody has.
+    pub(super) fn connect(&mut self, sinks: Vec<Sink>) {
+        let before = std::mem::take(&mut self.routes).into_iter();
+        let mut before: BTreeMap<String, Health> =
+            before.map(|route| (route.sink.name.clone(), route.health)).collect();
+        let route = |sink: Sink| Route {
+            health: before.remove(&sink.name).unwrap_or_default(),
             sink: Arc::new(sink),
             bell: Arc::default(),
             tried: Arc::default(),
-            health: Health::default(),
         };
-        let routes = sinks.into_iter().map(route).collect();
-        Self { outbox, state, routes, origin, made: 0 }
+        self.routes = sinks.into_iter().map(route).collect();
     }
 
     /// Takes in what has happened to a finding.

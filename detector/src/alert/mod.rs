@@ -38,9 +38,9 @@ use tokio::{
     runtime::Builder,
     sync::{
         mpsc::{self, error::TrySendError},
-        oneshot,
+        oneshot, watch,
     },
-    task::{LocalSet, spawn_local},
+    task::{JoinHandle, LocalSet, spawn_local},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -72,6 +72,7 @@ const SAVE: u64 = 5;
 pub struct Alerts {
     told: mpsc::Sender<Told>,
     asked: mpsc::Sender<Asked>,
+    configured: watch::Sender<config::Alerts>,
     /// Something was not taken in.
     missed: Arc<AtomicBool>,
 }
@@ -114,15 +115,16 @@ impl Alerts {
         let (told, inbox) = mpsc::channel(BACKLOG);
         let (asked, requests) = mpsc::channel(ASKED);
         let missed = Arc::new(AtomicBool::new(false));
-        let (config, path) = (config.clone(), state.join("outbox.db"));
-        let alerts = Self { told, asked, missed: Arc::clone(&missed) };
+        let (configured, wanted) = watch::channel(config.clone());
+        let path = state.join("outbox.db");
+        let alerts = Self { told, asked, configured, missed: Arc::clone(&missed) };
         let runtime = Builder::new_current_thread()
             .enable_all()
             .thread_name("alerts-blocking")
             .max_blocking_threads(32)
             .build()?;
         thread::Builder::new().name("alerts".to_owned()).spawn(move || {
-            let work = work(&config, &path, inbox, requests, &missed, &tell);
+            let work = work(wanted, &path, inbox, requests, &missed, &tell);
             LocalSet::new().block_on(&runtime, work);
         })?;
         Ok(alerts)
@@ -131,6 +133,11 @@ impl Alerts {
     /// Tells of a change; never waits. What finds no room is found again in what is open.
     pub fn tell(&self, change: Change) {
         self.send(Told::Change(change));
+    }
+
+    /// From now on alerts go out as this says.
+    pub fn configure(&self, config: config::Alerts) {
+        self.configured.send_replace(config);
     }
 
     /// Tells everything that is open.
@@ -157,19 +164,17 @@ impl Alerts {
 }
 
 async fn work(
-    config: &config::Alerts,
+    mut wanted: watch::Receiver<config::Alerts>,
     path: &Path,
     mut inbox: mpsc::Receiver<Told>,
     mut requests: mpsc::Receiver<Asked>,
     missed: &AtomicBool,
     tell: &dyn Fn(ToBrain) -> bool,
 ) {
-    let Some(desk) = open(config, path) else { return };
+    let config = wanted.borrow_and_update().clone();
+    let Some(desk) = open(&config, path) else { return };
     let desk = Rc::new(RefCell::new(desk));
-    let routes = desk.borrow().routes.len();
-    for route in 0..routes {
-        spawn_local(courier::run(Rc::clone(&desk), route, config.timeout));
-    }
+    let mut couriers = send_out(&desk, config.timeout);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What was open when the daemon ended and is not any more is over; it takes a while to be sure.
@@ -177,15 +182,16 @@ async fn work(
     let mut news = news::Teller::new(config.overdue);
     loop {
         tokio::select! {
-            told = inbox.recv() => {
-                let Some(told) = told else { return };
-                let now = Timestamp::now();
-                match told {
-                    Told::Change(change) => desk.borrow_mut().take(&change, now),
-                    Told::All(findings) => desk.borrow_mut().take_all(&findings, now),
-                }
+            // What is told after another configuration was given goes out by that one.
+            biased;
+            Ok(()) = wanted.changed() => {
+                // What one of them is delivering now is delivered again.
+                couriers.iter().for_each(JoinHandle::abort);
+                let config = wanted.borrow_and_update().clone();
+                reconnect(&mut desk.borrow_mut(), &config);
+                couriers = send_out(&desk, config.timeout);
+                news = news::Teller::new(config.overdue);
             }
-            Some(asked) = requests.recv() => answer::answer(&desk, asked),
             _ = ticks.tick() => {
                 ticked += 1;
                 let mut desk = desk.borrow_mut();
@@ -202,9 +208,32 @@ async fn work(
                     }
                 }
             }
+            Some(asked) = requests.recv() => answer::answer(&desk, asked),
+            told = inbox.recv() => {
+                let Some(told) = told else { return };
+                let now = Timestamp::now();
+                match told {
+                    Told::Change(change) => desk.borrow_mut().take(&change, now),
+                    Told::All(findings) => desk.borrow_mut().take_all(&findings, now),
+                }
+            }
         }
         news.tell(&mut desk.borrow_mut(), tell);
     }
+}
+
+/// Starts a courier for each receiver.
+fn send_out(desk: &Rc<RefCell<Desk>>, timeout: Duration) -> Vec<JoinHandle<()>> {
+    let routes = 0..desk.borrow().routes.len();
+    routes.map(|route| spawn_local(courier::run(Rc::clone(desk), route, timeout))).collect()
+}
+
+fn reconnect(desk: &mut Desk, config: &config::Alerts) {
+    let sinks = Sink::all(config, &desk.origin);
+    desk.connect(sinks);
+    desk.outbox.limit(u64::from(config.outbox_mib) << 20);
+    let names: Vec<_> = desk.routes.iter().map(|route| route.sink.name.as_str()).collect();
+    tracing::info!(receivers = ?names, "alerts: they go out as it is configured now");
 }
 
 fn open(config: &config::Alerts, path: &Path) -> Option<Desk> {
@@ -225,5 +254,82 @@ fn open(config: &config::Alerts, path: &Path) -> Option<Desk> {
             tracing::error!(%error, "alerts: there is no memory for them");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, time::Instant};
+
+    use detector_core::model::{FindingKey, FindingKind, Severity, Subject};
+
+    use super::*;
+
+    fn finding(number: u32) -> Finding {
+        let subject = Subject::Port { ifindex: number, instance: 1 };
+        Finding {
+            key: FindingKey { kind: FindingKind::UnknownPort, subject },
+            severity: Severity::High,
+            title: format!("finding {number}."),
+            evidence: Vec::new(),
+            next: None,
+            since: detector_core::model::Timestamp(u64::from(number)),
+        }
+    }
+
+    fn config(sinks: &[(&str, PathBuf)]) -> config::Alerts {
+        let sink = |(name, path): &(&str, PathBuf)| {
+            format!("[[alerts.file]]\nname = {name:?}\npath = {path:?}\n")
+        };
+        let text: String = sinks.iter().map(sink).collect();
+        config::Config::parse(&text, Path::new("test")).unwrap().alerts
+    }
+
+    /// Which findings a file has, in order.
+    fn told(path: &Path) -> Vec<u32> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let number = |line: &str| {
+            (1..10).find(|number| line.contains(&format!("finding {number}."))).unwrap_or_default()
+        };
+        text.lines().map(number).collect()
+    }
+
+    fn await_told(path: &Path, expect: &[u32]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // What was being delivered may be there twice.
+        while !told(path).ends_with(expect) {
+            assert!(Instant::now() < deadline, "{}: {:?}", path.display(), told(path));
+            thread::yield_now();
+        }
+    }
+
+    /// Receivers come, go and change, and what waits for one goes by its name.
+    #[test]
+    fn another_configuration_holds_at_once_and_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let first = config(&[("a", at("a")), ("late", at("nowhere/late")), ("gone", at("gone"))]);
+        let alerts = Alerts::spawn(&first, directory.path(), |_| true).unwrap();
+        alerts.tell(Change::Opened(finding(1)));
+        await_told(&at("a"), &[1]);
+        await_told(&at("gone"), &[1]);
+
+        let moved = [("a", at("moved")), ("late", at("nowhere/late")), ("b", at("b"))];
+        alerts.configure(config(&moved));
+        alerts.tell(Change::Opened(finding(2)));
+        for name in ["moved", "b"] {
+            await_told(&at(name), &[2]);
+        }
+        // Where it could not be delivered it waits, and its receiver is tried at once when it is mended.
+        let mended = [("late", at("late")), ("b", at("b"))];
+        alerts.configure(config(&mended));
+        await_told(&at("late"), &[1, 2]);
+        alerts.tell(Change::Opened(finding(3)));
+        await_told(&at("late"), &[1, 2, 3]);
+        await_told(&at("b"), &[2, 3]);
+        for name in ["a", "gone"] {
+            assert_eq!(told(&at(name)), [1], "{name}");
+        }
+        assert!(!told(&at("moved")).contains(&3));
     }
 }

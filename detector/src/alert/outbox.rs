@@ -103,6 +103,12 @@ impl Outbox {
         Ok(Began { outbox, state, set_aside })
     }
 
+    /// From now on so many bytes may wait on the disk.
+    pub(super) fn limit(&mut self, most: u64) {
+        self.most = most;
+        self.make_room(self.trouble.is_none());
+    }
+
     /// Why what changes is not kept over a restart for now.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()

@@ -74,6 +74,8 @@ pub enum Kind {
     ActionFailed,
     /// Somebody asked for what their role does not include, and was told so.
     Denied,
+    /// The process that decides asked the enforcer for what it may not have.
+    OrdersRefused,
 }
 
 /// Whom or what a record names.
@@ -168,7 +170,7 @@ impl Subject {
 }
 
 impl Kind {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::ChainBegun,
         Self::ChainBroken,
         Self::Key,
@@ -190,6 +192,7 @@ impl Kind {
         Self::ActionDone,
         Self::ActionFailed,
         Self::Denied,
+        Self::OrdersRefused,
     ];
 
     pub fn names() -> Vec<String> {

@@ -26,6 +26,7 @@ use super::{
     policy::PolicyCommand,
     remediate::args::RemediateCommand,
 };
+use crate::logging::LogFormat;
 
 /// Where `--help` puts the options of every command.
 const GLOBAL: &str = "Options of every command";
@@ -103,15 +104,6 @@ Examples:
 The line `ready` in the log says that the first state is in force and the socket answers. On SIGTERM
 the daemon ends and leaves everything in force; on SIGHUP it reloads, as `detector reload` has it do.")]
     Run(RunArgs),
-    /// Carry orders out for the daemon that has started this process
-    #[command(hide = true)]
-    EnforceOrders(PartArgs),
-    /// Look through processes for the daemon that has started this process
-    #[command(hide = true)]
-    ScanProcesses(PartArgs),
-    /// Listen to ports for the daemon that has started this process
-    #[command(hide = true)]
-    ListenToPorts(PartArgs),
     /// Show what is guarded, and what needs attention
     #[command(after_help = "\
 Examples:
@@ -281,25 +273,12 @@ pub struct RunArgs {
     pub log: LogFormat,
 }
 
-#[derive(Clone, Debug, Args)]
-pub struct PartArgs {
-    #[arg(long, value_enum, default_value_t)]
-    pub log: LogFormat,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
     /// Compute and count verdicts, let every frame go on
     Observe,
     /// Carry verdicts out
     Enforce,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,20 +11,19 @@ use anyhow::{Result, anyhow, bail};
 use super::Global;
 use crate::{
     api::{CallError, Client, Reply, Request, client::TIMEOUT},
-    config::{Config, DEFAULT_PATH, Paths},
+    config::{Config, DEFAULT_PATH, Paths, Places},
     daemon::actions::is_recorded,
 };
 
 /// The configuration that the command line names, with its paths replaced by those given.
 pub(super) fn config(global: &Global) -> Result<Config> {
-    let mut config = Config::load(global.config.as_deref())?;
-    if let Some(socket) = &global.socket {
-        config.paths.socket.clone_from(socket);
-    }
-    if let Some(pins) = &global.pins {
-        config.paths.pins.clone_from(pins);
-    }
-    Ok(config)
+    Ok(places(global).load()?)
+}
+
+/// What the command line says of it.
+pub(super) fn places(global: &Global) -> Places {
+    let Global { config, socket, pins, .. } = global.clone();
+    Places { config, socket, pins }
 }
 
 /// Where the daemon listens. The configuration is not read where the command line says it.

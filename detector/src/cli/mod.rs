@@ -43,11 +43,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::{
-    enforcer, escape, part,
-    registry::{READER_WORD, serve_reader},
-    remediate::provision::{SUPERVISOR_WORD, supervise},
-};
+use crate::escape;
 
 pub use args::{Cli, Command, Format, Global};
 
@@ -60,29 +56,8 @@ enum Done {
     Answered(ExitCode),
 }
 
-/// Whether this process was started as a part of a daemon, and not by a person: whatever program has such parts runs
-/// [`main`] then.
-pub fn is_part() -> bool {
-    let word = std::env::args_os().nth(1);
-    let parts = [
-        READER_WORD,
-        SUPERVISOR_WORD,
-        enforcer::part::WORD,
-        part::SCANNER_WORD,
-        part::LISTENER_WORD,
-    ];
-    word.is_some_and(|word| parts.iter().any(|part| word == *part))
-}
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match std::env::args_os().nth(1) {
-        Some(word) if word == READER_WORD => return unseen(serve_reader(), "no images are read"),
-        Some(word) if word == SUPERVISOR_WORD => {
-            return unseen(supervise(), "nothing is provisioned");
-        }
-        _ => {}
-    }
     completions::answer();
     let arguments = hook::arguments(std::env::args_os());
     let cli = Cli::parse_from(&arguments);
@@ -106,24 +81,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What has come of a process for another one of ours. No word of the command line: nobody types it.
-fn unseen(done: std::io::Result<()>, otherwise: &str) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&anyhow::anyhow!("{otherwise}: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
 fn carry_out(cli: Cli) -> Result<Done> {
     let Cli { global, command } = cli;
     match command {
         Command::Run(args) => run::run(&global, &args),
-        Command::EnforceOrders(args) => run::enforce_orders(&global, &args),
-        Command::ScanProcesses(args) => run::part(&global, &args, part::scan),
-        Command::ListenToPorts(args) => run::part(&global, &args, part::listen),
         Command::Status => status::run(&global),
         Command::Doctor => doctor::run(&global),
         Command::Detach(args) => detach::run(&global, &args),

@@ -51,6 +51,32 @@ pub enum ConfigError {
     Invalid { place: Place, message: String },
 }
 
+/// Where the configuration is, and what the command line puts in its place; by itself, what is configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    pub config: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub pins: Option<PathBuf>,
+}
+
+impl Places {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not used.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(socket) = &self.socket {
+            config.paths.socket.clone_from(socket);
+        }
+        if let Some(pins) = &self.pins {
+            config.paths.pins.clone_from(pins);
+        }
+        Ok(config)
+    }
+}
+
 impl Config {
     /// Reads the file, or [`DEFAULT_PATH`] when none is named. Only the latter may be absent: then
     /// the defaults hold.

@@ -42,7 +42,7 @@ const KEYS: &[Key] = keys! {
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
         admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.create,
         sandbox.rule, sandbox.addresses, sandbox.protected,
-        registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval;
+        registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval, alerts;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
     Fate::AtStart("whoever has become a user stays it") => user;
     Fate::AtStart("it says which daemon this is") =>
@@ -58,7 +58,6 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("the programs are loaded with it") => stamp;
     Fate::AtStart("the socket is made with it") =>
         api.group, roles.view, roles.operate, roles.administer;
-    Fate::AtStart("alerts are sent as it says from the start on") => alerts;
     Fate::AtStart("remediations are begun by it") => remediation.approvals;
     Fate::AtStart("the audit is opened with it") => audit.retention, audit.max_megabytes;
     Fate::AtStart("VMs are remediated as it says from the start on") =>

@@ -28,6 +28,7 @@ use super::{
     mode::Keeping,
     names::Strangers,
     recall::Recall,
+    refusals::Refused,
     reload::Reloads,
     remediation::Remediation,
     responses::Pauses,
@@ -71,6 +72,7 @@ pub struct Brain<E> {
     pub(super) alerts: News,
     pub(super) since: Since,
     pub(super) tampered: Tampers,
+    pub(super) refused: Refused,
     pub(super) looks: Looks,
     pub(super) guests: Guests,
     pub(super) learning: Learning,
@@ -95,6 +97,8 @@ pub struct Brain<E> {
     pub(super) trail: Trail,
     /// Ports that are listened to, by ifindex and instance.
     pub(super) overhearing: Vec<(u32, u32)>,
+    /// Since when nobody listens to ports, and why.
+    pub(super) deaf: Option<(Timestamp, String)>,
     /// When the first finding is told that has been kept back for a moment.
     untold: Option<Timestamp>,
     effects: Vec<Effect>,
@@ -159,6 +163,7 @@ impl<E: Enforcer> Brain<E> {
             alerts: News::default(),
             since: Since::default(),
             tampered: Tampers::default(),
+            refused: Refused::default(),
             guests: Guests::default(),
             looks: Looks::default(),
             learning: Learning::default(),
@@ -179,6 +184,7 @@ impl<E: Enforcer> Brain<E> {
             succession: Succession::default(),
             trail,
             overhearing: Vec::new(),
+            deaf: None,
             untold: None,
             effects: Vec::new(),
             beginning: true,
@@ -253,6 +259,7 @@ impl<E: Enforcer> Brain<E> {
             self.findings.wake_at(),
             self.tampered.wake_at(),
             self.remediation.wake_at(),
+            self.refused.wake_at(),
         ]
         .into_iter()
         .flatten()
@@ -349,11 +356,13 @@ impl<E: Enforcer> Brain<E> {
         findings.extend(self.media.findings(now));
         findings.extend(self.pauses.findings(&self.world));
         findings.extend(self.tampered.findings(now, &self.world));
+        findings.extend(self.refused.findings(now));
         findings.extend(self.recall.findings());
         findings.extend(self.remediation_findings());
         findings.extend(self.reload_findings());
         findings.extend(self.strangers.finding());
         findings.extend(self.succession_findings());
+        findings.extend(self.deaf_findings());
         findings.extend(self.trail.findings());
         findings.extend(self.alerts.findings.iter().cloned());
         for change in self.findings.update(now, findings) {

@@ -29,7 +29,7 @@ use crate::{
     inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
     mode::ModeFile,
-    net::overhear::PortLife,
+    part::Ear,
     pauses::PauseFile,
     quarantines::{Kept, Memory},
     registry::Gatherer,
@@ -48,7 +48,7 @@ pub(super) struct Hands {
     pub(super) turns: Turns,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) alerts: Alerts,
-    pub(super) overhear: std_mpsc::Sender<Vec<PortLife>>,
+    pub(super) overhear: Ear,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -184,7 +184,7 @@ impl Hands {
             Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Overhear(ports) => {
                 // Where nobody listens, less is known of who is behind a port.
-                let _ = self.overhear.send(ports);
+                self.overhear.listen_to(ports);
             }
             Effect::TellAll(findings) => self.alerts.tell_all(findings),
             Effect::Tell(change) => {

@@ -11,8 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        DhcpPrint, Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link,
-        MediumRole, Registry, Rejected, Timestamp, Vm,
+        Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
+        Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Step, Workflow},
 };
@@ -30,6 +30,7 @@ use crate::{
     inventory::SourceEvent,
     mode,
     net::{LinkEvent, overhear::PortLife},
+    part::Heard,
     processes::Scanned,
     quarantines::{self, Recalled},
     remediate::{
@@ -138,8 +139,8 @@ pub enum Input {
     Unknown(Vec<Named>),
     /// What the time of day is said to be.
     Clock(Reading),
-    /// What a port without a VM asks DHCP servers for.
-    Overheard(PortLife, DhcpPrint),
+    /// What a port without a VM asks DHCP servers for, or that nobody listens.
+    Overheard(Heard),
     /// What is known of alerts, or what is wanted for them.
     Alerts(ToBrain),
     /// Time has passed.

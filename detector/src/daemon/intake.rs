@@ -102,7 +102,7 @@ impl<E: Enforcer> Brain<E> {
                 self.world.skew = self.day.skew();
                 return news;
             }
-            Input::Overheard(port, print) => return self.overheard(port, print),
+            Input::Overheard(heard) => return self.overheard(heard),
             Input::Alerts(ToBrain::News(news)) => self.alerts = news,
             Input::Alerts(ToBrain::TellAll) => {
                 let told = self.findings.told().cloned().collect();

@@ -54,12 +54,12 @@ use crate::{
     inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered, boot_id},
     mode::ModeFile,
-    net::{LinkEvents, gateways, host_addresses, neighbours, overhear::PortLife},
-    part::{Listener, Scanning},
+    net::{LinkEvents, gateways, host_addresses, neighbours},
+    part::{Ear, Listener, Scanning},
     pauses::PauseFile,
     privilege::{self, Identity},
     quarantines::Memory,
-    registry::{Gatherer, Pools},
+    registry::{self, Gatherer, Pools},
     remediate::{self, Store},
     stopped::StopMark,
 };
@@ -89,6 +89,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let listener_to_ports = Listener::start(words).context("cannot start to listen to ports")?;
     // From here on this process can load no program, and touch no interface. It has one thread so far.
     give_up(config, user.as_ref())?;
+    registry::begin_reader();
 
     let supervisor = Supervisor::of_this_process().context("cannot start to tell of itself")?;
     let runtime = Builder::new_multi_thread()
@@ -176,7 +177,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     tokio::spawn(denials::record(denied, audit.clone()));
     let fresh = Fresh { templates: templates.clone(), policy: policy.clone() };
     let (metrics, exported) = watch::channel(config.metrics.clone());
-    let reloader = Reloader::new(config.clone(), load, fresh.clone(), metrics, supervisor.clone());
+    let beside = (metrics, alerts.clone());
+    let reloader = Reloader::new(config.clone(), load, fresh.clone(), beside, supervisor.clone());
     let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };
     tokio::spawn(calls::take(calls, callers, beside, inputs.clone()));
     let itself = Itself { uid, calls: call };
@@ -342,11 +344,8 @@ fn think(
 }
 
 /// Starts to listen to what ports without a VM ask for.
-fn overhear(
-    listener: Listener,
-    inputs: mpsc::Sender<Input>,
-) -> Result<std_mpsc::Sender<Vec<PortLife>>> {
-    let tell = move |port, print| inputs.blocking_send(Input::Overheard(port, print)).is_ok();
+fn overhear(listener: Listener, inputs: mpsc::Sender<Input>) -> Result<Ear> {
+    let tell = move |heard| inputs.blocking_send(Input::Overheard(heard)).is_ok();
     listener.follow(tell).context("cannot start to listen to ports")
 }
 

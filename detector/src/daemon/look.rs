@@ -14,10 +14,13 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn looked_around(&mut self, rechecked: Result<Recheck, EnforceError>) -> bool {
         let now = self.world.now;
         match rechecked {
-            Ok(Recheck { changed, tampering }) => {
-                let told = !tampering.is_empty();
+            Ok(Recheck { changed, tampering, refused }) => {
+                let told = !tampering.is_empty() || refused.count > 0;
                 self.executor.observed();
                 self.tampered.note(now, tampering);
+                if let Some(entry) = self.refused.note(now, refused) {
+                    self.record(entry);
+                }
                 if changed {
                     self.observe();
                 }

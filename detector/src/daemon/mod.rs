@@ -34,6 +34,7 @@ pub mod mode;
 mod names;
 mod overhear;
 mod recall;
+mod refusals;
 pub mod reload;
 mod remediation;
 mod remedies;

@@ -8,7 +8,7 @@ use detector_core::{
     model::{Finding, FindingKey, FindingKind, Policy, Registry, Severity, Subject, Timestamp},
 };
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Mutex, mpsc, watch},
     task::spawn_blocking,
 };
 
@@ -20,6 +20,7 @@ use super::{
     supervisor::Supervisor,
 };
 use crate::{
+    alert::Alerts,
     api::{Reply, view::Reloaded},
     config::{
         Config, Metrics,
@@ -37,6 +38,8 @@ pub type Load = Box<dyn Fn() -> Result<Config> + Send + Sync>;
 pub struct Loaded {
     /// The file, or why it is not used: then nothing else has been read.
     config: Result<Configured, String>,
+    /// Whoever has read it is told whether it holds.
+    holds: mpsc::Sender<bool>,
 }
 
 /// What holds from now on.
@@ -72,6 +75,7 @@ struct State {
     load: Arc<Load>,
     fresh: Fresh,
     metrics: watch::Sender<Metrics>,
+    alerts: Alerts,
 }
 
 impl Reloader {
@@ -79,23 +83,34 @@ impl Reloader {
         running: Config,
         load: Load,
         fresh: Fresh,
-        metrics: watch::Sender<Metrics>,
+        (metrics, alerts): (watch::Sender<Metrics>, Alerts),
         supervisor: Supervisor,
     ) -> Self {
-        let state = State { running, load: Arc::new(load), fresh, metrics };
+        let state = State { running, load: Arc::new(load), fresh, metrics, alerts };
         Self { state: Arc::new(Mutex::new(state)), supervisor }
     }
 
-    /// Reads everything; the brain makes it hold, and answers.
+    /// Reads everything; the brain makes it hold, and answers. What holds beside the brain does so once the brain has
+    /// said that it does, and the next reload waits for that.
     pub(super) async fn load(&self, id: CallId) -> Input {
         self.supervisor.reloading();
-        let config = self.state.lock().await.read().await;
-        Input::Reload { id, loaded: Box::new(Loaded { config }) }
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let (holds, mut held) = mpsc::channel(1);
+        let config = state.read().await.map(|(configured, next)| {
+            tokio::spawn(async move {
+                match held.recv().await {
+                    Some(true) => state.hold(next),
+                    _ => state.go_back(&next),
+                }
+            });
+            configured
+        });
+        Input::Reload { id, loaded: Box::new(Loaded { config, holds }) }
     }
 }
 
 impl State {
-    async fn read(&mut self) -> Result<Configured, String> {
+    async fn read(&mut self) -> Result<(Configured, Config), String> {
         let load = Arc::clone(&self.load);
         let wanted = match spawn_blocking(move || load()).await {
             Ok(Ok(wanted)) => wanted,
@@ -103,22 +118,44 @@ impl State {
             Err(error) => return Err(format!("reading it has broken: {error}")),
         };
         let plan = plan(&self.running, &wanted);
-        if plan.next.registry != self.running.registry {
+        let next = plan.next;
+        if next.registry != self.running.registry {
             // A manifest whose signature does not count any more must not keep its meaning.
-            self.fresh.templates.replace(plan.next.manifests(true)?);
+            self.fresh.templates.replace(next.manifests(true)?);
         }
-        self.running = plan.next;
-        self.metrics.send_replace(self.running.metrics.clone());
-        let inventory: PathBuf = self.running.paths.inventory.clone();
-        Ok(Configured {
-            policy: self.running.policy(),
-            admission: AdmissionRules::of(&self.running),
+        let inventory: PathBuf = next.paths.inventory.clone();
+        let configured = Configured {
+            policy: next.policy(),
+            admission: AdmissionRules::of(&next),
             changed: plan.changed.iter().map(|key| (*key).to_owned()).collect(),
             kept: plan.kept,
             registry: self.fresh.templates.fresh().await,
             rules: self.fresh.policy.fresh().await,
             inventory: spawn_blocking(move || file::said(&inventory)).await.ok(),
-        })
+        };
+        Ok((configured, next))
+    }
+
+    /// The brain goes by it from now on.
+    fn hold(&mut self, next: Config) {
+        self.metrics.send_replace(next.metrics.clone());
+        if next.alerts != self.running.alerts {
+            self.alerts.configure(next.alerts.clone());
+        }
+        self.running = next;
+    }
+
+    /// Nobody goes by it.
+    fn go_back(&mut self, next: &Config) {
+        if next.registry != self.running.registry {
+            match self.running.manifests(true) {
+                Ok(manifests) => self.fresh.templates.replace(manifests),
+                Err(why) => tracing::error!(
+                    why,
+                    "templates are read as a configuration has it that is not used"
+                ),
+            }
+        }
     }
 }
 
@@ -143,6 +180,8 @@ impl<E: Enforcer> Brain<E> {
             Ok(configured) => self.configure(configured),
         };
         let holds = view.refused.is_none();
+        // Whoever has read it waits for this, and for nothing else.
+        let _ = loaded.holds.try_send(holds);
         self.emit(Effect::Reloaded);
         self.emit(Effect::Reply { id, reply: Ok(Reply::Reloaded(Box::new(view))), last: true });
         holds

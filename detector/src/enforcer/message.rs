@@ -28,13 +28,15 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::{Counts, EnforceError, Frames, Recheck, Sign, raw::Raw};
 
-/// Of these messages: both sides are the same program, or else one of them has been replaced.
-pub const VERSION: u32 = 2;
+/// Of these messages: both sides are of one release, or else one of them has been replaced.
+pub const VERSION: u32 = 3;
 
 /// The longest order in bytes. The grants of one port with a list of some 100,000 addresses fit.
 pub const LONGEST_ORDER: usize = 16 << 20;
-/// The longest answer: the state of a host with all ports, each with such a list, need not fit.
+/// The longest answer: that of a host with all ports, each with all that it may have learned.
 pub const LONGEST_ANSWER: usize = 256 << 20;
+/// About so many bytes are told at a time of what is held: ports with long lists may hold more than any answer has.
+pub const PORTION: usize = 4 << 20;
 
 /// Comes with the ring buffer of events.
 pub(super) const EVENTS: u8 = b'e';
@@ -100,6 +102,8 @@ pub struct Difference {
     protected: Option<Vec<Raw<OwnerKey>>>,
     routers: Option<Vec<Raw<OwnerKey>>>,
     mode: Vec<ObservedMode>,
+    /// More interfaces have changed: ask again.
+    more: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,21 +163,36 @@ pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, EnforceError> {
 }
 
 impl Difference {
-    /// Leads from `before` to `now`.
-    pub fn between(before: &Observed, now: &Observed) -> Self {
+    /// Leads from `before` to `now`, or as far as about so many bytes do.
+    pub fn between(before: &Observed, now: &Observed, most: usize) -> Self {
         let gone = before.interfaces.keys().filter(|ifindex| !now.interfaces.contains_key(ifindex));
-        let held = now.interfaces.iter();
-        let held = held.filter(|(ifindex, held)| before.interfaces.get(ifindex) != Some(held));
+        let changed = now.interfaces.iter();
+        let mut changed =
+            changed.filter(|(ifindex, held)| before.interfaces.get(ifindex) != Some(held));
+        let (mut held, mut weight) = (Vec::new(), 0);
+        for (ifindex, one) in changed.by_ref() {
+            held.push((*ifindex, one.into()));
+            weight += about(one);
+            if weight >= most {
+                break;
+            }
+        }
         let keys = |keys: &BTreeSet<OwnerKey>| keys.iter().copied().map(Raw).collect();
         Self {
             gone: gone.copied().collect(),
-            held: held.map(|(ifindex, held)| (*ifindex, held.into())).collect(),
+            held,
             quarantines: (before.quarantines != now.quarantines)
                 .then(|| now.quarantines.values().cloned().collect()),
             protected: (before.protected != now.protected).then(|| keys(&now.protected)),
             routers: (before.routers != now.routers).then(|| keys(&now.routers)),
             mode: now.mode.iter().cloned().collect(),
+            more: changed.next().is_some(),
         }
+    }
+
+    /// Whether it leads all the way.
+    pub fn is_whole(&self) -> bool {
+        !self.more
     }
 
     pub fn apply(self, to: &mut Observed) {
@@ -193,6 +212,12 @@ impl Difference {
         }
         to.mode = self.mode.into_iter().next();
     }
+}
+
+/// How many bytes an interface takes to be told of.
+fn about(held: &ObservedInterface) -> usize {
+    let stations = held.forwarding.len() + held.defended.len();
+    256 + 64 * held.grants.len() + 72 * held.prefixes.len() + 16 * stations
 }
 
 fn stations(of: &BTreeSet<(Mac, u16)>) -> Vec<([u8; 6], u16)> {

@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// By this word the program is run as the enforcer's process.
-pub(crate) const WORD: &str = "enforce-orders";
+const WORD: &str = "enforce-orders";
 
-/// Runs this very program anew as the enforcer, with these words behind its own, and waits until what is in force
-/// has been taken over. Also where its notices come from.
+/// Runs `detector-part` as the enforcer, with these words behind its own, and waits until what is in force has been
+/// taken over. Also where its notices come from.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn start(words: &[OsString]) -> Result<(Remote, UnixStream), EnforceError> {
         |error: io::Error| EnforceError(format!("cannot start the enforcer's process: {error}"));
     let (orders, theirs) = UnixStream::pair().map_err(failed)?;
     let (notices, said) = UnixStream::pair().map_err(failed)?;
-    let mut command = part::command(WORD, words);
+    let mut command = part::command(WORD, words).map_err(failed)?;
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::from(OwnedFd::from(said)));
     command.spawn().map_err(failed)?;
     // Only the process itself has the other ends from here on.

@@ -29,6 +29,9 @@ use crate::{
     rights,
 };
 
+/// Of what is held: more than there are interfaces.
+const MOST_PORTIONS: usize = 1 << 16;
+
 /// Sends orders to the enforcer's process, and waits for each answer.
 pub struct Remote {
     way: UnixStream,
@@ -120,10 +123,16 @@ pub fn receive<M: serde::de::DeserializeOwned>(way: &mut UnixStream) -> io::Resu
 
 impl Enforcer for Remote {
     fn observe(&mut self) -> Result<Observed, EnforceError> {
-        let difference: Box<Difference> =
-            expect!(self.ask(&Order::Observe), Answer::Observed(all) => all)?;
-        difference.apply(&mut self.held);
-        Ok(self.held.clone())
+        for _ in 0..MOST_PORTIONS {
+            let difference: Box<Difference> =
+                expect!(self.ask(&Order::Observe), Answer::Observed(part) => part)?;
+            let is_whole = difference.is_whole();
+            difference.apply(&mut self.held);
+            if is_whole {
+                return Ok(self.held.clone());
+            }
+        }
+        Err(EnforceError("the enforcer's process does not come to an end".to_owned()))
     }
 
     fn execute(&mut self, action: &Action) -> Result<(), EnforceError> {

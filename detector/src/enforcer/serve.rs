@@ -16,10 +16,12 @@ use tokio_util::codec::{Framed, FramedWrite};
 
 use super::{
     EnforceError, Enforcer, Recheck, Tampering,
+    ledger::Ledger,
     message::{
-        Answer, Answered, Difference, LONGEST_ANSWER, LONGEST_ORDER, Order, decode, encode, frames,
+        Answer, Answered, Difference, LONGEST_ANSWER, LONGEST_ORDER, Order, PORTION, decode,
+        encode, frames,
     },
-    warden::Warden,
+    warden::{Refusal, Warden},
 };
 use crate::{
     bpf::{Signs, busy},
@@ -34,8 +36,8 @@ const RATE: u32 = 5_000;
 const ALONE: Duration = Duration::from_secs(2);
 /// What it has found meanwhile and nobody has asked for.
 const MOST_UNTOLD: usize = 1024;
-/// Refusals are told in the log at most this often.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Signs that cannot be read are tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// An enforcer that says what it holds without a copy.
 pub(crate) trait Ground: Enforcer {
@@ -52,9 +54,7 @@ pub(crate) struct Server<G> {
     told: Observed,
     /// What was found while the brain did not ask.
     untold: Recheck,
-    /// Refused so far, and what was said of that last.
-    refused: u64,
-    said: Option<(Instant, u64)>,
+    ledger: Ledger,
     pace: Pace,
 }
 
@@ -70,8 +70,7 @@ impl<G: Ground> Server<G> {
             load,
             told: Observed::default(),
             untold: Recheck::default(),
-            refused: 0,
-            said: None,
+            ledger: Ledger::default(),
             pace: Pace { left: BURST, at: Instant::now() },
         })
     }
@@ -98,15 +97,19 @@ impl<G: Ground> Server<G> {
             if let Some(at) = self.pace.waits_until(Instant::now()) {
                 sleep_until(at).await;
             }
-            let order = decode::<Order>(&order);
-            if matches!(order, Ok(Order::Recheck)) {
-                alone = Instant::now() + ALONE;
-            }
-            let answer =
-                order.inspect_err(|_| self.refused += 1).and_then(|order| self.answer(order));
-            self.tell_refusals();
+            let answer = match decode::<Order>(&order) {
+                Ok(order) => {
+                    if matches!(order, Order::Recheck) {
+                        alone = Instant::now() + ALONE;
+                    }
+                    self.answer(order)
+                }
+                Err(error) => Err(self.refuse(Refusal::Certain(error.0))),
+            };
+            self.ledger.tell(Instant::now());
             way.codec_mut().set_max_frame_length(LONGEST_ANSWER);
-            way.send(Bytes::from(encode(&answer).map_err(io::Error::other)?)).await?;
+            way.send(Bytes::from(within(&answer, LONGEST_ANSWER).map_err(io::Error::other)?))
+                .await?;
             way.codec_mut().set_max_frame_length(LONGEST_ORDER);
         }
     }
@@ -116,20 +119,26 @@ impl<G: Ground> Server<G> {
         Ok(match order {
             Order::Observe => {
                 let now = ground.observe()?;
-                let difference = Difference::between(&self.told, &now);
-                self.told = now;
+                let difference = Difference::between(&self.told, &now, PORTION);
+                match difference.is_whole() {
+                    true => self.told = now,
+                    false => difference.clone().apply(&mut self.told),
+                }
                 Answer::Observed(Box::new(difference))
             }
             Order::Execute(action) => {
-                if let Err(error) = self.warden.judge(&action, ground.held()) {
-                    self.refused += 1;
-                    return Err(error);
+                let held = ground.held();
+                if let Err(refusal) = self.warden.judge(&action, held) {
+                    return Err(self.refuse(refusal));
                 }
                 match &action {
                     Action::LiftQuarantine(target) => {
-                        tracing::info!(?target, "a quarantine is lifted");
+                        held.quarantines
+                            .get(target)
+                            .into_iter()
+                            .for_each(|one| self.ledger.lifted(one));
                     }
-                    Action::SetMode(mode) => tracing::info!(?mode, "the mode is changed"),
+                    Action::SetMode(mode) => self.ledger.mode_changed(mode),
                     _ => {}
                 }
                 ground.execute(&action)?;
@@ -181,25 +190,29 @@ impl<G: Ground> Server<G> {
         }
     }
 
-    /// In the enforcer's own log, which the brain has no hand in.
-    fn tell_refusals(&mut self) {
-        let now = Instant::now();
-        let (last, told) = self.said.map_or((None, 0), |(at, told)| (Some(at), told));
-        if self.refused > told && last.is_none_or(|last| now >= last + TELL_EVERY) {
-            self.said = Some((now, self.refused));
-            tracing::warn!(
-                refused = self.refused,
-                "the enforcer has refused orders, all in all so many"
-            );
-        }
+    fn refuse(&mut self, refusal: Refusal) -> EnforceError {
+        self.ledger.refused(&refusal, Instant::now(), &mut self.untold.refused);
+        refusal.into()
     }
+}
+
+/// The answer as it is sent; one that is too long becomes one that says so.
+fn within(answer: &Answered, longest: usize) -> Result<Vec<u8>, EnforceError> {
+    let body = encode(answer)?;
+    if body.len() <= longest {
+        return Ok(body);
+    }
+    let why = format!("the answer has {} bytes, and {longest} are the most", body.len());
+    encode(&Answered::Err(EnforceError(why)))
 }
 
 fn merged(before: Recheck, now: Recheck) -> Recheck {
     let mut tampering: Vec<Tampering> = before.tampering;
     tampering.extend(now.tampering);
     tampering.truncate(MOST_UNTOLD);
-    Recheck { changed: before.changed || now.changed, tampering }
+    let mut refused = before.refused;
+    refused.add(now.refused);
+    Recheck { changed: before.changed || now.changed, tampering, refused }
 }
 
 fn all<From, To: std::convert::From<From>>(list: Vec<From>) -> Vec<To> {
@@ -250,8 +263,11 @@ pub(crate) async fn hand_on(mut signs: Signs, way: UnixStream) {
             }
             Err(error) => {
                 tracing::warn!(%error, "tampering: it is noticed by looking only, for a while");
-                tokio::time::sleep(TELL_EVERY).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use detector_core::model::{
     Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield, Timestamp,
 };
 
-use super::message::{Answer, Answered, Difference, Order, decode, encode};
+use super::message::{Answer, Answered, Difference, Order, PORTION, decode, encode};
 
 fn interface(ifindex: u32, grants: u8) -> ObservedInterface {
     let slot = PortSlot { ifindex, instance: 7, role: Role::Guest as u8, ..PortSlot::VACANT };
@@ -70,12 +70,25 @@ fn a_difference_makes_one_of_the_other() {
     ];
     for before in &states {
         for now in &states {
-            let difference = Difference::between(before, now);
+            let difference = Difference::between(before, now, PORTION);
             let bytes = encode(&difference).unwrap();
-            assert!(before != now || bytes.len() < 100, "{} bytes", bytes.len());
+            assert!(before != now || bytes.len() < 120, "{} bytes", bytes.len());
             let mut held = before.clone();
             decode::<Difference>(&bytes).unwrap().apply(&mut held);
             assert_eq!(&held, now);
+            // In portions of one interface each, too.
+            let (mut held, mut portions) = (before.clone(), 0);
+            loop {
+                let difference = Difference::between(&held, now, 1);
+                let is_whole = difference.is_whole();
+                difference.apply(&mut held);
+                portions += 1;
+                if is_whole {
+                    break;
+                }
+            }
+            assert_eq!(&held, now);
+            assert!(portions <= now.interfaces.len().max(1), "{portions}");
         }
     }
 }
@@ -96,6 +109,7 @@ fn orders_and_answers_cross() {
         Ok(Answer::Observed(Box::new(Difference::between(
             &Observed::default(),
             &Observed { interfaces: [(1, interface(1, 2))].into(), ..Observed::default() },
+            PORTION,
         )))),
         Err(super::EnforceError("no".to_owned())),
     ];

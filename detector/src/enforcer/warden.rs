@@ -24,10 +24,42 @@ use crate::net::{Changed, LinkChanges, NetError, link_by_index, links};
 /// Entries of one order: more than any host has addresses.
 const MOST_ENTRIES: usize = 1 << 17;
 
+/// Why an order is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Whoever gives it may have seen an interface as it was a moment ago.
+    Perhaps(String),
+    /// Nobody gives it by mistake.
+    Certain(String),
+    /// It cannot be judged now.
+    Blind(String),
+}
+
+/// How the warden sees interfaces.
+pub(super) trait Sight {
+    fn changed(&mut self) -> Result<Changed, NetError>;
+    fn one(&mut self, ifindex: u32) -> Result<Option<Link>, NetError>;
+    fn all(&mut self) -> Result<Vec<Link>, NetError>;
+}
+
+impl Sight for LinkChanges {
+    fn changed(&mut self) -> Result<Changed, NetError> {
+        self.take()
+    }
+
+    fn one(&mut self, ifindex: u32) -> Result<Option<Link>, NetError> {
+        link_by_index(ifindex)
+    }
+
+    fn all(&mut self) -> Result<Vec<Link>, NetError> {
+        links()
+    }
+}
+
 /// Judges orders.
-pub(super) struct Warden {
+pub(super) struct Warden<S = LinkChanges> {
     policy: Policy,
-    changes: LinkChanges,
+    sight: S,
     /// Whether changes have been taken that nobody has looked at.
     stale: bool,
     links: BTreeMap<u32, Link>,
@@ -37,9 +69,14 @@ pub(super) struct Warden {
 impl Warden {
     /// By this configuration, in the network namespace of this thread.
     pub(super) fn new(policy: Policy) -> Result<Self, NetError> {
-        let changes = LinkChanges::subscribe()?;
+        Self::seeing(LinkChanges::subscribe()?, policy)
+    }
+}
+
+impl<S: Sight> Warden<S> {
+    fn seeing(sight: S, policy: Policy) -> Result<Self, NetError> {
         let (links, classes) = (BTreeMap::new(), BTreeMap::new());
-        let mut warden = Self { policy, changes, stale: true, links, classes };
+        let mut warden = Self { policy, sight, stale: true, links, classes };
         warden.look_at_all()?;
         Ok(warden)
     }
@@ -55,7 +92,7 @@ impl Warden {
     /// # Errors
     ///
     /// Why not.
-    pub(super) fn judge(&mut self, action: &Action, held: &Observed) -> Result<(), EnforceError> {
+    pub(super) fn judge(&mut self, action: &Action, held: &Observed) -> Result<(), Refusal> {
         let role = |ifindex: &u32| held.interfaces.get(ifindex).map(|one| one.slot.role());
         match action {
             Action::AttachGuard { ifindex, name } => self.expect(*ifindex, name, Class::Guest),
@@ -67,23 +104,25 @@ impl Warden {
                 self.expect(*ifindex, name, Class::Device { trusted: *trusted })
             }
             Action::Release { ifindex } => match (role(ifindex), self.class(*ifindex)?) {
-                (Some(role), Some(class)) if is_of(role, class) => Err(refused(&format!(
+                (Some(role), Some(class)) if is_of(role, class) => Err(Refusal::Perhaps(format!(
                     "interface {ifindex} is to be guarded as it is, by the configuration"
                 ))),
                 _ => Ok(()),
             },
             Action::MakeSandbox { name } => {
                 let rules = self.policy.sandbox.as_ref();
-                match rules.is_some_and(|rules| rules.create && rules.bridge == *name) {
-                    true => Ok(()),
-                    false => Err(refused(&format!("no sandbox {name:?} is to be made"))),
+                if rules.is_some_and(|rules| rules.create && rules.bridge == *name) {
+                    return Ok(());
                 }
+                Err(Refusal::Perhaps(format!("no sandbox {name:?} is to be made")))
             }
             Action::OpenPassage { ifindex, bridge, .. } => {
                 is_guest(*ifindex, role(ifindex))?;
                 match self.class(*bridge)? {
                     Some(Class::Sandbox) => Ok(()),
-                    _ => Err(refused(&format!("interface {bridge} is not the sandbox's bridge"))),
+                    _ => Err(Refusal::Perhaps(format!(
+                        "interface {bridge} is not the sandbox's bridge"
+                    ))),
                 }
             }
             Action::PinForwarding { ifindex, .. }
@@ -94,6 +133,7 @@ impl Warden {
             | Action::DefendMac { ifindex, .. }
             | Action::YieldMac { ifindex, .. } => is_guest(*ifindex, role(ifindex)),
             Action::WriteSlot { ifindex, instance, slot } => {
+                is_judged(*ifindex, role(ifindex))?;
                 let cut_off = slot.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR) != 0;
                 if cut_off || slot.flags & flags::GRANTED == 0 {
                     return Ok(());
@@ -104,6 +144,7 @@ impl Warden {
             }
             Action::PutGrants { ifindex, grants, .. } => {
                 bounded(grants.len())?;
+                is_judged(*ifindex, role(ifindex))?;
                 // In the sandbox it may have what it has there, which is put before the port is cut off.
                 let in_sandbox = |target: &QuarantineTarget| {
                     let quarantine = held.quarantines.get(target);
@@ -116,12 +157,19 @@ impl Warden {
                 }
                 none_by_a_person(held, stations.filter(|target| !in_sandbox(target)))
             }
-            Action::DropGrants { grants, .. } => bounded(grants.len()),
-            Action::Teach { seeds, .. } => bounded(seeds.len()),
+            Action::DropGrants { ifindex, grants, .. } => {
+                bounded(grants.len())?;
+                is_judged(*ifindex, role(ifindex))
+            }
+            Action::Teach { ifindex, seeds, .. } => {
+                bounded(seeds.len())?;
+                is_guest(*ifindex, role(ifindex))
+            }
             Action::Protect { entries } | Action::Unprotect { entries } => bounded(entries.len()),
             Action::PutQuarantine(quarantine) => match held.quarantines.get(&quarantine.target) {
                 Some(old) if is_by_a_person(old) && !is_by_a_person(quarantine) => {
-                    Err(refused("what a person has quarantined does not become a verdict's"))
+                    let why = "what a person has quarantined does not become a verdict's";
+                    Err(Refusal::Certain(why.to_owned()))
                 }
                 _ => Ok(()),
             },
@@ -133,7 +181,7 @@ impl Warden {
     }
 
     /// Whether the interface is what is said, under the name that is said.
-    fn expect(&mut self, ifindex: u32, name: &str, class: Class) -> Result<(), EnforceError> {
+    fn expect(&mut self, ifindex: u32, name: &str, class: Class) -> Result<(), Refusal> {
         let found = self.class(ifindex)?;
         let named = self.links.get(&ifindex).is_some_and(|link| link.name == name);
         if found == Some(class) && named {
@@ -143,24 +191,25 @@ impl Warden {
             Some(found) => format!("it is {found:?}"),
             None => "it is none of what is configured".to_owned(),
         };
-        Err(refused(&format!("interface {ifindex}, {name:?}, is to become {class:?}, and {is}")))
+        let why = format!("interface {ifindex}, {name:?}, is to become {class:?}, and {is}");
+        Err(Refusal::Perhaps(why))
     }
 
-    fn class(&mut self, ifindex: u32) -> Result<Option<Class>, EnforceError> {
-        self.look().map_err(|error| EnforceError(error.to_string()))?;
+    fn class(&mut self, ifindex: u32) -> Result<Option<Class>, Refusal> {
+        self.look().map_err(|error| Refusal::Blind(error.to_string()))?;
         Ok(self.classes.get(&ifindex).copied())
     }
 
     /// One system call where nothing has changed.
     fn look(&mut self) -> Result<(), NetError> {
-        match self.changes.take()? {
+        match self.sight.changed()? {
             _ if self.stale => self.look_at_all(),
             Changed::Any => self.look_at_all(),
             Changed::Some(some) if some.changed.is_empty() => Ok(()),
             Changed::Some(some) => {
                 self.stale = true;
                 for ifindex in some.changed {
-                    match link_by_index(ifindex)? {
+                    match self.sight.one(ifindex)? {
                         Some(link) => drop(self.links.insert(ifindex, link)),
                         None => drop(self.links.remove(&ifindex)),
                     }
@@ -173,7 +222,7 @@ impl Warden {
 
     fn look_at_all(&mut self) -> Result<(), NetError> {
         self.stale = true;
-        self.links = links()?.into_iter().map(|link| (link.ifindex, link)).collect();
+        self.links = self.sight.all()?.into_iter().map(|link| (link.ifindex, link)).collect();
         self.classify();
         Ok(())
     }
@@ -185,22 +234,39 @@ impl Warden {
     }
 }
 
-fn refused(why: &str) -> EnforceError {
-    EnforceError(format!("the enforcer refuses it: {why}"))
+impl From<Refusal> for EnforceError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Perhaps(why) | Refusal::Certain(why) => {
+                Self(format!("the enforcer refuses it: {why}"))
+            }
+            Refusal::Blind(why) => Self(why),
+        }
+    }
 }
 
-fn bounded(entries: usize) -> Result<(), EnforceError> {
+fn bounded(entries: usize) -> Result<(), Refusal> {
     if entries > MOST_ENTRIES {
-        return Err(refused(&format!("{entries} entries at once")));
+        return Err(Refusal::Certain(format!("{entries} entries at once")));
     }
     Ok(())
 }
 
-fn is_guest(ifindex: u32, role: Option<Role>) -> Result<(), EnforceError> {
+/// What has no slot has no verdict either, and whoever carries the order out says so.
+fn is_judged(ifindex: u32, role: Option<Role>) -> Result<(), Refusal> {
+    match role {
+        Some(Role::Uplink | Role::Bridge | Role::Trusted | Role::Sandbox) => Err(Refusal::Perhaps(
+            format!("interface {ifindex} is the host's own, and no verdict is on it"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn is_guest(ifindex: u32, role: Option<Role>) -> Result<(), Refusal> {
     if role.is_some_and(Role::is_guest) {
         return Ok(());
     }
-    Err(refused(&format!("interface {ifindex} is no guest's port")))
+    Err(Refusal::Perhaps(format!("interface {ifindex} is no guest's port")))
 }
 
 /// Whether an interface that is this to the programs is what it should be.
@@ -223,14 +289,17 @@ fn is_by_a_person(quarantine: &Quarantine) -> bool {
 fn none_by_a_person(
     held: &Observed,
     targets: impl Iterator<Item = QuarantineTarget>,
-) -> Result<(), EnforceError> {
+) -> Result<(), Refusal> {
     if held.quarantines.is_empty() {
         return Ok(());
     }
     for target in targets {
         if held.quarantines.get(&target).is_some_and(is_by_a_person) {
-            return Err(refused(&format!("{target:?} is quarantined by a person")));
+            return Err(Refusal::Certain(format!("{target:?} is quarantined by a person")));
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

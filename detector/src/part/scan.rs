@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use caps::Capability;
 use detector_core::model::VmProcess;
 
-use super::{begin, hear, lines, say, settle, start};
+use super::{Said, begin, hear, lines, say, settle, start};
 use crate::{
     clock,
     config::Config,
@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// By this word the program is run as this part.
-pub(crate) const WORD: &str = "scan-processes";
+const WORD: &str = "scan-processes";
 
 /// To look into processes of others and at what they have mapped, read records that belong to others, and ask in which
 /// namespace a tap is.
-const NEEDED: [Capability; 4] = [
+pub(super) const NEEDED: [Capability; 4] = [
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_CHECKPOINT_RESTORE,
     Capability::CAP_DAC_READ_SEARCH,
@@ -56,14 +56,23 @@ impl Scanning {
         thread::Builder::new().name("processes".to_owned()).spawn(move || {
             let Self { _alive: alive, found } = self;
             let mut found = lines(found);
-            while let Some(line) = hear::<Line>(&mut found) {
-                let by_id = |list: Vec<VmProcess>| list.into_iter().map(|one| (one.id, one)).collect();
-                if !tell(line.map(by_id)) {
+            while let Some(said) = hear::<Said<Line>>(&mut found) {
+                let scanned = match said {
+                    Said::Begun => continue,
+                    Said::Ended(how) => {
+                        tracing::warn!(how, "the process that scans processes");
+                        Err(format!("the process that scans {how}"))
+                    }
+                    Said::Told(line) => {
+                        line.map(|list| list.into_iter().map(|one| (one.id, one)).collect())
+                    }
+                };
+                if !tell(scanned) {
                     return;
                 }
             }
             tracing::error!("the scan of processes has ended");
-            let why = "the process that scans has ended, and another one needs the daemon to be started anew";
+            let why = "whoever starts the process that scans has ended; the daemon has to be started anew";
             tell(Err(why.to_owned()));
             drop(alive);
         })?;
@@ -72,7 +81,7 @@ impl Scanning {
 }
 
 /// Is this part, until the daemon has gone.
-pub(crate) fn scan(config: &Config) -> Result<()> {
+pub(super) fn scan(config: &Config) -> Result<()> {
     begin()?;
     // To ask for them takes what is given up next.
     let announcements = Announcements::ask_for();
@@ -83,8 +92,10 @@ pub(crate) fn scan(config: &Config) -> Result<()> {
         records: config.scan.records.clone(),
         ignored: config.scan.ignored.clone(),
     };
-    let tell =
-        |scanned: Scanned| say(&Line::from(scanned.map(|found| found.into_values().collect())));
+    let tell = |scanned: Scanned| {
+        let line: Line = scanned.map(|found| found.into_values().collect());
+        say(&Said::Told(line))
+    };
     processes::spawn(options, announcements, clock::now, tell)
         .context("cannot start to scan the host's processes")?;
     let _ = io::stdin().read_to_end(&mut Vec::new());

@@ -30,5 +30,5 @@ pub use open::OpenError;
 pub use pools::Pools;
 pub use qcow2::{Backing, Header, HeaderError};
 pub use reader::bytes_read;
-pub(crate) use reader::{WORD as READER_WORD, serve as serve_reader};
+pub(crate) use reader::{begin as begin_reader, serve as serve_reader};
 pub use signature::Trust;

@@ -1,7 +1,7 @@
 //! Reads what images contain, in processes that can do nothing else.
 //!
-//! A *doorkeeper*, this program run anew, waits for descriptors; for each it forks a *worker*, which reads one file,
-//! answers and ends. So nothing that one image does to its reader lasts until the next one is read, and no reader can
+//! A *doorkeeper*, a process of ours, forks *workers*: one at a time waits for a descriptor, reads that file, answers and
+//! ends. So nothing that one image does to its reader lasts until the next one is read, and no reader can
 //! open a file, make a socket or reach another process ([`crate::sandbox`]). What comes back is taken for what it is:
 //! a digest, or the name of a backing file, which is judged before it is followed.
 
@@ -36,10 +36,12 @@ use doorkeeper::Doorkeeper;
 use memory::Memory;
 use message::{Answer, Question, Reply};
 
-pub(crate) use doorkeeper::{WORD, serve};
+pub(crate) use doorkeeper::serve;
 
 /// How long the header of an image may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Readers that are stuck for good stay: how often as many again may be started.
+const STUCK: Duration = Duration::from_secs(3600);
 /// How often whoever waits looks whether it still shall.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -65,6 +67,16 @@ pub(super) enum ReadError {
     /// Whoever wanted it read does not want it any more.
     #[error("given up")]
     GivenUp,
+}
+
+/// Starts what reads files, before one is open: to start a program closes files, and there are file systems that make
+/// whoever does so wait for ever.
+pub(crate) fn begin() {
+    let mut door = lock(&READER.door);
+    match (READER.start)() {
+        Ok(doorkeeper) => door.doorkeeper = Some(doorkeeper),
+        Err(error) => tracing::error!(%error, "no images can be read for now"),
+    }
 }
 
 /// Reads the header of a qcow2 image.
@@ -101,13 +113,13 @@ pub fn bytes_read() -> u64 {
 struct Reader {
     start: fn() -> io::Result<Doorkeeper>,
     patience: Duration,
-    doorkeeper: Mutex<Option<Doorkeeper>>,
+    door: Mutex<Door>,
     headers: Mutex<Memory>,
 }
 
 impl Reader {
     fn new(start: fn() -> io::Result<Doorkeeper>, patience: Duration) -> Self {
-        Self { start, patience, doorkeeper: Mutex::default(), headers: Mutex::default() }
+        Self { start, patience, door: Mutex::default(), headers: Mutex::default() }
     }
 
     fn header(&self, file: &File, id: Inode) -> Result<Header, HeaderError> {
@@ -149,19 +161,41 @@ impl Reader {
         }
     }
 
-    /// Hands the file to a worker; where its answers come from. A doorkeeper that has gone is replaced, once.
+    /// Hands the file to a worker; where its answers come from. A doorkeeper that has gone is replaced, and now and
+    /// then one behind whom all are stuck.
     fn hand_in(&self, question: Question, file: &File) -> io::Result<std::os::fd::OwnedFd> {
         let (ours, theirs) = message::pair()?;
-        let mut held = lock(&self.doorkeeper);
-        if let Some(doorkeeper) = held.as_ref()
-            && doorkeeper.hand_in(question, file.as_fd(), theirs.as_fd()).is_ok()
-        {
-            return Ok(ours);
+        let mut held = lock(&self.door);
+        if let Some(doorkeeper) = &held.doorkeeper {
+            match doorkeeper.hand_in(question, file.as_fd(), theirs.as_fd()) {
+                Ok(()) => return Ok(ours),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let now = Instant::now();
+                    if held.unstuck.is_some_and(|at| now < at + STUCK) {
+                        return Err(io::Error::other(
+                            "all readers wait for file systems that do not answer",
+                        ));
+                    }
+                    held.unstuck = Some(now);
+                    tracing::warn!(
+                        "readers of images wait for what does not answer, and others take their place"
+                    );
+                }
+                Err(_) => {}
+            }
         }
-        let doorkeeper = held.insert((self.start)()?);
+        let doorkeeper = held.doorkeeper.insert((self.start)()?);
         doorkeeper.hand_in(question, file.as_fd(), theirs.as_fd())?;
         Ok(ours)
     }
+}
+
+/// The doorkeeper of now.
+#[derive(Default)]
+struct Door {
+    doorkeeper: Option<Doorkeeper>,
+    /// When one was replaced last because all behind it were stuck.
+    unstuck: Option<Instant>,
 }
 
 /// Nothing here leaves a lock's contents half changed, so that a panic elsewhere does not matter.

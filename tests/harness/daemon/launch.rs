@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::Daemon;
+use crate::artefacts;
 
 /// What a daemon is started by.
 #[derive(Default)]
@@ -30,6 +31,11 @@ impl Daemon<'_> {
     /// The number of its process, as this machine knows it.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.running.as_ref().context("the daemon does not run")?.id())
+    }
+
+    /// How a person would call the program that its processes with a privilege are runs of.
+    pub fn part_line(&self) -> Result<String> {
+        Ok(format!("{} --config {}", artefacts::part()?.display(), self.config().display()))
     }
 
     /// Waits until it has ended by itself, and says how.

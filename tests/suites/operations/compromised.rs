@@ -19,8 +19,8 @@ use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, stream, vm};
 use detector_tests::{link, wait};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
+use super::parts::{assert_nothing_is_mapped, part};
 use super::{A, B, STRAY};
 
 /// The enforcer's process, and whoever gives it orders in the place of the brain.
@@ -36,7 +36,7 @@ impl Taken {
         let (way, theirs) = UnixStream::pair().unwrap();
         let (notices, said) = UnixStream::pair().unwrap();
         // It ends with whoever has started it, which is to be more than a thread.
-        let line = format!("{} enforce-orders --log json; exit $?", daemon.command_line());
+        let line = format!("{} enforce-orders --log json; exit $?", daemon.part_line().unwrap());
         let mut command = Command::new("sh");
         command.args(["-c", &line]).stdin(OwnedFd::from(theirs)).stdout(OwnedFd::from(said));
         command.stderr(std::fs::File::create(scene.host().path("enforcer.log")).unwrap());
@@ -206,37 +206,61 @@ fn a_flood_of_orders_waits() {
     assert_in_force(&scene, &a, &stray, 1);
 }
 
-/// The process of the daemon that was started with this word.
-fn part(daemon: &Daemon<'_>, word: &str) -> Option<Pid> {
-    let brain = daemon.pid().unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{brain}/task/{brain}/children")).unwrap();
-    let words = |pid: &&str| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|one| one == word.as_bytes())
-    };
-    children.split_whitespace().find(words).map(|pid| Pid::from_raw(pid.parse().unwrap()))
-}
-
 fn status(pid: u32, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim_start_matches(':').trim().to_owned()
 }
 
-#[test]
-fn the_brain_has_no_privilege_but_to_read() {
-    let scene = Scene::new().unwrap();
-    let host = scene.host();
+/// A daemon whose brain is the user 4005.
+fn as_a_user(scene: &Scene) -> Daemon<'_> {
     let more = "unknown_port_grace = \"200ms\"\n[scan]\ninterval = \"200ms\"\ngrace = \"100ms\"\n";
     let inventory = vm("a", "tap-a", A);
     let settings = Settings { inventory, more: more.to_owned(), ..Settings::default() };
-    let mut daemon = Daemon::configure(host, &settings).unwrap();
+    let mut daemon = Daemon::configure(scene.host(), &settings).unwrap();
     let text = daemon.configuration().unwrap();
     daemon.write_configuration(&format!("user = \"4005\"\n{text}")).unwrap();
     // The directory is a temporary one of root's.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-    std::fs::set_permissions(host.directory(), mode).unwrap();
+    std::fs::set_permissions(scene.host().directory(), mode).unwrap();
     daemon.run().unwrap();
+    daemon
+}
+
+/// What the enforcer's process cannot read it cannot judge by.
+#[test]
+fn a_configuration_that_only_the_brain_can_read_holds_nowhere() {
+    let scene = Scene::new().unwrap();
+    let daemon = as_a_user(&scene);
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let text = daemon.configuration().unwrap();
+    daemon.write_configuration(&format!("{text}\n[flood]\nabove = 5000\n")).unwrap();
+    let path = scene.host().path("detector.toml");
+    let give = |owner: u32, mode: u32| {
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, mode).unwrap();
+    };
+    give(4005, 0o400);
+    for _ in 0..2 {
+        let answer = daemon.ask(&["reload"]).unwrap();
+        assert_eq!(answer.code, 1, "{answer:?}");
+        let refused = answer.json["refused"].as_str().unwrap();
+        assert!(refused.contains("the enforcer cannot use it"), "{refused}");
+    }
+    daemon.await_finding("entry-rejected", "the enforcer", PATIENCE).unwrap();
+    give(0, 0o644);
+    let answer = daemon.ask(&["reload"]).unwrap();
+    assert_eq!((answer.code, &answer.json["changed"]), (0, &serde_json::json!(["flood.above"])));
+    a.send(&beat(A, 1)).unwrap();
+    scene.await_outside("a frame after the reload", &beat(A, 1)).unwrap();
+}
+
+#[test]
+fn the_brain_has_no_privilege_but_to_read() {
+    let scene = Scene::new().unwrap();
+    let host = scene.host();
+    let daemon = as_a_user(&scene);
     let brain = daemon.pid().unwrap();
     assert_eq!(status(brain, "Uid"), "4005\t4005\t4005\t4005");
     assert_eq!(status(brain, "NoNewPrivs"), "1");
@@ -260,6 +284,7 @@ fn the_brain_has_no_privilege_but_to_read() {
     holds("scan-processes", &[2, 12, 19, 40]);
     // CAP_NET_RAW.
     holds("listen-to-ports", &[13]);
+    assert_nothing_is_mapped(&daemon);
 
     // It does its work all the same.
     let a = scene.plug_granted(&daemon, "tap-a").unwrap();

@@ -23,7 +23,7 @@ const EVENTS: [i32; 2] = [16, 8];
 
 /// The same daemon with kernel programs that were built with another constant, in place of this one.
 fn another_build(scene: &Scene) -> PathBuf {
-    let mut binary = fs::read(artefacts::detector().unwrap()).unwrap();
+    let mut binary = fs::read(artefacts::part().unwrap()).unwrap();
     let object = detector::bpf::object::bytes();
     let place = find(&binary, object)
         .expect("the daemon has another kernel object than this test: build both");
@@ -41,9 +41,13 @@ fn another_build(scene: &Scene) -> PathBuf {
     for n in places {
         object[n * 8 + 4..n * 8 + 8].copy_from_slice(&to);
     }
-    let path = scene.host().path("detector-next");
-    fs::write(&path, binary).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let place = scene.host().path("next");
+    fs::create_dir(&place).unwrap();
+    let part = place.join("detector-part");
+    fs::write(&part, binary).unwrap();
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = place.join("detector");
+    fs::copy(artefacts::detector().unwrap(), &path).unwrap();
     path
 }
 

@@ -4,17 +4,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Optimisation, Product};
+use super::{Optimisation, Product, needs};
 use crate::setup::Processor;
 use crate::{build_ebpf, process};
 
-/// Builds it, with the kernel object that is the same for every processor; the answer is where it is.
+/// What has privileges: it holds the kernel object.
+pub(super) const PART: &str = "detector-part";
+
+/// Builds it, with the kernel object that is the same for every processor; the answer is where it is. The other
+/// program is beside it.
 pub(super) fn build(product: &Product) -> Result<PathBuf> {
     let binary = compile(product)?;
-    let object = build_ebpf::object();
-    if !holds(&std::fs::read(&binary)?, &std::fs::read(&object)?) {
-        bail!("{} does not hold {}", binary.display(), object.display());
+    let (part, object) = (binary.with_file_name(PART), build_ebpf::object());
+    if !holds(&std::fs::read(&part)?, &std::fs::read(&object)?) {
+        bail!("{} does not hold {}", part.display(), object.display());
     }
+    needs::only_the_c_library(&product.machine, &part)?;
     Ok(binary)
 }
 

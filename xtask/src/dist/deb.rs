@@ -21,7 +21,8 @@ pub(super) fn make(product: &Product) -> Result<PathBuf> {
     let mut copy = Command::new("cp");
     process::quiet(copy.arg("-a").arg(product.packaging("debian")).arg(&debian))?;
     stage::write(&debian.join("changelog"), &changelog(product, &version)?)?;
-    let needs = needs::debian(&product.machine, &product.stage().join("usr/sbin/detector"))?;
+    let programs = stage::PROGRAMS.map(|(_, to)| product.stage().join(to));
+    let needs = needs::debian(&product.machine, &programs)?;
     copyright(product, &debian.join("copyright"))?;
 
     // Trying a package out is no reason to compress much.

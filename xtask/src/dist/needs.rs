@@ -1,7 +1,7 @@
 //! What the program asks of the libraries that it is linked to, by the versions of their symbols.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -16,11 +16,27 @@ const LIBRARIES: [(&str, &str); 3] =
 ///
 /// # Errors
 ///
-/// When the program needs a library that is of none of these packages.
-pub(super) fn debian(machine: &Machine, binary: &Path) -> Result<String> {
-    let text =
-        process::quiet(machine.tool("readelf").args(["--wide", "--version-info"]).arg(binary))?;
-    packages(&text)
+/// When a program needs a library that is of none of these packages.
+pub(super) fn debian(machine: &Machine, binaries: &[PathBuf]) -> Result<String> {
+    let mut readelf = machine.tool("readelf");
+    packages(&process::quiet(readelf.args(["--wide", "--version-info"]).args(binaries))?)
+}
+
+/// Sees to it that nothing is loaded with the program that it does without: linkers differ in what they leave out.
+pub(super) fn only_the_c_library(machine: &Machine, binary: &Path) -> Result<()> {
+    let text = process::quiet(machine.tool("readelf").args(["--wide", "--dynamic"]).arg(binary))?;
+    match foreign(&text) {
+        Some(library) => bail!("{} would load {library}, which it does without", binary.display()),
+        None => Ok(()),
+    }
+}
+
+/// A library among those that are needed that is not part of the C library or the compiler's.
+fn foreign(dynamic: &str) -> Option<&str> {
+    const KNOWN: [&str; 4] = ["libc.so.", "libm.so.", "libgcc_s.so.", "ld-linux"];
+    let needed = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
+    let mut names = needed.filter_map(|line| line.split(['[', ']']).nth(1));
+    names.find(|name| !KNOWN.iter().any(|known| name.starts_with(known)))
 }
 
 fn packages(version_info: &str) -> Result<String> {
@@ -53,6 +69,15 @@ fn packages(version_info: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_loaded_besides_the_c_library_is_named() {
+        let line = |name: &str| format!(" 0x01 (NEEDED)  Shared library: [{name}]\n");
+        let known = ["libgcc_s.so.1", "libm.so.6", "libc.so.6", "ld-linux-aarch64.so.1"];
+        let known: String = known.into_iter().map(line).collect();
+        assert_eq!(foreign(&known), None);
+        assert_eq!(foreign(&(known + &line("libvirt.so.0"))), Some("libvirt.so.0"));
+    }
 
     #[test]
     fn the_highest_version_counts() {

@@ -31,17 +31,25 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("fish", "usr/share/fish/vendor_completions.d/detector.fish"),
 ];
 
+/// Where the programs go, by the names under which they are built.
+pub(super) const PROGRAMS: [(&str, &str); 2] =
+    [("detector", "usr/sbin/detector"), (build::PART, "usr/libexec/detector/detector-part")];
+
 /// Lays everything out; the answer is where the debugging symbols are.
-pub(super) fn lay_out(product: &Product, binary: &Path) -> Result<PathBuf> {
+pub(super) fn lay_out(product: &Product, binary: &Path) -> Result<Vec<PathBuf>> {
     let root = product.stage();
     remove(&root)?;
     std::fs::create_dir_all(product.out())?;
-    let name = format!("detector-{}-{}.debug", product.version, product.machine.rpm);
-    let debug = product.out().join(name);
-    let program = root.join("usr/sbin/detector");
-    make_parent(&program)?;
-    build::strip(product, binary, &program, &debug)?;
-    permit(&program, 0o755)?;
+    let mut symbols = Vec::new();
+    for (name, to) in PROGRAMS {
+        let debug = format!("{name}-{}-{}.debug", product.version, product.machine.rpm);
+        let debug = product.out().join(debug);
+        let program = root.join(to);
+        make_parent(&program)?;
+        build::strip(product, &binary.with_file_name(name), &program, &debug)?;
+        permit(&program, 0o755)?;
+        symbols.push(debug);
+    }
 
     for (from, to, mode) in FILES {
         put(&product.packaging(from), &root.join(to), mode)?;
@@ -62,7 +70,7 @@ pub(super) fn lay_out(product: &Product, binary: &Path) -> Result<PathBuf> {
     }
     pages::write(product, binary, &root.join("usr/share/man"))?;
     age(product, &root)?;
-    Ok(debug)
+    Ok(symbols)
 }
 
 /// The units of the service manager, by their names.

@@ -58,6 +58,11 @@ impl Processor {
         let root = self.root();
         let linker = self.tool("gcc");
         let mut flags = vec![format!("-Clinker={linker}"), sysroot(&root, "-Clink-arg=")];
+        // It leaves out libraries that nothing which is kept asks for, as it does for this machine.
+        if let Some(lld) = lld()? {
+            flags.push("-Clink-arg=-fuse-ld=lld".to_owned());
+            flags.push(format!("-Clink-arg=-B{}", lld.display()));
+        }
         let mut cargo = if self.has_library()? {
             process::cargo()
         } else {
@@ -142,6 +147,16 @@ impl Processor {
         std::fs::write(self.note(), &wanted)?;
         Ok(packages.join(" "))
     }
+}
+
+/// Where the compiler that runs this has LLVM's linker, which links for every processor.
+fn lld() -> Result<Option<PathBuf>> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut ask = Command::new(rustc);
+    ask.args(["--print", "target-libdir"]).current_dir(process::workspace());
+    let libraries = process::quiet(&mut ask)?;
+    let place = Path::new(libraries.trim()).with_file_name("bin").join("gcc-ld");
+    Ok(place.is_dir().then_some(place))
 }
 
 fn sysroot(root: &Path, before: &str) -> String {

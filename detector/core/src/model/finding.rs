@@ -114,6 +114,8 @@ pub enum FindingKind {
     AuditImpaired,
     /// A receiver of alerts does not take them, or they cannot be kept.
     AlertsUndelivered,
+    /// The process that decides asked the enforcer for what it may not have.
+    OrdersRefused,
 }
 
 impl Finding {
@@ -158,6 +160,7 @@ impl FindingKind {
             Self::QuarantineEnded => "quarantine-ended",
             Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",
+            Self::OrdersRefused => "orders-refused",
         }
     }
 }

@@ -70,6 +70,7 @@ fn part(kind: FindingKind) -> Option<&'static str> {
         FindingKind::EnforcementFailed
         | FindingKind::EnforcementImpaired
         | FindingKind::Tampered
+        | FindingKind::OrdersRefused
         | FindingKind::SandboxMissing
         | FindingKind::PauseFailed => Some("enforcement"),
         FindingKind::PolicyInvalid | FindingKind::PolicyError => Some("policy"),

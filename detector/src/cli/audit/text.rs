@@ -85,7 +85,7 @@ pub(super) fn is_about(record: &Record, about: &str) -> bool {
 
 fn kind(kind: Kind) -> Text {
     let tone = match kind {
-        Kind::ChainBroken | Kind::RecordsLost => Tone::Bad,
+        Kind::ChainBroken | Kind::RecordsLost | Kind::OrdersRefused => Tone::Bad,
         Kind::Quarantine | Kind::ActionFailed | Kind::Denied => Tone::Attention,
         _ => Tone::Plain,
     };

@@ -166,6 +166,7 @@ fn tampering_is_one_finding_however_often_it_happens() {
                 found: "it was off".to_owned(),
                 left: left.map(str::to_owned),
             }],
+            ..Recheck::default()
         };
         host.wait(Duration::from_millis(500));
     };
@@ -191,4 +192,45 @@ fn tampering_is_one_finding_however_often_it_happens() {
     host.now = wake;
     host.turn(vec![]);
     assert_eq!(host.told(), ["-tampered"], "it ends after ten quiet minutes");
+}
+
+/// Whoever asks the enforcer for what it may not have is told of, and on record, however often.
+#[test]
+fn orders_that_are_refused_are_an_incident() {
+    use crate::{
+        audit::Kind,
+        enforcer::{Recheck, Refusals},
+    };
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.told();
+    let refuse = |host: &mut Host, count: u64| {
+        let refused = Refusals { count, why: vec!["no gate on the bridge".to_owned()] };
+        host.kernel().recheck = Recheck { refused, ..Recheck::default() };
+        host.wait(Duration::from_millis(500));
+        host.kernel().recheck = Recheck::default();
+    };
+    let records = |host: &mut Host| {
+        let mut counts = Vec::new();
+        host.effects.retain(|effect| match effect {
+            Effect::Record(entry) if entry.kind == Kind::OrdersRefused => {
+                counts.push(entry.evidence["refused"][0].clone());
+                false
+            }
+            _ => true,
+        });
+        counts
+    };
+    refuse(&mut host, 3);
+    assert_eq!(records(&mut host), ["3"]);
+    assert_eq!(host.told(), ["+orders-refused"]);
+    // A flood of them is one finding, and a record a minute.
+    for _ in 0..300 {
+        refuse(&mut host, 100);
+    }
+    let on_record = records(&mut host);
+    assert!((2..=3).contains(&on_record.len()), "{on_record:?}");
+    assert!(!host.told().iter().any(|told| told.starts_with('+')));
+    host.wait(Duration::from_secs(3700));
+    assert_eq!(host.told(), ["-orders-refused"]);
 }

@@ -1,6 +1,7 @@
 //! The process that waits for files, and those that read them.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     os::{
@@ -13,15 +14,21 @@ use std::{
 
 use detector_core::model::Digest;
 use nix::{
-    sys::signal::{SigHandler, Signal, signal},
-    unistd::{ForkResult, fork},
+    sys::{
+        prctl,
+        signal::Signal,
+        socket,
+        time::{TimeVal, TimeValLike},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, close, fork, getpid, getppid},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{
     PATIENCE,
     memory::LONGEST_START,
-    message::{self, Answer, Question, Reply},
+    message::{self, Answer, Question, Reply, Word},
 };
 use crate::{
     registry::qcow2,
@@ -29,12 +36,17 @@ use crate::{
 };
 
 /// By this word the program is run as the doorkeeper.
-pub(crate) const WORD: &str = "read-images";
+#[cfg(not(test))]
+const WORD: &str = "read-images";
 
 /// Bytes that are read at a time.
 const BUFFER: usize = 1 << 20;
 /// Whoever waits is told every so many bytes.
 const TELL_EVERY: u64 = 16 << 20;
+/// Readers at a time, those included that wait for a file system which does not answer.
+const MOST_READERS: usize = 16;
+/// How often the doorkeeper looks which of them have ended, in seconds.
+const LOOK: i64 = 1;
 
 /// A doorkeeper; it ends with this value.
 pub(super) struct Doorkeeper {
@@ -43,13 +55,10 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Runs this very program anew, also when its file has been replaced meanwhile.
     #[cfg(not(test))]
     pub(super) fn of_this_program() -> io::Result<Self> {
-        use std::os::unix::process::CommandExt;
-
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("detector").arg(WORD).env_clear();
+        let mut command = crate::part::command(WORD, &[])?;
+        command.env_clear();
         Self::run(command)
     }
 
@@ -84,7 +93,7 @@ impl Doorkeeper {
 
 impl Drop for Doorkeeper {
     fn drop(&mut self) {
-        // It has ended by itself when this fails; it holds nothing.
+        // It has ended by itself when this fails; it holds no file, and so nothing keeps it.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -96,35 +105,79 @@ impl Drop for Doorkeeper {
 ///
 /// It cannot be shut in, and so reads nothing.
 pub(crate) fn serve() -> io::Result<()> {
-    attend(work)
+    // SAFETY: this process has one thread, so that the child finds nothing half done by another.
+    attend(work, || unsafe { fork() })
 }
 
-pub(super) fn attend(work: fn(Question, &File, &OwnedFd) -> io::Result<Answer>) -> io::Result<()> {
-    // SAFETY: nothing is called in place of what would be done.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+/// What a worker does.
+type Work = fn(Question, &File, &OwnedFd) -> io::Result<Answer>;
+
+/// Has one worker wait for the next file at a time. It never has a file itself: some file systems can make whoever
+/// closes one wait for ever.
+pub(super) fn attend(work: Work, fork: fn() -> nix::Result<ForkResult>) -> io::Result<()> {
+    let (door, theirs) = message::pair()?;
+    socket::setsockopt(&door, socket::sockopt::ReceiveTimeout, &TimeVal::seconds(LOOK))?;
+    let own = getpid();
     sandbox::enter(Stage::Doorkeeper)?;
-    let stdin = io::stdin();
-    while let Some((question, file, replies)) = message::take_over(stdin.as_fd())? {
-        // SAFETY: this process has one thread, so that the child finds nothing half done by another.
-        match unsafe { fork() }? {
-            ForkResult::Parent { .. } => {}
-            ForkResult::Child => {
-                let reply = catch_unwind(AssertUnwindSafe(|| {
-                    begin(question, &replies)?;
-                    work(question, &file.into(), &replies)
-                }));
-                let reply = match reply {
-                    Ok(Ok(answer)) => Reply::Done(answer),
-                    Ok(Err(error)) => Reply::Failed(error.to_string()),
-                    Err(_) => end(1),
-                };
-                // Where nobody waits any more it does not matter.
-                let _ = message::say(&replies, &reply);
-                end(0)
+    let mut readers = BTreeSet::new();
+    let mut waiting = None;
+    loop {
+        while let Ok(WaitStatus::Exited(ended, _) | WaitStatus::Signaled(ended, ..)) =
+            waitpid(None, Some(WaitPidFlag::WNOHANG))
+        {
+            readers.remove(&ended);
+            waiting = waiting.filter(|waiting| *waiting != ended);
+        }
+        if waiting.is_none() && readers.len() < MOST_READERS {
+            match fork() {
+                Ok(ForkResult::Parent { child }) => {
+                    readers.insert(child);
+                    waiting = Some(child);
+                }
+                Ok(ForkResult::Child) => read(work, own, &theirs),
+                // For want of memory, or of numbers: that passes.
+                Err(_) => {}
             }
         }
+        match message::hear(&door) {
+            Ok(Some(Word::Taken)) => waiting = None,
+            Ok(Some(Word::Over)) => return Ok(()),
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+}
+
+/// Waits for a file, as another process, and reads it.
+fn read(work: Work, doorkeeper: Pid, door: &OwnedFd) -> ! {
+    // Whoever waits without a doorkeeper would be the last one.
+    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != doorkeeper {
+        end(1);
+    }
+    let taken = message::take_over(io::stdin().as_fd());
+    let word = if matches!(taken, Ok(Some(_))) { Word::Taken } else { Word::Over };
+    if message::tell(door, word).is_err() {
+        end(1);
+    }
+    let Ok(Some((question, file, replies))) = taken else { end(0) };
+    // It goes on with its file though the doorkeeper is replaced, and keeps nobody from seeing that it has gone.
+    if prctl::set_pdeathsig(None).is_err() || close(libc::STDIN_FILENO).is_err() {
+        end(1);
+    }
+    // It is closed after the answer, by whoever ends this process.
+    let file = File::from(file);
+    let reply = catch_unwind(AssertUnwindSafe(|| {
+        begin(question, &replies)?;
+        work(question, &file, &replies)
+    }));
+    let reply = match reply {
+        Ok(Ok(answer)) => Reply::Done(answer),
+        Ok(Err(error)) => Reply::Failed(error.to_string()),
+        Err(_) => end(1),
+    };
+    // Where nobody waits any more it does not matter.
+    let _ = message::say(&replies, &reply);
+    end(0)
 }
 
 /// Becomes a worker, which ends when nobody waits for it any more, whatever it is about.

@@ -49,13 +49,23 @@ pub(super) enum Answer {
     Whole((Digest, u64)),
 }
 
+/// What a worker says to the doorkeeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Word {
+    /// It has a file, and another one has to wait for the next.
+    Taken = b't',
+    /// Nobody hands anything over any more.
+    Over = b'o',
+}
+
 /// Both ends of a way for packets.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// Hands over a file and where to answer.
+/// Hands over a file and where to answer; an error of the kind [`io::ErrorKind::WouldBlock`] where too many wait already.
 pub(super) fn hand_over(
     way: BorrowedFd<'_>,
     question: Question,
@@ -85,6 +95,23 @@ pub(super) fn say(replies: &OwnedFd, reply: &Reply) -> io::Result<()> {
     let text = serde_json::to_vec(reply)?;
     send(replies.as_raw_fd(), &text, MsgFlags::MSG_NOSIGNAL)?;
     Ok(())
+}
+
+/// Tells the doorkeeper.
+pub(super) fn tell(door: &OwnedFd, word: Word) -> io::Result<()> {
+    send(door.as_raw_fd(), &[word as u8], MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+/// What a worker has told; `None` where none has for a while.
+pub(super) fn hear(door: &OwnedFd) -> io::Result<Option<Word>> {
+    let mut word = [0];
+    match recv(door.as_raw_fd(), &mut word, MsgFlags::empty()) {
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+        Ok(1) if word == [Word::Taken as u8] => Ok(Some(Word::Taken)),
+        Ok(_) => Ok(Some(Word::Over)),
+    }
 }
 
 /// What the worker says next.

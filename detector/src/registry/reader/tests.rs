@@ -5,8 +5,12 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use nix::unistd::{ForkResult, fork};
+
 use super::*;
 use crate::registry::qcow2::{MAGIC, read_at_most};
+
+mod fuse;
 
 /// Long enough for a process to start on a busy machine.
 const SOON: Duration = Duration::from_secs(2);
@@ -21,18 +25,39 @@ impl Doorkeeper {
 }
 
 fn as_part(part: &str) -> io::Result<Doorkeeper> {
+    Doorkeeper::run(this_program(part))
+}
+
+fn this_program(part: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.args(["--exact", "registry::reader::tests::plays_a_part", "--nocapture"]);
     command.env(PART, part);
-    Doorkeeper::run(command)
+    command
 }
 
 #[test]
 fn plays_a_part() {
     match std::env::var(PART).as_deref() {
         Ok("doorkeeper") => serve().unwrap(),
-        Ok("flawed") => doorkeeper::attend(flawed).unwrap(),
+        Ok("flawed") => doorkeeper::attend(flawed, plain).unwrap(),
+        Ok("unlucky") => doorkeeper::attend(flawed, unlucky).unwrap(),
+        Ok("file system") => fuse::serve(),
+        Ok("stuck") => readers_are_stuck(),
         _ => {}
+    }
+}
+
+fn plain() -> nix::Result<ForkResult> {
+    // SAFETY: as a doorkeeper this program has one thread.
+    unsafe { fork() }
+}
+
+/// There is room for a process now and then only.
+fn unlucky() -> nix::Result<ForkResult> {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    match TRIED.fetch_add(1, Ordering::Relaxed) % 2 {
+        0 => Err(Errno::EAGAIN),
+        _ => plain(),
     }
 }
 
@@ -80,7 +105,7 @@ fn a_reader_that_breaks_takes_nobody_along() {
     };
     let fine = Ok(Header { backing: None });
     assert_eq!(read(b' '), fine);
-    let door = lock(&reader.doorkeeper).as_ref().map(Doorkeeper::pid);
+    let door = lock(&reader.door).doorkeeper.as_ref().map(Doorkeeper::pid);
     for (byte, what) in [
         (b'o', "it may not open a file"),
         (b'p', "it panics"),
@@ -93,7 +118,63 @@ fn a_reader_that_breaks_takes_nobody_along() {
     }
     let error = read(b'c').expect_err("it goes round in circles");
     assert!(error.contains("has not answered"), "{error}");
-    assert_eq!(lock(&reader.doorkeeper).as_ref().map(Doorkeeper::pid), door, "one door for all");
+    assert_eq!(
+        lock(&reader.door).doorkeeper.as_ref().map(Doorkeeper::pid),
+        door,
+        "one door for all"
+    );
+}
+
+#[test]
+fn a_process_that_cannot_be_started_is_started_later() {
+    let reader = Reader::new(|| as_part("unlucky"), PATIENCE);
+    let door = || lock(&reader.door).doorkeeper.as_ref().map(Doorkeeper::pid);
+    let mut first = None;
+    for _ in 0..3 {
+        let file = file(b" ");
+        assert!(reader.header(&file, id(&file)).is_ok());
+        assert_eq!(*first.get_or_insert(door()), door(), "one door for all");
+    }
+}
+
+/// In a process of its own, since no other test may start a program meanwhile.
+#[test]
+fn who_closes_a_file_and_waits_for_ever_keeps_nobody_waiting() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root mounts a file system");
+        return;
+    }
+    let output = this_program("stuck").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn readers_are_stuck() {
+    let reader = Reader::new(|| as_part("flawed"), PATIENCE);
+    let fine = Ok(Header { backing: None });
+    let read = |file: &File| reader.header(file, id(file)).map_err(|error| error.to_string());
+    let door = || lock(&reader.door).doorkeeper.as_ref().map(Doorkeeper::pid);
+    assert_eq!(read(&file(b" ")), fine);
+    let first = door();
+    let stuck = fuse::File::mount(this_program("file system"));
+    for _ in 0..3 {
+        assert_eq!(read(stuck.opened()), fine);
+        assert_eq!(read(&file(b" ")), fine);
+    }
+    assert_eq!(door(), first);
+    // There are so many readers, and whoever asks then is told so and does not wait.
+    lock(&reader.door).unstuck = Some(Instant::now());
+    let begun = Instant::now();
+    let mut held = Vec::new();
+    let error = loop {
+        match reader.hand_in(Question::Header, stuck.opened()) {
+            Ok(way) if held.len() < 20_000 => held.push(way),
+            Ok(_) => panic!("they take any number"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("do not answer"), "{error}");
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(door(), first);
 }
 
 #[test]
@@ -107,12 +188,13 @@ fn a_doorkeeper_that_is_killed_is_replaced() {
             Ok(())
         });
         let Ok(Answer::Whole((_, 100))) = answer else { panic!("{answer:?}") };
-        let held = lock(&reader.doorkeeper);
-        let pid = i32::try_from(held.as_ref().unwrap().pid()).unwrap();
+        let held = lock(&reader.door);
+        let held = held.doorkeeper.as_ref();
+        let pid = i32::try_from(held.unwrap().pid()).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
             .unwrap();
         // Its end of the way is closed once it is gone.
-        while held.as_ref().unwrap().is_there() {
+        while held.unwrap().is_there() {
             std::thread::yield_now();
         }
     }
@@ -124,7 +206,7 @@ fn who_does_not_want_it_any_more_need_not_wait() {
     let answer = reader.ask(Question::Whole, &file(b"c"), &mut |_| Err(ReadError::GivenUp));
     assert!(matches!(answer, Err(ReadError::GivenUp)), "{answer:?}");
     // And the worker goes, though it is lost in what it read.
-    let door = lock(&reader.doorkeeper).as_ref().map(Doorkeeper::pid).unwrap();
+    let door = lock(&reader.door).doorkeeper.as_ref().map(Doorkeeper::pid).unwrap();
     let tasks = format!("/proc/{door}/task");
     let children = || -> usize {
         let tasks = std::fs::read_dir(&tasks).unwrap().filter_map(Result::ok);
@@ -132,7 +214,8 @@ fn who_does_not_want_it_any_more_need_not_wait() {
         tasks.filter_map(|task| of(task).ok()).map(|text| text.split_whitespace().count()).sum()
     };
     let deadline = Instant::now() + Duration::from_secs(5);
-    while children() > 0 {
+    // One waits for the next file.
+    while children() > 1 {
         assert!(Instant::now() < deadline, "it goes on");
         std::thread::yield_now();
     }
@@ -164,7 +247,7 @@ fn a_header_is_read_once_while_it_stays_the_same() {
     let name = |reader: &Reader| reader.header(&file, id(&file)).unwrap().backing.unwrap().name;
     assert_eq!(name(&reader), "base.img");
     // Nobody is there to read it again, and what lies behind the header does not matter.
-    *lock(&reader.doorkeeper) = None;
+    lock(&reader.door).doorkeeper = None;
     file.write_all_at(b"data", 60_000).unwrap();
     assert_eq!(name(&reader), "base.img");
     assert_eq!(STARTED.load(Ordering::Relaxed), 1);

@@ -13,9 +13,9 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::{fs::DirBuilderExt, process::CommandExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc::{RecvTimeoutError, sync_channel},
@@ -28,7 +28,9 @@ use detector_core::model::Digest;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use supervisor::{WORD as SUPERVISOR_WORD, supervise};
+use crate::part;
+
+pub(crate) use supervisor::supervise;
 
 /// Of what is said to provisioners.
 pub const VERSION: u32 = 1;
@@ -275,9 +277,8 @@ impl Supervisor {
     fn start(job: &Job) -> io::Result<Self> {
         let mut line = serde_json::to_vec(job)?;
         line.push(b'\n');
-        // This very program, also when its file has been replaced meanwhile.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("detector").arg(SUPERVISOR_WORD).env_clear();
+        let mut command = part::command(supervisor::WORD, &[])?;
+        command.env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
         let told = process.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(&line));

@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -76,6 +76,7 @@ impl FindingKind {
         Self::QuarantineEnded,
         Self::AuditImpaired,
         Self::AlertsUndelivered,
+        Self::OrdersRefused,
     ];
 
     /// What is known of the kind. One that is added does not compile without.
@@ -329,6 +330,15 @@ impl FindingKind {
                  or some were given up.",
                 "`detector alert status` says what the receiver answers; `detector alert test \
                  SINK` tries it.",
+            ),
+            Self::OrdersRefused => class(
+                Evasion,
+                High..=High,
+                Some(IMPAIR_DEFENSES),
+                "The process that decides has asked the enforcer for what it may not have, which it \
+                 was refused: only one that has been tampered with does so.",
+                "Take the daemon, and whatever it could read, for compromised. `journalctl \
+                 SYSLOG_IDENTIFIER=detector-enforcer` has what the enforcer says of it.",
             ),
         }
     }

@@ -127,7 +127,7 @@ impl KernelEnforcer {
                 held.is_some_and(|held| held.slot.instance == instance)
             })
         });
-        Recheck { changed, tampering }
+        Recheck { changed, tampering, ..Recheck::default() }
     }
 
     /// Everything at once.

@@ -1,0 +1,98 @@
+//! The command line of `detector-part`, which the daemon writes and nobody else.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::{keep, listen, name, scan};
+use crate::{
+    config::Places,
+    enforcer, escape,
+    logging::{self, LogFormat},
+    registry,
+    remediate::provision,
+};
+
+/// One process of the daemon, which starts it; on its own it does nothing.
+#[derive(Debug, Parser)]
+#[command(name = super::PROGRAM, version)]
+struct Line {
+    #[command(subcommand)]
+    word: Word,
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[arg(long, global = true)]
+    socket: Option<PathBuf>,
+    #[arg(long, global = true)]
+    pins: Option<PathBuf>,
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log: LogFormat,
+    /// Do the work, and leave it to others to start that again.
+    #[arg(long, global = true)]
+    once: bool,
+}
+
+/// Which part; the names are what `ps` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+enum Word {
+    /// Carry orders out
+    EnforceOrders,
+    /// Look through processes
+    ScanProcesses,
+    /// Listen to ports
+    ListenToPorts,
+    /// Read what is handed over
+    ReadImages,
+    /// See to one provisioner
+    SuperviseProvisioner,
+}
+
+/// What has a part read the same configuration, and log as the daemon does.
+pub(crate) fn words(places: &Places, log: LogFormat) -> Vec<OsString> {
+    let log = log.to_possible_value().map_or_else(OsString::new, |value| value.get_name().into());
+    let mut words: Vec<OsString> = vec!["--log".into(), log];
+    let named =
+        [("--config", &places.config), ("--pins", &places.pins), ("--socket", &places.socket)];
+    for (name, place) in named {
+        words.extend(place.iter().flat_map(|place| [name.into(), place.clone().into_os_string()]));
+    }
+    words
+}
+
+/// Runs `detector-part`.
+pub fn main() -> ExitCode {
+    name();
+    match carry_out(Line::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {}", super::PROGRAM, escape::escape(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(line: Line) -> Result<()> {
+    let Line { word, config, socket, pins, log, once } = line;
+    match word {
+        // These know no configuration, and log nothing.
+        Word::ReadImages => return registry::serve_reader().context("no images are read"),
+        Word::SuperviseProvisioner => {
+            return provision::supervise().context("nothing is provisioned");
+        }
+        _ => {}
+    }
+    logging::begin(log);
+    let places = Places { config, socket, pins };
+    match word {
+        Word::EnforceOrders => {
+            let config = places.load()?;
+            enforcer::part::run(&config, move || Ok(places.load()?))
+        }
+        Word::ScanProcesses if once => scan::scan(&places.load()?),
+        Word::ListenToPorts if once => listen::listen(&places.load()?),
+        Word::ScanProcesses => keep::keep(&scan::NEEDED),
+        Word::ListenToPorts => keep::keep(&listen::NEEDED),
+        Word::ReadImages | Word::SuperviseProvisioner => Ok(()),
+    }
+}
