@@ -32,7 +32,7 @@ use nix::sys::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{config::Config, privilege};
+use crate::{config::Config, escape::escape, privilege};
 
 pub use line::main;
 pub(crate) use line::words;
@@ -45,6 +45,8 @@ const PROGRAM: &str = "detector-part";
 /// Where packages have it, from where they have the daemon.
 const PACKAGED: &str = "../libexec/detector";
 
+/// Characters of how a part has ended that are told.
+const LONGEST_WORD: usize = 200;
 /// The longest line in bytes that is read: what a host with thousands of VMs is told of their processes.
 const LONGEST_LINE: u64 = 64 << 20;
 
@@ -56,6 +58,11 @@ enum Said<What> {
     /// It has ended, and how; it is started again.
     Ended(String),
     Told(What),
+}
+
+/// How a part has ended, which may be its own word: as much as a person reads.
+fn brief(how: &str) -> String {
+    escape(how).chars().take(LONGEST_WORD).collect()
 }
 
 /// Runs the program as the part that this word stands for.

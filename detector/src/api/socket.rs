@@ -23,6 +23,9 @@ pub enum SocketError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
+
 /// Whom the socket lets in, besides root and the daemon's own user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doors {
@@ -50,7 +53,8 @@ impl fmt::Display for Named {
 }
 
 impl Doors {
-    /// Looks up who is configured. Blocks: users may be looked up over a network.
+    /// Looks up who is configured, in this host's own files only: others may be looked up over a network, which
+    /// nothing that guards waits for.
     pub fn of(api: &Api, roles: &Roles) -> Self {
         let all = roles.all().into_iter().flat_map(|(role, names)| {
             let key = format!("roles.{}", role.as_str());
@@ -62,17 +66,21 @@ impl Doors {
             role: Role::Operate,
         });
         let mut doors = Self { unknown: all.chain(group).collect(), ..Self::default() };
-        doors.look_up();
-        doors.group = api.group.as_deref().and_then(group_id);
+        doors.find(|name| listed(GROUPS, name), |name| listed(USERS, name));
+        doors.group = api.group.as_deref().and_then(|name| listed(GROUPS, name));
         doors
     }
 
-    /// Looks up those again who were unknown; the others keep their roles. Blocks.
+    /// Looks up everywhere who is still unknown; the others keep their roles. Blocks.
     pub fn look_up(&mut self) {
+        self.find(group_id, user_id);
+    }
+
+    fn find(&mut self, group: impl Fn(&str) -> Option<u32>, user: impl Fn(&str) -> Option<u32>) {
         for named in std::mem::take(&mut self.unknown) {
             let found = match named.name.strip_prefix('@') {
-                Some(group) => group_id(group).map(|gid| self.members(named.role).gids.insert(gid)),
-                None => user_id(&named.name).map(|uid| self.members(named.role).uids.insert(uid)),
+                Some(name) => group(name).map(|gid| self.members(named.role).gids.insert(gid)),
+                None => user(&named.name).map(|uid| self.members(named.role).uids.insert(uid)),
             };
             if found.is_none() {
                 self.unknown.push(named);
@@ -95,14 +103,22 @@ impl Doors {
     }
 }
 
-fn group_id(name: &str) -> Option<u32> {
-    let known = || Some(nix::unistd::Group::from_name(name).ok()??.gid.as_raw());
+/// The number of a name in a file like passwd(5) and group(5), or which the name is.
+fn listed(file: &str, name: &str) -> Option<u32> {
+    let number = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    };
+    let known = || fs::read_to_string(file).ok()?.lines().find_map(number);
     name.parse().ok().or_else(known)
 }
 
+fn group_id(name: &str) -> Option<u32> {
+    Some(nix::unistd::Group::from_name(name).ok()??.gid.as_raw())
+}
+
 fn user_id(name: &str) -> Option<u32> {
-    let known = || Some(nix::unistd::User::from_name(name).ok()??.uid.as_raw());
-    name.parse().ok().or_else(known)
+    Some(nix::unistd::User::from_name(name).ok()??.uid.as_raw())
 }
 
 /// Binds the socket, open to whom `doors` name. A socket that nobody answers on is replaced, and

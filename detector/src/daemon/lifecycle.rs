@@ -163,7 +163,6 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         Input::Recalled(recalled),
         Input::Remediations(workflows, means),
         Input::Source(file::said(&config.paths.inventory)),
-        Input::Unknown(doors.unknown.clone()),
     ];
     think(brain, notices, inbox, hands, first)?;
 

@@ -7,7 +7,7 @@ use detector_core::model::{Finding, FindingKey, FindingKind, Severity, Subject, 
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::input::Input;
@@ -26,30 +26,39 @@ pub(super) async fn look_up(
     access: watch::Sender<Arc<Access>>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut told) = (FIRST_PAUSE, false);
     while !doors.unknown.is_empty() {
-        sleep(pause).await;
-        pause = (pause * 2).min(LAST_PAUSE);
-        let before = doors.unknown.len();
-        // One that the look-up breaks on is no reason to let anybody in.
-        let Ok(found) = spawn_blocking(move || {
+        let before = doors.unknown.clone();
+        let mut looking = spawn_blocking(move || {
             doors.look_up();
             doors
-        })
-        .await
-        else {
-            return;
+        });
+        let found = match timeout(FIRST_PAUSE, &mut looking).await {
+            Ok(found) => found,
+            // Those whom another service knows are no news, unless it takes its time.
+            Err(_) => {
+                if !told && inputs.send(Input::Unknown(before.clone())).await.is_err() {
+                    return;
+                }
+                told = true;
+                looking.await
+            }
         };
+        // One that the look-up breaks on is no reason to let anybody in.
+        let Ok(found) = found else { return };
         doors = found;
-        if doors.unknown.len() == before {
-            continue;
+        let news = doors.unknown.len() < before.len();
+        if news {
+            pause = FIRST_PAUSE;
+            let uid = access.borrow().uid;
+            access.send_replace(Arc::new(Access { uid, roles: doors.roles.clone() }));
         }
-        pause = FIRST_PAUSE;
-        let uid = access.borrow().uid;
-        access.send_replace(Arc::new(Access { uid, roles: doors.roles.clone() }));
-        if inputs.send(Input::Unknown(doors.unknown.clone())).await.is_err() {
+        if (news || !told) && inputs.send(Input::Unknown(doors.unknown.clone())).await.is_err() {
             return;
         }
+        told = true;
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the enforcer says of what it was asked to do: in its own log, and to the journal past everybody else, so that
-//! whoever has taken the brain over has no hand in it.
+//! whoever has taken the brain over cannot keep it from being said. They can drown it, as far as the journal lets them.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -20,6 +20,9 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 const MEMORY: Duration = Duration::from_secs(60);
 /// How many are.
 const MOST_DOUBTS: usize = 4096;
+
+/// Characters of a reason that are kept.
+const LONGEST_REASON: usize = 256;
 
 /// What has been refused, and what of it nobody has been told.
 #[derive(Debug)]
@@ -49,14 +52,14 @@ impl Ledger {
 
     /// Takes a refusal in; it is an incident where nobody gives such an order by mistake.
     pub(super) fn refused(&mut self, refusal: &Refusal, now: Instant, incidents: &mut Refusals) {
-        let why = match refusal {
-            Refusal::Blind(_) => return,
-            Refusal::Certain(why) => why,
-            Refusal::Perhaps(why) if self.persists(why, now) => why,
-            Refusal::Perhaps(_) => return,
-        };
+        let (Refusal::Certain(why) | Refusal::Perhaps(why)) = refusal else { return };
+        // A name in it may be as long as an order.
+        let why: String = why.chars().take(LONGEST_REASON).collect();
+        if matches!(refusal, Refusal::Perhaps(_)) && !self.persists(&why, now) {
+            return;
+        }
         self.refused += 1;
-        self.why = escape(why);
+        self.why = escape(&why);
         incidents.note(self.why.clone());
     }
 
@@ -108,6 +111,17 @@ impl Ledger {
         self.say(5, "lifted", message);
     }
 
+    /// What a person has imposed becomes something else, in a person's name, by the brain's word.
+    pub(super) fn exchanged(&self, before: &Quarantine, now: &Quarantine) {
+        let target = now.target;
+        tracing::info!(?target, from = ?before.mode, to = ?now.mode, uid = now.uid, "a quarantine is another one");
+        let message = format!(
+            "a quarantine is another one: {target:?}, imposed by the user {}: {:?}, by the user {}: {:?}",
+            before.uid, before.mode, now.uid, now.mode
+        );
+        self.say(5, "exchanged", message);
+    }
+
     pub(super) fn mode_changed(&self, mode: &ModeRecord) {
         tracing::info!(?mode, "the mode is changed");
         self.say(5, "mode", format!("the mode is changed: {}", escape(&format!("{mode:?}"))));
@@ -130,6 +144,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use detector_common::quarantine::QuarantineMode;
     use detector_core::model::QuarantineTarget;
 
     use super::*;
@@ -156,6 +171,9 @@ mod tests {
         for part in ["detector-enforcer", "lifted", "the user 1000", "incident\\n42", MESSAGE_ID] {
             assert!(told.contains(part), "{part}: {told}");
         }
+        let before = Quarantine::new(target, since, Cause::Operator, 1000, "");
+        ledger.exchanged(&before, &Quarantine { mode: QuarantineMode::Sandbox, ..before.clone() });
+        assert!(heard().unwrap().contains("by the user 1000: Sandbox"));
         ledger.tell(now);
         assert_eq!(heard(), None, "nothing was refused");
         for number in 0..1000 {
@@ -200,5 +218,16 @@ mod tests {
         let flood =
             (0..MOST_DOUBTS + 10).map(|number| refuse(&perhaps(1000 + number), after(93.0)));
         assert!((10..100).contains(&flood.sum::<u64>()), "a flood is no mistake");
+
+        let mut ledger = Ledger::default();
+        let mut incidents = Refusals::default();
+        let long = "x".repeat(1 << 20);
+        ledger.refused(&Refusal::Perhaps(long.clone()), start, &mut incidents);
+        ledger.refused(&Refusal::Certain(long), start, &mut incidents);
+        assert_eq!(ledger.why.len(), LONGEST_REASON);
+        assert!(
+            ledger.doubts.keys().all(|why| why.len() == LONGEST_REASON),
+            "a name may be as long as an order"
+        );
     }
 }

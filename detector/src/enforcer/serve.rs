@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
+use detector_common::quarantine::Cause;
 use detector_core::{
     model::{Observed, Policy},
     reconcile::Action,
@@ -137,6 +138,13 @@ impl<G: Ground> Server<G> {
                             .get(target)
                             .into_iter()
                             .for_each(|one| self.ledger.lifted(one));
+                    }
+                    Action::PutQuarantine(now) => {
+                        let before = held.quarantines.get(&now.target);
+                        let by_a_person = before.filter(|before| before.cause == Cause::Operator);
+                        if let Some(before) = by_a_person.filter(|before| *before != now) {
+                            self.ledger.exchanged(before, now);
+                        }
                     }
                     Action::SetMode(mode) => self.ledger.mode_changed(mode),
                     _ => {}

@@ -87,8 +87,11 @@ impl Passages {
             .map_err(|source| refused(format!("make the bridge {name}"), source))?;
         let gone = || refused(format!("find {name}"), io::ErrorKind::NotFound.into());
         let bridge = link_by_name(name)?.ok_or_else(gone)?.ifindex;
-        self.silence(bridge)?;
-        self.bring_up(bridge)
+        let made = self.silence(bridge).and_then(|()| self.bring_up(bridge));
+        if made.is_err() {
+            self.remove(bridge)?;
+        }
+        made
     }
 
     /// Brings the inner end up.

@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     process::{ChildStdin, ChildStdout},
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread,
 };
 
@@ -12,7 +15,7 @@ use anyhow::{Context, Result};
 use caps::Capability;
 use detector_core::model::DhcpPrint;
 
-use super::{Said, begin, hear, lines, say, settle, start};
+use super::{Said, begin, brief, hear, lines, say, settle, start};
 use crate::{
     config::Config,
     net::overhear::{self, PortLife},
@@ -40,13 +43,18 @@ pub(crate) struct Listener {
 
 /// What ports are to be listened to.
 #[derive(Debug)]
-pub(crate) struct Ear(Sender<Option<Vec<PortLife>>>);
+pub(crate) struct Ear {
+    wanted: Arc<Mutex<Vec<PortLife>>>,
+    /// That there is news; one is as good as many.
+    bell: SyncSender<()>,
+}
 
 impl Ear {
     /// These, and no others.
     pub(crate) fn listen_to(&self, ports: Vec<PortLife>) {
-        // Where nobody is left who listens, that has been told.
-        let _ = self.0.send(Some(ports));
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = ports;
+        // Where it rings already, or nobody is left who listens, that has been told.
+        let _ = self.bell.try_send(());
     }
 }
 
@@ -59,28 +67,30 @@ impl Listener {
     /// Hands on what is heard, on a thread of its own, until nobody wants to know.
     pub(crate) fn follow(self, tell: impl Fn(Heard) -> bool + Send + 'static) -> io::Result<Ear> {
         let Self { mut wanted, heard } = self;
-        let (sender, ports) = channel::<Option<Vec<PortLife>>>();
+        let (bell, rung) = sync_channel(1);
+        let ports = Arc::new(Mutex::new(Vec::new()));
+        let list = Arc::clone(&ports);
         thread::Builder::new().name("overhear-ports".to_owned()).spawn(move || {
-            let mut list = Vec::new();
-            for news in ports {
-                // Who begins anew has to be told again.
-                list = news.unwrap_or(list);
+            for () in rung {
+                let list = list.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let line = serde_json::to_vec(&list).unwrap_or_default();
                 if wanted.write_all(&line).and_then(|()| wanted.write_all(b"\n")).is_err() {
                     return;
                 }
             }
         })?;
-        let again = sender.clone();
+        let again = bell.clone();
         thread::Builder::new().name("overhear".to_owned()).spawn(move || {
             let mut heard = lines(heard);
             while let Some(said) = hear::<Said<(PortLife, DhcpPrint)>>(&mut heard) {
                 let news = match said {
                     Said::Begun => {
-                        let _ = again.send(None);
+                        // Who begins anew has to be told again.
+                        let _ = again.try_send(());
                         Heard::Deaf(None)
                     }
                     Said::Ended(how) => {
+                        let how = brief(&how);
                         tracing::warn!(how, "the process that listens to ports");
                         Heard::Deaf(Some(format!("the process that listens {how}")))
                     }
@@ -93,7 +103,7 @@ impl Listener {
             tracing::error!("nobody is left who listens to ports");
             tell(Heard::Deaf(Some("whoever starts the process that listens has ended".to_owned())));
         })?;
-        Ok(Ear(sender))
+        Ok(Ear { wanted: ports, bell })
     }
 }
 

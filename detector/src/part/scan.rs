@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use caps::Capability;
 use detector_core::model::VmProcess;
 
-use super::{Said, begin, hear, lines, say, settle, start};
+use super::{Said, begin, brief, hear, lines, say, settle, start};
 use crate::{
     clock,
     config::Config,
@@ -60,6 +60,7 @@ impl Scanning {
                 let scanned = match said {
                     Said::Begun => continue,
                     Said::Ended(how) => {
+                        let how = brief(&how);
                         tracing::warn!(how, "the process that scans processes");
                         Err(format!("the process that scans {how}"))
                     }

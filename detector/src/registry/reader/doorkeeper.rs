@@ -134,7 +134,11 @@ pub(super) fn attend(work: Work, fork: fn() -> nix::Result<ForkResult>) -> io::R
                     readers.insert(child);
                     waiting = Some(child);
                 }
-                Ok(ForkResult::Child) => read(work, own, &theirs),
+                Ok(ForkResult::Child) => {
+                    // What is said to the doorkeeper is not for workers to hear.
+                    let _ = close(door.as_raw_fd());
+                    read(work, own, &theirs)
+                }
                 // For want of memory, or of numbers: that passes.
                 Err(_) => {}
             }
@@ -160,8 +164,10 @@ fn read(work: Work, doorkeeper: Pid, door: &OwnedFd) -> ! {
         end(1);
     }
     let Ok(Some((question, file, replies))) = taken else { end(0) };
-    // It goes on with its file though the doorkeeper is replaced, and keeps nobody from seeing that it has gone.
-    if prctl::set_pdeathsig(None).is_err() || close(libc::STDIN_FILENO).is_err() {
+    // It goes on with its file though the doorkeeper is replaced, and keeps nobody from seeing that it has gone. From
+    // here on it has nothing to say to the doorkeeper either, whatever its file makes of it.
+    let closed = close(door.as_raw_fd()).and_then(|()| close(libc::STDIN_FILENO));
+    if prctl::set_pdeathsig(None).is_err() || closed.is_err() {
         end(1);
     }
     // It is closed after the answer, by whoever ends this process.
