@@ -62,6 +62,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "story",
     "lineage",
     "responses",
+    "remediation",
     "sources",
     "storage",
     BOOT,
