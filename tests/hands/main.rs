@@ -52,8 +52,9 @@ fn run() -> Result<()> {
 
 fn carry_out(order: Order, hear: impl Fn(String) + Send + Sync + 'static) -> Answer {
     let stop = Arc::new(AtomicBool::new(false));
-    let mover = |Place { state, image_dirs, segment }: Place| {
-        Mover::new(&state, &image_dirs, Arc::clone(&stop)).with_segment(segment)
+    let mover = |Place { state, image_dirs, kept, segment }: Place| {
+        let mover = Mover::new(&state, &image_dirs, Arc::clone(&stop));
+        mover.with_kept(kept).with_segment(segment)
     };
     let hear = Arc::new(hear);
     let also = Arc::clone(&hear);

@@ -35,6 +35,8 @@ pub enum Order {
 pub struct Place {
     pub state: PathBuf,
     pub image_dirs: Vec<PathBuf>,
+    /// What templates are.
+    pub kept: Vec<PathBuf>,
     pub segment: u64,
 }
 
@@ -143,6 +145,7 @@ impl Drop for Deed {
 
 impl Place {
     pub fn new(state: &Path, image_dirs: &[PathBuf]) -> Self {
-        Self { state: state.to_owned(), image_dirs: image_dirs.to_vec(), segment: 1 << 20 }
+        let (state, image_dirs) = (state.to_owned(), image_dirs.to_vec());
+        Self { state, image_dirs, kept: Vec::new(), segment: 1 << 20 }
     }
 }

@@ -16,7 +16,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const SANDBOX: &str = "default_rule = \"any\"\n[sandbox]\nbridge = \"sbx0\"\ncreate = true\n";
+/// The guests do not hear that they are to shut down.
+const SANDBOX: &str = "default_rule = \"any\"\n[sandbox]\nbridge = \"sbx0\"\ncreate = true\n\
+                       [remediation]\nshutdown_grace = \"1s\"\n";
 
 /// A host with a template of one image.
 struct Place {
@@ -64,11 +66,22 @@ impl Place {
         let settings = Settings {
             evidence: "digest",
             libvirt: true,
-            templates: vec![("lab.toml".to_owned(), self.image.manifest("lab").unwrap())],
+            templates: vec![("lab.toml".to_owned(), self.manifest())],
             more: SANDBOX.to_owned(),
             ..Settings::default()
         };
         Daemon::configure(self.scene.host(), &settings).unwrap()
+    }
+
+    /// Of the image, which says where its files are.
+    fn manifest(&self) -> String {
+        let mut text = self.image.manifest("lab").unwrap();
+        let Image { disk, kernel, initrd, .. } = &self.image;
+        for (role, path) in [("disk", disk), ("kernel", kernel), ("initrd", initrd)] {
+            let line = format!("role = {role:?}\n");
+            text = text.replace(&line, &format!("{line}path = {:?}\n", path.display().to_string()));
+        }
+        text
     }
 
     /// The guest boots from an overlay over the image from now on.
@@ -147,10 +160,6 @@ fn a_patched_vm_returns_with_its_mac_and_its_traffic() {
     let plan = done(&daemon, &["plan", "web"]);
     assert!(plan["steps"].to_string().contains("verify"), "{plan}");
     assert_eq!(remediate(&daemon, &["status", "web"]).code, 1, "a plan does nothing");
-    let replaced = ["start", "web", "--outcome", "replaced", "--template", "lab", "--reason", "x"];
-    let refused = remediate(&daemon, &replaced);
-    assert!(refused.complaint.contains("not available"), "{}", refused.complaint);
-
     done(&daemon, &["start", "web", "--outcome", "patched", "--reason", "ticket 42"]);
     // What is answered is on the disk: killed wherever it is by now, it goes on.
     daemon.kill().unwrap();
@@ -251,4 +260,42 @@ fn a_template_brings_all_vms_of_its_image_back() {
     for part in [&digest(&rogue.disk), "[profile]", "firmware = \"bios\"", "\"reviewed\""] {
         assert!(manifest.contains(part), "{part} is not in:\n{manifest}");
     }
+}
+
+/// A VM of an approved template has its name, its MAC and its place; the rogue one is kept, without any.
+#[test]
+fn a_vm_of_a_template_takes_the_place_of_a_rogue_one() {
+    let place = Place::new();
+    let rogue = place.image("rogue");
+    let mut daemon = place.configure();
+    let libvirt = Libvirt::start(place.scene.host(), Some(&daemon.hook())).unwrap();
+    // What the template's image is beneath may be read where it is in a pool.
+    let pool = place.scene.host().directory().to_str().unwrap();
+    libvirt.virsh(&["pool-create-as", "default", "dir", "--target", pool]).unwrap();
+    daemon.run().unwrap();
+    let guest = Guest::new("web", 71);
+    libvirt.define(&guest, &rogue, "br0").unwrap();
+    libvirt.start_domain(&guest).unwrap();
+    let tap = libvirt.tap(&guest).unwrap();
+    daemon.await_port(&tap, "isolated", PATIENCE).unwrap();
+
+    let words =
+        ["start", "web", "--outcome", "replaced", "--template", "lab", "--reason", "ticket 43"];
+    done(&daemon, &words);
+    await_status(&daemon, &guest, "the approval", |one| waits_for(one, "has to approve"));
+    let looked_at = digest(&rogue.disk);
+    let refused =
+        remediate(&daemon, &["approve", "web", "--sha256", &looked_at, "--reason", "not ours"]);
+    assert!(refused.complaint.contains("name no digest"), "{}", refused.complaint);
+    done(&daemon, &["approve", "web", "--reason", "not ours"]);
+    let ready = await_status(&daemon, &guest, "its start", |one| {
+        waits_for(one, "start it") || one["waits"].to_string().contains("failed")
+    });
+    assert!(waits_for(&ready, "start it"), "{ready}");
+    libvirt.start_domain(&guest).unwrap();
+    await_stage(&daemon, &guest, "replaced");
+    let tap = libvirt.tap(&guest).unwrap();
+    daemon.await_port(&tap, "granted", PATIENCE).unwrap();
+    let all = libvirt.virsh(&["list", "--all", "--name"]).unwrap();
+    assert!(all.contains("web-rogue-"), "{all}");
 }

@@ -57,6 +57,11 @@ impl Access {
     pub fn is_host(&self, peer: &Peer) -> bool {
         peer.uid == 0 || peer.uid == self.uid
     }
+
+    /// Whether it comes as the daemon's own user, where that is not root: provisioners run as that, too.
+    pub fn may_be_a_provisioner(&self, peer: &Peer) -> bool {
+        peer.uid != 0 && peer.uid == self.uid
+    }
 }
 
 impl Peer {
@@ -130,6 +135,9 @@ mod tests {
             let peer = Peer { uid, gid, pid: 1, groups: groups.to_vec() };
             assert_eq!(access.role(&peer), open, "{peer:?}");
             assert_eq!(closed.role(&peer), otherwise, "{peer:?}");
+            assert_eq!(access.may_be_a_provisioner(&peer), uid == 990, "{peer:?}");
+            let root = Access { uid: 0, roles: BTreeMap::new() };
+            assert!(!root.may_be_a_provisioner(&peer), "{peer:?}");
         }
     }
 }

@@ -25,6 +25,15 @@ impl Role {
         }
     }
 
+    /// Whether it is for a person to say, and for no program that works on the VM.
+    pub const fn is_for_people(request: &Request) -> bool {
+        match request {
+            Request::RemediateApprove { .. } | Request::RemediateReject { .. } => true,
+            Request::RemediateStart { digests, .. } => !digests.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The least role that may ask this. Every request is here, so that no new one is forgotten.
     pub const fn needed_for(request: &Request) -> Self {
         match request {

@@ -41,11 +41,13 @@ pub struct Denial {
     pub peer: Peer,
     /// What they asked; `None` of who may ask nothing, and is not listened to.
     pub request: Option<Request>,
+    /// It is for people to say, and whoever asked is the user that provisioners run as.
+    for_people: bool,
 }
 
 impl Denial {
     fn new(peer: Peer, request: Option<Request>) -> Self {
-        Self { peer, request }
+        Self { peer, request, for_people: false }
     }
 
     /// The least role that would have done.
@@ -56,6 +58,13 @@ impl Denial {
     /// What whoever asked is told: what they lack, and how to get it.
     pub fn error(&self) -> ApiError {
         let (uid, needed) = (self.peer.uid, self.needed().as_str());
+        if self.for_people {
+            let message = format!(
+                "user {uid} is the one that the daemon and its provisioners run as, and neither approves nor rejects a \
+                 VM: ask as root, or as a person who is listed in `roles.{needed}` of the configuration"
+            );
+            return ApiError::new(ErrorCode::Forbidden, message);
+        }
         let group = match self.needed() {
             Role::View | Role::Operate => ", or are a member of the group in `api.group`",
             Role::Administer => "",
@@ -124,7 +133,7 @@ async fn greet(
     if place.is_err() && !access.is_host(&peer) {
         return refuse(stream, busy()).await;
     }
-    converse(stream, &peer, role, &calls, &denials).await;
+    converse(stream, &peer, (role, access), &calls, &denials).await;
 }
 
 type Lines = Framed<UnixStream, LinesCodec>;
@@ -132,7 +141,7 @@ type Lines = Framed<UnixStream, LinesCodec>;
 async fn converse(
     stream: UnixStream,
     peer: &Peer,
-    role: Role,
+    (role, access): (Role, &Access),
     calls: &mpsc::Sender<Call>,
     denials: &mpsc::Sender<Denial>,
 ) {
@@ -155,10 +164,11 @@ async fn converse(
             }
         };
         let outcome = request.and_then(|request| {
-            if role >= Role::needed_for(&request) {
+            let for_people = access.may_be_a_provisioner(peer) && Role::is_for_people(&request);
+            if role >= Role::needed_for(&request) && !for_people {
                 return Ok(request);
             }
-            let denial = Denial::new(peer.clone(), Some(request));
+            let denial = Denial { for_people, ..Denial::new(peer.clone(), Some(request)) };
             let error = denial.error();
             // Where nobody takes it, it is refused all the same.
             let _ = denials.try_send(denial);

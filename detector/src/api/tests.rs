@@ -235,6 +235,47 @@ fn each_role_may_ask_so_much_and_who_may_not_is_told() {
     }
 }
 
+/// A provisioner runs as the daemon's own user, and says nothing of the VM that it works on.
+#[test]
+fn what_is_for_people_is_refused_to_the_daemons_own_user() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can come as somebody else");
+        return;
+    }
+    let mut server = Server::start(Access { uid: 4100, roles: BTreeMap::new() });
+    for path in [server.directory.path().to_owned(), server.path()] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(path, mode).unwrap();
+    }
+    let digest = "0".repeat(64);
+    let start = |digests: &str| {
+        format!(
+            r#"{{"remediate-start":{{"vm":"a","outcome":{{"patched":{{}}}},"reason":"","digests":[{digests}]}}}}"#
+        )
+    };
+    let cases = [
+        (r#"{"port-list":{}}"#.to_owned(), false),
+        (r#"{"remediate-abort":{"vm":"a","reason":""}}"#.to_owned(), false),
+        (start(""), false),
+        (start(&format!("{digest:?}")), true),
+        (r#"{"remediate-approve":{"vm":"a","digests":[],"reason":""}}"#.to_owned(), true),
+        (r#"{"remediate-reject":{"vm":"a","reason":""}}"#.to_owned(), true),
+    ];
+    for (request, refused) in cases {
+        let line = format!(r#"{{"v":1,"request":{request}}}"#);
+        let forbidden =
+            |uid| as_user(uid, uid, &server.path(), &line) == [Err(ErrorCode::Forbidden)];
+        assert_eq!(forbidden(4100), refused, "{request}");
+        assert!(!forbidden(0), "{request}");
+        let told = server.denied.try_recv().map(|denial| denial.error().message);
+        assert_eq!(
+            told.is_ok_and(|told| told.contains("provisioners run as")),
+            refused,
+            "{request}"
+        );
+    }
+}
+
 #[test]
 fn who_is_configured_is_looked_up() {
     let texts = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();

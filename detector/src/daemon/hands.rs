@@ -177,8 +177,8 @@ impl Hands {
             }
             Effect::KeepWorkflow(workflow) => self.remedies.keep(workflow),
             Effect::ForgetWorkflow(vm) => self.remedies.forget(vm),
-            Effect::Remedy { step, patient, order } => {
-                self.remedies.carry_out(step, patient, order);
+            Effect::Remedy { deed, patient, order } => {
+                self.remedies.carry_out(deed, patient, order);
             }
             Effect::StopRemedy(vm) => self.remedies.stop(vm),
             Effect::Record(entry) => self.audit.decision(moment(today), *entry),

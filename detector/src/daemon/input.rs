@@ -14,11 +14,16 @@ use detector_core::{
         Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
         Registry, Rejected, Timestamp, Vm,
     },
-    remediate::{Means, Step, Workflow},
+    remediate::{Means, Workflow},
 };
 use uuid::Uuid;
 
-use super::{adoption::Known, mode::Start, reload::Loaded, remediation::Report};
+use super::{
+    adoption::Known,
+    mode::Start,
+    reload::Loaded,
+    remediation::{Report, Running},
+};
 use crate::{
     alert::ToBrain,
     api::{ApiError, Reply, Request, socket::Named},
@@ -130,7 +135,7 @@ pub enum Input {
     /// What has become of a deed, as [`Effect::Remedy`] asked.
     Remedied {
         vm: Uuid,
-        step: Step,
+        deed: Running,
         report: Report,
     },
     /// What is wrong with the audit, all of it.
@@ -205,7 +210,7 @@ pub enum Effect {
     /// Nobody needs the VM's workflow any more.
     ForgetWorkflow(Uuid),
     /// Have a step of a remediation done outside of the kernel.
-    Remedy { step: Step, patient: Patient, order: Order },
+    Remedy { deed: Running, patient: Patient, order: Order },
     /// Have what is being done for the VM stop where nothing is lost.
     StopRemedy(Uuid),
     /// Put this on record.

@@ -95,7 +95,7 @@ impl<E: Enforcer> Brain<E> {
             Input::WorkflowKept { vm, revision, result } => {
                 self.workflow_kept(vm, revision, result);
             }
-            Input::Remedied { vm, step, report } => return self.remedied(vm, step, report),
+            Input::Remedied { vm, deed, report } => return self.remedied(vm, deed, report),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);

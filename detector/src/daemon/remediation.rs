@@ -41,6 +41,14 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What a name is cut to in findings.
 const LONGEST_NAME: usize = 80;
 
+/// What is being done outside of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub step: Step,
+    /// When the workflow has begun that it is a step of: the VM may have another one by the time that it ends.
+    pub workflow: Timestamp,
+}
+
 /// What has become of a deed, so far.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
@@ -70,8 +78,8 @@ struct Held {
     /// Since when it cannot be written down, or carried out, and why.
     trouble: Option<(Timestamp, String)>,
     retry: Option<Timestamp>,
-    /// What is being done outside of the kernel.
-    running: Option<Step>,
+    /// One deed at a time, also where it was a former workflow that wanted it.
+    running: Option<Running>,
     /// For which step its media have been read again, and whether the VM was off.
     read: Option<(Step, bool)>,
     waits: Option<String>,
@@ -126,7 +134,7 @@ impl Remediation {
     /// VMs whose media are looked at although they are off.
     pub(super) fn at_rest(&self) -> BTreeSet<Uuid> {
         let about_images = self.held.iter().filter(|(_, held)| held.is_about_images());
-        about_images.map(|(vm, _)| *vm).collect()
+        about_images.map(|(vm, held)| held.workflow.successor.unwrap_or(*vm)).collect()
     }
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
@@ -143,6 +151,9 @@ impl Remediation {
     fn put(&mut self, workflow: Workflow) {
         match self.held.get_mut(&workflow.vm) {
             Some(held) => {
+                if held.workflow.begun.at != workflow.begun.at {
+                    held.read = None;
+                }
                 (held.workflow, held.waits, held.failed, held.retry) = (workflow, None, None, None);
             }
             None => drop(self.held.insert(workflow.vm, Held::new(workflow, None))),
@@ -171,8 +182,11 @@ impl<E: Enforcer> Brain<E> {
             // What is being done for a workflow that has turned elsewhere stops where nothing is lost.
             let vm = workflow.vm;
             let running = self.remediation.held.get(&vm).and_then(|held| held.running);
-            if running.is_some_and(|step| workflow.steps.iter().all(|planned| planned.step != step))
-            {
+            let wanted = |running: Running| {
+                running.workflow == workflow.begun.at
+                    && workflow.steps.iter().any(|planned| planned.step == running.step)
+            };
+            if running.is_some_and(|running| !wanted(running)) {
                 self.emit(Effect::StopRemedy(vm));
             }
             self.remediation.put(workflow);
@@ -186,7 +200,8 @@ impl<E: Enforcer> Brain<E> {
         while self.remediation.held.len() + count > MOST {
             let idle = self.remediation.held.iter().filter(|(_, held)| {
                 let workflow = &held.workflow;
-                workflow.is_over() && workflow.approved.is_empty() && held.is_kept()
+                let idle = workflow.is_over() && held.running.is_none();
+                idle && workflow.approved.is_empty() && held.is_kept()
             });
             let oldest = idle.min_by_key(|(_, held)| held.workflow.ended).map(|(vm, _)| *vm);
             let Some(vm) = oldest else {
@@ -263,12 +278,14 @@ impl<E: Enforcer> Brain<E> {
     }
 
     /// What has become of a deed. False when nothing follows from it.
-    pub(super) fn remedied(&mut self, vm: Uuid, step: Step, report: Report) -> bool {
+    pub(super) fn remedied(&mut self, vm: Uuid, deed: Running, report: Report) -> bool {
         let now = self.world.now;
         let held = self.remediation.held.get_mut(&vm);
         // Of what nobody has asked for nothing is believed.
-        let Some(held) = held.filter(|held| held.running == Some(step)) else { return false };
+        let Some(held) = held.filter(|held| held.running == Some(deed)) else { return false };
+        let (step, is_former) = (deed.step, deed.workflow != held.workflow.begun.at);
         let result = match report {
+            Report::Progress(_) if is_former => return false,
             Report::Progress(progress) => {
                 held.workflow.progress(step, progress.percent, progress.says);
                 return false;
@@ -276,6 +293,12 @@ impl<E: Enforcer> Brain<E> {
             Report::Ended(result) => result,
         };
         held.running = None;
+        if is_former {
+            let came = result.map_or_else(|failed| failed.to_string(), |done| done.says);
+            let what = format!("{} of the remediation before has ended: {came}", step.as_str());
+            held.workflow.note(now, None, what);
+            return true;
+        }
         let result = match result {
             Ok(done) => {
                 held.workflow.successor = done.successor.or(held.workflow.successor);

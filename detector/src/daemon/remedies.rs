@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector_core::remediate::{LONGEST_TEXT, Step, Workflow};
+use detector_core::remediate::{LONGEST_TEXT, Workflow};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
@@ -21,7 +21,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{input::Input, remediation::Report};
+use super::{
+    input::Input,
+    remediation::{Report, Running},
+};
 use crate::remediate::{
     Store,
     hands::{Done, Failed, Hands, Order, Patient, Progress},
@@ -82,7 +85,7 @@ impl Remedies {
         }
     }
 
-    pub(super) fn carry_out(&self, step: Step, patient: Patient, order: Order) {
+    pub(super) fn carry_out(&self, deed: Running, patient: Patient, order: Order) {
         let (vm, stop) = (patient.uuid, Arc::new(AtomicBool::new(false)));
         self.stops().insert(vm, Arc::clone(&stop));
         let this = self.clone();
@@ -91,7 +94,11 @@ impl Remedies {
             let (hands, inputs) = (Arc::clone(&this.hands), this.inputs.clone());
             let asked = Arc::clone(&stop);
             let done = spawn_blocking(move || {
-                let mut teller = Teller { vm, step, stop: asked, inputs, told: None };
+                // It may have waited for a place for long.
+                if asked.load(Ordering::Relaxed) {
+                    return Err(Failed::Stopped);
+                }
+                let mut teller = Teller { vm, deed, stop: asked, inputs, told: None };
                 hands.carry_out(&patient, &order, &mut |progress| teller.hear(progress))
             });
             let ended = match done.await {
@@ -102,7 +109,7 @@ impl Remedies {
             this.stops().remove(&vm);
             let ended = ended.map(bounded).map_err(bounded_failure);
             let report = Report::Ended(ended);
-            let _ = this.inputs.send(Input::Remedied { vm, step, report }).await;
+            let _ = this.inputs.send(Input::Remedied { vm, deed, report }).await;
         });
     }
 
@@ -114,7 +121,7 @@ impl Remedies {
 /// Tells the brain how far a deed is, but not more often than a person reads it.
 struct Teller {
     vm: Uuid,
-    step: Step,
+    deed: Running,
     stop: Arc<AtomicBool>,
     inputs: mpsc::Sender<Input>,
     told: Option<Instant>,
@@ -126,9 +133,9 @@ impl Teller {
             self.told = Some(Instant::now());
             let says = cut(progress.says);
             let report = Report::Progress(Progress { says, ..progress });
-            let (vm, step) = (self.vm, self.step);
+            let (vm, deed) = (self.vm, self.deed);
             // Where the brain is behind, the next word will do.
-            let _ = self.inputs.try_send(Input::Remedied { vm, step, report });
+            let _ = self.inputs.try_send(Input::Remedied { vm, deed, report });
         }
         match self.stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
@@ -179,3 +186,6 @@ fn cut(text: String) -> String {
         Some((end, _)) => text[..end].to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,9 @@ pub struct Patient {
 pub enum Order {
     /// Keep as evidence what the VM is now.
     Evidence { first_frames: Vec<String> },
-    /// End it (in order, then by force), and move its disks and NVRAM to the pool of the sandbox.
-    Move,
+    /// End it (in order, then by force), and move its disks and NVRAM to the pool of the sandbox. Files of
+    /// templates stay where they are, though the VM names them.
+    Move { templates: Vec<PathBuf> },
     /// Have a provisioner change the images.
     Provision { provisioner: String },
     /// Make a VM from the template in its place, and archive it.
@@ -54,7 +55,7 @@ impl Order {
     pub fn deed(&self) -> Deed {
         match self {
             Self::Evidence { .. } => Deed::Evidence,
-            Self::Move => Deed::Move,
+            Self::Move { .. } => Deed::Move,
             Self::Provision { .. } => Deed::Provision,
             Self::Replace { .. } => Deed::Replace,
             Self::Contain => Deed::Contain,
@@ -116,18 +117,4 @@ pub trait Hands: Send + Sync + 'static {
         order: &Order,
         hear: &mut Hear<'_>,
     ) -> Result<Done, Failed>;
-}
-
-/// Hands that can do nothing yet.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Nobody;
-
-impl Hands for Nobody {
-    fn can(&self, deed: Deed) -> Result<(), String> {
-        Err(format!("{} is not available in this release", deed.as_str()))
-    }
-
-    fn carry_out(&self, _: &Patient, order: &Order, _: &mut Hear<'_>) -> Result<Done, Failed> {
-        Err(self.can(order.deed()).map_or_else(Failed::Refused, |()| Failed::Stopped))
-    }
 }

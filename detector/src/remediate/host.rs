@@ -1,5 +1,7 @@
 //! The hands that this host has: libvirt, its storage pools, and provisioners.
 
+mod provisioning;
+
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
@@ -7,9 +9,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::channel,
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
+    time::Duration,
 };
 
 use detector_core::{
@@ -17,20 +20,18 @@ use detector_core::{
     remediate::Deed,
 };
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::{
     contain::{Contained, contain},
     evidence::{self, Evidence},
     hands::{Done, Failed, Hands, Hear, Order, Patient, Progress, TemplateImage},
-    provision::{self, Disk, Outcome, Request, Said, Subject},
     replace::{Replacement, Replacer, TemplateFile},
-    storage::{
-        self, Mover, Named, Off, PATIENCE, Role, Session, StorageError, Task, Tell, shut_off,
-        switch_on,
-    },
+    storage::{self, Mover, Off, StorageError, Task, Tell, shut_off},
 };
 use crate::config::{Config, RemediationKeys};
+
+/// How often whoever hears is asked whether it shall go on, also where there is nothing to hear.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What they go by.
 #[derive(Clone, Debug)]
@@ -108,11 +109,7 @@ impl Hands for HostHands {
                 });
                 self.work(patient, order, &stopped, &tell)
             });
-            while let Ok(progress) = heard.recv() {
-                if let ControlFlow::Break(()) = hear(said(progress)) {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
+            listen(&heard, hear, &stop);
             work.join().unwrap_or_else(|_| Err(Failed::Refused("it broke".to_owned())))
         })
     }
@@ -126,11 +123,14 @@ impl HostHands {
         stop: &Arc<AtomicBool>,
         tell: &Tell,
     ) -> Result<Done, Failed> {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failed::Stopped);
+        }
         match order {
             Order::Evidence { first_frames } => {
                 self.keep(patient, "found", first_frames, &BTreeMap::new(), stop, tell)
             }
-            Order::Move => self.shut_off_and_move(patient, stop, tell),
+            Order::Move { templates } => self.shut_off_and_move(patient, templates, stop, tell),
             Order::Provision { provisioner } => self.provision(patient, provisioner, stop, tell),
             Order::Replace { images, .. } => self.replace(patient, images, stop, tell),
             Order::Contain => {
@@ -171,15 +171,18 @@ impl HostHands {
     fn shut_off_and_move(
         &self,
         patient: &Patient,
+        templates: &[PathBuf],
         stop: &Arc<AtomicBool>,
         tell: &Tell,
     ) -> Result<Done, Failed> {
         let task = self.task(patient)?;
         let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
         let off = shut_off(&task.uri, task.domain, grace, force, stop, tell)?;
-        let report = self.mover(stop).carry_out(&task, tell)?;
-        // As they were found: none of them has been written to since the VM went off.
-        let known = report.moved.iter().map(|one| (one.target.clone(), one.sha256)).collect();
+        let report = self.mover(stop).with_kept(templates.to_vec()).carry_out(&task, tell)?;
+        // As they were found: none of them has been written to since the VM went off. What an earlier call has moved may
+        // have been.
+        let fresh = report.moved.iter().filter(|one| one.fresh);
+        let known = fresh.map(|one| (one.target.clone(), one.sha256)).collect();
         let mut done = self.keep(patient, "off", &[], &known, stop, tell)?;
         for one in &report.moved {
             done.more.insert(
@@ -205,54 +208,6 @@ impl HostHands {
         Ok(done)
     }
 
-    fn provision(
-        &self,
-        patient: &Patient,
-        name: &str,
-        stop: &AtomicBool,
-        tell: &Tell,
-    ) -> Result<Done, Failed> {
-        let keys = self.keys.provisioner(name).ok_or_else(|| {
-            Failed::Refused(format!("remediation.provisioners lists none called {name:?}"))
-        })?;
-        let vm = Subject { uuid: patient.uuid, name: patient.name.clone() };
-        let files = disks(&patient.source, patient.uuid, tell)?;
-        if keys.start {
-            switch_on(&patient.source, patient.uuid, tell)?;
-        }
-        let workflow = format!("{}-{}", patient.uuid, patient.workflow);
-        let request = Request::new(&workflow, vm, files);
-        let ended =
-            provision::run(&keys.program(), request, &self.state, stop, |said| tell(heard(said)));
-        if keys.start {
-            // What becomes of it is judged by what it leaves on its disks.
-            let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
-            shut_off(&patient.source, patient.uuid, grace, force, stop, tell)?;
-        }
-        let ended = ended.map_err(|error| Failed::Refused(error.to_string()))?;
-        let more = [
-            ("output", ended.output),
-            ("printed", ended.printed.to_string()),
-            ("left-behind", ended.strays.to_string()),
-        ];
-        let more = more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        match ended.outcome {
-            Outcome::Done { message, changed } => {
-                let changed = match changed {
-                    Some(true) => "it says that it has changed something",
-                    Some(false) => "it says that it has changed nothing",
-                    None => "it is done",
-                };
-                let says = format!("{name}: {changed}. {message}");
-                Ok(Done { says: says.trim().to_owned(), more, successor: None })
-            }
-            Outcome::GivenUp => Err(Failed::Stopped),
-            Outcome::Failed { why } | Outcome::Later { why } | Outcome::Late { why } => {
-                Err(Failed::Refused(format!("the provisioner {name}: {why}{}", end_of(&more))))
-            }
-        }
-    }
-
     fn replace(
         &self,
         patient: &Patient,
@@ -266,6 +221,8 @@ impl HostHands {
                 "the template has no image of a disk that a VM could be made of".to_owned(),
             )
         })?;
+        let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
+        shut_off(&patient.source, patient.uuid, grace, force, stop, tell)?;
         let began = i64::try_from(patient.workflow).ok();
         let began =
             began.and_then(|began| Timestamp::from_millisecond(began).ok()).unwrap_or_default();
@@ -304,51 +261,24 @@ impl From<StorageError> for Failed {
     }
 }
 
-/// The disks of a domain that are files.
-fn disks(uri: &str, vm: Uuid, tell: &Tell) -> Result<Vec<Disk>, StorageError> {
-    let session = Session::open(uri, PATIENCE, tell)?;
-    let gone = || StorageError::Refused(format!("libvirt knows no domain {vm}"));
-    let found = session.look(vm)?.ok_or_else(gone)?;
-    let described = storage::describe(&found.described).map_err(StorageError::Refused)?;
-    let mut disks = Vec::new();
-    for own in described.own.into_iter().filter(|own| own.role == Role::Disk) {
-        let path = match &own.source {
-            Named::File(path) => path.clone(),
-            Named::Volume { pool, volume } => session.place_of(pool, volume)?,
-        };
-        disks.push(Disk { target: own.target, path, format: own.format, sha256: None });
+/// Hands on what is heard until nobody tells anything any more. Who says nothing is to stop no later.
+fn listen(heard: &Receiver<storage::Progress>, hear: &mut Hear<'_>, stop: &AtomicBool) {
+    let mut latest = Progress::default();
+    loop {
+        match heard.recv_timeout(LOOK) {
+            Ok(progress) => latest = said(progress),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if let ControlFlow::Break(()) = hear(latest.clone()) {
+            stop.store(true, Ordering::Relaxed);
+        }
     }
-    Ok(disks)
 }
 
 fn file(image: &TemplateImage) -> TemplateFile {
     let format = image.format.clone().unwrap_or_else(|| "raw".to_owned());
     TemplateFile { path: image.path.clone(), format, sha256: image.sha256 }
-}
-
-/// The last lines of what a provisioner has printed.
-fn end_of(more: &BTreeMap<String, String>) -> String {
-    const LINES: usize = 5;
-    let output = more.get("output").map_or("", |output| output.trim_end());
-    let mut lines: Vec<_> = output.lines().rev().take(LINES).collect();
-    lines.reverse();
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!(". It has printed: {}", lines.join(" | "))
-    }
-}
-
-/// What a provisioner says, as what is heard of anything else.
-fn heard(said: Said) -> storage::Progress {
-    match said {
-        Said::Progress { percent, message } => {
-            storage::Progress::Told { percent: Some(percent), what: message }
-        }
-        Said::Message { message } | Said::Result { message, .. } => {
-            storage::Progress::Told { percent: None, what: message }
-        }
-    }
 }
 
 fn said(progress: storage::Progress) -> Progress {

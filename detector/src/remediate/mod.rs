@@ -28,9 +28,11 @@ pub(crate) use store::Store;
 pub(crate) fn means(config: &Config, hands: &dyn hands::Hands) -> Means {
     let deeds = [Deed::Evidence, Deed::Contain, Deed::Move, Deed::Provision, Deed::Replace];
     let deeds: BTreeMap<_, _> = deeds.into_iter().map(|deed| (deed, hands.can(deed))).collect();
+    let keys = &config.remediation;
     Means {
         sandbox: config.sandbox.bridge.is_some(),
-        approvals: config.remediation.approvals,
+        approvals: keys.approvals,
         deeds,
+        provisioners: keys.provisioners.iter().map(|one| one.name.clone()).collect(),
     }
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use detector::remediate::storage::StorageError;
+use detector::remediate::storage::{StorageError, Task};
 use detector_tests::guest::Guest;
-use detector_tests::hands::{Answer, Deed, Then};
+use detector_tests::hands::{Answer, Deed, Order, Then};
 use detector_tests::libvirt::Libvirt;
 
 use super::{Files, HANDS, Lab, digest, is_defined, named, refused};
@@ -174,4 +174,59 @@ fn a_former_file_that_is_written_to_later_is_kept() {
     };
     assert_eq!(report.moved[1].kept.as_deref(), Some("it has been written to since"));
     assert_eq!(files.are_there(), [false, true]);
+}
+
+/// So is one that is started and shut down once its copy was compared: what it has written meanwhile is not lost.
+#[test]
+fn a_disk_that_is_written_to_before_the_copies_count_is_copied_anew() {
+    let lab = Lab::new();
+    let libvirt = lab.libvirt();
+    let guest = Guest::new("web", 31);
+    let files = lab.define(&libvirt, &guest);
+    let mut deed = pause_at(&lab, &guest, SAME);
+    let disk = fs::File::options().write(true).open(&files.data).unwrap();
+    disk.write_all_at(b"another", 9 << 20).unwrap();
+    drop(disk);
+    deed.go_on().unwrap();
+    match deed.end().unwrap() {
+        Some(Answer::Storage(StorageError::Failed(why))) => {
+            assert!(why.contains("has been written to"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(named(&libvirt, &guest), [files.overlay.clone(), files.data.clone()]);
+    let expect = files.digests();
+    let report = lab.moved(&guest);
+    assert_eq!(report.moved.iter().map(|one| digest(&one.to)).collect::<Vec<_>>(), expect);
+    assert_eq!(files.are_there(), [false, false]);
+}
+
+/// Wherever a move was left, one to another pool can be made.
+#[test]
+fn a_move_to_another_pool_ends_the_one_that_was_left() {
+    let lab = Lab::new();
+    let libvirt = lab.libvirt();
+    let other = lab.host.path("other");
+    fs::create_dir(&other).unwrap();
+    let target = other.to_str().unwrap();
+    libvirt.virsh(&["pool-create-as", "other", "dir", "--target", target]).unwrap();
+    let half = "Step { what: \"the former file of vda";
+    for (number, when) in [COPYING, SAME, DESCRIBED, half].into_iter().enumerate() {
+        let guest = Guest::new(&format!("web{number}"), 40 + number as u8);
+        let files = lab.define(&libvirt, &guest);
+        let before = files.digests();
+        // It is killed where it waits.
+        drop(pause_at(&lab, &guest, when));
+        let task = Task { pool: "other".to_owned(), ..lab.task(&guest) };
+        let report = match lab.ask(&Order::Move { task, at: lab.place() }) {
+            Answer::Moved(report) => report,
+            other => panic!("{when}: {other:?}"),
+        };
+        let places: Vec<_> = report.moved.iter().map(|one| one.to.clone()).collect();
+        assert!(places.iter().all(|place| place.starts_with(&other)), "{when}: {places:?}");
+        assert_eq!(named(&libvirt, &guest), places, "{when}");
+        assert_eq!(places.iter().map(|place| digest(place)).collect::<Vec<_>>(), before, "{when}");
+        assert_eq!(files.are_there(), [false, false], "{when}");
+        assert_eq!(lab.copies().len(), 0, "{when}");
+    }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use detector::remediate::storage::{StorageError, Task};
 use detector_tests::guest::Guest;
-use detector_tests::hands::{Answer, Order};
+use detector_tests::hands::{Answer, Order, Place};
 use detector_tests::libvirt::Libvirt;
 use detector_tests::{run, wait};
 
@@ -67,21 +67,57 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
                 xml.replace(old, new)
             });
         }),
-        ("is also a disk of other, or lies beneath one", &|lab, libvirt, files, put| {
-            if put {
-                let other = Guest::new("other", 32);
-                let own = other.overlay(lab.host.directory());
-                let mut tool = Command::new("qemu-img");
-                tool.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-                    .arg(&files.data)
-                    .arg(&own);
-                let result = tool.output();
-                run::checked(&tool, result).unwrap();
-                let xml = other.domain(&lab.image, "br0", lab.host.directory());
-                libvirt.define_as(&other, &xml).unwrap();
-            } else {
-                libvirt.virsh(&["undefine", "other"]).unwrap();
+        (
+            "is another VM's too: other names it, or has it beneath a disk",
+            &|lab, libvirt, files, put| {
+                if put {
+                    let other = Guest::new("other", 32);
+                    let own = other.overlay(lab.host.directory());
+                    let mut tool = Command::new("qemu-img");
+                    tool.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+                        .arg(&files.data)
+                        .arg(&own);
+                    let result = tool.output();
+                    run::checked(&tool, result).unwrap();
+                    let xml = other.domain(&lab.image, "br0", lab.host.directory());
+                    libvirt.define_as(&other, &xml).unwrap();
+                } else {
+                    libvirt.virsh(&["undefine", "other"]).unwrap();
+                }
+            },
+        ),
+        ("is another VM's too: third names it", &|lab, libvirt, _, put| {
+            other_with(
+                lab,
+                libvirt,
+                &medium("type='file' device='cdrom'", &format!("file='{data}'")),
+                put,
+            );
+        }),
+        ("is another VM's too: third names it", &|lab, libvirt, _, put| {
+            // libvirt need not have looked into the pool.
+            let images = lab.images();
+            match put {
+                true => {
+                    virsh(&[
+                        "pool-define-as",
+                        "still",
+                        "dir",
+                        "--target",
+                        images.to_str().unwrap(),
+                    ]);
+                }
+                false => virsh(&["pool-undefine", "still"]),
             }
+            other_with(
+                lab,
+                libvirt,
+                &medium("type='volume'", "pool='still' volume='web.img'"),
+                put,
+            );
+        }),
+        ("it is not known which files third has", &|lab, libvirt, _, put| {
+            other_with(lab, libvirt, &medium("type='volume'", "pool='none' volume='x'"), put);
         }),
         ("is not active: start it (virsh pool-start sandbox)", &|_, _, _, put| {
             virsh(&[if put { "pool-destroy" } else { "pool-start" }, POOL]);
@@ -102,8 +138,27 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
     );
     let strange = Task { domain: uuid::Uuid::from_u128(1), ..lab.task(&guest) };
     expect_refusal(&lab, &Order::Move { task: strange, at: lab.place() }, "knows no domain 0000");
+    let at = Place { kept: vec![files.data.clone()], ..lab.place() };
+    expect_refusal(&lab, &Order::Move { task: lab.task(&guest), at }, "is a template's, and stays");
     // And with nothing in the way it moves.
     lab.moved(&guest);
+}
+
+fn medium(kind: &str, source: &str) -> String {
+    let target = "<target dev='sdz' bus='scsi'/><readonly/>";
+    format!("<disk {kind}><driver name='qemu' type='raw'/><source {source}/>{target}</disk>")
+}
+
+/// Defines another VM that has this besides, or has it gone.
+fn other_with(lab: &Lab, libvirt: &Libvirt<'_>, disk: &str, put: bool) {
+    if !put {
+        libvirt.virsh(&["undefine", "third"]).unwrap();
+        return;
+    }
+    let other = Guest::new("third", 33);
+    let xml = other.domain(&lab.image, "br0", lab.host.directory());
+    let xml = xml.replace("<interface ", &format!("{disk}<interface "));
+    libvirt.define_as(&other, &xml).unwrap();
 }
 
 /// By QEMU's own locks, which its tools hold too.

@@ -140,6 +140,34 @@ fn killed_at_any_step_there_is_one_vm_of_the_name_at_most_and_both_ways_are_open
     assert!(ended > 3, "{ended}");
 }
 
+/// What one workflow has left is taken back by the next one; what it has finished is not.
+#[test]
+fn another_workflow_takes_back_what_was_left_and_nothing_else() {
+    let lab = Lab::new();
+    let libvirt = lab.libvirt();
+    let approved = Image::make(lab.host.directory(), "approved", "what was reviewed").unwrap();
+    let guest = Guest::new("web", 31);
+    lab.define(&libvirt, &guest);
+    let first = replacement(&approved, &guest, Cloning::Overlay);
+    let archived = Then::WaitsFor("Step { what: \"the former VM is archived\"".to_owned());
+    let mut left = Deed::begin(&lab.host, HANDS, &order(&lab, &first), &archived).unwrap();
+    left.await_pause().unwrap();
+    drop(left);
+    let workflow = |name: &str| Replacement { workflow: name.to_owned(), ..first.clone() };
+    let done = replaced(&lab, &workflow("1700000001"));
+    let now = all(&libvirt);
+    assert_eq!(now.len(), 2, "{now:?}");
+    assert!(now["web"].contains(&done.successor.to_string()), "{now:?}");
+    assert_eq!(lab.copies(), std::slice::from_ref(&done.disk));
+    match lab.ask(&order(&lab, &workflow("1700000002"))) {
+        Answer::Storage(StorageError::Refused(why)) => {
+            assert!(why.contains("has been replaced already"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(all(&libvirt), now);
+}
+
 #[test]
 fn what_is_not_approved_or_in_use_is_refused() {
     let lab = Lab::new();

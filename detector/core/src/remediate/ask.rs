@@ -107,22 +107,9 @@ impl Workflow {
                 by.uid
             ));
         }
-        let images = match sight.images() {
-            Ok(images) => images,
-            Err(why) => return refused(format!("nothing can be approved yet: {why}")),
-        };
-        let there: BTreeSet<_> = images.iter().map(|image| image.sha256).collect();
-        if let Some(digest) = digests.iter().find(|digest| !there.contains(digest)) {
-            let there: Vec<_> = there.iter().map(Digest::to_string).collect();
-            return refused(format!(
-                "the VM does not boot from sha256 {digest}; it boots from {}",
-                there.join(", ")
-            ));
-        }
-        if let Some(digest) = sight.foreign().into_iter().find(|digest| !digests.contains(digest)) {
-            return refused(format!(
-                "the VM boots from sha256 {digest} as well, which no template has: look at it, and name it, too"
-            ));
+        match self.replacing() {
+            Some(template) => no_digests(template, &digests)?,
+            None => all_digests(&digests, sight)?,
         }
         let same = self.approvals.last().is_none_or(|latest| latest.digests == digests);
         if !same {
@@ -145,8 +132,11 @@ impl Workflow {
     fn add(&mut self, by: By, digests: BTreeSet<Digest>) {
         let by = By { why: cut(by.why), ..by };
         let (at, uid) = (by.at, by.uid);
-        let named: Vec<_> = digests.iter().map(Digest::to_string).collect();
-        let what = format!("approved {}: {}", named.join(", "), by.why);
+        let named = match self.replacing() {
+            Some(template) => format!("its replacement by {template}"),
+            None => digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let what = format!("approved {named}: {}", by.why);
         self.approvals.push(Approval { by, digests });
         self.note(at, Some(uid), what);
     }
@@ -167,6 +157,9 @@ impl Workflow {
             return Err(Refusal(format!(
                 "{needed} others have to approve it: start it without digests, and have them do so"
             )));
+        }
+        if let Some(template) = self.replacing() {
+            no_digests(template, &digests)?;
         }
         let images = sight.images().map_err(Refusal)?;
         let there: BTreeSet<_> = images.iter().map(|image| image.sha256).collect();
@@ -218,9 +211,46 @@ impl Workflow {
         matches!(self.outcome, Outcome::Patched { .. })
     }
 
+    /// The template whose VM takes its place: that is what people approve then, and not its images, which are archived.
+    pub(super) fn replacing(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Replaced { template } => Some(template),
+            Outcome::Patched { .. } | Outcome::Template { .. } => None,
+        }
+    }
+
     fn turn_to(&mut self, goal: End, last: Step) {
         self.goal = goal;
         self.steps.retain(Planned::is_done);
         self.steps.push(Planned { state: StepState::Waiting, ..Planned::new(last) });
     }
+}
+
+fn no_digests(template: &str, named: &BTreeSet<Digest>) -> Result<(), Refusal> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal(format!(
+        "what is approved here is that a VM of {template} takes its place, and none of its own images: name no digest"
+    )))
+}
+
+/// Whether they are those of what the VM boots from, and all of them that no template has.
+fn all_digests(named: &BTreeSet<Digest>, sight: &Sight<'_>) -> Result<(), Refusal> {
+    let images = sight.images();
+    let images = images.map_err(|why| Refusal(format!("nothing can be approved yet: {why}")))?;
+    let there: BTreeSet<_> = images.iter().map(|image| image.sha256).collect();
+    if let Some(digest) = named.iter().find(|digest| !there.contains(digest)) {
+        let there: Vec<_> = there.iter().map(Digest::to_string).collect();
+        return Err(Refusal(format!(
+            "the VM does not boot from sha256 {digest}; it boots from {}",
+            there.join(", ")
+        )));
+    }
+    if let Some(digest) = sight.foreign().into_iter().find(|digest| !named.contains(digest)) {
+        return Err(Refusal(format!(
+            "the VM boots from sha256 {digest} as well, which no template has: look at it, and name it, too"
+        )));
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Deed;
 
@@ -11,11 +11,28 @@ pub struct Means {
     pub approvals: u8,
     /// What can be done, and why the rest cannot.
     pub deeds: BTreeMap<Deed, Result<(), String>>,
+    /// What the provisioners are called.
+    pub provisioners: BTreeSet<String>,
 }
 
 impl Means {
     pub fn can(&self, deed: Deed) -> bool {
         matches!(self.deeds.get(&deed), Some(Ok(())))
+    }
+
+    /// Why there is no provisioner of the name; `None` where there is one.
+    pub(super) fn no_provisioner(&self, name: &str) -> Option<String> {
+        if self.provisioners.contains(name) {
+            return None;
+        }
+        let all: Vec<_> = self.provisioners.iter().map(String::as_str).collect();
+        let there = match &all[..] {
+            [] => "none".to_owned(),
+            all => all.join(", "),
+        };
+        Some(format!(
+            "{name:?} is no provisioner of this host; remediation.provisioners lists {there}"
+        ))
     }
 
     /// Why the deed cannot be done.

@@ -54,6 +54,8 @@ impl Workflow {
                 Step::Release if sight.quarantine.is_some() && !sight.passes() => {
                     Next::Redo(Step::Verify, "the verdict on it has changed")
                 }
+                // Whoever does it is told which source lists the VM.
+                step if step.deed().is_some() && sight.power.is_none() => unlisted(),
                 step => Next::Do(step),
             },
         }
@@ -75,23 +77,24 @@ impl Workflow {
     fn wait_or_begin(&self, planned: &Planned, sight: &Sight<'_>) -> Next {
         let needs_vm = matches!(planned.step, Step::Quarantine) || planned.step.deed().is_some();
         if needs_vm && sight.power.is_none() {
-            return Next::Wait(
-                "no inventory lists the VM any more: it goes on when one does; otherwise abort"
-                    .to_owned(),
-            );
+            return unlisted();
         }
         Next::Begin(planned.step)
     }
 
     fn judge_approvals(&self, sight: &Sight<'_>) -> Next {
-        let images = match sight.images() {
-            Ok(images) => images,
-            Err(why) => return Next::Wait(format!("nothing can be approved yet: {why}")),
+        let images = match self.replacing() {
+            // Its images go with it, whatever they are.
+            Some(_) => Vec::new(),
+            None => match sight.images() {
+                Ok(images) => images,
+                Err(why) => return Next::Wait(format!("nothing can be approved yet: {why}")),
+            },
         };
         let needed = self.needed(sight.means.approvals);
         let counted = self.counted(needed).len();
         let named = self.approvals.last().map(|approval| &approval.digests);
-        if let Some(named) = named {
+        if let Some(named) = named.filter(|_| self.replacing().is_none()) {
             let there: Vec<_> = images.iter().map(|image| image.sha256).collect();
             let gone = named.iter().find(|digest| !there.contains(digest));
             let unnamed = sight.foreign().into_iter().find(|digest| !named.contains(digest));
@@ -115,6 +118,11 @@ impl Workflow {
             }
         }
     }
+}
+
+fn unlisted() -> Next {
+    let why = "no inventory lists the VM: it goes on when one does; otherwise abort";
+    Next::Wait(why.to_owned())
 }
 
 /// The verdict on a VM, as it is now.

@@ -26,8 +26,11 @@ pub fn plan(outcome: &Outcome, means: &Means, has_port: bool) -> Result<Plan, Re
     match outcome {
         Outcome::Patched { provisioner } => {
             plan.add_if_possible(Deed::Move, Step::Move, means);
-            if provisioner.is_some() {
+            if let Some(name) = provisioner {
                 plan.need(Deed::Provision, Step::Provision, means)?;
+                if let Some(why) = means.no_provisioner(name) {
+                    return Err(Refusal(why));
+                }
             }
             plan.add(Step::Approve);
         }

@@ -114,7 +114,9 @@ impl Step {
                 "it is shut down, and its disks and NVRAM are moved to the pool of the sandbox"
             }
             Self::Provision => "the provisioner changes its images",
-            Self::Approve => "waits until people approve the digests of what it boots from",
+            Self::Approve => {
+                "waits until people approve the digests of what it boots from, or that it is replaced"
+            }
             Self::Replace => {
                 "a VM of the template takes its name, MACs and addresses; the rogue one is archived"
             }

@@ -38,7 +38,8 @@ fn means(deeds: &[Deed], approvals: u8) -> Means {
         false => Err(format!("{} is not there", deed.as_str())),
     };
     let deeds: BTreeMap<_, _> = EVERY_DEED.into_iter().map(|deed| (deed, can(deed))).collect();
-    Means { sandbox: true, approvals, deeds }
+    let provisioners = ["offline", "p"].map(str::to_owned).into();
+    Means { sandbox: true, approvals, deeds, provisioners }
 }
 
 fn by(uid: u32) -> By {
@@ -204,6 +205,14 @@ fn what_is_planned_follows_from_the_outcome_and_from_what_there_is() {
         ),
         (template(), &[Deed::Contain], false, Ok(&[Quarantine, Contain, Approve, Verify, Release])),
         (provisioned(), &[], true, Err("provisioning is not there")),
+        (
+            Outcome::Patched { provisioner: Some("ofline".to_owned()) },
+            &EVERY_DEED,
+            true,
+            Err(
+                "\"ofline\" is no provisioner of this host; remediation.provisioners lists offline, p",
+            ),
+        ),
         (replaced(), &[], true, Err("replacing a VM by one of a template is not there")),
         (patched(), &[], false, Err("containing a VM without a port is not there")),
     ];
@@ -307,6 +316,23 @@ fn an_approval_names_what_is_there_or_is_refused() {
     }
 }
 
+/// Its images are archived, so that it does not matter whether anybody can read them.
+#[test]
+fn a_replacement_is_approved_without_digests() {
+    let mut case = Case::new(Outcome::Replaced { template: "web".to_owned() }, &EVERY_DEED, 2);
+    case.media[0].shown = Shown::Unreadable("no such file".to_owned());
+    assert!(waits(case.run()).contains("2 people have to approve"));
+    assert!(case.approve(1001, &[ROGUE]).unwrap_err().0.contains("name no digest"));
+    case.approve(1001, &[]).unwrap();
+    assert!(case.workflow.history.back().unwrap().what.contains("its replacement by web"));
+    assert!(case.approve(1001, &[]).unwrap_err().0.contains("already"));
+    assert!(case.approve(1000, &[]).unwrap_err().0.contains("others"));
+    assert!(waits(case.run()).contains("1 person has to"));
+    case.approve(1002, &[]).unwrap();
+    assert!(waits(case.run()).contains("start it"));
+    assert!(case.workflow.has_done(Step::Replace) && case.workflow.birth().is_none());
+}
+
 #[test]
 fn two_others_approve_the_same_where_two_have_to() {
     let mut case = Case::new(patched(), &[], 2);
@@ -364,7 +390,8 @@ fn each_step_is_taken_up_again_where_it_was() {
             assert_eq!(case.next(), Next::Begin(*step));
             case.workflow.begin(*step, NOW).unwrap();
             if *step == Step::Approve {
-                case.approve(1000, &[ROGUE]).unwrap();
+                let named: &[_] = if case.workflow.replacing().is_some() { &[] } else { &[ROGUE] };
+                case.approve(1000, named).unwrap();
             }
             // What is read back from the disk is what was written.
             let text = serde_json::to_string(&case.workflow).unwrap();
@@ -376,6 +403,12 @@ fn each_step_is_taken_up_again_where_it_was() {
                 _ => false,
             };
             assert!(same, "{step:?}: {next:?}");
+            if step.deed().is_some() {
+                // After a restart nobody has listed it yet.
+                let listed = case.power.take();
+                assert!(waits(again.next(&case.sight())).contains("no inventory"), "{step:?}");
+                case.power = listed;
+            }
             case.act(*step);
             // Killed before it was written down that it is done: once more, without harm.
             case.act(*step);

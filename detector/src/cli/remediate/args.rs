@@ -27,7 +27,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   detector remediate start web1 --outcome patched --reason 'ticket 42'
-  detector remediate start web1 --outcome patched --provisioner offline --reason 'ticket 42'
+  detector remediate start web1 --outcome patched --provisioner base --reason 'ticket 42'
   detector remediate start web1 --outcome template --template web --reason 'reviewed by ann'
   detector remediate start web1 --outcome replaced --template debian-12 --reason 'ticket 42'
 
@@ -55,11 +55,12 @@ Examples:
         #[arg(add = ArgValueCompleter::new(vms))]
         vm: Option<String>,
     },
-    /// Approve that a VM comes back with what it boots from, by the digests that you have looked at
+    /// Approve that a VM comes back with what it boots from, by the digests that you have looked at, or is replaced
     #[command(after_help = "\
 Examples:
   detector remediate status web1                     shows the digests
   detector remediate approve web1 --sha256 3f9a… --reason 'patched as in ticket 42'
+  detector remediate approve web2 --reason 'ticket 43'   of --outcome replaced: there are no digests to name
 
 It holds for this VM alone, and for these digests only. Where two have to approve, whoever has started the
 remediation is neither of them.")]

@@ -154,7 +154,7 @@ impl<E: Enforcer> Brain<E> {
         Ok(By { uid, at: self.world.now, why: reason })
     }
 
-    /// The workflow of a VM, also of one that no inventory lists any more.
+    /// The workflow of a VM, also of one that no inventory lists any more, or that has the place of another.
     fn workflow_named(&self, name: &str) -> Result<&Workflow, ApiError> {
         let gone = || {
             let mut named = self
@@ -167,7 +167,11 @@ impl<E: Enforcer> Brain<E> {
             Ok((_, vm)) => vm.uuid,
             Err(error) => return gone().ok_or(error),
         };
-        self.remediation.workflow(vm).ok_or_else(|| {
+        let place = || {
+            let mut workflows = self.remediation.workflows();
+            workflows.find(|workflow| workflow.successor == Some(vm))
+        };
+        self.remediation.workflow(vm).or_else(place).ok_or_else(|| {
             let message = format!(
                 "{name:?} is not being remediated; detector remediate plan {} shows how it would be",
                 operand(name, vm)

@@ -1,15 +1,19 @@
 //! One turn of every remediation.
 
+use std::path::PathBuf;
+
 use detector_common::quarantine::{Cause, QuarantineMode};
 use detector_core::{
     decide::VmStatus,
-    model::{Image, PowerState, Quarantine, QuarantineTarget, TemplateStatus},
+    model::{
+        Image, MediumRole, PowerState, Quarantine, QuarantineTarget, Template, TemplateStatus,
+    },
     reconcile::Action,
     remediate::{Next, Outcome, Passed, Sight, Step, Workflow},
 };
 use uuid::Uuid;
 
-use super::RETRY;
+use super::{RETRY, Running};
 use crate::{
     daemon::{brain::Brain, input::Effect, media::to_read_again},
     enforcer::Enforcer,
@@ -169,14 +173,14 @@ impl<E: Enforcer> Brain<E> {
         let workflow = &held.workflow;
         let source = self.vm(vm).map(|(source, _)| source.to_owned()).unwrap_or_default();
         let order = match (step, &workflow.outcome) {
-            (Step::Evidence, _) => Some(Order::Evidence { first_frames: self.first_frames(vm) }),
-            (Step::Contain, _) => Some(Order::Contain),
-            (Step::Move, _) => Some(Order::Move),
+            (Step::Evidence, _) => Ok(Order::Evidence { first_frames: self.first_frames(vm) }),
+            (Step::Contain, _) => Ok(Order::Contain),
+            (Step::Move, _) => Ok(Order::Move { templates: self.template_files() }),
             (Step::Provision, Outcome::Patched { provisioner: Some(provisioner) }) => {
-                Some(Order::Provision { provisioner: provisioner.clone() })
+                Ok(Order::Provision { provisioner: provisioner.clone() })
             }
             (Step::Replace, Outcome::Replaced { template }) => self.replacement(template),
-            _ => None,
+            _ => Err(format!("{} is no step of this outcome", step.as_str())),
         };
         let patient = Patient {
             uuid: vm,
@@ -187,29 +191,33 @@ impl<E: Enforcer> Brain<E> {
         let now = self.world.now;
         let Some(held) = self.remediation.held.get_mut(&vm) else { return };
         match order {
-            Some(order) => {
-                held.running = Some(step);
-                self.emit(Effect::Remedy { step, patient, order });
+            Ok(order) => {
+                let deed = Running { step, workflow: held.workflow.begun.at };
+                held.running = Some(deed);
+                self.emit(Effect::Remedy { deed, patient, order });
             }
-            None => {
-                let why = "the template that it is to be made from is not there, or not approved";
-                let _ = held.workflow.finish(step, now, Err(why.to_owned()));
+            Err(why) => {
+                let _ = held.workflow.finish(step, now, Err(why));
                 self.keep(vm);
             }
         }
     }
 
-    fn replacement(&self, name: &str) -> Option<Order> {
+    fn template_files(&self) -> Vec<PathBuf> {
+        let images = self.world.registry.templates.iter().flat_map(|template| &template.images);
+        images.filter_map(|image| image.path.clone()).collect()
+    }
+
+    fn replacement(&self, name: &str) -> Result<Order, String> {
         let templates = &self.world.registry.templates;
         let approved = TemplateStatus::Approved;
-        let template = templates.iter().find(|one| one.is_named(name) && one.status == approved)?;
-        let image = |image: &Image| {
-            let format = image.format.map(|format| format.as_str().to_owned());
-            let path = image.path.clone()?;
-            Some(TemplateImage { role: image.role, sha256: image.sha256, path, format })
-        };
-        let images = template.images.iter().filter_map(image).collect();
-        Some(Order::Replace { template: template.exact_name(), images })
+        let template = templates.iter().find(|one| one.is_named(name) && one.status == approved);
+        let template = template.ok_or_else(|| {
+            format!(
+                "the template {name:?} that it is to be made from is not there, or not approved"
+            )
+        })?;
+        Ok(Order::Replace { template: template.exact_name(), images: parts(template)? })
     }
 
     /// What a VM has claimed without a right to, as far as that is known.
@@ -244,6 +252,35 @@ impl<E: Enforcer> Brain<E> {
         }
         self.remediation.again = Some(self.world.now);
     }
+}
+
+/// What a VM of the template is made from.
+///
+/// # Errors
+///
+/// Why none can be made.
+fn parts(template: &Template) -> Result<Vec<TemplateImage>, String> {
+    let name = template.exact_name();
+    let mut parts = Vec::new();
+    for role in [MediumRole::Disk, MediumRole::Kernel, MediumRole::Initrd] {
+        let mut of_role = template.images.iter().filter(|image| image.role == role);
+        let Some(Image { sha256, path, format, .. }) = of_role.next() else { continue };
+        let role_is = role.as_str();
+        if of_role.next().is_some() {
+            return Err(format!(
+                "the template {name} has several images of the role {role_is}, and a VM is made from one: replace \
+                 this VM by hand, or from a template of one"
+            ));
+        }
+        let path = path.clone().ok_or_else(|| {
+            format!(
+                "the template {name} does not say where its image of the role {role_is} is: add `path` to that image"
+            )
+        })?;
+        let format = format.map(|format| format.as_str().to_owned());
+        parts.push(TemplateImage { role, sha256: *sha256, path, format });
+    }
+    Ok(parts)
 }
 
 /// What a verification lacks, once a verdict has fallen.

@@ -32,7 +32,7 @@ impl<E: Enforcer> Brain<E> {
             power: vm.map(|vm| vm.power),
             quarantine: self.world.observed.quarantines.get(&target).cloned(),
             media: vm.map(|vm| self.sighted_media(&vm.media)).unwrap_or_default(),
-            reading: vm.is_some_and(|vm| self.media.reads(vm)),
+            reading: self.vm(judged).is_some_and(|(_, vm)| self.media.reads(vm)),
             judged,
             runs: is_there,
         }

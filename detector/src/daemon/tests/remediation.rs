@@ -1,5 +1,6 @@
 //! VMs are brought back, step by step, and wherever the daemon is killed.
 
+mod deeds;
 mod people;
 
 use std::collections::BTreeMap;
@@ -10,13 +11,15 @@ use detector_core::{
     remediate::{Deed, Means, Outcome, Stage, Step, Workflow},
 };
 
+use deeds::until_ordered;
+
 use super::*;
 use crate::{
     api::{ErrorCode, schema::TargetSpec, view::RemediationView},
-    daemon::remediation::Report,
+    daemon::remediation::{Report, Running},
     remediate::{
         Recalled,
-        hands::{Done, Failed},
+        hands::{Done, Failed, Progress},
     },
 };
 
@@ -46,8 +49,9 @@ impl Disk {
 }
 
 fn means(approvals: u8) -> Means {
-    let can = [Deed::Evidence, Deed::Provision].map(|deed| (deed, Ok(())));
-    Means { sandbox: true, approvals, deeds: can.into() }
+    let can = [Deed::Evidence, Deed::Provision, Deed::Replace].map(|deed| (deed, Ok(())));
+    let provisioners = ["offline".to_owned()].into();
+    Means { sandbox: true, approvals, deeds: can.into(), provisioners }
 }
 
 fn started(disk: &Disk, approvals: u8) -> Input {
@@ -110,7 +114,9 @@ fn carry_out(host: &mut Host, disk: &mut Disk) -> Option<Input> {
             }
             Input::WorkflowKept { vm, revision, result }
         }
-        Effect::Remedy { step, patient, .. } => {
+        Effect::Remedy { deed, patient, .. } => {
+            let step = deed.step;
+            assert_eq!(patient.source, LIBVIRT, "{step:?}");
             // It is on the disk that it begins.
             let kept = disk.workflows[&patient.uuid].current().unwrap();
             assert!(kept.step == step && kept.has_begun(), "{step:?}: {kept:?}");
@@ -118,8 +124,9 @@ fn carry_out(host: &mut Host, disk: &mut Disk) -> Option<Input> {
             if step == Step::Provision {
                 disk.image = PATCHED;
             }
-            let done = Done { says: "done".to_owned(), ..Done::default() };
-            Input::Remedied { vm: patient.uuid, step, report: Report::Ended(Ok(done)) }
+            let successor = (step == Step::Replace).then(|| uuid(9));
+            let done = Done { says: "done".to_owned(), successor, ..Done::default() };
+            Input::Remedied { vm: patient.uuid, deed, report: Report::Ended(Ok(done)) }
         }
         Effect::Gather { file, ticket } => {
             let evidence = chain(&file.path, disk.image);
@@ -369,19 +376,15 @@ fn what_fails_is_told_and_started_once_more() {
     let mut disk = Disk::new();
     let mut host = rogue(&disk, 1);
     ask(&mut host, &mut disk, 1000, start(patched())).unwrap();
-    while !host.effects.iter().any(|effect| matches!(effect, Effect::Remedy { .. })) {
-        if !serve(&mut host, &mut disk) {
-            host.turn(vec![Input::Tick]);
-        }
-    }
-    host.effects.retain(|effect| !matches!(effect, Effect::Remedy { .. }));
+    let deed = until_ordered(&mut host, &mut disk);
     let failed = Report::Ended(Err(Failed::Refused("the pool is full\u{1b}[2J".to_owned())));
     host.told();
     let vm = uuid(1);
     // Of a step that nobody has begun nothing is believed.
     let stray = Report::Ended(Ok(Done::default()));
-    host.turn(vec![Input::Remedied { vm, step: Step::Move, report: stray }]);
-    host.turn(vec![Input::Remedied { vm, step: Step::Evidence, report: failed }]);
+    let other = Running { step: Step::Move, ..deed };
+    host.turn(vec![Input::Remedied { vm, deed: other, report: stray }]);
+    host.turn(vec![Input::Remedied { vm, deed, report: failed }]);
     rest(&mut host, &mut disk);
     assert!(host.told().contains(&"+remediation-stuck".to_owned()));
     assert!(view(&mut host).waits.unwrap().contains("the pool is full"));

@@ -1,3 +1,7 @@
+use std::time::Instant;
+
+use uuid::Uuid;
+
 use super::*;
 
 fn hands(text: &str) -> HostHands {
@@ -43,10 +47,26 @@ fn only_the_libvirts_of_this_host_are_asked() {
     assert!(why.contains("no libvirt of this host's"), "{why}");
 }
 
+/// Of what says nothing, too, whoever hears is asked whether it shall go on.
 #[test]
-fn the_end_of_what_was_printed_is_a_line() {
-    let of = |output: &str| end_of(&BTreeMap::from([("output".to_owned(), output.to_owned())]));
-    assert_eq!(of(""), "");
-    assert_eq!(of("a\nb\n\n"), ". It has printed: a | b");
-    assert_eq!(of("1\n2\n3\n4\n5\n6"), ". It has printed: 2 | 3 | 4 | 5 | 6");
+fn who_says_nothing_is_stopped_all_the_same() {
+    let stop = AtomicBool::new(false);
+    let (sender, heard) = channel::<storage::Progress>();
+    let mut asked = 0;
+    thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(move || {
+            let until = Instant::now() + Duration::from_secs(20);
+            while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+                thread::park_timeout(Duration::from_millis(10));
+            }
+            drop(sender);
+        });
+        let mut hear = |_| {
+            asked += 1;
+            if asked < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        listen(&heard, &mut hear, stop);
+    });
+    assert!(stop.load(Ordering::Relaxed));
 }

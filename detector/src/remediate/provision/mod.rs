@@ -25,6 +25,7 @@ use std::{
 };
 
 use detector_core::model::Digest;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -249,13 +250,20 @@ struct WorkDirectory(PathBuf);
 
 impl WorkDirectory {
     fn make(state: &Path, vm: &Uuid) -> io::Result<Self> {
-        let path = state.join("provision").join(vm.to_string());
-        if fs::symlink_metadata(&path).is_ok() {
+        let all = state.join("provision");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&all)?;
+        let vm = vm.to_string();
+        for left in fs::read_dir(&all)? {
+            let left = left?;
             // Of an earlier one, whose daemon has been ended, and perhaps its supervisor too.
-            family::end_of(&path);
-            fs::remove_dir_all(&path)?;
+            if left.file_name().as_encoded_bytes().starts_with(vm.as_bytes()) {
+                family::end_of(&left.path());
+                drop(Self(left.path()));
+            }
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        // A name of its own: what an earlier one has left may be such that it cannot be removed.
+        let path = all.join(format!("{vm}-{}", Timestamp::now().as_nanosecond()));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
 }
@@ -334,4 +342,31 @@ fn hear<What: serde::de::DeserializeOwned>(from: &mut impl BufRead) -> Option<Wh
         return None;
     }
     serde_json::from_slice(&line).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_run_has_left_is_in_nobodys_way() {
+        let state = tempfile::tempdir().unwrap();
+        let make = || WorkDirectory::make(state.path(), &Uuid::from_u128(7)).unwrap();
+        let other = WorkDirectory::make(state.path(), &Uuid::from_u128(8)).unwrap();
+        let first = make();
+        let left = first.0.join("read-only");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("file"), "").unwrap();
+        let mut read_only = fs::metadata(&left).unwrap().permissions();
+        read_only.set_readonly(true);
+        fs::set_permissions(&left, read_only).unwrap();
+        // Of a daemon that has been ended.
+        let first = std::mem::ManuallyDrop::new(first);
+        let second = make();
+        assert_ne!(second.0, first.0);
+        assert_eq!(fs::read_dir(&second.0).unwrap().count(), 0);
+        let place = second.0.clone();
+        drop(second);
+        assert!(!place.exists() && other.0.exists());
+    }
 }

@@ -27,6 +27,8 @@ const MOST_PROCESSORS: u64 = 4096;
 pub(super) struct New {
     pub(super) uuid: Uuid,
     pub(super) disk: PathBuf,
+    /// Where firmware's variables are, if there are any: made of the firmware's own at the first start.
+    pub(super) variables: PathBuf,
     /// `raw` or `qcow2`.
     pub(super) format: String,
     pub(super) kernel: Option<PathBuf>,
@@ -63,7 +65,12 @@ pub(super) fn successor(former: &str, new: &New) -> Result<String, String> {
     let efi = os.attribute("firmware") == Some("efi")
         || attribute(os, "loader", "type") == Some("pflash");
     let firmware = if efi { " firmware='efi'" } else { "" };
-    let boot = direct(new)?;
+    let mut boot = direct(new)?;
+    if efi {
+        // libvirt's own place goes by the name of the VM, and what the former one has written is there.
+        let variables = escaped(&new.variables)?;
+        boot.insert_str(0, &format!("    <nvram>{variables}</nvram>\n"));
+    }
     let cpu = if kind == "kvm" { "  <cpu mode='host-model'/>\n" } else { "" };
     let disk = escaped(&new.disk)?;
     let format = plain(&new.format, "format")?;
@@ -213,6 +220,7 @@ mod tests {
         New {
             uuid: Uuid::from_u128(8),
             disk: "/pool/it's".into(),
+            variables: "/pool/8_VARS.fd".into(),
             format: "qcow2".to_owned(),
             kernel: None,
             initrd: None,
@@ -246,6 +254,19 @@ mod tests {
         let direct = New { kernel: Some("/k".into()), initrd: Some("/i".into()), ..new() };
         let text = successor(&FORMER.replace("NIC", NIC), &direct).unwrap();
         assert!(text.contains("<kernel>/k</kernel>") && text.contains("<cmdline>never</cmdline>"));
+        assert!(!text.contains("nvram"), "{text}");
+    }
+
+    #[test]
+    fn firmware_has_variables_of_its_own() {
+        let former = FORMER.replace("NIC", NIC);
+        let explicit = "<os><loader type='pflash'>/evil</loader><nvram>/rogue_VARS.fd</nvram>";
+        for efi in ["<os firmware='efi'>", explicit] {
+            let text = successor(&former.replace("<os>", efi), &new()).unwrap();
+            assert!(text.contains("<os firmware='efi'>"), "{text}");
+            assert!(text.contains("<nvram>/pool/8_VARS.fd</nvram>"), "{text}");
+            assert!(!text.contains("rogue_VARS") && !text.contains("evil"), "{text}");
+        }
     }
 
     #[test]

@@ -93,6 +93,9 @@ struct Journal {
     disk: PathBuf,
     /// Whether the disk is whole.
     cloned: bool,
+    /// Whether the new VM has been in its place.
+    #[serde(default)]
+    done: bool,
 }
 
 /// Replaces VMs.
@@ -117,10 +120,9 @@ impl Replacer {
         let session = Session::open(&wanted.uri, PATIENCE, tell)?;
         let mut journal = match self.journals.read(wanted.former)? {
             Some(journal) if journal.replacement == *wanted => journal,
-            Some(_) => {
-                return Err(StorageError::Refused(
-                    "another replacement of it has begun: undo that first".to_owned(),
-                ));
+            Some(other) => {
+                self.settle(&other, tell)?;
+                self.begin(&session, wanted, tell)?
             }
             None => self.begin(&session, wanted, tell)?,
         };
@@ -133,6 +135,8 @@ impl Replacer {
         self.archive(&session, &journal)?;
         step(tell, "the former VM is archived");
         self.define(&session, &journal)?;
+        journal.done = true;
+        self.journals.write(wanted.former, &journal)?;
         step(tell, "the new VM is in its place");
         Ok(Replaced {
             successor: journal.uuid,
@@ -140,6 +144,24 @@ impl Replacer {
             disk: journal.disk,
             archived_as: journal.archived_as,
         })
+    }
+
+    /// Takes back a replacement of another workflow's that nobody has finished. One that is finished stays for as long as
+    /// its VM is there: somebody may count on that.
+    fn settle(&self, other: &Journal, tell: &Tell) -> Result<(), StorageError> {
+        let former = other.replacement.former;
+        if !other.done {
+            return self.undo(former, tell);
+        }
+        let session = Session::open(&other.replacement.uri, PATIENCE, tell)?;
+        if session.domain(other.uuid)?.is_none() {
+            return self.journals.forget(former);
+        }
+        Err(StorageError::Refused(format!(
+            "{former} has been replaced already: the VM {} has its place, and it is kept as {}",
+            other.uuid,
+            storage::shell(&other.archived_as)
+        )))
     }
 
     /// Takes a replacement back: the new VM goes, and the former one is what it was. Blocks.
@@ -203,8 +225,12 @@ impl Replacer {
             Cloning::Copy => &wanted.disk.format,
         };
         let volume = format!("{uuid}-vda.{format}");
-        if pool.volume(session, &volume)?.is_some() {
-            return Err(refused(format!("the pool {} has a volume {volume} already", pool.name)));
+        let variables = format!("{uuid}_VARS.fd");
+        for volume in [&volume, &variables] {
+            if pool.volume(session, volume)?.is_some() {
+                let pool = storage::shell(&pool.name);
+                return Err(refused(format!("the pool {pool} has a volume {volume} already")));
+            }
         }
         let disk = pool.directory.join(&volume);
         let archived_as = self.free_name(session, &name, &wanted.date)?;
@@ -212,6 +238,7 @@ impl Replacer {
         let new = New {
             uuid,
             disk: disk.clone(),
+            variables: pool.directory.join(&variables),
             format: format.to_owned(),
             kernel: path(&wanted.kernel),
             initrd: path(&wanted.initrd),
@@ -232,6 +259,7 @@ impl Replacer {
             volume,
             disk,
             cloned: false,
+            done: false,
         };
         self.journals.write(wanted.former, &journal)?;
         step(tell, "the replacement has begun");

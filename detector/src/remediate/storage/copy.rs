@@ -15,7 +15,7 @@ use virt::{storage_vol::StorageVol, stream::Stream};
 
 use super::{
     Mover, Pool, Progress, Session, StorageError, Tell, file_name,
-    journal::{Item, Journal, Stage, State},
+    journal::{Item, Journal, Phase, Stage, State},
     open, plan, shell, shown,
 };
 use crate::registry::Image;
@@ -62,11 +62,19 @@ impl Mover {
                 journal.items[number].stage = Stage::Planned;
                 self.keep(journal, "a copy is begun anew", tell)?;
             };
-            journal.items[number].stage = Stage::Same(digest);
+            let item = &mut journal.items[number];
+            (item.stage, item.fresh) = (Stage::Same(digest), true);
             let what = format!("{} is copied, and the same", journal.items[number].target);
             self.keep(journal, &what, tell)?;
         }
         Ok(())
+    }
+
+    /// The same of all files. All that are to be copied anew are, when the move goes on.
+    pub(super) fn expect_sources(&self, journal: &mut Journal) -> Result<(), StorageError> {
+        let numbers = 0..journal.items.len();
+        let found: Vec<_> = numbers.map(|number| self.expect_source(journal, number)).collect();
+        found.into_iter().collect()
     }
 
     /// That the file is the one which the copy was begun from; otherwise the copy is begun anew.
@@ -83,7 +91,8 @@ impl Mover {
             return Ok(());
         }
         let item = &mut journal.items[number];
-        (item.state, item.stage) = (now, Stage::Planned);
+        (item.state, item.stage, item.fresh) = (now, Stage::Planned, false);
+        journal.phase = Phase::Copying;
         self.journals.write(journal.task.domain, journal)?;
         Err(StorageError::Failed(format!(
             "{} has been written to while it was copied; it is copied anew when the move goes on",
@@ -181,9 +190,8 @@ pub(in crate::remediate) fn copy_whole(
 ) -> Result<Digest, StorageError> {
     let image = open(source)?;
     let real = image.real();
-    let mut state = State::of(real)
+    let state = State::of(real)
         .map_err(|error| StorageError::Failed(format!("{}: {error}", shown(real))))?;
-    state.mode |= 0o600;
     let directory = real.parent().unwrap_or(Path::new("/"));
     let made = format!("detector-clone-{name}");
     let from = match session.pool_at(directory)? {
@@ -193,7 +201,7 @@ pub(in crate::remediate) fn copy_whole(
     let is_made = from.name == made;
     let copied = || {
         let volume = from.volume(session, &file_name(real)?)?.ok_or_else(|| unseen(real))?;
-        let to = make_volume(session, pool, name, &state)?;
+        let to = make_volume(session, pool, name, state.bytes)?;
         for piece in pieces(image.file(), state.bytes)? {
             hand_over(session, &volume, &to, piece, stop)?;
             let (target, bytes, of) = (name.to_owned(), piece.1, state.bytes);
@@ -262,23 +270,22 @@ fn volume(session: &Session, pool: &Pool, item: &Item) -> Result<StorageVol, Sto
         let place = shown(&item.place);
         return Err(StorageError::Interfered(format!("somebody has removed {place} meanwhile")));
     }
-    make_volume(session, pool, &item.copy, &item.state)
+    make_volume(session, pool, &item.copy, item.state.bytes)
 }
 
-/// An empty volume that is as long as a file, and as its.
+/// An empty volume that is as long as a file. It is nobody's but libvirt's: whoever could read the former file cannot
+/// read this one.
 fn make_volume(
     session: &Session,
     pool: &Pool,
     name: &str,
-    state: &State,
+    bytes: u64,
 ) -> Result<StorageVol, StorageError> {
-    let State { bytes, mode, owner: (owner, group), .. } = state;
     let quoted = plan::quoted(name);
     // Raw, whatever is in it: libvirt would otherwise write a header of its own.
     let xml = format!(
         "<volume><name>{quoted}</name><capacity unit='bytes'>{bytes}</capacity><allocation unit='bytes'>0</allocation>\
-         <target><format type='raw'/><permissions><mode>0{mode:o}</mode><owner>{owner}</owner><group>{group}</group>\
-         </permissions></target></volume>"
+         <target><format type='raw'/><permissions><mode>0600</mode></permissions></target></volume>"
     );
     session.ask(&format!("make the volume {name} in {}", pool.name), |_| {
         StorageVol::create_xml(&pool.pool, &xml, 0)

@@ -10,7 +10,7 @@ use std::{
 use detector_core::model::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Role, Stays, Task};
+use super::{Role, Stays, Task, plan};
 
 /// A move that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub(super) struct Item {
     pub(super) copy: String,
     pub(super) place: PathBuf,
     pub(super) stage: Stage,
+    /// Whether the digest is of this very call.
+    #[serde(skip)]
+    pub(super) fresh: bool,
 }
 
 /// By what a change of a file shows.
@@ -58,9 +61,7 @@ pub(super) struct State {
     pub(super) bytes: u64,
     /// What it takes of its file system.
     pub(super) allocated: u64,
-    pub(super) mode: u32,
-    pub(super) owner: (u32, u32),
-    identity: (u64, u64),
+    pub(super) identity: (u64, u64),
     modified: (i64, i64),
 }
 
@@ -87,8 +88,6 @@ impl State {
         Ok(Self {
             bytes: found.len(),
             allocated: found.blocks().saturating_mul(512),
-            mode: found.mode() & 0o777,
-            owner: (found.uid(), found.gid()),
             identity: (found.dev(), found.ino()),
             modified: (found.mtime(), found.mtime_nsec()),
         })
@@ -120,6 +119,13 @@ impl Journal {
             items: Vec::new(),
             stays: Vec::new(),
             pools: Vec::new(),
+        }
+    }
+
+    /// Keeps no more of the description than where the files were: passwords need not outlast the move.
+    pub(super) fn forget_secrets(&mut self) {
+        if let Ok(files) = plan::only_files(&self.before) {
+            self.before = files;
         }
     }
 }

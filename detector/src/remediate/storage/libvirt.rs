@@ -17,7 +17,7 @@ use virt::{
     sys,
 };
 
-use super::{Progress, StorageError, Tell, plan, plan::Described};
+use super::{Progress, StorageError, Tell, plan};
 use crate::inventory::{
     Client,
     xml::{child, document, text},
@@ -144,23 +144,42 @@ impl Session {
         Ok(ties)
     }
 
-    /// The descriptions of all other domains, of the next start and as they run.
-    pub(super) fn others(&self, uuid: Uuid) -> Result<Vec<Described>, StorageError> {
+    /// Shows the names and descriptions of all other domains, of the next start and as they run.
+    pub(super) fn each_other(
+        &self,
+        uuid: Uuid,
+        mut see: impl FnMut(&str, &str),
+    ) -> Result<(), StorageError> {
         let all = self.ask("list the domains", |connection| connection.list_all_domains(0))?;
-        let mut others = Vec::new();
-        for domain in all.iter().take(MOST_DOMAINS) {
+        if all.len() > MOST_DOMAINS {
+            return Err(StorageError::Refused(format!(
+                "there are {} domains, and no more than {MOST_DOMAINS} are asked whether they have its files too",
+                all.len()
+            )));
+        }
+        for domain in &all {
             for flags in [sys::VIR_DOMAIN_XML_INACTIVE, 0] {
                 // One that goes meanwhile uses nothing.
                 let said = self.find("describe a domain", |_| {
-                    Ok((domain.get_uuid()?, domain.get_xml_desc(flags)?))
+                    Ok((domain.get_uuid()?, domain.get_name()?, domain.get_xml_desc(flags)?))
                 })?;
-                let Some((other, xml)) = said else { continue };
-                if other != uuid {
-                    others.extend(plan::describe(&xml));
+                if let Some((other, name, xml)) = said
+                    && other != uuid
+                {
+                    see(&name, &xml);
                 }
             }
         }
-        Ok(others)
+        Ok(())
+    }
+
+    /// Where a pool keeps files, whether it is active or not: `None` where there is no such pool, and inside where it
+    /// keeps none.
+    pub(super) fn directory_of(&self, pool: &str) -> Result<Option<Option<PathBuf>>, StorageError> {
+        let xml = self.find(&format!("look up the pool {pool}"), |connection| {
+            StoragePool::lookup_by_name(connection, pool)?.get_xml_desc(0)
+        })?;
+        Ok(xml.map(|xml| directory(&xml)))
     }
 
     pub(in crate::remediate) fn pool(&self, name: &str) -> Result<Pool, StorageError> {
@@ -196,7 +215,12 @@ impl Session {
         pool: &str,
         volume: &str,
     ) -> Result<PathBuf, StorageError> {
-        let pool = self.pool(pool)?;
+        let found = self.find(&format!("look up the pool {pool}"), |connection| {
+            StoragePool::lookup_by_name(connection, pool)
+        })?;
+        let absent =
+            || StorageError::Refused(format!("there is no storage pool {}", super::shell(pool)));
+        let pool = self.opened(found.ok_or_else(absent)?)?;
         let found = pool.volume(self, volume)?.ok_or_else(|| {
             let (pool, volume) = (super::shell(&pool.name), super::shell(volume));
             StorageError::Refused(format!("the storage pool {pool} has no volume {volume}"))

@@ -16,8 +16,10 @@ mod copy;
 mod journal;
 mod libvirt;
 mod locks;
+mod others;
 mod plan;
 mod power;
+mod remove;
 mod standing;
 mod survey;
 mod undo;
@@ -36,7 +38,7 @@ use crate::{escape::escape, registry::Image, remediate::kept::Kept};
 pub(in crate::remediate) use copy::copy_whole;
 use journal::{Journal, Phase, Stage, State};
 pub(in crate::remediate) use libvirt::{Pool, Session};
-pub(in crate::remediate) use plan::{Named, describe, escaped, quoted};
+pub(in crate::remediate) use plan::{Named, Own, describe, escaped, quoted};
 pub use power::{Off, shut_off, switch_on};
 use standing::At;
 
@@ -119,6 +121,9 @@ pub struct Moved {
     pub to: PathBuf,
     pub bytes: u64,
     pub sha256: Digest,
+    /// Whether it has been read as a whole in this very call: an earlier one's digest says what it was then.
+    #[serde(skip)]
+    pub fresh: bool,
     /// Why the former file is still there, if it is.
     pub kept: Option<String>,
 }
@@ -146,6 +151,8 @@ pub struct Mover {
     journals: Kept<Journal>,
     /// Besides the pools of libvirt: what lies elsewhere is not touched.
     image_dirs: Vec<PathBuf>,
+    /// Files of templates: they stay where they are, whoever names them.
+    kept: Vec<PathBuf>,
     segment: u64,
     patience: Duration,
     stop: Arc<AtomicBool>,
@@ -157,6 +164,7 @@ impl Mover {
         Self {
             journals: Kept::new(state, "moves"),
             image_dirs: image_dirs.to_vec(),
+            kept: Vec::new(),
             segment: SEGMENT,
             patience: PATIENCE,
             stop,
@@ -166,6 +174,11 @@ impl Mover {
     /// Writes down how far it is after so many bytes.
     pub fn with_segment(self, segment: u64) -> Self {
         Self { segment: segment.max(1), ..self }
+    }
+
+    /// Does not move these files, nor what lies beneath them: what templates are.
+    pub fn with_kept(self, kept: Vec<PathBuf>) -> Self {
+        Self { kept, ..self }
     }
 
     /// What a move would do; changes nothing. Blocks.
@@ -194,21 +207,40 @@ impl Mover {
                 self.begin(&session, task, tell)?
             }
             Some(journal) if journal.task == *task => journal,
-            Some(journal) => {
-                let pool = shell(&journal.task.pool);
-                return Err(StorageError::Refused(format!(
-                    "its move into the pool {pool} is not finished: finish or undo that first"
-                )));
+            Some(other) => {
+                self.settle(other, tell)?;
+                self.begin(&session, task, tell)?
             }
             None => self.begin(&session, task, tell)?,
         };
-        let moved = self.go_on(&session, &mut journal, tell);
+        self.finish(&session, &mut journal, tell)?;
+        Ok(report(&journal))
+    }
+
+    /// Ends a move to somewhere else that nobody has finished: it is finished where the domain is described by the copies,
+    /// since it may have run from them, and undone otherwise.
+    fn settle(&self, mut journal: Journal, tell: &Tell) -> Result<(), StorageError> {
+        let session = Session::open(&journal.task.uri, self.patience, tell)?;
+        let copies_count = journal.phase == Phase::Removing
+            || matches!(self.is_at(&session, &journal)?, At::After | At::RunsAfter);
+        if copies_count {
+            return self.finish(&session, &mut journal, tell);
+        }
+        self.undo(journal.task.domain, tell)
+    }
+
+    fn finish(
+        &self,
+        session: &Session,
+        journal: &mut Journal,
+        tell: &Tell,
+    ) -> Result<(), StorageError> {
+        let moved = self.go_on(session, journal, tell);
         if let Err(StorageError::Interfered(why)) = &moved {
-            let why = self.withdraw(&session, &mut journal, why, tell);
+            let why = self.withdraw(session, journal, why, tell);
             return Err(StorageError::Interfered(why));
         }
-        moved?;
-        Ok(report(&journal))
+        moved
     }
 
     fn begin(&self, session: &Session, task: &Task, tell: &Tell) -> Result<Journal, StorageError> {
@@ -248,6 +280,7 @@ impl Mover {
                 session.end_pool(&pool)?;
             }
             journal.phase = Phase::Done;
+            journal.forget_secrets();
             self.keep(journal, "the files are moved", tell)?;
         }
         Ok(())
@@ -255,10 +288,11 @@ impl Mover {
 
     /// From here on the copies are the VM's files. What has been changed of its description meanwhile, and names no
     /// file, stays changed.
-    fn redefine(&self, session: &Session, journal: &Journal) -> Result<(), StorageError> {
+    fn redefine(&self, session: &Session, journal: &mut Journal) -> Result<(), StorageError> {
         match self.is_at(session, journal)? {
             At::After | At::RunsAfter => return Ok(()),
-            At::Before => {}
+            // It may have been started, and shut down again, since they were compared.
+            At::Before => self.expect_sources(journal)?,
             at => return Err(StorageError::Interfered(at.sentence(&journal.name))),
         }
         let gone = || StorageError::Interfered(At::Gone.sentence(&journal.name));
@@ -273,57 +307,6 @@ impl Mover {
             At::After | At::RunsAfter => Ok(()),
             at => Err(StorageError::Interfered(at.sentence(&journal.name))),
         }
-    }
-
-    fn remove_all(
-        &self,
-        session: &Session,
-        journal: &mut Journal,
-        tell: &Tell,
-    ) -> Result<(), StorageError> {
-        for number in 0..journal.items.len() {
-            let item = &journal.items[number];
-            let Stage::Same(digest) = item.stage else { continue };
-            match self.is_at(session, journal)? {
-                At::After | At::RunsAfter => {}
-                at => return Err(StorageError::Interfered(at.sentence(&journal.name))),
-            }
-            let item = &journal.items[number];
-            let (target, source) = (item.target.clone(), item.source.clone());
-            journal.items[number].stage = match State::of(&source) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    Stage::Removed(digest)
-                }
-                Ok(now) if now.is_same(&journal.items[number].state) => {
-                    self.remove(session, journal, number)?;
-                    Stage::Removed(digest)
-                }
-                Ok(_) => Stage::Kept(digest, "it has been written to since".to_owned()),
-                Err(error) => Stage::Kept(digest, error.to_string()),
-            };
-            self.keep(journal, &format!("the former file of {target} is dealt with"), tell)?;
-        }
-        Ok(())
-    }
-
-    fn remove(
-        &self,
-        session: &Session,
-        journal: &mut Journal,
-        number: usize,
-    ) -> Result<(), StorageError> {
-        let item = journal.items[number].clone();
-        let image = open(&item.source)?;
-        if let Some(who) = locks::holder(image.file()).map_err(|error| unknown_holder(&error))? {
-            return Err(StorageError::Failed(format!(
-                "{} is in use by {who}, and so is not removed; the VM has its copy already, {}",
-                shown(&item.source),
-                shown(&item.place)
-            )));
-        }
-        drop(image);
-        let pool = self.pool_of(session, journal, &item.source)?;
-        pool.remove(session, &file_name(&item.source)?)
     }
 
     /// The pool of the directory that a file is in, which is made where there is none.
@@ -354,6 +337,7 @@ fn report(journal: &Journal) -> Report {
             to: item.place.clone(),
             bytes: item.state.bytes,
             sha256: item.stage.digest()?,
+            fresh: item.fresh,
             kept: match &item.stage {
                 Stage::Kept(_, why) => Some(why.clone()),
                 _ => None,

@@ -1,7 +1,7 @@
 //! Whether a domain can be moved as things are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,8 @@ use super::{
     Mover, Plan, Pool, Role, Session, Stays, StorageError, Task, file_name,
     journal::{Item, Journal, Stage, State},
     locks,
-    plan::{self, Described, Named, Own},
+    others::Goes,
+    plan::{self, Named, Own},
     shell, shown, unknown_holder,
 };
 use crate::registry;
@@ -76,7 +77,8 @@ impl Mover {
         for file in found.iter().filter(|file| !files.insert(file.real.clone())) {
             against.push(format!("two of its disks are the same file, {}", shown(&file.real)));
         }
-        against.extend(used_by_others(&found, &session.others(task.domain)?));
+        let goes: Vec<_> = found.iter().map(Found::goes).collect();
+        against.extend(self.others(session, task.domain, &goes)?);
         if !against.is_empty() {
             return refused(format!("{name} is not moved: {}", against.join("; ")));
         }
@@ -138,29 +140,10 @@ impl Mover {
     }
 }
 
-/// Files that another VM has, as a disk or beneath one.
-fn used_by_others(found: &[Found], others: &[Described]) -> Vec<String> {
-    let ours: BTreeMap<&Path, &Found> = found.iter().map(|file| (&*file.real, file)).collect();
-    let mut against = BTreeSet::new();
-    for other in others {
-        for own in &other.own {
-            let Named::File(path) = &own.source else { continue };
-            let mut files: Vec<_> = path.canonicalize().into_iter().collect();
-            // What cannot be walked names nothing that would be found.
-            if let Ok((layers, _)) = registry::base(path, Some(&own.format)) {
-                files.extend(layers.into_iter().map(|layer| layer.path));
-            }
-            for file in files.iter().filter_map(|file| ours.get(&**file)) {
-                against.insert(format!(
-                    "its disk {} ({}) is also a disk of {}, or lies beneath one",
-                    file.own.target,
-                    shown(&file.real),
-                    shell(&other.name)
-                ));
-            }
-        }
+impl Found {
+    fn goes(&self) -> Goes<'_> {
+        Goes { target: &self.own.target, real: &self.real, identity: self.state.identity }
     }
-    against.into_iter().collect()
 }
 
 impl Survey {
@@ -217,6 +200,7 @@ impl Survey {
                 copy,
                 place,
                 stage: Stage::Planned,
+                fresh: false,
             });
         }
         journal.stays = self.stays;

@@ -1,0 +1,134 @@
+//! Has a provisioner change a VM, which runs meanwhile where it is configured so.
+
+use std::sync::atomic::AtomicBool;
+
+use uuid::Uuid;
+
+use super::HostHands;
+use crate::remediate::{
+    hands::{Done, Failed, Patient},
+    provision::{self, Disk, Ended, Outcome, Request, Said, Subject},
+    storage::{self, Named, PATIENCE, Role, Session, StorageError, Tell, shut_off, switch_on},
+};
+
+/// Characters of the end of what a provisioner has printed that are kept with the workflow.
+const END_OF_OUTPUT: usize = 300;
+
+impl HostHands {
+    pub(super) fn provision(
+        &self,
+        patient: &Patient,
+        name: &str,
+        stop: &AtomicBool,
+        tell: &Tell,
+    ) -> Result<Done, Failed> {
+        let keys = self.keys.provisioner(name).ok_or_else(|| {
+            Failed::Refused(format!("remediation.provisioners lists none called {name:?}"))
+        })?;
+        let vm = Subject { uuid: patient.uuid, name: patient.name.clone() };
+        let files = disks(&patient.source, patient.uuid, tell)?;
+        if keys.start {
+            switch_on(&patient.source, patient.uuid, tell)?;
+        }
+        let workflow = format!("{}-{}", patient.uuid, patient.workflow);
+        let request = Request::new(&workflow, vm, files);
+        let ended =
+            provision::run(&keys.program(), request, &self.state, stop, |said| tell(heard(said)));
+        let ended = ended.map_err(|error| Failed::Refused(error.to_string()));
+        let result = ended.and_then(|ended| result_of(name, ended));
+        if !keys.start {
+            return result;
+        }
+        // What becomes of it is judged by what it leaves on its disks: whoever was told to stop leaves it off, too.
+        let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
+        let go_on = AtomicBool::new(false);
+        let off = shut_off(&patient.source, patient.uuid, grace, force, &go_on, tell);
+        and_off(result, off.map(drop))
+    }
+}
+
+/// What a provisioner has come to.
+fn result_of(name: &str, ended: Ended) -> Result<Done, Failed> {
+    let output = end_of(&ended.output);
+    match ended.outcome {
+        Outcome::Done { message, changed } => {
+            let changed = match changed {
+                Some(true) => "it says that it has changed something",
+                Some(false) => "it says that it has changed nothing",
+                None => "it is done",
+            };
+            let says = format!("{name}: {changed}. {message}");
+            let more = [
+                ("output", output),
+                ("printed", ended.printed.to_string()),
+                ("left-behind", ended.strays.to_string()),
+            ];
+            let more = more.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            Ok(Done { says: says.trim().to_owned(), more, successor: None })
+        }
+        Outcome::GivenUp => Err(Failed::Stopped),
+        Outcome::Failed { why } | Outcome::Later { why } | Outcome::Late { why } => {
+            let printed = match &output[..] {
+                "" => String::new(),
+                output => format!(". It has printed: {output}"),
+            };
+            Err(Failed::Refused(format!("the provisioner {name}: {why}{printed}")))
+        }
+    }
+}
+
+/// What has come of a provisioner whose VM was to be off again afterwards.
+fn and_off(result: Result<Done, Failed>, off: Result<(), StorageError>) -> Result<Done, Failed> {
+    let Err(why) = off else { return result };
+    let came = match result {
+        Ok(done) => done.says,
+        Err(failed) => failed.to_string(),
+    };
+    Err(Failed::Refused(format!(
+        "the VM runs on, because it is not shut down: {why}. Before that: {came}"
+    )))
+}
+
+/// The disks of a domain that are files.
+fn disks(uri: &str, vm: Uuid, tell: &Tell) -> Result<Vec<Disk>, StorageError> {
+    let session = Session::open(uri, PATIENCE, tell)?;
+    let gone = || StorageError::Refused(format!("libvirt knows no domain {vm}"));
+    let found = session.look(vm)?.ok_or_else(gone)?;
+    let described = storage::describe(&found.described).map_err(StorageError::Refused)?;
+    let mut disks = Vec::new();
+    for own in described.own.into_iter().filter(|own| own.role == Role::Disk) {
+        let path = match &own.source {
+            Named::File(path) => path.clone(),
+            Named::Volume { pool, volume } => session.place_of(pool, volume)?,
+        };
+        disks.push(Disk { target: own.target, path, format: own.format, sha256: None });
+    }
+    Ok(disks)
+}
+
+/// The last lines of what a provisioner has printed, in one.
+fn end_of(output: &str) -> String {
+    const LINES: usize = 5;
+    let mut lines: Vec<_> = output.trim_end().lines().rev().take(LINES).collect();
+    lines.reverse();
+    let line = lines.join(" | ");
+    match line.char_indices().rev().nth(END_OF_OUTPUT - 1) {
+        Some((start, _)) if start > 0 => format!("…{}", &line[start..]),
+        _ => line,
+    }
+}
+
+/// What a provisioner says, as what is heard of anything else.
+fn heard(said: Said) -> storage::Progress {
+    match said {
+        Said::Progress { percent, message } => {
+            storage::Progress::Told { percent: Some(percent), what: message }
+        }
+        Said::Message { message } | Said::Result { message, .. } => {
+            storage::Progress::Told { percent: None, what: message }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
