@@ -73,16 +73,8 @@ impl Host {
         let now = 1_000_000;
         let brain = Self::brain_with(mode, rules, FakeKernel { ticks: now, ..Default::default() });
         let mut host = Self { brain, now, effects: Vec::new(), calls: 0, lag: 0, looked_at: false };
-        let bridge = Link {
-            ifindex: BRIDGE,
-            name: "br0".to_owned(),
-            kind: LinkKind::Bridge,
-            master: None,
-            lower: None,
-            mac: None,
-        };
         let first = vec![
-            Input::Link(LinkEvent::Resynced(vec![bridge])),
+            Input::Link(LinkEvent::Resynced(vec![bridge()])),
             Input::Registry(registry()),
             listing(vec![]),
         ];
@@ -237,6 +229,12 @@ enum Port {
     Mute,
     Granted,
     Isolated,
+}
+
+/// The only one that there is.
+fn bridge() -> Link {
+    let name = "br0".to_owned();
+    Link { ifindex: BRIDGE, name, kind: LinkKind::Bridge, master: None, lower: None, mac: None }
 }
 
 fn tap(ifindex: u32, name: &str) -> Input {

@@ -81,16 +81,8 @@ fn killed(host: &mut Host, disk: &Disk) -> Host {
     next.now = host.now;
     next.calls = 1_000;
     next.brain = Host::brain(Mode::Enforce, kernel);
-    let bridge = Link {
-        ifindex: BRIDGE,
-        name: "br0".to_owned(),
-        kind: LinkKind::Bridge,
-        master: None,
-        lower: None,
-        mac: None,
-    };
     let first = vec![
-        Input::Link(LinkEvent::Resynced(vec![bridge, link(10, "vnet0")])),
+        Input::Link(LinkEvent::Resynced(vec![bridge(), link(10, "vnet0")])),
         Input::Registry(registry()),
         started(disk, 1),
     ];

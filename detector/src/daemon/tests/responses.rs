@@ -123,16 +123,8 @@ fn next(host: &mut Host, known: Option<BTreeSet<Uuid>>) -> Host {
     next.now = host.now;
     next.brain = Host::brain(Mode::Enforce, kernel);
     next.brain.started = Timestamp(next.now);
-    let bridge = Link {
-        ifindex: BRIDGE,
-        name: "br0".to_owned(),
-        kind: LinkKind::Bridge,
-        master: None,
-        lower: None,
-        mac: None,
-    };
     let first = vec![
-        Input::Link(LinkEvent::Resynced(vec![bridge, link(10, "vnet0")])),
+        Input::Link(LinkEvent::Resynced(vec![bridge(), link(10, "vnet0")])),
         Input::Registry(registry()),
         rules(&format!("{PAUSE}{NO_WEB}")),
         Input::Pauses(known),
