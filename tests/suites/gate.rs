@@ -185,18 +185,22 @@ fn a_new_bridge_is_gated_like_the_old_ones() {
     network.ip("link set br9 addrgenmode none up").unwrap();
     family::give_addresses(network, "br9", Ipv4Addr::new(203, 0, 113, 1)).unwrap();
     daemon.await_port("br9", "gate", PATIENCE).unwrap();
-    let taps = ["new0", "new1"].map(|name| {
+    let plug = |name: &str| {
         let tap = Tap::open(network, name, Header::None).unwrap();
         network.ip(&format!("link set {name} addrgenmode none up")).unwrap();
         detector_tests::link::enslave(network, name, "br9").unwrap();
         tap
-    });
+    };
+    // Until its own guard is attached a tap hears what is flooded.
+    let guarded = plug("new0");
+    daemon.await_finding("unknown-port", "new0", PATIENCE).unwrap();
+    let newborn = plug("new1");
     for family in Family::BOTH {
         let ears = family.ears(network, EARS).unwrap();
         let shout = family.beat(STRAY, 1);
-        taps[0].send(&shout).unwrap();
+        newborn.send(&shout).unwrap();
         assert!(!hears(&ears, SILENCE), "{family:?}");
-        assert!(!taps[1].drain().unwrap().iter().any(|f| same(f, &shout)), "{family:?}");
+        assert!(!guarded.drain().unwrap().iter().any(|f| same(f, &shout)), "{family:?}");
     }
 }
 
