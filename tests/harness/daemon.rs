@@ -270,11 +270,12 @@ impl<'a> Daemon<'a> {
 
     /// Waits until the port's status is this one.
     pub fn await_port(&self, port: &str, status: &str, patience: Duration) -> Result<Value> {
-        let what = format!("{port} to be {status}");
-        wait::until(&what, patience, || {
-            let answer = self.ask(&["port", "show", port])?;
-            Ok((answer.json["status"] == status).then_some(answer.json))
+        let mut seen = Value::Null;
+        wait::until(&format!("{port} to be {status}"), patience, || {
+            seen = self.ask(&["port", "show", port])?.json;
+            Ok((seen["status"] == status).then(|| seen.clone()))
         })
+        .with_context(|| format!("what was seen of {port} last: {seen}"))
     }
 
     /// Asks as libvirt's qemu hook does when a VM of this description is about to start.
@@ -284,8 +285,7 @@ impl<'a> Daemon<'a> {
         hook.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.host.spawn(&mut hook)?;
         // It sees the end of the description when the pipe is closed.
-        let mut stdin = child.stdin.take().context("the hook has no standard input")?;
-        stdin.write_all(xml.as_bytes())?;
+        child.stdin.take().context("the hook has no standard input")?.write_all(xml.as_bytes())?;
         Ok(child)
     }
 

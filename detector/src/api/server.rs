@@ -191,7 +191,12 @@ async fn relay(
     request: Request,
     calls: &mpsc::Sender<Call>,
 ) -> Option<()> {
-    let watch = matches!(request, Request::QuarantineWatch {});
+    // A watch lasts long, and who has let go of a VM's files need not have waited until that is recorded.
+    let attended = match &request {
+        Request::QuarantineWatch {} => true,
+        Request::Admit { op, .. } => op == "release",
+        _ => false,
+    };
     let (replies, mut inbox) = mpsc::channel(BACKLOG);
     let call = Call { peer: peer.clone(), request, replies };
     let mut answered = false;
@@ -205,11 +210,10 @@ async fn relay(
                     }
                     None => break,
                 },
-                // Only a watch lasts long enough for the client's going away to matter.
-                line = lines.next(), if watch => match line {
+                line = lines.next(), if attended => match line {
                     None | Some(Err(_)) => return None,
                     Some(Ok(_)) => {
-                        let message = "a watch takes no further request: open another connection";
+                        let message = "this request is not answered yet: open another connection for a further one";
                         send(lines, Err(ApiError::new(ErrorCode::BadRequest, message))).await?;
                         return None;
                     }

@@ -323,6 +323,13 @@ pub struct AdmissionView {
     pub message: String,
 }
 
+impl AdmissionView {
+    /// The answer to what asks for no verdict.
+    pub(crate) fn noted() -> Self {
+        Self { start: true, outcome: AdmissionOutcome::Undecided, message: String::new() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdmissionOutcome {

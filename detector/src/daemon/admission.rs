@@ -183,6 +183,7 @@ impl<E: Enforcer> Brain<E> {
         }
         let uuid = vm.uuid;
         self.media.refresh(&mut self.world, &[uuid]);
+        self.media.announce(uuid);
         let until = now + PROVISIONAL;
         let provisional =
             Provisional { source: name, vm, until, said: before, contradicted: false };

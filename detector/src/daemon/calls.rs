@@ -17,11 +17,7 @@ use super::{
 };
 use crate::{
     alert::Alerts,
-    api::{
-        ApiError, ErrorCode, Reply, Request,
-        server::Call,
-        view::{AdmissionOutcome, AdmissionView},
-    },
+    api::{ApiError, ErrorCode, Reply, Request, server::Call, view::AdmissionView},
     audit::Writer,
     inventory::{
         Connection,
@@ -129,19 +125,17 @@ async fn hand_in(
 ) -> Given {
     let input = match request {
         Request::Admit { op, xml, .. } if op != "start" => {
-            if let Ok(vm) = xml::parse(&xml, PowerState::InTransit, &Context::default()) {
-                let told = match op.as_str() {
-                    "migrate" => inputs.send(Input::Incoming(vm.uuid)).await,
-                    "release" => inputs.send(Input::Ended(vm.uuid)).await,
-                    _ => Ok(()),
-                };
-                drop(told);
+            let parsed = xml::parse(&xml, PowerState::InTransit, &Context::default());
+            let uuid = parsed.ok().map(|vm| vm.uuid);
+            match (op.as_str(), uuid) {
+                ("release", Some(uuid)) => Input::Ended { id, uuid },
+                (op, uuid) => {
+                    if let ("migrate", Some(uuid)) = (op, uuid) {
+                        let _ = inputs.send(Input::Incoming(uuid)).await;
+                    }
+                    return Given::Answer(Ok(Reply::Admission(AdmissionView::noted())));
+                }
             }
-            return Given::Answer(Ok(Reply::Admission(AdmissionView {
-                start: true,
-                outcome: AdmissionOutcome::Undecided,
-                message: String::new(),
-            })));
         }
         Request::Admit { name, xml, source, .. } => {
             let (source, context) = match manager(source, connections) {

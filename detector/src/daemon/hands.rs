@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     alert::Alerts,
-    api::{ApiError, Reply, view::moment},
+    api::{
+        ApiError, Reply,
+        view::{AdmissionView, moment},
+    },
     audit::Writer,
     findings::{self, Change, Journal},
     graces::GraceFile,
@@ -78,6 +81,11 @@ impl Callers {
         self.lock().remove(&id);
     }
 
+    /// Whether somebody waits for the reply.
+    fn waits(&self, id: CallId) -> bool {
+        self.lock().get(&id).is_some_and(|answers| !answers.is_closed())
+    }
+
     /// Sends a reply. False when nobody takes it any more, or not fast enough.
     fn answer(&self, id: CallId, reply: Result<Reply, ApiError>, last: bool) -> bool {
         let mut callers = self.lock();
@@ -91,6 +99,27 @@ impl Callers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<CallId, Answers>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who has let go of a VM's files, and is answered when this is dropped.
+struct Release {
+    callers: Callers,
+    call: Option<CallId>,
+}
+
+impl Release {
+    /// Whether nobody else has the files yet, as far as that one has a say in it.
+    fn is_held_up(&self) -> bool {
+        self.call.is_none_or(|id| self.callers.waits(id))
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(id) = self.call {
+            self.callers.answer(id, Ok(Reply::Admission(AdmissionView::noted())), true);
+        }
     }
 }
 
@@ -124,10 +153,13 @@ impl Hands {
                 let path = disk.path.clone();
                 self.turns.take(&path, move || gatherer.begin(role, &disk, digest));
             }
-            Effect::Ends { disk } => {
-                let gatherer = self.gatherer.clone();
-                let path = disk.path.clone();
-                self.turns.take(&path, move || gatherer.end(&disk));
+            Effect::Ends { disks, call } => {
+                let release = Arc::new(Release { callers: self.callers.clone(), call });
+                for disk in disks {
+                    let (gatherer, release) = (self.gatherer.clone(), Arc::clone(&release));
+                    let path = disk.path.clone();
+                    self.turns.take(&path, move || gatherer.end(&disk, || release.is_held_up()));
+                }
             }
             Effect::Reloaded => self.supervisor.ready(),
             Effect::AskSources => {

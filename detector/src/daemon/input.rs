@@ -104,8 +104,12 @@ pub enum Input {
         uuid: Uuid,
         claims: Option<GuestClaims>,
     },
-    /// A VM has ended, and its manager has let go of its files.
-    Ended(Uuid),
+    /// A VM has ended, and its manager has let go of its files; it waits until nothing of what happens to them
+    /// from then on can pass for the VM's doing.
+    Ended {
+        id: CallId,
+        uuid: Uuid,
+    },
     /// libvirt is about to start a VM.
     Admit(Box<Admit>),
     /// Nobody waits for replies to this request any more.
@@ -181,8 +185,9 @@ pub enum Effect {
     /// A VM begins to run with a disk, or firmware's variables, of its own that had this digest before it
     /// ever ran.
     Begins { role: MediumRole, disk: ImageFile, digest: Digest },
-    /// A VM has ended that had this disk, or these variables.
-    Ends { disk: ImageFile },
+    /// A VM has ended that had these disks and variables. Whoever has called is answered when it is recorded what
+    /// they are like, and where that one waits no longer nothing is.
+    Ends { disks: Vec<ImageFile>, call: Option<CallId> },
     /// What was read again holds, or not.
     Reloaded,
     /// Ask the sources that can be asked: there is a port that none has named yet.

@@ -64,10 +64,9 @@ impl<E: Enforcer> Brain<E> {
             Input::Guest { uuid, claims } => {
                 return self.guests.take_in(&mut self.world, uuid, claims);
             }
-            Input::Ended(uuid) => {
-                for effect in self.media.ended(&self.world, uuid) {
-                    self.emit(effect);
-                }
+            Input::Ended { id, uuid } => {
+                let disks = self.media.released(&self.world, uuid);
+                self.emit(Effect::Ends { disks, call: Some(id) });
                 return false;
             }
             Input::Admit(admit) => self.admit(*admit),

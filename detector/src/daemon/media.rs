@@ -171,9 +171,14 @@ impl Media {
         self.runs.follow(world, decision)
     }
 
-    /// A VM has ended, by the word of who had its files last.
-    pub(super) fn ended(&mut self, world: &World, uuid: Uuid) -> Vec<Effect> {
-        self.runs.ended(world, uuid)
+    /// A VM's manager asks before it starts it.
+    pub(super) fn announce(&mut self, uuid: Uuid) {
+        self.runs.announce(uuid);
+    }
+
+    /// A VM has ended, by the word of who had its files last: those are nobody's now.
+    pub(super) fn released(&mut self, world: &World, uuid: Uuid) -> Vec<ImageFile> {
+        self.runs.released(world, uuid)
     }
 
     /// Forgets what no VM has any more.

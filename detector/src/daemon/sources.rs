@@ -78,9 +78,16 @@ pub(super) fn take_in<E: Enforcer>(brain: &mut Brain<E>, event: SourceEvent) -> 
         _ => {}
     }
     let source = source_mut(&mut brain.world.sources, &name, now);
-    let ran: BTreeSet<_> = running(source).collect();
+    let ran: BTreeMap<_, _> = running(source).collect();
     update.apply(source, now);
-    running(source).filter(|uuid| !ran.contains(uuid)).collect()
+    // One that has ended and begun anew may never have been seen off.
+    let is_another = |(before, now): (Option<u32>, Option<u32>)| {
+        before.is_some() && now.is_some() && before != now
+    };
+    let begins = |(uuid, run): &(Uuid, Option<u32>)| {
+        ran.get(uuid).is_none_or(|before| is_another((*before, *run)))
+    };
+    running(source).filter(begins).map(|(uuid, _)| uuid).collect()
 }
 
 /// The name of the source that holds what the hook says while the source itself is lost.
@@ -105,6 +112,7 @@ pub(super) fn runs(vm: &Vm) -> bool {
     vm.power != PowerState::Off
 }
 
-fn running(source: &Source) -> impl Iterator<Item = Uuid> {
-    source.vms.values().filter(|vm| runs(vm)).map(|vm| vm.uuid)
+/// What runs, and which run of it that is.
+fn running(source: &Source) -> impl Iterator<Item = (Uuid, Option<u32>)> {
+    source.vms.values().filter(|vm| runs(vm)).map(|vm| (vm.uuid, vm.run))
 }

@@ -180,6 +180,7 @@ fn vm(keys: VmKeys) -> Result<Vm, String> {
         nics: keys.nic.iter().map(nic_of).collect::<Result<_, _>>()?,
         media: Vec::new(),
         declared_template: keys.template,
+        run: None,
         presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),

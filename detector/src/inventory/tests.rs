@@ -12,6 +12,7 @@ fn vm(number: u128, name: &str) -> Vm {
         nics: Vec::new(),
         media: Vec::new(),
         declared_template: None,
+        run: None,
         presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),

@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 
 /// File times come from a clock that ticks every 1 to 10 ms. Of a file changed within this span
 /// before it was read, a later change could leave the same times, so that nothing is remembered.
-const SETTLED: Duration = Duration::from_millis(100);
+pub(super) const SETTLED: Duration = Duration::from_millis(100);
 
 /// One state of a regular file. The kernel sets the time of change; nobody but root can set it
 /// back (by the clock or the raw device).

@@ -10,6 +10,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::UNIX_EPOCH,
 };
 
@@ -17,7 +18,7 @@ use detector_core::model::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cache::{self, FileState},
+    cache::{self, FileState, SETTLED},
     open::{Inode, Opened},
 };
 
@@ -110,16 +111,21 @@ impl Certificates {
         self.save(&held);
     }
 
-    /// The VM has ended, and the file is what it has left.
-    pub(super) fn end(&self, opened: &Opened) -> io::Result<()> {
-        if !opened.dated {
+    /// The VM has ended, and the file is what it has left, where it is held up for us until its state has been seen.
+    pub(super) fn end(&self, opened: &Opened, is_held_up: impl Fn() -> bool) -> io::Result<()> {
+        let in_use = |one: &&mut Certificate| one.rest.is_none();
+        if !opened.dated || self.lock().get_mut(&opened.id).filter(in_use).is_none() {
             return Ok(());
         }
         // What is still on its way through a mapping gets its time now.
         opened.file.sync_data()?;
-        let state = FileState::of(&opened.file.metadata()?);
+        let state = settled(|| Ok(FileState::of(&opened.file.metadata()?)), pause)?;
+        if !is_held_up() {
+            let why = "its manager has not waited until the VM's end was recorded";
+            return Err(io::Error::other(why));
+        }
         let mut held = self.lock();
-        if let Some(certificate) = held.get_mut(&opened.id).filter(|one| one.rest.is_none()) {
+        if let Some(certificate) = held.get_mut(&opened.id).filter(in_use) {
             certificate.rest = state;
             self.save(&held);
         }
@@ -135,6 +141,28 @@ impl Certificates {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Inode, Certificate>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A state that no later change has in common: by the end of the pause the clock of file times has ticked, and until
+/// then nothing may have changed.
+fn settled(
+    look: impl Fn() -> io::Result<Option<FileState>>,
+    pause: impl FnOnce(),
+) -> io::Result<Option<FileState>> {
+    let state = look()?;
+    pause();
+    match look()? == state {
+        true => Ok(state),
+        false => Err(io::Error::other("it was changed after its VM had ended")),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells that a file system's clock has ticked"
+)]
+fn pause() {
+    thread::sleep(SETTLED);
 }
 
 fn created(opened: &Opened) -> Option<u128> {

@@ -131,13 +131,15 @@ impl Gatherer {
         }
     }
 
-    /// A VM has ended that began with this disk of its own. Blocks for as long as it takes to write
-    /// back what the VM has left in memory.
-    pub fn end(&self, disk: &ImageFile) {
+    /// A VM has ended that began with this disk of its own; nothing is recorded unless nobody else can have had it
+    /// by then. Blocks for as long as it takes to write back what the VM has left in memory, and for the clock of
+    /// the file system to tick.
+    pub fn end(&self, disk: &ImageFile, is_held_up: impl Fn() -> bool) {
         let Some(certificates) = &self.shared.certificates else { return };
         let ended = walk(disk, &self.shared.pools).map_err(|error| error.to_string());
-        let ended = ended
-            .and_then(|walked| certificates.end(&walked.opened).map_err(|error| error.to_string()));
+        let ended = ended.and_then(|walked| {
+            certificates.end(&walked.opened, is_held_up).map_err(|error| error.to_string())
+        });
         if let Err(why) = ended {
             tracing::warn!(disk = %disk.path.display(), %why, "its certificate of birth is void");
         }

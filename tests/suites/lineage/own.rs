@@ -77,18 +77,16 @@ fn stored_variables_come_from_the_template_or_prove_nothing() {
         let shown = daemon.show(&["vm", "show", "efi"]).unwrap();
         assert!(shown.contains(said), "{said:?} is not in: {shown}");
     };
-    let await_run = |what: &str, runs: bool| {
-        wait::until(what, PATIENCE, || {
-            let held = std::fs::read_to_string(host.path("state/certificates.json"));
-            let running = held.unwrap_or_default().contains("\"rest\": null");
-            Ok((running == runs).then_some(()))
-        })
-        .unwrap();
+    let is_recorded_to_run = || {
+        let held = std::fs::read_to_string(host.path("state/certificates.json"));
+        held.unwrap_or_default().contains("\"rest\": null")
     };
     let end = || {
-        await_run("its beginning to be recorded", true);
+        let begins = "its beginning to be recorded";
+        wait::until(begins, PATIENCE, || Ok(is_recorded_to_run().then_some(()))).unwrap();
+        // Libvirt has let go of its files once it is on record what they are like.
         libvirt.destroy(&guest).unwrap();
-        await_run("the end to be recorded", false);
+        assert!(!is_recorded_to_run(), "libvirt was not held up");
     };
     start(&daemon, &[], "granted", "are the template's");
     // What the firmware would write.

@@ -14,6 +14,9 @@ pub struct Vm {
     /// Chosen by whoever created the VM: escape it before it reaches a terminal.
     pub name: String,
     pub power: PowerState,
+    /// Which run of it this is: its manager gives each another number. `None` where it gives none.
+    #[serde(default)]
+    pub run: Option<u32>,
     pub nics: Vec<Nic>,
     /// Everything the VM can boot from, in boot order.
     pub media: Vec<Medium>,

@@ -369,6 +369,7 @@ fn vm(n: u8) -> Vm {
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],
         declared_template: None,
+        run: None,
         presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),

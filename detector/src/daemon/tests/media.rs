@@ -143,14 +143,31 @@ impl Host {
                 told.push(format!("+{role}{} {digest}", disk.path.display()));
                 false
             }
-            Effect::Ends { disk } => {
-                told.push(format!("-{}", disk.path.display()));
+            Effect::Ends { disks, .. } => {
+                told.extend(disks.iter().map(|disk| format!("-{}", disk.path.display())));
                 false
             }
             _ => true,
         });
         told
     }
+}
+
+/// The VM's manager has let go of its files.
+fn released() -> Input {
+    Input::Ended { id: 99, uuid: uuid(1) }
+}
+
+/// The VM's manager asks whether it may start.
+fn asked() -> Input {
+    Input::Admit(Box::new(super::super::input::Admit {
+        id: 1,
+        source: LIBVIRT.to_owned(),
+        name: "web".to_owned(),
+        vm: Ok(vm("web", 1, "vnet0")),
+        links: Vec::new(),
+        registry: None,
+    }))
 }
 
 #[test]
@@ -170,14 +187,14 @@ fn a_run_with_a_disk_of_its_own_is_followed_from_verdict_to_end() {
     host.read(|_| APPROVED);
     assert_eq!(host.runs(), begins());
     // By the word of who lets go of its files, before any listing.
-    host.turn(vec![Input::Ended(uuid(1))]);
+    host.turn(vec![released()]);
     assert_eq!(host.runs(), ["-/images/web"]);
 
     // A rogue's is not.
     let mut host = Host::new(Mode::Enforce);
     host.turn(vec![tap(10, "vnet0"), listing(vec![web()])]);
     host.read(|_| FOUND);
-    host.turn(vec![listing(vec![off(web())]), Input::Ended(uuid(1))]);
+    host.turn(vec![listing(vec![off(web())]), released()]);
     assert_eq!(host.runs(), [""; 0]);
 }
 
@@ -213,17 +230,80 @@ fn a_run_whose_end_was_not_seen_has_none() {
     let mut host = Host::new(Mode::Enforce);
     host.approved();
     host.runs();
-    let admit = super::super::input::Admit {
-        id: 1,
-        source: LIBVIRT.to_owned(),
-        name: "web".to_owned(),
-        vm: Ok(vm("web", 1, "vnet0")),
-        links: Vec::new(),
-        registry: None,
-    };
-    host.turn(vec![Input::Admit(Box::new(admit))]);
-    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))]), Input::Ended(uuid(1))]);
+    host.turn(vec![asked()]);
+    host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))]), released()]);
     assert_eq!(host.runs(), [""; 0]);
+}
+
+/// Until its manager's connection tells that it is off, it is listed as running, and approved: what is recorded by
+/// then would be what anybody has made of its disk since.
+#[test]
+fn nothing_begins_with_what_has_been_let_go_before_the_next_start() {
+    let begins = || vec![format!("+/images/web {APPROVED}")];
+    for kept in [false, true] {
+        let mut host = Host::new(Mode::Enforce);
+        host.approved();
+        assert_eq!(host.runs(), begins());
+        if kept {
+            // By another daemon, which knows what the kernel holds.
+            host.brain.media = Default::default();
+            host.brain.world.evidence.clear();
+            host.wait(Duration::from_secs(1));
+            host.effects.clear();
+        }
+        host.turn(vec![released()]);
+        assert_eq!(host.runs(), ["-/images/web"], "{kept}");
+        host.wait(AGAIN).wait(AGAIN);
+        host.read(|_| APPROVED);
+        host.turn(vec![released()]).wait(AGAIN);
+        assert_eq!(host.runs(), [""; 0], "{kept}");
+        let still_off = listing(vec![off(vm("web", 1, "vnet0"))]);
+        host.turn(vec![still_off]).wait(AGAIN);
+        assert_eq!(host.runs(), [""; 0], "{kept}");
+        host.turn(vec![listing(vec![vm("web", 1, "vnet0")])]).read(|_| APPROVED);
+        assert_eq!(host.runs(), begins(), "{kept}");
+        // The next start may come before any word of the end.
+        host.turn(vec![released()]).wait(AGAIN);
+        assert_eq!(host.runs(), ["-/images/web"], "{kept}");
+        host.turn(vec![asked()]).read(|_| APPROVED);
+        assert_eq!(host.runs(), begins(), "{kept}");
+    }
+}
+
+/// Whoever asks before a start lets go of the files as well; where that has not been heard, they have been anybody's
+/// for as long as it took the listing to come.
+#[test]
+fn a_run_that_was_asked_for_ends_by_the_same_word() {
+    for heard in [true, false] {
+        let mut host = Host::new(Mode::Enforce);
+        host.turn(vec![tap(10, "vnet0"), asked()]).read(|_| APPROVED);
+        assert_eq!(host.runs(), [format!("+/images/web {APPROVED}")]);
+        host.turn(vec![listing(vec![vm("web", 1, "vnet0")])]);
+        if heard {
+            host.turn(vec![released()]);
+            assert_eq!(host.runs(), ["-/images/web"]);
+        }
+        host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+        host.turn(vec![released()]).wait(AGAIN);
+        assert_eq!(host.runs(), [""; 0], "{heard}");
+    }
+}
+
+/// Between two looks at a busy libvirt a VM may have ended and begun anew.
+#[test]
+fn another_run_is_a_start_though_nobody_has_seen_the_end() {
+    let numbered = |run| listing(vec![Vm { run, ..vm("web", 1, "vnet0") }]);
+    for (before, now, begins) in
+        [(Some(1), Some(1), 0), (Some(1), Some(2), 1), (None, Some(1), 0), (Some(1), None, 0)]
+    {
+        let mut host = Host::new(Mode::Enforce);
+        host.turn(vec![tap(10, "vnet0"), numbered(before)]).read(|_| APPROVED);
+        host.runs();
+        host.turn(vec![numbered(now)]);
+        assert_eq!(host.gathers(), begins, "{before:?} {now:?}");
+        host.turn(vec![listing(vec![off(vm("web", 1, "vnet0"))])]);
+        assert_eq!(host.runs().is_empty(), begins == 1, "{before:?} {now:?}: its end was not seen");
+    }
 }
 
 #[test]

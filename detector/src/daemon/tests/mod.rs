@@ -290,6 +290,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],
         declared_template: None,
+        run: None,
         presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),

@@ -52,6 +52,7 @@ fn everything_is_taken() {
         nics,
         media: Vec::new(),
         declared_template: template.map(str::to_owned),
+        run: None,
         presumed: Vec::new(),
         attachments: Vec::new(),
         posture: Posture::default(),

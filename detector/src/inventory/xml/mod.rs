@@ -78,6 +78,7 @@ pub fn parse(xml: &str, power: PowerState, context: &Context) -> Result<Vm, XmlE
         uuid,
         name: name.to_owned(),
         power,
+        run: domain.attribute("id").and_then(|id| id.parse().ok()),
         nics: nics(domain, context)?,
         media: snapshots(media::media(domain, &context.volumes)?, context),
         declared_template: None,

@@ -209,7 +209,7 @@ async fn what_gets_a_certificate() {
         gatherer.begin(role, &file, chain.digest);
         // Its guest writes, and it ends.
         fs::File::options().append(true).open(&path).unwrap().set_len(1 << 16).unwrap();
-        gatherer.end(&file);
+        gatherer.end(&file, || true);
         let after = gatherer.gather(&file).await;
         if !open(&path, &Reach::Anything).unwrap().dated {
             return eprintln!("{}: its file system does not tell of changes", path.display());
@@ -244,7 +244,7 @@ async fn a_device_is_read_each_time() {
     let written = fs::File::options().write(true).open(&device.path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&written, b"x", 0).unwrap();
     drop(written);
-    gatherer.end(&file);
+    gatherer.end(&file, || true);
     let second = gatherer.gather(&file).await;
     assert_ne!(second, first);
     assert!(matches!(second, Evidence::Chain(Chain { at_birth: false, .. })));
