@@ -123,6 +123,8 @@ async fn hand_in(
     (fresh, reloader): (&Fresh, &Reloader),
     inputs: &mpsc::Sender<Input>,
 ) -> Given {
+    // Until the brain has been told.
+    let mut turn = None;
     let input = match request {
         Request::Admit { op, xml, .. } if op != "start" => {
             let parsed = xml::parse(&xml, PowerState::InTransit, &Context::default());
@@ -146,7 +148,8 @@ async fn hand_in(
             };
             let described = spawn_blocking(move || describe(&xml, &context)).await;
             let (vm, links) = described.unwrap_or_else(|error| (Err(error.to_string()), vec![]));
-            let registry = fresh.templates.fresh().await;
+            let (registry, read) = fresh.templates.fresh().await;
+            turn = Some(read);
             if let Some(rules) = fresh.policy.fresh().await {
                 let _ = inputs.send(Input::Rules(rules)).await;
             }
@@ -176,7 +179,8 @@ async fn hand_in(
                     | Request::RemediateStart { .. }
                     | Request::RemediateApprove { .. }
             ) {
-                if let Some(registry) = fresh.templates.fresh().await {
+                let (registry, _turn) = fresh.templates.fresh().await;
+                if let Some(registry) = registry {
                     let _ = inputs.send(Input::Registry(registry)).await;
                 }
                 if let Some(rules) = fresh.policy.fresh().await {
@@ -186,7 +190,9 @@ async fn hand_in(
             Input::Request { id, uid, request }
         }
     };
-    match inputs.send(input).await {
+    let told = inputs.send(input).await;
+    drop(turn);
+    match told {
         Ok(()) => Given::ToTheBrain,
         Err(_) => Given::Nowhere,
     }

@@ -13,7 +13,10 @@ use detector_core::{
     decide::policy::Rulebook,
     model::{KnownLease, Registry},
 };
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, mpsc},
+    task::spawn_blocking,
+};
 
 use super::input::Input;
 use crate::{
@@ -34,15 +37,29 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Templates {
     manifests: Arc<Mutex<Manifests>>,
     directory: PathBuf,
+    turns: Arc<RwLock<()>>,
 }
+
+/// Held by whoever has read the templates until the brain has been told: what they say by the rules before is not
+/// heard after what they say by the ones that hold.
+pub(super) type Turn = OwnedRwLockReadGuard<()>;
+
+/// Held by who reads them by other rules until it is known whether those hold.
+pub(super) type Change = OwnedRwLockWriteGuard<()>;
 
 impl Templates {
     pub(super) fn new(manifests: Manifests, directory: &Path) -> Self {
-        Self { manifests: Arc::new(Mutex::new(manifests)), directory: directory.to_owned() }
+        let manifests = Arc::new(Mutex::new(manifests));
+        Self { manifests, directory: directory.to_owned(), turns: Arc::default() }
+    }
+
+    /// Nobody else reads them meanwhile.
+    pub(super) async fn change(&self) -> Change {
+        Arc::clone(&self.turns).write_owned().await
     }
 
     /// Reads them by other rules from now on, and forgets what they said by the ones before.
-    pub(super) fn replace(&self, manifests: Manifests) {
+    pub(super) fn replace(&self, manifests: Manifests, _: &Change) {
         *self.manifests.lock().unwrap_or_else(PoisonError::into_inner) = manifests;
     }
 
@@ -51,8 +68,22 @@ impl Templates {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner).reload()
     }
 
-    /// Reads them now; `None` where that breaks.
-    pub(super) async fn fresh(&self) -> Option<Registry> {
+    /// The same; `None` where that breaks.
+    pub(super) async fn read_by(&self, _: &Change) -> Option<Registry> {
+        self.read_elsewhere().await
+    }
+
+    /// Reads them now, by the rules that hold; `None` where that breaks.
+    pub(super) async fn fresh(&self) -> (Option<Registry>, Turn) {
+        let turn = self.turn().await;
+        (self.read_elsewhere().await, turn)
+    }
+
+    async fn turn(&self) -> Turn {
+        Arc::clone(&self.turns).read_owned().await
+    }
+
+    async fn read_elsewhere(&self) -> Option<Registry> {
         let templates = self.clone();
         spawn_blocking(move || templates.read()).await.ok()
     }
@@ -96,6 +127,7 @@ pub(super) async fn watch(templates: Templates, policy: PolicySource, inputs: mp
     let mut seen_policy = None;
     loop {
         tokio::time::sleep(LOOK).await;
+        let _turn = templates.turn().await;
         let (look, policy) = (templates.clone(), policy.clone());
         let before = (seen_templates.clone(), seen_policy);
         let looked = spawn_blocking(move || {

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     brain::Brain,
-    files::Fresh,
+    files::{Change, Fresh},
     input::{AdmissionRules, CallId, Effect, Input},
     sources,
     supervisor::Supervisor,
@@ -96,12 +96,13 @@ impl Reloader {
         self.supervisor.reloading();
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let (holds, mut held) = mpsc::channel(1);
-        let config = state.read().await.map(|(configured, next)| {
+        let config = state.read().await.map(|(configured, next, change)| {
             tokio::spawn(async move {
                 match held.recv().await {
                     Some(true) => state.hold(next),
-                    _ => state.go_back(&next),
+                    _ => state.go_back(&next, &change),
                 }
+                drop(change);
             });
             configured
         });
@@ -110,7 +111,8 @@ impl Reloader {
 }
 
 impl State {
-    async fn read(&mut self) -> Result<(Configured, Config), String> {
+    /// Reads everything, the templates at last: nobody else reads those until the change is dropped.
+    async fn read(&mut self) -> Result<(Configured, Config, Change), String> {
         let load = Arc::clone(&self.load);
         let wanted = match spawn_blocking(move || load()).await {
             Ok(Ok(wanted)) => wanted,
@@ -119,21 +121,23 @@ impl State {
         };
         let plan = plan(&self.running, &wanted);
         let next = plan.next;
+        let inventory: PathBuf = next.paths.inventory.clone();
+        let inventory = spawn_blocking(move || file::said(&inventory)).await.ok();
+        let change = self.fresh.templates.change().await;
         if next.registry != self.running.registry {
             // A manifest whose signature does not count any more must not keep its meaning.
-            self.fresh.templates.replace(next.manifests(true)?);
+            self.fresh.templates.replace(next.manifests(true)?, &change);
         }
-        let inventory: PathBuf = next.paths.inventory.clone();
         let configured = Configured {
             policy: next.policy(),
             admission: AdmissionRules::of(&next),
             changed: plan.changed.iter().map(|key| (*key).to_owned()).collect(),
             kept: plan.kept,
-            registry: self.fresh.templates.fresh().await,
+            registry: self.fresh.templates.read_by(&change).await,
             rules: self.fresh.policy.fresh().await,
-            inventory: spawn_blocking(move || file::said(&inventory)).await.ok(),
+            inventory,
         };
-        Ok((configured, next))
+        Ok((configured, next, change))
     }
 
     /// The brain goes by it from now on.
@@ -145,11 +149,11 @@ impl State {
         self.running = next;
     }
 
-    /// Nobody goes by it.
-    fn go_back(&mut self, next: &Config) {
+    /// Nobody goes by it, and nobody has heard of what it makes of the templates.
+    fn go_back(&mut self, next: &Config, change: &Change) {
         if next.registry != self.running.registry {
             match self.running.manifests(true) {
-                Ok(manifests) => self.fresh.templates.replace(manifests),
+                Ok(manifests) => self.fresh.templates.replace(manifests, change),
                 Err(why) => tracing::error!(
                     why,
                     "templates are read as a configuration has it that is not used"
@@ -255,3 +259,6 @@ impl<E: Enforcer> Brain<E> {
         self.reloads.refused.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
