@@ -17,7 +17,7 @@ use std::{
 
 use detector_common::{learned::OwnerKey, reason::Reason};
 use detector_core::{
-    model::{Learned, Observed, Seen, Ticks},
+    model::{Digest, Learned, Observed, Seen, Ticks},
     reconcile::Action,
 };
 use serde::{Deserialize, Serialize};
@@ -82,8 +82,9 @@ pub trait Enforcer {
         Duration::ZERO
     }
 
-    /// The configuration may be another one by now.
-    fn reload(&mut self) -> Result<(), EnforceError> {
+    /// The configuration may be another one by now: that of this text, which was read from the file. Another text
+    /// than that one is not gone by.
+    fn reload(&mut self, _text: Option<Digest>) -> Result<(), EnforceError> {
         Ok(())
     }
 }

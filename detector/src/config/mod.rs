@@ -16,7 +16,8 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{FloodLimits, ModeRule, ModeScope, Policy, SandboxRules};
+use detector_core::model::{Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules};
+use sha2::{Digest as _, Sha256};
 
 use crate::registry::{Manifests, Trust};
 
@@ -84,7 +85,10 @@ impl Config {
         let named = path.is_some();
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         match read_text(path, MAX_BYTES) {
-            Ok(text) => Self::parse(&text, path),
+            Ok(text) => {
+                let digest = Digest(Sha256::digest(text.as_bytes()).into());
+                Ok(Self { text: Some(digest), ..Self::parse(&text, path)? })
+            }
             Err(ReadError::Absent) if !named => Ok(Self::default()),
             Err(why) => Err(ConfigError::Unreadable { path: path.to_owned(), why }),
         }

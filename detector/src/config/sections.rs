@@ -6,7 +6,7 @@ use detector_common::{
     settings::Mode,
     stamp::{Carrier, Stamp},
 };
-use detector_core::model::{AddressRule, EvidenceLevel, FloodLimits, Revoked};
+use detector_core::model::{AddressRule, Digest, EvidenceLevel, FloodLimits, Revoked};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -19,6 +19,9 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// SHA-256 of the text of the file, where it was read from one.
+    #[serde(skip)]
+    pub text: Option<Digest>,
     #[serde(with = "ModeText")]
     pub mode: Mode,
     /// The user that everything runs as which needs no privileges.
@@ -49,6 +52,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            text: None,
             mode: Mode::Observe,
             user: None,
             modes: Vec::new(),

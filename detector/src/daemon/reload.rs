@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Result;
 use detector_core::{
     decide::policy::Rulebook,
-    model::{Finding, FindingKey, FindingKind, Policy, Registry, Severity, Subject, Timestamp},
+    model::{
+        Digest, Finding, FindingKey, FindingKind, Policy, Registry, Severity, Subject, Timestamp,
+    },
 };
 use tokio::{
     sync::{Mutex, mpsc, watch},
@@ -45,6 +47,8 @@ pub struct Loaded {
 /// What holds from now on.
 #[derive(Clone, Debug)]
 struct Configured {
+    /// What was read.
+    text: Option<Digest>,
     policy: Policy,
     admission: AdmissionRules,
     changed: Vec<String>,
@@ -129,6 +133,7 @@ impl State {
             self.fresh.templates.replace(next.manifests(true)?, &change);
         }
         let configured = Configured {
+            text: wanted.text,
             policy: next.policy(),
             admission: AdmissionRules::of(&next),
             changed: plan.changed.iter().map(|key| (*key).to_owned()).collect(),
@@ -169,10 +174,11 @@ impl<E: Enforcer> Brain<E> {
         let now = self.world.now;
         self.reloads.counts[0] += 1;
         // What follows from it is judged by it there: where the enforcer cannot read it, nobody goes by it.
-        let config = loaded.config.and_then(|configured| match self.enforcer.reload() {
-            Ok(()) => Ok(configured),
-            Err(error) => Err(format!("the enforcer cannot use it: {error}")),
-        });
+        let config =
+            loaded.config.and_then(|configured| match self.enforcer.reload(configured.text) {
+                Ok(()) => Ok(configured),
+                Err(error) => Err(format!("the enforcer cannot use it: {error}")),
+            });
         let view = match config {
             Err(why) => {
                 tracing::error!(why, "the configuration is not used, what held before still holds");
@@ -192,7 +198,7 @@ impl<E: Enforcer> Brain<E> {
     }
 
     fn configure(&mut self, configured: Configured) -> Reloaded {
-        let Configured { policy, admission, changed, kept, registry, rules, inventory } =
+        let Configured { policy, admission, changed, kept, registry, rules, inventory, .. } =
             configured;
         self.reloads.refused = None;
         self.world.policy = policy;

@@ -18,8 +18,8 @@ use detector_common::{
 };
 use detector_core::{
     model::{
-        Learned, Observed, ObservedInterface, ObservedMode, Passage, Quarantine, Seen, Shield,
-        Ticks, Timestamp,
+        Digest, Learned, Observed, ObservedInterface, ObservedMode, Passage, Quarantine, Seen,
+        Shield, Ticks, Timestamp,
     },
     reconcile::Action,
 };
@@ -29,7 +29,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use super::{Counts, EnforceError, Frames, Recheck, Sign, raw::Raw};
 
 /// Of these messages: both sides are of one release, or else one of them has been replaced.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The longest order in bytes. The grants of one port with a list of some 100,000 addresses fit.
 pub const LONGEST_ORDER: usize = 16 << 20;
@@ -70,8 +70,8 @@ pub enum Order {
     Counts(u32),
     Refused(u32),
     EndPredecessors,
-    /// The configuration has been read again, and is to be read there too.
-    Reload,
+    /// The configuration has been read again, a text with this digest, and is to be read there too.
+    Reload(Option<Digest>),
 }
 
 /// What has come of an order.

@@ -106,7 +106,10 @@ fn prepare(
     rights::send(notices.as_fd(), EVENTS, &[ground.events()?.as_fd()])?;
     tokio::spawn(hand_on(ground.signs()?, tokio::net::UnixStream::from_std(notices)?));
     tokio::spawn(ground.follow_logs()?);
-    let policy = move || load().map(|config| config.policy()).map_err(|error| format!("{error:#}"));
+    let policy = move || match load() {
+        Ok(config) => Ok((config.policy(), config.text)),
+        Err(error) => Err(format!("{error:#}")),
+    };
     Ok((hello, Server::new(ground, config.policy(), Box::new(policy))?))
 }
 

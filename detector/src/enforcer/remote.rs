@@ -9,7 +9,7 @@ use std::{
 
 use detector_common::learned::OwnerKey;
 use detector_core::{
-    model::{Learned, Observed, Seen, Ticks},
+    model::{Digest, Learned, Observed, Seen, Ticks},
     reconcile::Action,
 };
 use futures::StreamExt;
@@ -197,8 +197,8 @@ impl Enforcer for Remote {
         self.spent
     }
 
-    fn reload(&mut self) -> Result<(), EnforceError> {
-        expect!(self.ask(&Order::Reload), Answer::Done => ())
+    fn reload(&mut self, text: Option<Digest>) -> Result<(), EnforceError> {
+        expect!(self.ask(&Order::Reload(text)), Answer::Done => ())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use detector_common::quarantine::Cause;
 use detector_core::{
-    model::{Observed, Policy},
+    model::{Digest, Observed, Policy},
     reconcile::Action,
 };
 use futures::{SinkExt, StreamExt};
@@ -45,12 +45,15 @@ pub(crate) trait Ground: Enforcer {
     fn held(&self) -> &Observed;
 }
 
+/// Reads the configuration.
+pub(crate) type Load = Box<dyn Fn() -> Result<(Policy, Option<Digest>), String>>;
+
 /// Answers orders.
 pub(crate) struct Server<G> {
     ground: G,
     warden: Warden,
-    /// Reads the configuration, for what is judged by it.
-    load: Box<dyn Fn() -> Result<Policy, String>>,
+    /// Reads the configuration, for what is judged by it, and says of which text that is.
+    load: Load,
     /// What the brain knows.
     told: Observed,
     /// What was found while the brain did not ask.
@@ -60,11 +63,7 @@ pub(crate) struct Server<G> {
 }
 
 impl<G: Ground> Server<G> {
-    pub(crate) fn new(
-        ground: G,
-        policy: Policy,
-        load: Box<dyn Fn() -> Result<Policy, String>>,
-    ) -> Result<Self, NetError> {
+    pub(crate) fn new(ground: G, policy: Policy, load: Load) -> Result<Self, NetError> {
         Ok(Self {
             ground,
             warden: Warden::new(policy)?,
@@ -179,9 +178,16 @@ impl<G: Ground> Server<G> {
                 ground.end_predecessors()?;
                 Answer::Done
             }
-            Order::Reload => {
+            Order::Reload(theirs) => {
                 // One that cannot be used changes nothing, here as there.
-                self.warden.follow((self.load)().map_err(EnforceError)?);
+                let (policy, ours) = (self.load)().map_err(EnforceError)?;
+                // Whoever gives orders by another text would be refused what follows from that one only. It chooses
+                // none by this: what is gone by is what is in the file.
+                if ours != theirs {
+                    let why = "it has changed since the daemon has read it: reload once more";
+                    return Err(EnforceError(why.to_owned()));
+                }
+                self.warden.follow(policy);
                 Answer::Done
             }
         })

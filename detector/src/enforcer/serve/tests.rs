@@ -74,11 +74,11 @@ fn policy(text: &str) -> Policy {
     Config::parse(text, Path::new("test")).unwrap().policy()
 }
 
-fn server(held: Observed, load: Box<dyn Fn() -> Result<Policy, String>>) -> Server<Idle> {
+fn server(held: Observed, load: Load) -> Server<Idle> {
     Server::new(Idle(held), policy(""), load).unwrap()
 }
 
-fn unreadable() -> Box<dyn Fn() -> Result<Policy, String>> {
+fn unreadable() -> Load {
     Box::new(|| Err("permission denied".to_owned()))
 }
 
@@ -109,19 +109,28 @@ fn what_is_refused_is_told_once_with_the_next_look() {
 
 #[test]
 fn a_configuration_that_cannot_be_read_changes_nothing_and_is_told() {
-    let next: Rc<RefCell<Result<Policy, String>>> = Rc::new(RefCell::new(Err("no".to_owned())));
+    type Read = Result<(Policy, Option<Digest>), String>;
+    let next: Rc<RefCell<Read>> = Rc::new(RefCell::new(Err("no".to_owned())));
     let read = Rc::clone(&next);
     let mut server = server(Observed::default(), Box::new(move || read.borrow().clone()));
     // The loopback device is there in every namespace.
     let trust = Order::Execute(Action::Trust { ifindex: 1, name: "lo".to_owned() });
     let gate = Order::Execute(Action::AttachBridge { ifindex: 1, name: "lo".to_owned() });
     for _ in 0..2 {
-        assert_eq!(server.answer(Order::Reload), Err(EnforceError("no".to_owned())));
+        assert_eq!(server.answer(Order::Reload(None)), Err(EnforceError("no".to_owned())));
         assert!(server.answer(trust.clone()).is_err());
         assert!(server.answer(gate.clone()).is_err());
     }
-    *next.borrow_mut() = Ok(policy("[network]\nbridges = [\"lo\"]\n"));
-    assert_eq!(server.answer(Order::Reload), Ok(Answer::Done));
+    // Neither does one that is another than was read there.
+    let text = |byte| Some(Digest([byte; 32]));
+    *next.borrow_mut() = Ok((policy("[network]\ntrusted = [\"lo\"]\n"), text(2)));
+    for theirs in [text(1), None] {
+        let refused = server.answer(Order::Reload(theirs)).unwrap_err();
+        assert!(refused.0.contains("changed since"), "{refused:?}");
+        assert!(server.answer(trust.clone()).unwrap_err().0.contains("refuses"));
+    }
+    *next.borrow_mut() = Ok((policy("[network]\nbridges = [\"lo\"]\n"), text(3)));
+    assert_eq!(server.answer(Order::Reload(text(3))), Ok(Answer::Done));
 }
 
 #[test]
