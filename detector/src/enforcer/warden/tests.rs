@@ -31,6 +31,8 @@ const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 struct Script {
     links: BTreeMap<u32, Link>,
     changed: Changes,
+    /// Something has changed, and the kernel does not say what.
+    lost: bool,
     fails: bool,
 }
 
@@ -45,7 +47,11 @@ impl Script {
 
 impl Sight for &std::cell::RefCell<Script> {
     fn changed(&mut self) -> Result<Changed, NetError> {
-        Ok(Changed::Some(std::mem::take(&mut self.borrow_mut().changed)))
+        let changed = std::mem::take(&mut self.borrow_mut().changed);
+        match std::mem::take(&mut self.borrow_mut().lost) {
+            true => Ok(Changed::Any),
+            false => Ok(Changed::Some(changed)),
+        }
     }
 
     fn one(&mut self, ifindex: u32) -> Result<Option<Link>, NetError> {
@@ -245,6 +251,24 @@ fn an_order_follows_from_the_configuration_or_is_refused() {
     ] {
         assert_eq!(verdict(warden.judge(&Action::Release { ifindex }, &now)), expect, "{ifindex}");
     }
+    // What is something else to the programs than it should be may lose them, to get the right ones.
+    let mut turned = held(QuarantineMode::Drop, true);
+    for (ifindex, role) in [
+        (A, Role::Uplink),
+        (MACVTAP, Role::Trusted),
+        (BRIDGE, Role::Sandbox),
+        (UPLINK, Role::Guest),
+        (TRUSTED, Role::Uplink),
+        (SANDBOX, Role::Bridge),
+        (DEVICE, Role::Uplink),
+        (OUTSIDE, Role::Guest),
+    ] {
+        let held = turned.interfaces[&A].clone();
+        let slot = PortSlot { ifindex, role: role as u8, ..held.slot };
+        turned.interfaces.insert(ifindex, ObservedInterface { slot, ..held });
+        let action = Action::Release { ifindex };
+        assert_eq!(verdict(warden.judge(&action, &turned)), Fine, "{action:?}");
+    }
     for bridge in [BRIDGE, OTHER_BRIDGE, A] {
         let action = Action::OpenPassage { ifindex: A, instance: 7, bridge };
         assert_eq!(verdict(warden.judge(&action, &now)), Perhaps, "{action:?}");
@@ -312,6 +336,16 @@ fn a_persons_quarantine_is_no_verdicts_to_undo() {
             Fine,
         ),
         ("a verdict's", by_port(Drop, true), Action::PutQuarantine(by(Cause::Verdict, vm)), Fine),
+        (
+            "a verdict's, again",
+            {
+                let mut held = by_port(Drop, true);
+                held.quarantines.insert(vm, by(Cause::Verdict, vm));
+                held
+            },
+            Action::PutQuarantine(by(Cause::Verdict, vm).in_mode(Sandbox)),
+            Fine,
+        ),
         ("lifted", by_port(Drop, true), Action::LiftQuarantine(port(B)), Fine),
     ];
     for (what, held, action, expect) in cases {
@@ -371,6 +405,34 @@ fn interfaces_that_change_are_seen_also_after_a_look_that_failed() {
     host.borrow_mut().put(OUTSIDE, "renamed", LinkKind::Veth, Some(BRIDGE));
     assert_eq!(verdict(guard("veth0")), Perhaps);
     assert_eq!(verdict(guard("renamed")), Fine);
+    host.borrow_mut().links.remove(&OUTSIDE);
+    host.borrow_mut().changed.changed.insert(OUTSIDE);
+    assert_eq!(verdict(guard("renamed")), Perhaps, "it is gone");
+    host.borrow_mut().put(OUTSIDE, "renamed", LinkKind::Veth, Some(BRIDGE));
+    host.borrow_mut().changed = Changes::default();
+    assert_eq!(verdict(guard("renamed")), Perhaps, "nobody has told of it");
+    host.borrow_mut().lost = true;
+    assert_eq!(verdict(guard("renamed")), Fine);
+}
+
+/// Only the sandbox's bridge is made, and only where it is to be.
+#[test]
+fn a_sandbox_is_made_where_that_is_configured() {
+    let host = host();
+    for (create, name, expect) in
+        [(true, "sandbox0", Fine), (true, "br9", Perhaps), (false, "sandbox0", Perhaps)]
+    {
+        let text = format!("[sandbox]\nbridge = \"sandbox0\"\ncreate = {create}\n");
+        let policy = Config::parse(&text, Path::new("test")).unwrap().policy();
+        let mut warden = Warden::seeing(&host, policy).unwrap();
+        let action = Action::MakeSandbox { name: name.to_owned() };
+        let held = held(QuarantineMode::Drop, true);
+        assert_eq!(verdict(warden.judge(&action, &held)), expect, "{create} {name}");
+    }
+    let none = Config::parse("", Path::new("test")).unwrap().policy();
+    let action = Action::MakeSandbox { name: "sandbox0".to_owned() };
+    let mut warden = Warden::seeing(&host, none).unwrap();
+    assert_eq!(verdict(warden.judge(&action, &Observed::default())), Perhaps);
 }
 
 /// From a reload on.
