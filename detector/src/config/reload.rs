@@ -42,7 +42,10 @@ const KEYS: &[Key] = keys! {
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
         admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.create,
         sandbox.rule, sandbox.addresses, sandbox.protected,
-        registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval, alerts;
+        registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval,
+        alerts.outbox_mib, alerts.overdue, alerts.timeout, alerts.journald, alerts.file, alerts.syslog,
+        alerts.webhook, alerts.alertmanager, alerts.email;
+    Fate::AtStart("it counts from the start on") => alerts.settle;
     Fate::Never("the mode is changed with `detector enforce` and `detector observe`") => mode;
     Fate::AtStart("whoever has become a user stays it") => user;
     Fate::AtStart("it says which daemon this is") =>
@@ -127,11 +130,14 @@ mod tests {
                 found.push(match section.as_str() {
                     "" => key.to_owned(),
                     // These stand for one key: the table is taken as a whole.
-                    "modes" | "stamp" | "alerts" => section.clone(),
+                    "modes" | "stamp" => section.clone(),
                     section => format!("{section}.{key}"),
                 });
             }
         }
+        // Receivers are sections, of which it has none.
+        let named = EXAMPLE.split("[[").skip(1).filter_map(|rest| rest.split_once("]]"));
+        found.extend(named.map(|(name, _)| name.to_owned()));
         found.sort();
         found.dedup();
         found
