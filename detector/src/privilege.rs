@@ -77,6 +77,25 @@ pub(crate) fn named(configured: Option<&str>) -> io::Result<Option<Identity>> {
     Ok(Some(found).filter(|found| !found.uid.is_root()))
 }
 
+/// What is wrong where the user of the daemon's unit, which may be none, is another one than the daemon becomes.
+pub(crate) fn disagreement(becomes: Option<&Identity>, of_unit: &str) -> Option<String> {
+    let unit = match of_unit {
+        "" => return None,
+        name => named(Some(name)).ok()?.unwrap_or(Identity::ROOT),
+    };
+    let becomes = becomes.cloned().unwrap_or_else(|| Identity {
+        name: User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name),
+        uid: nix::unistd::geteuid(),
+        gid: nix::unistd::getegid(),
+    });
+    (becomes.uid != unit.uid).then(|| {
+        format!(
+            "what decides becomes {becomes}, and the unit has `User={of_unit}`, to whom systemd gives the daemon's \
+             directories at each start"
+        )
+    })
+}
+
 /// Who a process is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -184,6 +203,26 @@ mod tests {
     use std::os::unix::{fs::symlink, net::UnixListener};
 
     use super::*;
+
+    #[test]
+    fn the_units_user_is_the_daemons_or_something_is_wrong() {
+        let numbered = |uid: &str| named(Some(uid)).unwrap();
+        for (becomes, of_unit, agrees) in [
+            (numbered("4005"), "4005", true),
+            (numbered("4005"), "", true),
+            (numbered("4005"), "4006", false),
+            (numbered("4005"), "root", false),
+            (Some(Identity::ROOT), "root", true),
+            (Some(Identity::ROOT), "4005", false),
+            // Systemd would not start it.
+            (numbered("4005"), "nobody-of-this-name", true),
+        ] {
+            let wrong = disagreement(becomes.as_ref(), of_unit);
+            assert_eq!(wrong.is_none(), agrees, "{becomes:?} {of_unit:?}: {wrong:?}");
+        }
+        let own = nix::unistd::geteuid().to_string();
+        assert_eq!(disagreement(None, &own), None, "it stays who it is");
+    }
 
     /// Whoever may write to the place chooses nothing elsewhere.
     #[test]

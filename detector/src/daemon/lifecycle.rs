@@ -74,6 +74,10 @@ const CALLS: usize = 64;
 pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]) -> Result<()> {
     let doors = Doors::of(&config.api, &config.roles);
     let user = privilege::user(config.user.as_deref())?;
+    let managed = std::env::var_os("STATE_DIRECTORY").and_then(|_| std::env::var("USER").ok());
+    if let Some(why) = managed.and_then(|unit| privilege::disagreement(user.as_ref(), &unit)) {
+        tracing::warn!(why, "`user` and the unit's `User=` should be the same");
+    }
     // Holds the pins against a second daemon, and touches nothing when their schema is another.
     let (enforcer, notices) = enforcer_part::start(words)?;
     tracing::info!(

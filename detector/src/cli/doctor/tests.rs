@@ -34,6 +34,9 @@ fn a_kernel_without_landlock_is_told_of() {
     assert_eq!(status(&sandbox::judge(1)), Status::Ok);
     assert_eq!(status(&sandbox::separate(Ok(None))), Status::Warning);
     assert_eq!(status(&sandbox::separate(Err("no user".to_owned()))), Status::Problem);
+    let other = sandbox::agree(None, "4005").unwrap();
+    assert_eq!(status(&other), Status::Warning);
+    assert!(sandbox::agree(None, "root").is_none());
 }
 
 #[test]
