@@ -46,6 +46,7 @@ pub(super) const LAB: &[&str] = &[
     "openssl",
     "prometheus",
     "prometheus-alertmanager",
+    "python3-aiosmtpd",
     "rsyslog",
     "rsyslog-openssl",
     "systemd",
