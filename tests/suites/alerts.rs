@@ -9,6 +9,8 @@ mod bad_receivers;
 mod mail;
 #[path = "alerts/people.rs"]
 mod people;
+#[path = "alerts/unheard.rs"]
+mod unheard;
 
 use std::time::Duration;
 
