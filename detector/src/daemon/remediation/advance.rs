@@ -155,10 +155,8 @@ impl<E: Enforcer> Brain<E> {
                 lifts.map(|_| Action::LiftQuarantine(target)).into_iter().collect()
             }
             Step::GiveBack => match (&workflow.before, held) {
-                // A person's does not become a verdict's. Its ports stay as they are in between.
-                (Some(before), _) => {
-                    vec![Action::LiftQuarantine(target), Action::PutQuarantine(before.clone())]
-                }
+                // Never lifted in between: whoever dies there leaves it cut off.
+                (Some(before), _) => vec![Action::GiveQuarantineBack(before.clone())],
                 (None, Some(_)) => cut_off(QuarantineMode::Drop, "remediation aborted"),
                 (None, None) => Vec::new(),
             },

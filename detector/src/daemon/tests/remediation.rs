@@ -321,7 +321,16 @@ fn an_abort_gives_the_quarantine_of_before_back() {
     ask(&mut host, &mut disk, 1000, start(patched())).unwrap();
     rest(&mut host, &mut disk);
     let abort = || Request::RemediateAbort { vm: VM.to_owned(), reason: "not this one".to_owned() };
+    // Where the kernel refuses it, that of the remediation stays.
+    for refused in ["give-back", "quarantine"] {
+        host.kernel().broken.insert(refused.to_owned());
+    }
     ask(&mut host, &mut disk, 1001, abort()).unwrap();
+    rest(&mut host, &mut disk);
+    assert_eq!(host.kernel().state.quarantines[&target].cause, Cause::Operator);
+    assert_eq!(host.port(10), Port::Isolated);
+    host.kernel().broken.clear();
+    host.wait(Duration::from_secs(6));
     rest(&mut host, &mut disk);
     assert_eq!(host.kernel().state.quarantines[&target], before);
     assert_eq!((view(&mut host).stage, host.port(10)), (Stage::Aborted, Port::Isolated));
