@@ -207,6 +207,24 @@ fn a_patched_vm_returns_with_its_mac_and_its_traffic() {
     })
     .unwrap();
 
+    // Whatever it was killed in the middle of: what has happened is on record, and once.
+    let happened =
+        remediate(&daemon, &["status", "web"]).json["remediations"][0]["history"].clone();
+    let happened = happened.as_array().unwrap().clone();
+    let records = wait::until("its records", PATIENCE, || {
+        let words = ["audit", "list", "--kind", "remediation", "--limit", "0"];
+        let all = daemon.ask(&words)?.json["records"].clone();
+        let all = all.as_array().cloned().unwrap_or_default();
+        Ok((all.len() >= happened.len()).then_some(all))
+    })
+    .unwrap();
+    let said = |list: &[Value], key: &str| -> Vec<String> {
+        let mut said: Vec<_> = list.iter().map(|one| one[key].to_string()).collect();
+        said.sort();
+        said
+    };
+    assert_eq!(said(&records, "why"), said(&happened, "what"));
+
     // From now on it is what was approved for it, also for a daemon that begins anew.
     libvirt.destroy(&guest).unwrap();
     daemon.kill().unwrap();

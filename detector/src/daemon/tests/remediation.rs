@@ -95,10 +95,13 @@ fn killed(host: &mut Host, disk: &Disk) -> Host {
 /// Carries out the next thing that is wanted of the world outside; what the brain would hear of it.
 fn carry_out(host: &mut Host, disk: &mut Disk) -> Option<Input> {
     let wanted = host.effects.iter().position(|effect| {
-        matches!(effect, Effect::KeepWorkflow(_) | Effect::Remedy { .. } | Effect::Gather { .. })
+        matches!(
+            effect,
+            Effect::KeepWorkflow { .. } | Effect::Remedy { .. } | Effect::Gather { .. }
+        )
     });
     Some(match host.effects.remove(wanted?) {
-        Effect::KeepWorkflow(workflow) => {
+        Effect::KeepWorkflow { workflow, .. } => {
             let (vm, revision) = (workflow.vm, workflow.revision);
             let result = if disk.full { Err("no space".to_owned()) } else { Ok(()) };
             if result.is_ok() {
@@ -143,7 +146,7 @@ fn rest(host: &mut Host, disk: &mut Disk) {
             if !host.effects.iter().any(|effect| {
                 matches!(
                     effect,
-                    Effect::KeepWorkflow(_) | Effect::Remedy { .. } | Effect::Gather { .. }
+                    Effect::KeepWorkflow { .. } | Effect::Remedy { .. } | Effect::Gather { .. }
                 )
             }) {
                 return;
