@@ -309,7 +309,10 @@ impl<E: Enforcer> Brain<E> {
 
     fn denied(&self, uuid: Uuid) -> AdmissionView {
         let observing = self.world.mode() == Mode::Observe;
-        let refuse = self.admissions.rules.denied == OnRefusal::Refuse && !observing;
+        // Whoever provisions it has it run, cut off as it is.
+        let refuse = self.admissions.rules.denied == OnRefusal::Refuse
+            && !observing
+            && !self.is_being_provisioned(uuid);
         let decision = self.decision.vms.get(&uuid);
         let responses = decision.map(|decision| decision.responses.clone()).unwrap_or_default();
         let effect = match (observing, refuse) {

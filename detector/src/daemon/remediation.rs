@@ -14,7 +14,8 @@ use std::{
 use detector_core::{
     decide::VmStatus,
     model::{
-        Finding, FindingKey, FindingKind, Severity, Subject as FindingSubject, Template, Timestamp,
+        Finding, FindingKey, FindingKind, QuarantineTarget, Severity, Subject as FindingSubject,
+        Template, Timestamp,
     },
     remediate::{Event, Means, Step, StepState, Workflow},
 };
@@ -318,6 +319,13 @@ impl<E: Enforcer> Brain<E> {
         let verdict = self.decision.vms.get(&vm).map(|decision| decision.verdict);
         verdict == Some(VmStatus::Approved)
             && matches!(step, None | Some(Step::Verify | Step::Release))
+    }
+
+    /// Whether a provisioner is at work on the VM, which is quarantined meanwhile.
+    pub(super) fn is_being_provisioned(&self, vm: Uuid) -> bool {
+        let held = self.remediation.held.get(&vm);
+        held.and_then(|held| held.running).is_some_and(|running| running.step == Step::Provision)
+            && self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm))
     }
 
     pub(super) fn remediation_findings(&self) -> Vec<Finding> {
