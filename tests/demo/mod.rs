@@ -2,6 +2,7 @@
 //! fails if it saw something else.
 
 mod approved;
+mod comes_back;
 mod crash;
 mod narrator;
 mod rogue;
@@ -19,13 +20,16 @@ use anyhow::{Context, Result};
 type Act = (&'static str, fn(&Stage<'_>, &mut Cast<'_>) -> Result<()>);
 
 /// In this order: later acts need the VMs of earlier ones.
-const ACTS: [Act; 6] = [
+const ACTS: [Act; 9] = [
     ("an approved VM loses no packet, from its first frame on", approved::play),
     ("nor when the daemon hangs, nor when the VM is saved and restored", slow_daemon::play),
     ("a VM of an unregistered image is cut off before anybody hears it", rogue::play),
     ("a tap that no VM owns is mute and steals nothing", stray_tap::play),
     ("an approved VM that takes a second MAC loses that one only", second_mac::play),
     ("the daemon is killed: what is in force stays in force", crash::play),
+    ("a rogue VM is patched while it is off, and comes back", comes_back::patched),
+    ("or a VM of an approved template replaces it", comes_back::replaced),
+    ("or its image becomes a template", comes_back::template),
 ];
 
 /// What acts hand on to later ones.

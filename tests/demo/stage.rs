@@ -14,7 +14,8 @@ use crate::guest::{self, Guest, Image};
 use crate::host::Host;
 use crate::libvirt::Libvirt;
 use crate::netns::NetNs;
-use crate::{link, wait};
+use crate::offline::{self, Tree};
+use crate::{artefacts, link, wait};
 
 /// A guest under emulation needs seconds to boot.
 pub const BOOT: Duration = Duration::from_secs(60);
@@ -33,6 +34,10 @@ pub struct Stage<'a> {
     pub rogue: Guest,
     /// Approved, but sends under a second MAC.
     pub nested: Guest,
+    /// Of no image that is registered, and with a disk that is a file system.
+    pub lost: Guest,
+    /// Of the unregistered image, like the rogue one.
+    pub old: Guest,
     outside: Capture,
     ears: Ears,
 }
@@ -59,6 +64,8 @@ impl<'a> Stage<'a> {
                 first: 100,
                 ..Guest::new("nested", 13)
             },
+            lost: Guest::new("lost1", 67),
+            old: Guest::new("old1", 68),
             outside,
             ears,
         })
@@ -69,14 +76,46 @@ impl<'a> Stage<'a> {
         let settings = Settings {
             evidence: "digest",
             libvirt: true,
-            templates: vec![("debian-lab.toml".to_owned(), self.approved.manifest("debian-lab")?)],
-            more: "unknown_port_grace = \"200ms\"\n".to_owned(),
+            templates: vec![(
+                "debian-lab.toml".to_owned(),
+                self.approved.placed_manifest("debian-lab")?,
+            )],
+            more: format!("unknown_port_grace = \"200ms\"\n{}", self.remediation()?),
             ..Settings::default()
         };
         let mut daemon = Daemon::configure(self.host, &settings)?;
         let libvirt = Libvirt::start(self.host, Some(&daemon.hook()))?;
+        // Where the images of templates are, those of others, and those that are changed.
+        for (pool, place) in [("default", ""), ("images", "images"), ("sandbox", "sandbox")] {
+            let target = self.host.path(place);
+            std::fs::create_dir_all(&target)?;
+            let target = target.to_string_lossy();
+            libvirt.virsh(&["pool-create-as", pool, "dir", "--target", &target])?;
+        }
         daemon.run()?;
         Ok((daemon, libvirt))
+    }
+
+    /// The section of the configuration: what a VM that comes back is to have. No guest hears that it is to shut down.
+    fn remediation(&self) -> Result<String> {
+        let appliance = self.host.path("appliance");
+        offline::initrd(&appliance)?;
+        Ok(format!(
+            "[remediation]\nshutdown_grace = \"0s\"\npool = \"sandbox\"\n[[remediation.provisioners]]\n\
+             name = \"agent\"\n[remediation.provisioners.offline]\nkernel = {:?}\ninitrd = {appliance:?}\n\
+             memory_mib = 96\nfiles = [{{ path = \"/etc/agent\", content = \"enrolled\\n\" }}]\n",
+            artefacts::kernel()?,
+        ))
+    }
+
+    /// Defines the VM whose disk is a file system.
+    pub fn define_lost(&self, libvirt: &Libvirt<'_>) -> Result<()> {
+        let disk = self.host.path("images").join("lost1.img");
+        Tree::new()?.text("etc/hostname", "lost1\n")?.disk(&disk)?;
+        libvirt.define_as(
+            &self.lost,
+            &self.lost.with_raw_disk(&self.unregistered, "br0", self.host.directory(), &disk),
+        )
     }
 
     /// What arrived outside from this MAC.

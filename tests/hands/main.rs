@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use detector::remediate::contain::contain;
 use detector::remediate::evidence::{self, Evidence};
 use detector::remediate::provision;
+use detector::remediate::provision::offline::{self, Limits, Where};
 use detector::remediate::replace::Replacer;
 use detector::remediate::storage::{Mover, Tell, shut_off};
 use detector_tests::hands::{Answer, Order, Place, SAYS, Then, WAITS};
@@ -91,6 +92,12 @@ fn carry_out(order: Order, hear: impl Fn(String) + Send + Sync + 'static) -> Ans
                 |error| Answer::Failed(error.to_string()),
                 |ended| Answer::Provisioned(Box::new(ended)),
             ))
+        }
+        Order::Offline { uri, pool, request, work, timeout } => {
+            let at = Where { uri: &uri, pool: &pool };
+            let limits = Limits { timeout, keep: 4096 };
+            let ended = offline::run(&at, *request, &work, &limits, &stop, &tell);
+            ended.map(|ended| Answer::Provisioned(Box::new(ended)))
         }
     };
     done.unwrap_or_else(Answer::Storage)

@@ -87,6 +87,17 @@ impl Image {
         Ok(text)
     }
 
+    /// The same, which says where its files are, so that VMs can be made from it.
+    pub fn placed_manifest(&self, id: &str) -> Result<String> {
+        let mut text = self.manifest(id)?;
+        let Self { disk, kernel, initrd, .. } = self;
+        for (role, path) in [("disk", disk), ("kernel", kernel), ("initrd", initrd)] {
+            let line = format!("role = {role:?}\n");
+            text = text.replace(&line, &format!("{line}path = {:?}\n", path.display().to_string()));
+        }
+        Ok(text)
+    }
+
     /// A writable overlay for one VM.
     pub fn overlay(&self, path: &Path) -> Result<()> {
         let base = self.disk.to_string_lossy();
@@ -159,6 +170,19 @@ impl Guest {
 </domain>
 "
         )
+    }
+
+    /// The domain with a raw disk in place of its overlay.
+    pub fn with_raw_disk(
+        &self,
+        image: &Image,
+        bridge: &str,
+        directory: &Path,
+        disk: &Path,
+    ) -> String {
+        let overlay = self.overlay(directory).display().to_string();
+        let domain = self.domain(image, bridge, directory);
+        domain.replace(&overlay, &disk.to_string_lossy()).replace("type='qcow2'", "type='raw'")
     }
 
     /// Where its disk is.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use detector::remediate::contain::{Contained, Containment};
 use detector::remediate::evidence::Manifest;
+use detector::remediate::provision::offline::Offline;
 use detector::remediate::provision::{Ended, Provisioner, Request};
 use detector::remediate::replace::{Replaced, Replacement};
 use detector::remediate::storage::{Off, Plan, Report, StorageError, Task};
@@ -19,15 +20,55 @@ use crate::host::Host;
 /// What is to be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Order {
-    Plan { task: Task, at: Place },
-    Move { task: Task, at: Place },
-    Undo { domain: Uuid, at: Place },
-    ShutOff { uri: String, domain: Uuid, grace: Duration, force: bool },
-    Contain { uri: String, domain: Uuid, how: Containment },
-    Evidence { id: String, uri: String, domain: Uuid, state: PathBuf },
-    Replace { replacement: Box<Replacement>, state: PathBuf },
-    TakeBack { former: Uuid, state: PathBuf },
-    Provision { provisioner: Provisioner, request: Box<Request>, state: PathBuf },
+    Plan {
+        task: Task,
+        at: Place,
+    },
+    Move {
+        task: Task,
+        at: Place,
+    },
+    Undo {
+        domain: Uuid,
+        at: Place,
+    },
+    ShutOff {
+        uri: String,
+        domain: Uuid,
+        grace: Duration,
+        force: bool,
+    },
+    Contain {
+        uri: String,
+        domain: Uuid,
+        how: Containment,
+    },
+    Evidence {
+        id: String,
+        uri: String,
+        domain: Uuid,
+        state: PathBuf,
+    },
+    Replace {
+        replacement: Box<Replacement>,
+        state: PathBuf,
+    },
+    TakeBack {
+        former: Uuid,
+        state: PathBuf,
+    },
+    Provision {
+        provisioner: Provisioner,
+        request: Box<Request>,
+        state: PathBuf,
+    },
+    Offline {
+        uri: String,
+        pool: String,
+        request: Box<Request>,
+        work: Box<Offline>,
+        timeout: Duration,
+    },
 }
 
 /// Where it is done.

@@ -28,6 +28,7 @@ pub mod machine;
 pub mod macvtap;
 pub mod needs;
 pub mod netns;
+pub mod offline;
 pub mod open_vswitch;
 pub mod order;
 pub mod packet;

@@ -52,7 +52,7 @@ set -e
 cd "$1"
 cp qemu.conf libvirtd.conf /etc/libvirt/
 rm -rf /etc/libvirt/hooks /etc/libvirt/qemu/networks/autostart /etc/libvirt/qemu/autostart
-mkdir -p /etc/libvirt/hooks
+mkdir -p /etc/libvirt/hooks /run/lock
 [ ! -e hook ] || cp hook /etc/libvirt/hooks/qemu
 [ ! -e hook-lxc ] || cp hook-lxc /etc/libvirt/hooks/lxc
 "#;

@@ -10,8 +10,9 @@ use detector_tests::daemon::{Answer, Daemon, Settings};
 use detector_tests::guest::{Guest, Image};
 use detector_tests::libvirt::Libvirt;
 use detector_tests::netns::NetNs;
+use detector_tests::offline::{self, Tree};
 use detector_tests::scene::Scene;
-use detector_tests::{link, wait};
+use detector_tests::{artefacts, link, wait};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -63,25 +64,19 @@ impl Place {
     }
 
     fn configure(&self) -> Daemon<'_> {
+        self.configure_with("")
+    }
+
+    /// With further keys of the section `remediation`.
+    fn configure_with(&self, more: &str) -> Daemon<'_> {
         let settings = Settings {
             evidence: "digest",
             libvirt: true,
-            templates: vec![("lab.toml".to_owned(), self.manifest())],
-            more: SANDBOX.to_owned(),
+            templates: vec![("lab.toml".to_owned(), self.image.placed_manifest("lab").unwrap())],
+            more: format!("{SANDBOX}{more}"),
             ..Settings::default()
         };
         Daemon::configure(self.scene.host(), &settings).unwrap()
-    }
-
-    /// Of the image, which says where its files are.
-    fn manifest(&self) -> String {
-        let mut text = self.image.manifest("lab").unwrap();
-        let Image { disk, kernel, initrd, .. } = &self.image;
-        for (role, path) in [("disk", disk), ("kernel", kernel), ("initrd", initrd)] {
-            let line = format!("role = {role:?}\n");
-            text = text.replace(&line, &format!("{line}path = {:?}\n", path.display().to_string()));
-        }
-        text
     }
 
     /// The guest boots from an overlay over the image from now on.
@@ -207,6 +202,24 @@ fn a_patched_vm_returns_with_its_mac_and_its_traffic() {
     })
     .unwrap();
 
+    // Whatever it was killed in the middle of: what has happened is on record, and once.
+    let happened =
+        remediate(&daemon, &["status", "web"]).json["remediations"][0]["history"].clone();
+    let happened = happened.as_array().unwrap().clone();
+    let records = wait::until("its records", PATIENCE, || {
+        let words = ["audit", "list", "--kind", "remediation", "--limit", "0"];
+        let all = daemon.ask(&words)?.json["records"].clone();
+        let all = all.as_array().cloned().unwrap_or_default();
+        Ok((all.len() >= happened.len()).then_some(all))
+    })
+    .unwrap();
+    let said = |list: &[Value], key: &str| -> Vec<String> {
+        let mut said: Vec<_> = list.iter().map(|one| one[key].to_string()).collect();
+        said.sort();
+        said
+    };
+    assert_eq!(said(&records, "why"), said(&happened, "what"));
+
     // From now on it is what was approved for it, also for a daemon that begins anew.
     libvirt.destroy(&guest).unwrap();
     daemon.kill().unwrap();
@@ -214,6 +227,63 @@ fn a_patched_vm_returns_with_its_mac_and_its_traffic() {
     libvirt.start_domain(&guest).unwrap();
     let tap = libvirt.tap(&guest).unwrap();
     daemon.await_port(&tap, "granted", PATIENCE).unwrap();
+}
+
+/// The file that a rogue VM lacks is put into its image while it is off, and that image is what comes back.
+#[test]
+fn a_vm_is_patched_offline_and_returns() {
+    let place = Place::new();
+    let host = place.scene.host();
+    let appliance = host.path("appliance");
+    offline::initrd(&appliance).unwrap();
+    let mut daemon = place.configure_with(&format!(
+        "pool = \"sandbox\"\n[[remediation.provisioners]]\nname = \"agent\"\ntimeout = \"5m\"\n\
+         [remediation.provisioners.offline]\nkernel = {:?}\ninitrd = {appliance:?}\nmemory_mib = 96\n\
+         files = [{{ path = \"/etc/agent\", content = \"enrolled\\n\" }}]\n",
+        artefacts::kernel().unwrap(),
+    ));
+    let libvirt = Libvirt::start(host, Some(&daemon.hook())).unwrap();
+    for pool in ["images", "sandbox"] {
+        let target = host.path(pool);
+        std::fs::create_dir(&target).unwrap();
+        let target = target.to_str().unwrap();
+        libvirt.virsh(&["pool-create-as", pool, "dir", "--target", target]).unwrap();
+    }
+    let guest = Guest::new("web", 81);
+    let disk = host.path("images").join("web.img");
+    Tree::new().unwrap().text("etc/hostname", "web\n").unwrap().disk(&disk).unwrap();
+    let domain = guest.with_raw_disk(&place.image, "br0", host.directory(), &disk);
+    libvirt.define_as(&guest, &domain).unwrap();
+    daemon.run().unwrap();
+    libvirt.start_domain(&guest).unwrap();
+    let tap = libvirt.tap(&guest).unwrap();
+    daemon.await_port(&tap, "isolated", PATIENCE).unwrap();
+
+    let words = ["start", "web", "--outcome", "patched", "--provisioner", "agent"];
+    done(&daemon, &[&words[..], &["--reason", "it has no agent"]].concat());
+    let ready = await_status(&daemon, &guest, "its approval", |one| {
+        waits_for(one, "has to approve") || waits_for(one, "has failed")
+    });
+    assert!(waits_for(&ready, "has to approve"), "{ready}");
+    assert!(
+        ready["steps"].to_string().contains("it says that it has changed something"),
+        "{ready}"
+    );
+    assert!(!disk.exists());
+    let moved = std::fs::read_dir(host.path("sandbox")).unwrap().map(|entry| entry.unwrap().path());
+    let moved: Vec<_> = moved.collect();
+    let [moved] = &moved[..] else { panic!("{moved:?}") };
+    assert_eq!(offline::content(moved, "/etc/agent").unwrap(), "enrolled\n");
+    done(&daemon, &["approve", "web", "--sha256", &digest(moved), "--reason", "it has its agent"]);
+    await_status(&daemon, &guest, "its start", |one| waits_for(one, "start it"));
+    libvirt.start_domain(&guest).unwrap();
+    await_stage(&daemon, &guest, "released");
+    let tap = libvirt.tap(&guest).unwrap();
+    daemon.await_port(&tap, "granted", PATIENCE).unwrap();
+    wait::until("the guest to be heard outside", PATIENCE, || {
+        Ok((place.outside(&guest) > 0).then_some(()))
+    })
+    .unwrap();
 }
 
 /// One command registers what a VM boots from, and every VM of that comes back; one that was aborted is as it was.

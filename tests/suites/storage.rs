@@ -8,6 +8,8 @@ mod evidence;
 mod half_way;
 #[path = "storage/killed.rs"]
 mod killed;
+#[path = "storage/offline.rs"]
+mod offline;
 #[path = "storage/provisioners.rs"]
 mod provisioners;
 #[path = "storage/refused.rs"]

@@ -237,6 +237,12 @@ pub fn record(connection: &Connection, seq: u64) -> rusqlite::Result<Option<(Str
         .optional()
 }
 
+/// Whether a record has this text of letters, digits and `-/` among its evidence.
+pub fn mentions(connection: &Connection, text: &str) -> rusqlite::Result<bool> {
+    let mut find = connection.prepare("SELECT 1 FROM record WHERE line LIKE ?1 LIMIT 1")?;
+    find.exists([format!("%\"{text}\"%")])
+}
+
 /// The checkpoints, as lines of JSON, by number of the record.
 pub fn checkpoints(connection: &Connection) -> rusqlite::Result<Vec<(u64, String)>> {
     #[derive(Serialize)]

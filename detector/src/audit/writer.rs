@@ -120,6 +120,11 @@ impl Writer {
         let _ = self.ask(Job { after, ..Job::new(at, entry) }, true, false).await;
     }
 
+    /// Has a decision recorded, which is kept where it cannot be written. True once it is on the disk.
+    pub async fn settled(&self, at: Timestamp, entry: Entry) -> bool {
+        matches!(self.ask(Job::new(at, entry), true, false).await, Ok(Asked::Written(_)))
+    }
+
     /// Records the daemon's end and signs it; waits a moment at most.
     pub async fn end(&self, at: Timestamp, entry: Entry) {
         let _ = tokio::time::timeout(FAREWELL, self.ask(Job::new(at, entry), true, true)).await;

@@ -8,7 +8,11 @@ use super::{
     check::{Checked, ensure},
     text::duration,
 };
-use crate::remediate::{contain::Containment, provision::Provisioner, replace::Cloning};
+use crate::remediate::{
+    contain::Containment,
+    provision::{Provisioner, offline::Offline},
+    replace::Cloning,
+};
 
 const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -56,7 +60,11 @@ impl Default for RemediationKeys {
 #[serde(deny_unknown_fields)]
 pub struct ProvisionerKeys {
     pub name: String,
+    /// A program, or nothing where `offline` says what is to be done.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// What is done to the disks while the VM is off.
+    pub offline: Option<Offline>,
     /// A second to a day.
     #[serde(deserialize_with = "duration", default = "half_an_hour")]
     pub timeout: Duration,
@@ -83,6 +91,28 @@ fn some_output() -> usize {
 }
 
 impl ProvisionerKeys {
+    /// Why what it is to do cannot be meant.
+    fn check_work(&self, has_pool: bool) -> Option<String> {
+        let name = &self.name;
+        let Some(offline) = &self.offline else {
+            let whole = self.command.first().is_some_and(|one| Path::new(one).is_absolute());
+            return (!whole).then(|| {
+                format!(
+                    "the command of {name:?} is expected to begin with the whole path of a program"
+                )
+            });
+        };
+        if !self.command.is_empty() || !self.settings.is_empty() {
+            return Some(format!("{name:?}: expected either `offline`, or a command and settings"));
+        }
+        if !has_pool {
+            return Some(format!(
+                "{name:?} works on disks in the pool of the sandbox: name one by remediation.pool"
+            ));
+        }
+        offline.fault().map(|why| format!("the offline provisioner {name:?}: {why}"))
+    }
+
     pub fn program(&self) -> Provisioner {
         Provisioner {
             name: self.name.clone(),
@@ -124,13 +154,8 @@ impl RemediationKeys {
             ensure(!earlier.clone().any(|other| other.name == *name), PROVISIONERS, || {
                 format!("{name:?} is listed twice")
             })?;
-            let program = keys.command.first();
-            let whole = program.is_some_and(|program| Path::new(program).is_absolute());
-            ensure(whole, PROVISIONERS, || {
-                format!(
-                    "the command of {name:?} is expected to begin with the whole path of a program"
-                )
-            })?;
+            keys.check_work(self.pool.is_some())
+                .map_or(Ok(()), |why| ensure(false, PROVISIONERS, || why.clone()))?;
             let timely = (Duration::from_secs(1)..=LONGEST_RUN).contains(&keys.timeout);
             ensure(timely, PROVISIONERS, || {
                 format!("the timeout of {name:?}: expected \"1s\" to \"1day\"")

@@ -127,6 +127,22 @@ fn errors_name_the_place_and_what_was_expected() {
             "c.toml:1:1: ",
             "no name of a provisioner",
         ),
+        (
+            "[[remediation.provisioners]]\nname = \"a\"\noffline = { run = [\"true\"] }",
+            "c.toml:1:1: ",
+            "name one by remediation.pool",
+        ),
+        (
+            "[remediation]\npool = \"p\"\nprovisioners = [{ name = \"a\", offline = {} }]",
+            "c.toml:3:16: ",
+            "expected 1 to 256",
+        ),
+        (
+            "[remediation]\npool = \"p\"\nprovisioners = [{ name = \"a\", command = [\"/a\"], \
+             offline = {} }]",
+            "c.toml:3:16: ",
+            "expected either `offline`",
+        ),
         ("mode = ", "c.toml:1:", "string"),
         ("[policy]\nunknown_port_grace = 5", "c.toml:2:22: ", "expected a string"),
         ("[policy]\nunknown_port_grace = \"x\"", "c.toml:2:22: ", "\"500ms\""),

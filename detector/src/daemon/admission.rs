@@ -261,6 +261,19 @@ impl<E: Enforcer> Brain<E> {
     fn verdict(&self, uuid: Uuid) -> Option<AdmissionView> {
         let vm = self.vm(uuid)?.1;
         let decision = self.decision.vms.get(&uuid)?;
+        let in_force = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).all(|port| {
+            let Some(link) = self.world.links.values().find(|link| link.name == port) else {
+                return true;
+            };
+            let planned = self.decision.desired.interfaces.contains_key(&link.ifindex);
+            let guarded = self.world.observed.interfaces.contains_key(&link.ifindex);
+            !planned || (guarded && !self.executor.is_behind(link.ifindex))
+        });
+        if in_force && self.is_being_provisioned(uuid) {
+            let (outcome, why) = (AdmissionOutcome::Denied, "its provisioner has it run.");
+            let effect = "starts cut off, whatever it boots from";
+            return Some(answer_start(&vm.name, Some(uuid), true, outcome, effect, why));
+        }
         if self.media.reads(vm) {
             return None;
         }
@@ -275,14 +288,6 @@ impl<E: Enforcer> Brain<E> {
             return unreadable
                 .then(|| self.undecided(&vm.name, Some(uuid), "its media cannot be read"));
         }
-        let in_force = vm.nics.iter().filter_map(|nic| nic.port.as_deref()).all(|port| {
-            let Some(link) = self.world.links.values().find(|link| link.name == port) else {
-                return true;
-            };
-            let planned = self.decision.desired.interfaces.contains_key(&link.ifindex);
-            let guarded = self.world.observed.interfaces.contains_key(&link.ifindex);
-            !planned || (guarded && !self.executor.is_behind(link.ifindex))
-        });
         if !in_force {
             return None;
         }

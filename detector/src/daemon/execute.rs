@@ -341,6 +341,9 @@ fn key_of(action: &Action) -> Key {
         Action::OpenPassage { ifindex, .. } => (On::Interface(*ifindex), "open-passage"),
         Action::ClosePassage { ifindex, .. } => (On::Interface(*ifindex), "close-passage"),
         Action::PutQuarantine(quarantine) => (On::Quarantine(quarantine.target), "put-quarantine"),
+        Action::GiveQuarantineBack(quarantine) => {
+            (On::Quarantine(quarantine.target), "give-quarantine-back")
+        }
         Action::LiftQuarantine(target) => (On::Quarantine(*target), "lift-quarantine"),
     };
     let entry = match action {

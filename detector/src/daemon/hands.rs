@@ -207,7 +207,9 @@ impl Hands {
                     tracing::error!("quarantines: nobody is left to write them down");
                 }
             }
-            Effect::KeepWorkflow(workflow) => self.remedies.keep(workflow),
+            Effect::KeepWorkflow { workflow, records } => {
+                self.remedies.keep(workflow, moment(today), records);
+            }
             Effect::ForgetWorkflow(vm) => self.remedies.forget(vm),
             Effect::Remedy { deed, patient, order } => {
                 self.remedies.carry_out(deed, patient, order);

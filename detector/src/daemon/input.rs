@@ -210,8 +210,8 @@ pub enum Effect {
     KeepAdopted(BTreeMap<u32, u32>),
     /// Keep the mode that has been confirmed, before anything that follows is done.
     KeepMode(mode::Kept),
-    /// Write this workflow down, before anything that follows from it is done.
-    KeepWorkflow(Box<Workflow>),
+    /// Write this workflow down, before anything that follows from it is done, and put on record what has happened to it.
+    KeepWorkflow { workflow: Box<Workflow>, records: Vec<Entry> },
     /// Nobody needs the VM's workflow any more.
     ForgetWorkflow(Uuid),
     /// Have a step of a remediation done outside of the kernel.

@@ -149,8 +149,14 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         supervisor: supervisor.clone(),
         quarantines: hands::keeper(memory.clone(), map)?,
         audit: audit.clone(),
-        remedies: Remedies::start(store, remedying, inputs.clone(), runtime.handle().clone())
-            .context("cannot start to write remediations down")?,
+        remedies: Remedies::start(
+            store,
+            remedying,
+            (audit.clone(), &Place::new(&config.paths.state)),
+            inputs.clone(),
+            runtime.handle().clone(),
+        )
+        .context("cannot start to write remediations down")?,
     };
     let uid = nix::unistd::geteuid().as_raw();
     let known = Known { ports: hands.adopted.read(), neighbours: known_neighbours() };

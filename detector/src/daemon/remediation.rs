@@ -14,7 +14,8 @@ use std::{
 use detector_core::{
     decide::VmStatus,
     model::{
-        Finding, FindingKey, FindingKind, Severity, Subject as FindingSubject, Template, Timestamp,
+        Finding, FindingKey, FindingKind, QuarantineTarget, Severity, Subject as FindingSubject,
+        Template, Timestamp,
     },
     remediate::{Event, Means, Step, StepState, Workflow},
 };
@@ -38,6 +39,8 @@ use crate::{
 const MOST: usize = 512;
 /// Until what could not be written down, or was refused by the kernel, is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// What the name of an event is called in its record.
+pub(super) const EVENT: &str = "event";
 /// What a name is cut to in findings.
 const LONGEST_NAME: usize = 80;
 
@@ -226,12 +229,8 @@ impl<E: Enforcer> Brain<E> {
         };
         match result {
             Ok(()) => {
-                let entries = records(held.kept.as_ref(), &written);
                 (held.trouble, held.retry) = (None, None);
                 held.kept = Some(written);
-                for entry in entries {
-                    self.emit(Effect::Record(Box::new(entry)));
-                }
                 self.world.births.held = self.remediation.births();
                 self.answer_kept();
             }
@@ -322,6 +321,13 @@ impl<E: Enforcer> Brain<E> {
             && matches!(step, None | Some(Step::Verify | Step::Release))
     }
 
+    /// Whether a provisioner is at work on the VM, which is quarantined meanwhile.
+    pub(super) fn is_being_provisioned(&self, vm: Uuid) -> bool {
+        let held = self.remediation.held.get(&vm);
+        held.and_then(|held| held.running).is_some_and(|running| running.step == Step::Provision)
+            && self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm))
+    }
+
     pub(super) fn remediation_findings(&self) -> Vec<Finding> {
         let stuck = self.remediation.held.values().filter_map(|held| {
             let workflow = &held.workflow;
@@ -364,18 +370,23 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-/// What has happened since the workflow was written down before, for the audit.
+/// What has happened since the workflow was written down before, for the audit. Each has a name of its own, by which it is
+/// found there after a crash.
 fn records(before: Option<&Workflow>, now: &Workflow) -> Vec<Entry> {
     let known = before.map_or(0, |before| before.revision);
     let news = usize::try_from(now.revision.saturating_sub(known)).unwrap_or(usize::MAX);
     let skipped = now.history.len().saturating_sub(news);
     let stage = before.map(|before| before.stage().as_str());
-    let entry = |event: &Event| {
+    let last = now.history.len().saturating_sub(1);
+    let entry = |(place, event): (usize, &Event)| {
+        let number = now.revision.saturating_sub((last - place) as u64);
+        let name = format!("{}/{}/{number}", now.vm, now.begun.at.0);
         let who = event.uid.map_or(Who::Daemon, |uid| Who::User { uid });
         Entry::new(Kind::Remediation, who)
             .on(Subject::new("vm", now.vm.to_string()).named(now.name.as_str()))
             .change(stage, now.stage().as_str())
             .why(event.what.as_str())
+            .because(EVENT, [name])
     };
-    now.history.iter().skip(skipped).map(entry).collect()
+    now.history.iter().enumerate().skip(skipped).map(entry).collect()
 }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use detector_core::remediate::{LONGEST_TEXT, Workflow};
+use jiff::Timestamp;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
@@ -23,11 +24,14 @@ use uuid::Uuid;
 
 use super::{
     input::Input,
-    remediation::{Report, Running},
+    remediation::{EVENT, Report, Running},
 };
-use crate::remediate::{
-    Store,
-    hands::{Done, Failed, Hands, Order, Patient, Progress},
+use crate::{
+    audit::{self, Entry, Place, Writer},
+    remediate::{
+        Owed, Store,
+        hands::{Done, Failed, Hands, Order, Patient, Progress},
+    },
 };
 
 /// Deeds at a time: each may copy a whole disk.
@@ -48,28 +52,47 @@ pub(super) struct Remedies {
 }
 
 enum Writing {
-    Keep(Box<Workflow>),
+    Keep {
+        workflow: Box<Workflow>,
+        at: Timestamp,
+        records: Vec<Entry>,
+    },
     Forget(Uuid),
+    /// This record is in the audit.
+    Paid(i64),
 }
 
 impl Remedies {
-    /// Starts the thread that writes, each state after the one before it.
+    /// Starts the thread that writes, each state after the one before it. What an earlier daemon has written down and
+    /// not brought into the audit comes first there.
     pub(super) fn start(
-        store: Store,
+        mut store: Store,
         hands: Arc<dyn Hands>,
+        (audit, place): (Writer, &Place),
         inputs: mpsc::Sender<Input>,
         runtime: Handle,
     ) -> io::Result<Self> {
         let (writing, wanted) = std_mpsc::channel();
+        let (owing, mut owed) = mpsc::unbounded_channel::<Owed>();
+        unpaid(&mut store, place).into_iter().for_each(|one| drop(owing.send(one)));
         let told = inputs.clone();
-        let body = move || write(store, &wanted, &told);
+        let body = move || write(store, &wanted, &owing, &told);
+        let paid = writing.clone();
+        // One after the other, and nothing else waits for it.
+        runtime.spawn(async move {
+            while let Some(Owed { number, at, entry }) = owed.recv().await {
+                if audit.settled(at, entry).await {
+                    let _ = paid.send(Writing::Paid(number));
+                }
+            }
+        });
         thread::Builder::new().name("remediations".to_owned()).spawn(body)?;
         let places = Arc::new(Semaphore::new(AT_A_TIME));
         Ok(Self { writing, hands, places, stops: Stops::default(), inputs, runtime })
     }
 
-    pub(super) fn keep(&self, workflow: Box<Workflow>) {
-        if self.writing.send(Writing::Keep(workflow)).is_err() {
+    pub(super) fn keep(&self, workflow: Box<Workflow>, at: Timestamp, records: Vec<Entry>) {
+        if self.writing.send(Writing::Keep { workflow, at, records }).is_err() {
             tracing::error!("remediations: nobody is left to write them down");
         }
     }
@@ -144,12 +167,52 @@ impl Teller {
     }
 }
 
-fn write(mut store: Store, wanted: &std_mpsc::Receiver<Writing>, told: &mpsc::Sender<Input>) {
+/// What is owed to the audit and is not there: of what is there it was only not written down any more.
+fn unpaid(store: &mut Store, place: &Place) -> Vec<Owed> {
+    let owed = store.owed().unwrap_or_else(|why| {
+        tracing::error!(why, "remediations: what the audit is owed cannot be read");
+        Vec::new()
+    });
+    if owed.is_empty() {
+        return owed;
+    }
+    let chain = audit::reader(&place.database).ok();
+    let is_there = |one: &Owed| {
+        let name = one.entry.evidence.get(EVENT).and_then(|names| names.first());
+        let (Some(chain), Some(name)) = (&chain, name) else { return false };
+        // What cannot be looked up is rather there twice.
+        audit::mentions(chain, name).unwrap_or(false)
+    };
+    let (there, missing): (Vec<_>, Vec<_>) = owed.into_iter().partition(is_there);
+    for Owed { number, .. } in there {
+        settle(store, number);
+    }
+    missing
+}
+
+fn settle(store: &mut Store, number: i64) {
+    if let Err(why) = store.paid(number) {
+        tracing::warn!(
+            why,
+            "remediations: a record that is in the audit is looked up again at the next start"
+        );
+    }
+}
+
+fn write(
+    mut store: Store,
+    wanted: &std_mpsc::Receiver<Writing>,
+    owing: &mpsc::UnboundedSender<Owed>,
+    told: &mpsc::Sender<Input>,
+) {
     while let Ok(writing) = wanted.recv() {
         match writing {
-            Writing::Keep(workflow) => {
+            Writing::Paid(number) => settle(&mut store, number),
+            Writing::Keep { workflow, at, records } => {
                 let (vm, revision) = (workflow.vm, workflow.revision);
-                let result = store.keep(&workflow);
+                let result = store.keep(&workflow, at, records);
+                let result =
+                    result.map(|owed| owed.into_iter().for_each(|one| drop(owing.send(one))));
                 if let Err(why) = &result {
                     tracing::error!(%vm, why, "remediations: one cannot be written down");
                 }

@@ -138,7 +138,7 @@ impl<G: Ground> Server<G> {
                             .into_iter()
                             .for_each(|one| self.ledger.lifted(one));
                     }
-                    Action::PutQuarantine(now) => {
+                    Action::PutQuarantine(now) | Action::GiveQuarantineBack(now) => {
                         let before = held.quarantines.get(&now.target);
                         let by_a_person = before.filter(|before| before.cause == Cause::Operator);
                         if let Some(before) = by_a_person.filter(|before| *before != now) {

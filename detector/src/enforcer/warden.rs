@@ -176,6 +176,8 @@ impl<S: Sight> Warden<S> {
             Action::SetMode(_)
             | Action::SetObserved { .. }
             | Action::SetSwitched { .. }
+            // It lifts no more than a lift does, which is told of in the same way.
+            | Action::GiveQuarantineBack(_)
             | Action::LiftQuarantine(_) => Ok(()),
         }
     }

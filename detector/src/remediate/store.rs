@@ -7,11 +7,15 @@ use std::{
 };
 
 use detector_core::remediate::Workflow;
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::store::{self, Schema, StoreError};
+use crate::{
+    audit::Entry,
+    store::{self, Schema, StoreError},
+};
 
 const NAME: &str = "remediations.db";
 
@@ -19,7 +23,7 @@ const SCHEMA: Schema = Schema {
     what: "the file of remediations",
     // "dREM"
     application_id: 0x6452_454d,
-    migrations: &[FIRST],
+    migrations: &[FIRST, OWED],
 };
 
 /// The lists of a workflow are rows of their own, in their order.
@@ -43,6 +47,17 @@ const FIRST: &str = "
     ) STRICT;
 ";
 
+/// Records that go with what is written down, until they are in the audit.
+const OWED: &str = "
+    CREATE TABLE owed (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        entry TEXT NOT NULL
+    ) STRICT;
+";
+/// So many are kept while the audit takes none; the oldest go first.
+const MOST_OWED: i64 = 4096;
+
 /// The lists, and the tables that they are in.
 const LISTS: [(&str, &str); 2] = [("steps", "step"), ("history", "event")];
 
@@ -52,6 +67,14 @@ pub(crate) struct Store {
     path: PathBuf,
     /// None after a failure: it is opened anew.
     connection: Option<Connection>,
+}
+
+/// A record that the audit is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owed {
+    pub(crate) number: i64,
+    pub(crate) at: Timestamp,
+    pub(crate) entry: Entry,
 }
 
 /// What was there at the start.
@@ -93,9 +116,43 @@ impl Store {
         (store, Recalled { workflows: Vec::new(), lost: Some(failed.to_string()) })
     }
 
-    /// Writes a workflow down as it is now; when this returns it outlasts a loss of power.
-    pub(crate) fn keep(&mut self, workflow: &Workflow) -> Result<(), String> {
-        self.write(|transaction| put(transaction, workflow))
+    /// Writes a workflow down as it is now, with what has happened to it for the audit; when this returns both outlast
+    /// a loss of power.
+    pub(crate) fn keep(
+        &mut self,
+        workflow: &Workflow,
+        at: Timestamp,
+        records: Vec<Entry>,
+    ) -> Result<Vec<Owed>, String> {
+        self.write(|transaction| {
+            put(transaction, workflow)?;
+            records.into_iter().map(|entry| owe(transaction, at, entry)).collect()
+        })
+    }
+
+    /// The records that nobody has said to be in the audit, in their order.
+    pub(crate) fn owed(&mut self) -> Result<Vec<Owed>, String> {
+        self.write(|transaction| {
+            let mut select =
+                transaction.prepare("SELECT number, at, entry FROM owed ORDER BY number")?;
+            let rows = select.query_map([], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+            })?;
+            let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+            // One that is no record is worth none.
+            let owed = rows.into_iter().filter_map(|(number, at, entry)| {
+                let (at, entry) = (at.parse().ok()?, serde_json::from_str(&entry).ok()?);
+                Some(Owed { number, at, entry })
+            });
+            Ok(owed.collect())
+        })
+    }
+
+    /// The record is in the audit.
+    pub(crate) fn paid(&mut self, number: i64) -> Result<(), String> {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM owed WHERE number = ?1", [number]).map(drop)
+        })
     }
 
     /// Nobody needs it any more.
@@ -105,15 +162,16 @@ impl Store {
         })
     }
 
-    fn write(
+    fn write<What>(
         &mut self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
-    ) -> Result<(), String> {
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<What>,
+    ) -> Result<What, String> {
         let path = self.path.clone();
         let connection = self.connection().map_err(|error| error.to_string())?;
         let result = connection.transaction().and_then(|transaction| {
-            work(&transaction)?;
-            transaction.commit()
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
         });
         result.map_err(|why| {
             self.connection = None;
@@ -143,6 +201,16 @@ impl Store {
         damaged.sort();
         damaged.into_iter().next()
     }
+}
+
+fn owe(transaction: &Transaction<'_>, at: Timestamp, entry: Entry) -> rusqlite::Result<Owed> {
+    let unfit = |why: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(why.into());
+    let text = serde_json::to_string(&entry).map_err(unfit)?;
+    transaction
+        .execute("INSERT INTO owed (at, entry) VALUES (?1, ?2)", params![at.to_string(), text])?;
+    let number = transaction.last_insert_rowid();
+    transaction.execute("DELETE FROM owed WHERE number <= ?1", [number - MOST_OWED])?;
+    Ok(Owed { number, at, entry })
 }
 
 fn put(transaction: &Transaction<'_>, workflow: &Workflow) -> rusqlite::Result<()> {
@@ -212,6 +280,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::audit::{Kind, Who};
 
     fn workflow(number: u8) -> Workflow {
         let outcome = Outcome::Patched { provisioner: None };
@@ -222,16 +291,42 @@ mod tests {
         Workflow::start((vm, "web\u{1b}[2J'; DROP"), outcome, plan, by, 1, None, None).unwrap()
     }
 
+    fn keep(store: &mut Store, workflow: &Workflow) -> Result<(), String> {
+        store.keep(workflow, jiff::Timestamp::UNIX_EPOCH, Vec::new()).map(drop)
+    }
+
+    /// As one step with the workflow, and until somebody says that they are in the audit.
+    #[test]
+    fn records_are_owed_until_they_are_paid() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(directory.path());
+        let record = |why: &str| Entry::new(Kind::Remediation, Who::Daemon).why(why);
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let records = ["one", "two"].map(record).to_vec();
+        let kept = store.keep(&workflow(1), at, records).unwrap();
+        store.forget(Uuid::from_bytes([1; 16])).unwrap();
+        let (mut store, _) = Store::open(directory.path());
+        assert_eq!(store.owed().unwrap(), kept);
+        store.paid(kept[0].number).unwrap();
+        assert_eq!(store.owed().unwrap(), kept[1..]);
+        let later = store.keep(&workflow(1), at, vec![record("three")]).unwrap();
+        assert_eq!(store.owed().unwrap(), [&kept[1..], &later].concat());
+        let many = (0..MOST_OWED).map(|number| record(&number.to_string())).collect();
+        store.keep(&workflow(1), at, many).unwrap();
+        let owed = store.owed().unwrap();
+        assert_eq!((owed.len(), owed[0].entry.why.as_str()), (4096, "0"));
+    }
+
     #[test]
     fn what_is_written_down_comes_back() {
         let directory = tempfile::tempdir().unwrap();
         let (mut store, recalled) = Store::open(directory.path());
         assert_eq!(recalled, Recalled::default());
         let (mut first, second) = (workflow(1), workflow(2));
-        store.keep(&first).unwrap();
-        store.keep(&second).unwrap();
+        keep(&mut store, &first).unwrap();
+        keep(&mut store, &second).unwrap();
         first.begin(Step::Quarantine, Timestamp(2)).unwrap();
-        store.keep(&first).unwrap();
+        keep(&mut store, &first).unwrap();
         let (mut store, recalled) = Store::open(directory.path());
         assert_eq!(recalled.workflows, [first, second.clone()]);
         store.forget(Uuid::from_bytes([1; 16])).unwrap();
@@ -255,12 +350,12 @@ mod tests {
         for (name, damage) in cases {
             let directory = tempfile::tempdir().unwrap();
             let (mut store, _) = Store::open(directory.path());
-            store.keep(&workflow(1)).unwrap();
+            keep(&mut store, &workflow(1)).unwrap();
             drop(store);
             damage(&directory.path().join(NAME));
             let (mut store, recalled) = Store::open(directory.path());
             assert!(recalled.workflows.is_empty() && recalled.lost.is_some(), "{name}");
-            store.keep(&workflow(2)).unwrap();
+            keep(&mut store, &workflow(2)).unwrap();
             drop(store);
             // Also after the next start, until somebody has moved it away.
             let (store, recalled) = Store::open(directory.path());
@@ -280,8 +375,8 @@ mod tests {
         store.connection = None;
         fs::rename(&path, directory.path().join("away")).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(store.keep(&workflow(1)).unwrap_err().contains(NAME));
+        assert!(keep(&mut store, &workflow(1)).unwrap_err().contains(NAME));
         fs::remove_dir(&path).unwrap();
-        store.keep(&workflow(1)).unwrap();
+        keep(&mut store, &workflow(1)).unwrap();
     }
 }

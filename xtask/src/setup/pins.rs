@@ -36,6 +36,7 @@ pub(super) const LAB: &[&str] = &[
     "libvirt-daemon-driver-lxc",
     "qemu-system-x86",
     "busybox-static",
+    "e2fsprogs",
     "dnsmasq-base",
     "lvm2",
     "util-linux",

@@ -155,6 +155,8 @@ pub enum Action {
         entries: Vec<ProtectedEntry>,
     },
     PutQuarantine(Quarantine),
+    /// What a person had quarantined is quarantined as it was before, from one moment to the next.
+    GiveQuarantineBack(Quarantine),
     LiftQuarantine(QuarantineTarget),
 }
 

@@ -1,7 +1,12 @@
+use std::time::Duration;
+
 use detector_common::quarantine::Cause;
 
 use super::{Planned, Sight, Step, StepState, Workflow};
-use crate::model::Image;
+use crate::model::{Image, PowerState};
+
+/// How long a source may take to say that a VM has been contained.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,9 @@ impl Workflow {
         if let Some(lost) = self.lost(sight) {
             return lost;
         }
+        if self.runs_on(sight) {
+            return Next::Redo(Step::Contain, "somebody has had it run on");
+        }
         let Some(planned) = self.current() else { return Next::End };
         match planned.state {
             StepState::Failed(_) => Next::Wait(format!(
@@ -72,6 +80,22 @@ impl Workflow {
         };
         let lost = self.has_done(Step::Quarantine) && !holds && self.current().is_some_and(matters);
         lost.then_some(Next::Redo(Step::Quarantine, "somebody has lifted its quarantine"))
+    }
+
+    /// Whether a VM without a port was contained, and runs, though nothing is done yet that has it run.
+    fn runs_on(&self, sight: &Sight<'_>) -> bool {
+        let contained = self.steps.iter().find(|planned| planned.step == Step::Contain);
+        let Some(StepState::Done(at)) = contained.map(|planned| planned.state) else {
+            return false;
+        };
+        let is_at_rest = self.current().is_some_and(|planned| match planned.step {
+            Step::Evidence | Step::Sandbox | Step::Move | Step::Approve | Step::Replace => true,
+            Step::Provision => planned.state == StepState::Waiting,
+            _ => false,
+        });
+        // Until then its source may not have said yet that it does not.
+        let is_settled = sight.now >= at + SETTLE;
+        is_at_rest && is_settled && sight.power == Some(PowerState::Running)
     }
 
     fn wait_or_begin(&self, planned: &Planned, sight: &Sight<'_>) -> Next {

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::Duration,
 };
 
 use detector_common::quarantine::{Cause, QuarantineMode};
@@ -592,4 +593,32 @@ fn what_is_kept_is_bounded() {
     assert_eq!(case.workflow.history.len(), MOST_EVENTS);
     let size = serde_json::to_string(&case.workflow).unwrap().len();
     assert!(size < 100_000, "{size}");
+}
+
+/// A VM without a port that somebody resumes is contained again, as long as nothing else has it run.
+#[test]
+fn who_is_contained_and_runs_on_is_contained_again() {
+    let means = means(&[Deed::Contain], 1);
+    let plan = plan(&patched(), &means, false).unwrap();
+    let workflow = Workflow::start((VM, "web"), patched(), plan, by(1000), 1, None, None).unwrap();
+    let mut case = Case { workflow, means, ..Case::new(patched(), &[], 1) };
+    case.power = Some(PowerState::Paused);
+    assert!(matches!(case.run(), Next::Wait(_)));
+    assert!(case.workflow.has_done(Step::Contain));
+    case.power = Some(PowerState::Running);
+    let later = |seconds| NOW + Duration::from_secs(seconds);
+    let next = |case: &Case, now| case.workflow.next(&Sight { now, ..case.sight() });
+    assert!(matches!(next(&case, later(1)), Next::Wait(_)), "its source may be late");
+    let again = next(&case, later(60));
+    let Next::Redo(Step::Contain, why) = again else { panic!("{again:?}") };
+    case.workflow.redo(Step::Contain, later(60), why);
+    assert_eq!(next(&case, later(60)), Next::Begin(Step::Contain));
+    assert!(case.workflow.history.back().unwrap().what.contains("run on"));
+    // Whoever is verified is to run.
+    case.power = Some(PowerState::Off);
+    case.run();
+    case.approve(1, &[ROGUE]).unwrap();
+    case.run();
+    case.power = Some(PowerState::Running);
+    assert!(matches!(next(&case, later(600)), Next::Wait(_)));
 }

@@ -158,7 +158,7 @@ impl FakeKernel {
                 let held = self.guest(*ifindex, *instance);
                 assert!(held.passage.take().is_some(), "no passage to close");
             }
-            Action::PutQuarantine(quarantine) => {
+            Action::PutQuarantine(quarantine) | Action::GiveQuarantineBack(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
             Action::LiftQuarantine(target) => {

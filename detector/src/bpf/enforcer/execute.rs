@@ -81,7 +81,9 @@ impl KernelEnforcer {
                 self.instance(*ifindex, *instance)?;
                 self.close_passage(*ifindex)
             }
-            Action::PutQuarantine(quarantine) => self.put_quarantine(quarantine),
+            Action::PutQuarantine(quarantine) | Action::GiveQuarantineBack(quarantine) => {
+                self.put_quarantine(quarantine)
+            }
             Action::LiftQuarantine(target) => self.lift_quarantine(*target),
         }
     }

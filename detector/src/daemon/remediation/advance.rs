@@ -13,7 +13,7 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::{RETRY, Running};
+use super::{RETRY, Running, records};
 use crate::{
     daemon::{brain::Brain, input::Effect, media::to_read_again},
     enforcer::Enforcer,
@@ -95,8 +95,9 @@ impl<E: Enforcer> Brain<E> {
         let Some(held) = self.remediation.held.get_mut(&vm) else { return };
         held.retry = None;
         held.writing = Some(held.workflow.clone());
+        let records = records(held.kept.as_ref(), &held.workflow);
         let workflow = Box::new(held.workflow.clone());
-        self.emit(Effect::KeepWorkflow(workflow));
+        self.emit(Effect::KeepWorkflow { workflow, records });
     }
 
     fn do_step(&mut self, vm: Uuid, step: Step) {
@@ -155,10 +156,8 @@ impl<E: Enforcer> Brain<E> {
                 lifts.map(|_| Action::LiftQuarantine(target)).into_iter().collect()
             }
             Step::GiveBack => match (&workflow.before, held) {
-                // A person's does not become a verdict's. Its ports stay as they are in between.
-                (Some(before), _) => {
-                    vec![Action::LiftQuarantine(target), Action::PutQuarantine(before.clone())]
-                }
+                // Never lifted in between: whoever dies there leaves it cut off.
+                (Some(before), _) => vec![Action::GiveQuarantineBack(before.clone())],
                 (None, Some(_)) => cut_off(QuarantineMode::Drop, "remediation aborted"),
                 (None, None) => Vec::new(),
             },

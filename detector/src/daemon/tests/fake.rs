@@ -119,6 +119,7 @@ fn word(action: &Action) -> String {
         Action::OpenPassage { ifindex, .. } => format!("open {ifindex}"),
         Action::ClosePassage { ifindex, .. } => format!("close {ifindex}"),
         Action::PutQuarantine(_) => "quarantine".to_owned(),
+        Action::GiveQuarantineBack(_) => "give-back".to_owned(),
         Action::LiftQuarantine(_) => "lift".to_owned(),
     }
 }
@@ -235,7 +236,7 @@ impl Enforcer for FakeKernel {
                 self.interface(*ifindex)?.passage = Some(passage);
             }
             Action::ClosePassage { ifindex, .. } => self.interface(*ifindex)?.passage = None,
-            Action::PutQuarantine(quarantine) => {
+            Action::PutQuarantine(quarantine) | Action::GiveQuarantineBack(quarantine) => {
                 self.state.quarantines.insert(quarantine.target, quarantine.clone());
             }
             Action::LiftQuarantine(target) => {

@@ -95,10 +95,13 @@ fn killed(host: &mut Host, disk: &Disk) -> Host {
 /// Carries out the next thing that is wanted of the world outside; what the brain would hear of it.
 fn carry_out(host: &mut Host, disk: &mut Disk) -> Option<Input> {
     let wanted = host.effects.iter().position(|effect| {
-        matches!(effect, Effect::KeepWorkflow(_) | Effect::Remedy { .. } | Effect::Gather { .. })
+        matches!(
+            effect,
+            Effect::KeepWorkflow { .. } | Effect::Remedy { .. } | Effect::Gather { .. }
+        )
     });
     Some(match host.effects.remove(wanted?) {
-        Effect::KeepWorkflow(workflow) => {
+        Effect::KeepWorkflow { workflow, .. } => {
             let (vm, revision) = (workflow.vm, workflow.revision);
             let result = if disk.full { Err("no space".to_owned()) } else { Ok(()) };
             if result.is_ok() {
@@ -143,7 +146,7 @@ fn rest(host: &mut Host, disk: &mut Disk) {
             if !host.effects.iter().any(|effect| {
                 matches!(
                     effect,
-                    Effect::KeepWorkflow(_) | Effect::Remedy { .. } | Effect::Gather { .. }
+                    Effect::KeepWorkflow { .. } | Effect::Remedy { .. } | Effect::Gather { .. }
                 )
             }) {
                 return;
@@ -321,7 +324,16 @@ fn an_abort_gives_the_quarantine_of_before_back() {
     ask(&mut host, &mut disk, 1000, start(patched())).unwrap();
     rest(&mut host, &mut disk);
     let abort = || Request::RemediateAbort { vm: VM.to_owned(), reason: "not this one".to_owned() };
+    // Where the kernel refuses it, that of the remediation stays.
+    for refused in ["give-back", "quarantine"] {
+        host.kernel().broken.insert(refused.to_owned());
+    }
     ask(&mut host, &mut disk, 1001, abort()).unwrap();
+    rest(&mut host, &mut disk);
+    assert_eq!(host.kernel().state.quarantines[&target].cause, Cause::Operator);
+    assert_eq!(host.port(10), Port::Isolated);
+    host.kernel().broken.clear();
+    host.wait(Duration::from_secs(6));
     rest(&mut host, &mut disk);
     assert_eq!(host.kernel().state.quarantines[&target], before);
     assert_eq!((view(&mut host).stage, host.port(10)), (Stage::Aborted, Port::Isolated));

@@ -346,6 +346,12 @@ fn a_persons_quarantine_is_no_verdicts_to_undo() {
             Action::PutQuarantine(by(Cause::Verdict, vm).in_mode(Sandbox)),
             Fine,
         ),
+        (
+            "given back",
+            by_port(Drop, true),
+            Action::GiveQuarantineBack(by(Cause::Verdict, port(B))),
+            Fine,
+        ),
         ("lifted", by_port(Drop, true), Action::LiftQuarantine(port(B)), Fine),
     ];
     for (what, held, action, expect) in cases {

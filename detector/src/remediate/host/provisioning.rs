@@ -7,7 +7,10 @@ use uuid::Uuid;
 use super::HostHands;
 use crate::remediate::{
     hands::{Done, Failed, Patient},
-    provision::{self, Disk, Ended, Outcome, Request, Said, Subject},
+    provision::{
+        self, Disk, Ended, Outcome, Request, Subject,
+        offline::{self, Limits, Where},
+    },
     storage::{self, Named, PATIENCE, Role, Session, StorageError, Tell, shut_off, switch_on},
 };
 
@@ -27,13 +30,20 @@ impl HostHands {
         })?;
         let vm = Subject { uuid: patient.uuid, name: patient.name.clone() };
         let files = disks(&patient.source, patient.uuid, tell)?;
+        let workflow = format!("{}-{}", patient.uuid, patient.workflow);
+        let request = Request::new(&workflow, vm, files);
+        if let Some(work) = &keys.offline {
+            let pool = self.pool().map_err(Failed::Refused)?;
+            let at = Where { uri: &patient.source, pool: &pool };
+            let limits = Limits { timeout: keys.timeout, keep: keys.output_kib << 10 };
+            let ended = offline::run(&at, request, work, &limits, stop, tell)?;
+            return result_of(name, ended);
+        }
         if keys.start {
             switch_on(&patient.source, patient.uuid, tell)?;
         }
-        let workflow = format!("{}-{}", patient.uuid, patient.workflow);
-        let request = Request::new(&workflow, vm, files);
         let ended =
-            provision::run(&keys.program(), request, &self.state, stop, |said| tell(heard(said)));
+            provision::run(&keys.program(), request, &self.state, stop, |said| tell(said.into()));
         let ended = ended.map_err(|error| Failed::Refused(error.to_string()));
         let result = ended.and_then(|ended| result_of(name, ended));
         if !keys.start {
@@ -109,24 +119,13 @@ fn disks(uri: &str, vm: Uuid, tell: &Tell) -> Result<Vec<Disk>, StorageError> {
 /// The last lines of what a provisioner has printed, in one.
 fn end_of(output: &str) -> String {
     const LINES: usize = 5;
-    let mut lines: Vec<_> = output.trim_end().lines().rev().take(LINES).collect();
+    let full = output.lines().rev().filter(|line| !line.trim().is_empty());
+    let mut lines: Vec<_> = full.take(LINES).collect();
     lines.reverse();
     let line = lines.join(" | ");
     match line.char_indices().rev().nth(END_OF_OUTPUT - 1) {
         Some((start, _)) if start > 0 => format!("…{}", &line[start..]),
         _ => line,
-    }
-}
-
-/// What a provisioner says, as what is heard of anything else.
-fn heard(said: Said) -> storage::Progress {
-    match said {
-        Said::Progress { percent, message } => {
-            storage::Progress::Told { percent: Some(percent), what: message }
-        }
-        Said::Message { message } | Said::Result { message, .. } => {
-            storage::Progress::Told { percent: None, what: message }
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! whatever the provisioner has started.
 
 mod family;
+pub mod offline;
 mod output;
 mod supervisor;
 
@@ -29,6 +30,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::storage::Progress;
 use crate::part;
 
 pub(crate) use supervisor::supervise;
@@ -112,6 +114,20 @@ pub enum Said {
         #[serde(default)]
         message: String,
     },
+}
+
+/// As what is heard of anything else.
+impl From<Said> for Progress {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Progress { percent, message } => {
+                Self::Told { percent: Some(percent), what: message }
+            }
+            Said::Message { message } | Said::Result { message, .. } => {
+                Self::Told { percent: None, what: message }
+            }
+        }
+    }
 }
 
 /// What has come of it.

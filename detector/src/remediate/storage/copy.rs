@@ -275,7 +275,7 @@ fn volume(session: &Session, pool: &Pool, item: &Item) -> Result<StorageVol, Sto
 
 /// An empty volume that is as long as a file. It is nobody's but libvirt's: whoever could read the former file cannot
 /// read this one.
-fn make_volume(
+pub(super) fn make_volume(
     session: &Session,
     pool: &Pool,
     name: &str,
@@ -293,13 +293,13 @@ fn make_volume(
 }
 
 /// A stream that is given up where it is not finished.
-struct Flow<'a> {
+pub(super) struct Flow<'a> {
     session: &'a Session,
     stream: Option<Stream>,
 }
 
 impl<'a> Flow<'a> {
-    fn open(
+    pub(super) fn open(
         session: &'a Session,
         begin: impl FnOnce(&Stream) -> Result<(), virt::error::Error>,
     ) -> Result<Self, StorageError> {
@@ -316,7 +316,7 @@ impl<'a> Flow<'a> {
             .ask("read a disk", |_| self.stream.as_ref().map_or(Ok(0), |one| one.recv(buffer)))
     }
 
-    fn send(&self, mut bytes: &[u8]) -> Result<(), StorageError> {
+    pub(super) fn send(&self, mut bytes: &[u8]) -> Result<(), StorageError> {
         while let (Some(stream), false) = (&self.stream, bytes.is_empty()) {
             let sent = self.session.ask("write a disk", |_| stream.send(bytes))?;
             bytes = bytes.get(sent..).unwrap_or_default();
@@ -324,7 +324,7 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), StorageError> {
+    pub(super) fn finish(mut self) -> Result<(), StorageError> {
         match self.stream.take() {
             Some(stream) => self.session.ask("have all bytes in place", |_| stream.finish()),
             None => Ok(()),

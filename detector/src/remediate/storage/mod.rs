@@ -19,6 +19,7 @@ mod locks;
 mod others;
 mod plan;
 mod power;
+mod put;
 mod remove;
 mod standing;
 mod survey;
@@ -40,6 +41,7 @@ use journal::{Journal, Phase, Stage, State};
 pub(in crate::remediate) use libvirt::{Pool, Session};
 pub(in crate::remediate) use plan::{Named, Own, describe, escaped, quoted};
 pub use power::{Off, shut_off, switch_on};
+pub(in crate::remediate) use put::put_whole;
 use standing::At;
 
 /// Bytes that are handed over before that is written down.

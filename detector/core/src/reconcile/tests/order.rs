@@ -14,7 +14,10 @@ fn phase(action: &Action) -> u32 {
         Action::SetObserved { observed: false, .. } => 65,
         // What stamps comes before what asks for the stamp: `switches.rs`.
         Action::SetSwitched { .. } => 0,
-        Action::PutQuarantine(_) | Action::Unprotect { .. } | Action::Protect { .. } => 2,
+        Action::PutQuarantine(_)
+        | Action::GiveQuarantineBack(_)
+        | Action::Unprotect { .. }
+        | Action::Protect { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
         Action::Trust { .. } | Action::AttachUplink { .. } | Action::AttachDevice { .. } => 40,

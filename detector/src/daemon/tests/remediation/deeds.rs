@@ -1,6 +1,7 @@
 //! What hands do, and whose it is.
 
 use super::*;
+use crate::daemon::input::Admit;
 
 /// Lets things happen until a deed is asked for, which nobody does.
 pub(super) fn until_ordered(host: &mut Host, disk: &mut Disk) -> Running {
@@ -110,5 +111,33 @@ fn a_replacement_is_made_from_a_template_that_says_where_its_images_are() {
         if why.is_none() {
             takes_over(&mut host, &mut disk);
         }
+    }
+}
+
+/// Where denied VMs may not start, one that a provisioner has run does, since it is cut off.
+#[test]
+fn who_is_being_provisioned_may_start() {
+    let mut disk = Disk::new();
+    let mut host = Host::with(Mode::Enforce, |rules| rules.denied = OnRefusal::Refuse);
+    cut_off(&mut host, &disk, 1);
+    ask(&mut host, &mut disk, 1000, start(patched())).unwrap();
+    for expect in [Step::Evidence, Step::Provision] {
+        let deed = until_ordered(&mut host, &mut disk);
+        assert_eq!(deed.step, expect);
+        host.turn(vec![Input::Admit(Box::new(Admit {
+            id: 9_000,
+            source: LIBVIRT.to_owned(),
+            name: VM.to_owned(),
+            vm: Ok(disk.vm()),
+            links: Vec::new(),
+            registry: None,
+        }))]);
+        host.read(|_| FOUND);
+        let answer = host.answer(9_000);
+        let Some(Ok(Reply::Admission(answer))) = answer else { panic!("{expect:?}: {answer:?}") };
+        assert_eq!(answer.start, expect == Step::Provision, "{}", answer.message);
+        let report = Report::Ended(Ok(Done::default()));
+        host.turn(vec![Input::Remedied { vm: uuid(1), deed, report }]);
+        assert_eq!(host.port(10), Port::Isolated);
     }
 }

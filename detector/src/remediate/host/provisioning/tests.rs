@@ -4,7 +4,7 @@ use super::*;
 fn the_end_of_what_was_printed_is_a_line() {
     let cases = [
         ("", "".to_owned()),
-        ("a\nb\n\n", "a | b".to_owned()),
+        ("a\n\nb\n\n", "a | b".to_owned()),
         ("1\n2\n3\n4\n5\n6", "2 | 3 | 4 | 5 | 6".to_owned()),
         (&"é".repeat(END_OF_OUTPUT), "é".repeat(END_OF_OUTPUT)),
         (&"é".repeat(END_OF_OUTPUT + 1), format!("…{}", "é".repeat(END_OF_OUTPUT))),
