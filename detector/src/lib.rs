@@ -21,6 +21,7 @@ mod leases;
 mod logging;
 mod mark;
 pub mod metrics;
+mod mitigations;
 mod mode;
 pub mod net;
 pub mod part;

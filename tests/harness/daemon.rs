@@ -332,45 +332,6 @@ impl<'a> Daemon<'a> {
         self.host.path(name)
     }
 
-    fn text(&self, settings: &Settings) -> String {
-        let place = |name: &str| self.path(name).display().to_string();
-        let uri = if settings.libvirt && settings.uris.is_empty() { "qemu:///system" } else { "" };
-        format!(
-            "mode = {:?}\n\
-             [paths]\n\
-             pins = \"/sys/fs/bpf/detector\"\n\
-             state = {:?}\n\
-             socket = {:?}\n\
-             templates = {:?}\n\
-             inventory = {:?}\n\
-             policy = {:?}\n\
-             [network]\n\
-             bridges = {:?}\n\
-             uplinks = {:?}\n\
-             protected = {:?}\n\
-             {}\n\
-             [libvirt]\n\
-             uri = {uri:?}\n\
-             uris = {:?}\n\
-             [policy]\n\
-             evidence = {:?}\n\
-             {}\n",
-            settings.mode,
-            place("state"),
-            place("detector.sock"),
-            place("templates.d"),
-            place("inventory.toml"),
-            place("policy.cedar"),
-            settings.bridges,
-            settings.uplinks,
-            settings.protected,
-            settings.network,
-            settings.uris,
-            settings.evidence,
-            settings.more,
-        )
-    }
-
     fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.running.as_ref().context("the daemon does not run")?;
         kill(Pid::from_raw(i32::try_from(child.id())?), signal).context("cannot signal the daemon")

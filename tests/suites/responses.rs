@@ -104,3 +104,55 @@ fn a_denied_vm_has_its_time_over_a_restart_and_is_then_suspended_once() {
     assert_eq!(state(web).trim(), "running");
     assert!(!format!("{:?}", daemon.findings().unwrap()).contains("pause-failed"));
 }
+
+/// A guest that does not hear is off all the same, and its neighbour goes on.
+#[test]
+fn a_denied_vm_is_shut_down_by_its_power_where_its_guest_does_not_listen() {
+    const SHUT_DOWN: &str =
+        "@id(\"off\") permit (principal, action == Action::\"shut-down\", resource);\n";
+    let host = Host::new().unwrap();
+    link::bridge(host.network(), "br0").unwrap();
+    let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+    let settings = Settings {
+        evidence: "digest",
+        libvirt: true,
+        templates: vec![("lab.toml".to_owned(), image.manifest("lab").unwrap())],
+        more: "default_rule = \"any\"\n[remediation]\nshutdown_grace = \"2s\"\n[mitigation]\nmax_vms = 1\n"
+            .to_owned(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::configure(&host, &settings).unwrap();
+    let libvirt = Libvirt::start(&host, Some(&daemon.hook())).unwrap();
+    daemon.run().unwrap();
+    let guests = [Guest::new("web", 41), Guest::new("web-2", 42)];
+    for guest in &guests {
+        libvirt.define(guest, &image, "br0").unwrap();
+        libvirt.start_domain(guest).unwrap();
+        daemon.await_port(&libvirt.tap(guest).unwrap(), "granted", PATIENCE).unwrap();
+    }
+    let nobody = RULES.replace("principal has name && principal.name != \"web\"", "false");
+    let denied = nobody.split("@id(\"twenty-seconds\")").next().unwrap().to_owned();
+    let new = host.path("policy.new");
+    std::fs::write(&new, format!("{denied}{SHUT_DOWN}{DEFAULT}")).unwrap();
+    std::fs::rename(&new, host.path("policy.cedar")).unwrap();
+    daemon.await_finding("blast-radius", "host", PATIENCE).unwrap();
+    let states = || {
+        let mut states = guests
+            .each_ref()
+            .map(|guest| libvirt.virsh(&["domstate", &guest.name]).unwrap().trim().to_owned());
+        states.sort();
+        states
+    };
+    wait::until("one VM to be off", PATIENCE, || {
+        Ok((states() == ["running", "shut off"]).then_some(()))
+    })
+    .unwrap();
+    wait::pause(Duration::from_secs(3));
+    assert_eq!(states(), ["running", "shut off"], "who is held goes on");
+    let approve = ["mitigation", "approve", "--all", "--reason", "a test"];
+    assert_eq!(daemon.ask(&approve).unwrap().code, 0);
+    wait::until("both VMs to be off", PATIENCE, || {
+        Ok((states() == ["shut off", "shut off"]).then_some(()))
+    })
+    .unwrap();
+}

@@ -28,7 +28,10 @@ impl Role {
     /// Whether it is for a person to say, and for no program that works on the VM.
     pub const fn is_for_people(request: &Request) -> bool {
         match request {
-            Request::RemediateApprove { .. } | Request::RemediateReject { .. } => true,
+            Request::RemediateApprove { .. }
+            | Request::RemediateReject { .. }
+            | Request::MitigationApprove { .. }
+            | Request::MitigationReject { .. } => true,
             Request::RemediateStart { digests, .. } => !digests.is_empty(),
             _ => false,
         }
@@ -60,7 +63,8 @@ impl Role {
             | Request::PolicyShow {}
             | Request::PolicyDiff { .. }
             | Request::RemediatePlan { .. }
-            | Request::RemediateStatus { .. } => Self::View,
+            | Request::RemediateStatus { .. }
+            | Request::MitigationList {} => Self::View,
             // Who starts one and approves in the same breath does both.
             Request::RemediateStart { digests, .. } if !digests.is_empty() => Self::Administer,
             Request::QuarantineAdd { .. }
@@ -76,6 +80,8 @@ impl Role {
             | Request::ClockConfirm { .. }
             | Request::RemediateApprove { .. }
             | Request::RemediateReject { .. }
+            | Request::MitigationApprove { .. }
+            | Request::MitigationReject { .. }
             | Request::Admit { .. } => Self::Administer,
         }
     }
@@ -112,6 +118,9 @@ mod tests {
             (r#"{"remediate-abort":{"vm":"a","reason":""}}"#, Role::Operate),
             (r#"{"remediate-approve":{"vm":"a","digests":[],"reason":""}}"#, Role::Administer),
             (r#"{"remediate-reject":{"vm":"a","reason":""}}"#, Role::Administer),
+            (r#"{"mitigation-list":{}}"#, Role::View),
+            (r#"{"mitigation-approve":{"all":true,"reason":""}}"#, Role::Administer),
+            (r#"{"mitigation-reject":{"vms":["a"],"reason":""}}"#, Role::Administer),
         ];
         for (text, expect) in cases {
             let request: Request = serde_json::from_str(text).unwrap();

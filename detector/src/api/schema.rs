@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{
     AdmissionView, AlertEntry, AlertStatus, ClockView, Explanation, FindingView, Marked,
-    MetricsView, ModeDetail, PlanView, PolicyDiffView, PolicyView, PortView, Preview, ProcessView,
-    QuarantineChange, QuarantineView, Reloaded, RemediationView, Status, TemplateView, Tried,
-    VmView,
+    MetricsView, MitigationsView, ModeDetail, PlanView, PolicyDiffView, PolicyView, PortView,
+    Preview, ProcessView, QuarantineChange, QuarantineView, Reloaded, RemediationView, Status,
+    TemplateView, Tried, VmView,
 };
 
 /// The version of requests and replies that this build speaks.
@@ -159,6 +159,24 @@ pub enum Request {
         vm: String,
         reason: String,
     },
+    /// What verdicts may take away without a person, and whom they may not.
+    MitigationList {},
+    /// Has VMs cut off, in the caller's name, that are held; or all of them.
+    MitigationApprove {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        vms: Vec<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
+        reason: String,
+    },
+    /// Leaves VMs that are held as they are, in the caller's name.
+    MitigationReject {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        vms: Vec<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
+        reason: String,
+    },
     /// libvirt is about to start a VM; only root and the daemon's own user may ask.
     Admit {
         /// Name of the VM as the hook got it.
@@ -230,6 +248,7 @@ pub enum Reply {
     Reloaded(Box<Reloaded>),
     RemediationPlan(Box<PlanView>),
     Remediations(Vec<RemediationView>),
+    Mitigations(Box<MitigationsView>),
     Metrics(Box<MetricsView>),
 }
 

@@ -7,6 +7,7 @@ mod alert;
 mod clock;
 mod health;
 mod metrics;
+mod mitigation;
 mod mode;
 mod policy;
 mod port;
@@ -34,6 +35,7 @@ pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tr
 pub use clock::{ClockView, ConfirmedView};
 pub use health::{Health, Trouble, health};
 pub use metrics::{DaemonMetrics, MetricsView, PortMetrics};
+pub use mitigation::{HeldView, MitigationsView, WordView};
 pub use mode::{ModeDetail, Preview, PreviewPort, PreviewVm, TermView};
 pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
@@ -66,6 +68,12 @@ pub struct Status {
     pub bridges: usize,
     pub uplinks: usize,
     pub quarantines: usize,
+    /// VMs that are denied and keep what they have (`detector mitigation list`).
+    #[serde(default)]
+    pub held: usize,
+    /// VMs that verdicts have cut off or stopped within the time that the limit is about.
+    #[serde(default)]
+    pub recently_cut_off: usize,
     pub templates: usize,
     /// Kernel events received since the daemon started.
     pub events: u64,
@@ -154,6 +162,9 @@ pub struct VmView {
     /// What it can boot from; empty in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub media: Vec<MediumView>,
+    /// It is denied, and keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
     /// What its manager says of the machine; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posture: Option<Posture>,

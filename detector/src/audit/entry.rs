@@ -58,7 +58,9 @@ pub enum Kind {
     Mode,
     /// A VM that is denied has a grace period.
     Grace,
-    /// A VM that is denied is suspended.
+    /// A VM that is denied keeps what it has, since too many would lose it.
+    Held,
+    /// A VM that is denied is suspended or shut down.
     Pause,
     /// Something has happened to a VM that is remediated.
     Remediation,
@@ -170,7 +172,7 @@ impl Subject {
 }
 
 impl Kind {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::ChainBegun,
         Self::ChainBroken,
         Self::Key,
@@ -183,6 +185,7 @@ impl Kind {
         Self::Quarantine,
         Self::Mode,
         Self::Grace,
+        Self::Held,
         Self::Pause,
         Self::Remediation,
         Self::Admission,

@@ -23,6 +23,7 @@ mod template;
 use super::{
     audit::args::AuditCommand,
     completions::{ports, subjects, vms},
+    mitigation::MitigationCommand,
     policy::PolicyCommand,
     remediate::args::RemediateCommand,
 };
@@ -182,6 +183,12 @@ Exits with 3 when findings are open.")]
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
+    },
+    /// VMs that keep what they have because too many would lose it, and what a person says of that
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Mitigation {
+        #[command(subcommand)]
+        command: MitigationCommand,
     },
     /// Bring VMs back that were cut off: patched, by an approved template, or replaced
     #[command(subcommand_required = true, arg_required_else_help = true)]

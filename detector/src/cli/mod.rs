@@ -19,6 +19,7 @@ mod health;
 mod hook;
 mod man;
 mod metrics;
+mod mitigation;
 mod mode;
 mod output;
 mod pins;
@@ -102,6 +103,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Quarantine { command } => quarantine::run(&global, &command),
         Command::Template { command } => template::run(&global, &command),
         Command::Policy { command } => policy::run(&global, &command),
+        Command::Mitigation { command } => mitigation::run(&global, &command),
         Command::Remediate { command } => remediate::run(&global, &command),
         Command::Audit { command } => audit::run(&global, &command),
         Command::Finding { command } => finding::run(&global, &command),

@@ -38,6 +38,13 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, status: &Status) -> Result
     output.field("VMs", counts(&status.vms))?;
     let tone = if status.quarantines == 0 { Tone::Plain } else { Tone::Attention };
     output.field("Quarantined", Text(status.quarantines.to_string(), tone))?;
+    if status.held > 0 {
+        let held = format!(
+            "{}: they fail the policy and keep what they have (detector mitigation list)",
+            status.held
+        );
+        output.field("Held", Text(held, Tone::Bad))?;
+    }
     output.field("Templates", status.templates.to_string())?;
     for source in &status.sources {
         let text = match &source.why {

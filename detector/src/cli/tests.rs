@@ -108,6 +108,7 @@ fn a_vm() -> VmView {
         name: HOSTILE.into(),
         source: "qemu:///system".into(),
         power: PowerState::Running,
+        held: None,
         status: VmStatus::Quarantined,
         since: Some(at(-7300)),
         template: None,
@@ -359,6 +360,8 @@ fn a_status() -> Status {
         bridges: 1,
         uplinks: 2,
         quarantines: 1,
+        held: 0,
+        recently_cut_off: 0,
         templates: 4,
         events: 0,
         findings: vec![a_finding()],
@@ -390,6 +393,8 @@ high      3f9a01c2d4  rogue-vm  5 s ago  VM web\\u{1b}[2J\\u{202e}1\\n is nobody
 fn policies() {
     let diff = PolicyDiffView {
         vms: 7,
+        losing: 0,
+        held: 0,
         changes: vec![PolicyChange {
             vm: VmRef { uuid: uuid(), name: HOSTILE.into() },
             power: PowerState::Running,

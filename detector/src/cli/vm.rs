@@ -8,6 +8,7 @@ use super::{
     Done, Global,
     args::VmCommand,
     ask::{ask, unexpected},
+    mitigation,
     output::{Output, Text, Tone},
     posture,
 };
@@ -72,6 +73,7 @@ pub(super) fn show<W: Write>(output: &mut Output<W>, vm: &VmView) -> Result<()> 
     output.field("Source", vm.source.as_str())?;
     output.field("Power", power(vm))?;
     output.field("Status", status(vm.status))?;
+    vm.held.as_ref().map_or(Ok(()), |held| mitigation::field(output, held))?;
     output.field("Template", vm.template_name().unwrap_or_else(|| "none".to_owned()))?;
     for nic in &vm.nics {
         let port = nic.port.as_deref().unwrap_or("no port");

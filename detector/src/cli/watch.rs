@@ -17,7 +17,7 @@ const END: &str = "\x1b[?2026l";
 
 /// Whether a command only reads, so that it may be repeated.
 pub(super) fn is_repeatable(command: &Command) -> bool {
-    use super::remediate::args::RemediateCommand;
+    use super::{mitigation::MitigationCommand, remediate::args::RemediateCommand};
     use args::{
         AlertCommand, ClockCommand, FindingCommand, PortCommand, ProcessCommand, QuarantineCommand,
         TemplateCommand, VmCommand,
@@ -30,6 +30,7 @@ pub(super) fn is_repeatable(command: &Command) -> bool {
             | Command::Remediate {
                 command: RemediateCommand::Status { .. } | RemediateCommand::Plan { .. }
             }
+            | Command::Mitigation { command: MitigationCommand::List }
             | Command::Port { command: PortCommand::List | PortCommand::Show { .. } }
             | Command::Vm { command: VmCommand::List | VmCommand::Show { .. } }
             | Command::Quarantine { command: QuarantineCommand::List | QuarantineCommand::Show(_) }

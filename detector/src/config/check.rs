@@ -82,6 +82,7 @@ pub(super) fn check(config: &Config) -> Checked {
     config.audit.check()?;
     remediation(config)?;
     config.remediation.check()?;
+    config.mitigation.check()?;
     ensure(
         config.policy.unknown_port_grace <= MAX_GRACE,
         &["policy", "unknown_port_grace"],

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod learning;
 mod libvirt;
+mod mitigation;
 pub mod reload;
 mod remediation;
 mod roles;
@@ -16,7 +17,7 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules};
+use detector_core::model::{Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules, ShutDown};
 use sha2::{Digest as _, Sha256};
 
 use crate::registry::{Manifests, Trust};
@@ -25,6 +26,7 @@ pub use alerts::Alerts;
 pub use audit::AuditKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
+pub use mitigation::MitigationKeys;
 pub use remediation::{ProvisionerKeys, RemediationKeys};
 pub use roles::Roles;
 pub use sections::{
@@ -151,6 +153,11 @@ impl Config {
             }),
             revoked: self.policy.revoked,
             revoked_grace: self.policy.revoked_grace,
+            blast: self.mitigation.limits(),
+            shut_down: ShutDown {
+                grace: self.remediation.shutdown_grace,
+                force: self.remediation.force,
+            },
             flood: FloodLimits {
                 above: self.flood.above,
                 after: self.flood.after,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt, RemediationKeys, Roles,
+    Alerts, AuditKeys, Learning, Libvirt, MitigationKeys, RemediationKeys, Roles,
     text::{duration, networks},
 };
 
@@ -46,6 +46,7 @@ pub struct Config {
     pub alerts: Alerts,
     pub metrics: Metrics,
     pub audit: AuditKeys,
+    pub mitigation: MitigationKeys,
     pub remediation: RemediationKeys,
 }
 
@@ -72,6 +73,7 @@ impl Default for Config {
             alerts: Alerts::default(),
             metrics: Metrics::default(),
             audit: AuditKeys::default(),
+            mitigation: MitigationKeys::default(),
             remediation: RemediationKeys::default(),
         }
     }

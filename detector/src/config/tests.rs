@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 73, "a key is missing from the example");
+    assert_eq!(keys.count(), 77, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -115,6 +115,8 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[libvirt]\nuri = \"xen:///\"\nuris = [\"lxc:///\"]", "c.toml:2:7: ", "in its place"),
         ("[metrics]\ntextfile = \"/a.txt\"", "c.toml:2:12: ", ".prom"),
         ("[metrics]\ninterval = \"0s\"", "c.toml:2:12: ", "expected \"1s\""),
+        ("[mitigation]\nmax_percent = 101", "c.toml:2:15: ", "0 to 100"),
+        ("[mitigation]\nwindow = \"0s\"", "c.toml:2:10: ", "1s"),
         ("[remediation]\npool = \"\"", "c.toml:2:8: ", "name of a storage pool"),
         ("[remediation]\nshutdown_grace = \"2h\"", "c.toml:2:18: ", "one hour"),
         (

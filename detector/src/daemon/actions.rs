@@ -76,7 +76,14 @@ impl Action {
             Request::RemediateReject { vm, reason } => {
                 ("remediate-reject", Subject::new("vm", vm), reason.clone(), false)
             }
+            Request::MitigationApprove { vms, all, reason } => {
+                ("mitigation-approve", held(vms, *all), reason.clone(), false)
+            }
+            Request::MitigationReject { vms, all, reason } => {
+                ("mitigation-reject", held(vms, *all), reason.clone(), false)
+            }
             Request::FindingShow { .. }
+            | Request::MitigationList {}
             | Request::RemediatePlan { .. }
             | Request::RemediateStatus { .. }
             | Request::AlertStatus {}
@@ -157,6 +164,14 @@ impl Begun {
         let entry = self.action.entry.outcome(None, result);
         audit.outcome(jiff::Timestamp::now(), entry, self.of).await;
         let _ = replies.send(outcome).await;
+    }
+}
+
+/// One VM by its name; several are in the request.
+fn held(vms: &[String], all: bool) -> Subject {
+    match vms {
+        [one] if !all => Subject::new("vm", one),
+        _ => Subject::new("host", "mitigations"),
     }
 }
 

@@ -9,7 +9,7 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Births, Finding, Graces, ObservedMode, Policy, Processes, Registry, Skew, Source,
+        Births, Finding, Graces, ObservedMode, Policy, Processes, Recorded, Registry, Skew, Source,
         Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
@@ -25,6 +25,7 @@ use super::{
     learning::Learning,
     loads::{self, Looks},
     media::Media,
+    mitigations::Guarding,
     mode::Keeping,
     names::Strangers,
     recall::Recall,
@@ -89,6 +90,7 @@ pub struct Brain<E> {
     pub(super) claims: Claims,
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
+    pub(super) guarding: Guarding,
     pub(super) reloads: Reloads,
     pub(super) strangers: Strangers,
     pub(super) remediation: Remediation,
@@ -150,6 +152,8 @@ impl<E: Enforcer> Brain<E> {
             noticed: BTreeMap::new(),
             processes: Processes::default(),
             graces: Graces::default(),
+            recorded: Recorded::default(),
+            stopped: BTreeSet::new(),
             guests: BTreeMap::new(),
         };
         Ok(Self {
@@ -177,6 +181,7 @@ impl<E: Enforcer> Brain<E> {
             claims: Claims::default(),
             day: DayClock::new(now),
             pauses: Pauses::default(),
+            guarding: Guarding::default(),
             reloads: Reloads::default(),
             strangers: Strangers::default(),
             remediation: Remediation::default(),
@@ -255,6 +260,7 @@ impl<E: Enforcer> Brain<E> {
             self.executor.wake_at(),
             self.media.wake_at(),
             self.pauses.wake_at(),
+            self.guarding.wake_at(),
             self.admissions.wake_at(),
             self.findings.wake_at(),
             self.tampered.wake_at(),
@@ -297,6 +303,7 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn settle(&mut self) {
         let now = self.world.now;
         self.settled = now;
+        self.world.stopped = self.pauses.asked();
         self.claims.take_all(now);
         self.media.retry(now);
         self.expire_provisional();
@@ -338,7 +345,9 @@ impl<E: Enforcer> Brain<E> {
         }
         self.follow_mode();
         self.keep_graces();
-        self.pause_denied();
+        self.keep_mitigations();
+        self.stop_denied();
+        self.start_remediations();
         self.remediate();
         self.since.update(now, &self.decision, &self.world.observed);
         self.keep_quarantines();

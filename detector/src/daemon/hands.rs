@@ -31,6 +31,7 @@ use crate::{
     graces::GraceFile,
     inventory::{Inventory, Suspender},
     leases::{Adopted, Remembered},
+    mitigations::MitigationFile,
     mode::ModeFile,
     part::Ear,
     pauses::PauseFile,
@@ -58,6 +59,7 @@ pub(super) struct Hands {
     pub(super) mode: ModeFile,
     pub(super) graces: GraceFile,
     pub(super) pauses: PauseFile,
+    pub(super) mitigations: MitigationFile,
     pub(super) suspender: Suspender,
     pub(super) supervisor: Supervisor,
     /// Where quarantines go to be kept.
@@ -178,8 +180,15 @@ impl Hands {
                     }
                 });
             }
-            Effect::Pause { source, vm } => {
-                if let Err(why) = self.suspender.suspend(&source, vm) {
+            Effect::KeepMitigations(mitigations) => {
+                let (file, inputs) = (self.mitigations.clone(), self.inputs.clone());
+                file.set(*mitigations);
+                self.runtime.spawn_blocking(move || {
+                    let _ = inputs.blocking_send(Input::MitigationsKept(file.write()));
+                });
+            }
+            Effect::Stop { source, vm, power } => {
+                if let Err(why) = self.suspender.put(&source, vm, power) {
                     let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
                 }
             }

@@ -12,7 +12,7 @@ use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
         Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
-        Registry, Rejected, Timestamp, Vm,
+        Mitigations, Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Workflow},
 };
@@ -32,7 +32,7 @@ use crate::{
     config::{Config, OnRefusal},
     enforcer::Sign,
     findings::Change,
-    inventory::SourceEvent,
+    inventory::{Power, SourceEvent},
     mode,
     net::{LinkEvent, overhear::PortLife},
     part::Heard,
@@ -122,7 +122,11 @@ pub enum Input {
     Graces(Graces),
     /// That cannot be kept.
     GracesLost(Rejected),
-    /// A VM is suspended, or why it is not, as [`Effect::Pause`] asked.
+    /// What verdicts have taken away, as it was written down before the start.
+    Mitigations(Mitigations),
+    /// Whether it is on the disk, as [`Effect::KeepMitigations`] asked.
+    MitigationsKept(Result<(), Rejected>),
+    /// A VM is suspended, or asked to shut down, or why it is not, as [`Effect::Stop`] asked.
     Paused(Uuid, Result<(), String>),
     /// Which VMs had been suspended before the start; `None` where nobody knows.
     Pauses(Option<BTreeSet<Uuid>>),
@@ -202,8 +206,10 @@ pub enum Effect {
     Remember(Vec<KnownLease>),
     /// Keep since when VMs have a grace period.
     KeepGraces(BTreeMap<Uuid, Timestamp>),
-    /// Have the manager of this name suspend a VM.
-    Pause { source: String, vm: Uuid },
+    /// Write down what verdicts take away, before they do.
+    KeepMitigations(Box<Mitigations>),
+    /// Have the manager of this name suspend or end a VM.
+    Stop { source: String, vm: Uuid, power: Power },
     /// Keep which denied VMs have been suspended.
     KeepPauses(BTreeSet<Uuid>),
     /// Keep which ports are adopted: their instances by ifindex.

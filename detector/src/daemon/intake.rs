@@ -83,8 +83,11 @@ impl<E: Enforcer> Brain<E> {
             Input::GracesLost(why) => {
                 self.world.graces = Graces { begun: BTreeMap::new(), lost: Some(why) };
             }
+            Input::Mitigations(mitigations) => self.recall_mitigations(mitigations),
+            Input::MitigationsKept(result) => self.mitigations_kept(result),
             Input::Paused(vm, result) => {
-                self.record_pause(vm, Some(result.clone()));
+                let power = self.pauses.wanted(vm);
+                self.record_stop(vm, power, Some(result.clone()));
                 self.pauses.answered(vm, self.world.now, result);
             }
             Input::Pauses(known) => self.pauses.recall(known, &self.world),

@@ -4,6 +4,7 @@
 //! disk. What comes next the core says (`detector_core::remediate`); [`advance`] does it.
 
 mod advance;
+mod automatic;
 mod sights;
 
 use std::{
@@ -20,6 +21,8 @@ use detector_core::{
     remediate::{Event, Means, Step, StepState, Workflow},
 };
 use uuid::Uuid;
+
+use automatic::Unstarted;
 
 use super::{
     brain::Brain,
@@ -69,6 +72,8 @@ pub(super) struct Remediation {
     callers: Vec<(CallId, Vec<(Uuid, u64)>)>,
     /// When there is something to do though nothing happens.
     again: Option<Timestamp>,
+    /// What the policy wanted started and could not.
+    unstarted: Unstarted,
 }
 
 #[derive(Debug)]
@@ -181,6 +186,12 @@ impl<E: Enforcer> Brain<E> {
     /// Begins or changes workflows in somebody's name, who is answered once that is on the disk.
     pub(super) fn put_remediations(&mut self, id: CallId, workflows: Vec<Workflow>) {
         let revisions = workflows.iter().map(|workflow| (workflow.vm, workflow.revision)).collect();
+        self.put_workflows(workflows);
+        self.remediation.callers.push((id, revisions));
+    }
+
+    /// Begins or changes workflows.
+    fn put_workflows(&mut self, workflows: Vec<Workflow>) {
         for workflow in workflows {
             // What is being done for a workflow that has turned elsewhere stops where nothing is lost.
             let vm = workflow.vm;
@@ -194,7 +205,6 @@ impl<E: Enforcer> Brain<E> {
             }
             self.remediation.put(workflow);
         }
-        self.remediation.callers.push((id, revisions));
         self.remediation.again = Some(self.world.now);
     }
 
@@ -366,7 +376,7 @@ impl<E: Enforcer> Brain<E> {
             next: Some("detector remediate status".to_owned()),
             since: *since,
         });
-        stuck.chain(lost).collect()
+        stuck.chain(lost).chain(self.unstarted_findings()).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Responses of the policy that last: grace periods, and VMs that are suspended.
+//! Responses of the policy that last: grace periods, and VMs that are suspended or shut down.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
 
 use detector_common::{quarantine::Cause, settings::Mode};
 use detector_core::{
-    decide::{VmDecision, VmStatus},
+    decide::{VmDecision, VmStatus, policy::Stop},
     model::{
         Finding, FindingKey, FindingKind, PowerState, QuarantineTarget, Severity, Subject,
         Timestamp, World,
@@ -16,7 +16,7 @@ use detector_core::{
 use uuid::Uuid;
 
 use super::{brain::Brain, input::Effect};
-use crate::enforcer::Enforcer;
+use crate::{enforcer::Enforcer, inventory::Power};
 
 /// Libvirt takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,12 +43,20 @@ pub(super) struct Pauses {
 
 #[derive(Debug)]
 enum Pause {
-    Asked(Timestamp),
+    /// Its manager was asked.
+    Asked(Timestamp, Power),
+    /// Its guest shuts down, or does not.
+    Ending(Timestamp),
     Done,
     Failed(Timestamp, String),
 }
 
 impl Pauses {
+    /// Those whose manager was asked.
+    pub(super) fn asked(&self) -> BTreeSet<Uuid> {
+        self.asked.keys().copied().collect()
+    }
+
     /// These had been suspended before the start. Where nobody knows, whoever has been denied before is left
     /// as it is.
     pub(super) fn recall(&mut self, known: Option<BTreeSet<Uuid>>, world: &World) {
@@ -89,11 +97,21 @@ impl Pauses {
         Some(suspended)
     }
 
+    /// What its manager was asked to do last.
+    pub(super) fn wanted(&self, vm: Uuid) -> Power {
+        match self.asked.get(&vm) {
+            Some(Pause::Asked(_, power)) => *power,
+            _ => Power::Suspend,
+        }
+    }
+
     pub(super) fn answered(&mut self, vm: Uuid, now: Timestamp, result: Result<(), String>) {
         if let Some(pause) = self.asked.get_mut(&vm) {
-            *pause = match result {
-                Ok(()) => Pause::Done,
-                Err(why) => Pause::Failed(now, why),
+            *pause = match (result, &*pause) {
+                // A guest that cannot be asked is one that does not shut down.
+                (_, Pause::Asked(at, Power::ShutDown)) => Pause::Ending(*at),
+                (Ok(()), _) => Pause::Done,
+                (Err(why), _) => Pause::Failed(now, why),
             };
         }
     }
@@ -105,11 +123,11 @@ impl Pauses {
             Some(vm.name.chars().take(LONGEST_NAME).collect::<String>())
         };
         let late = |pause: &Pause| match pause {
-            Pause::Asked(at) if world.now >= *at + PATIENCE => {
+            Pause::Asked(at, _) if world.now >= *at + PATIENCE => {
                 Some((*at, "libvirt does not answer".to_owned()))
             }
             Pause::Failed(at, why) => Some((*at, why.clone())),
-            Pause::Asked(_) | Pause::Done => None,
+            Pause::Asked(..) | Pause::Ending(_) | Pause::Done => None,
         };
         let failed = self.asked.iter().filter_map(|(uuid, pause)| {
             let ((since, why), name) = (late(pause)?, running(uuid)?);
@@ -117,8 +135,8 @@ impl Pauses {
                 key: FindingKey { kind: FindingKind::PauseFailed, subject: Subject::Vm(*uuid) },
                 severity: Severity::Medium,
                 title: format!(
-                    "VM {name:?} was to be suspended and goes on running; its ports are isolated all \
-                     the same."
+                    "VM {name:?} was to be suspended or shut down and goes on running; its ports are \
+                     isolated all the same."
                 ),
                 evidence: vec![("uuid".to_owned(), uuid.to_string()), ("why".to_owned(), why)],
                 next: Some(format!("virsh suspend {uuid}")),
@@ -147,8 +165,9 @@ impl Pauses {
 
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         let due = self.asked.values().filter_map(|pause| match pause {
-            Pause::Asked(at) => Some(*at + PATIENCE),
-            Pause::Done | Pause::Failed(..) => None,
+            Pause::Asked(at, _) => Some(*at + PATIENCE),
+            // The loop looks often enough.
+            Pause::Ending(_) | Pause::Done | Pause::Failed(..) => None,
         });
         due.min()
     }
@@ -178,9 +197,9 @@ impl<E: Enforcer> Brain<E> {
         }
     }
 
-    /// Asks libvirt to suspend VMs that have come to be denied. Not while enforcing is provisional or there is
-    /// maintenance: nothing would let them go on when that ends.
-    pub(super) fn pause_denied(&mut self) {
+    /// Asks libvirt to suspend, or to shut down, VMs that have come to be denied. Not while enforcing is
+    /// provisional or there is maintenance: nothing would let them go on when that ends.
+    pub(super) fn stop_denied(&mut self) {
         let mut wanted = Vec::new();
         let lasts = !self.world.is_on_trial() && !self.world.is_under_maintenance();
         self.pauses.asked.retain(|uuid, _| match self.decision.vms.get(uuid) {
@@ -189,28 +208,55 @@ impl<E: Enforcer> Brain<E> {
             None => self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(*uuid)),
         });
         for (uuid, decision) in &self.decision.vms {
-            let asks = lasts && decision.responses.pause && decision.verdict == VmStatus::Denied;
+            let Some(stop) = decision.responses.stops() else { continue };
+            let asks = lasts && decision.verdict == VmStatus::Denied;
             if !asks || self.pauses.asked.contains_key(uuid) || !self.is_cut_off(*uuid, decision) {
                 continue;
             }
             let Some((source, vm)) = live(&self.world, *uuid) else { continue };
             if self.live.contains(source) && self.world.mode_of(vm) == Mode::Enforce {
-                wanted.push((source.to_owned(), *uuid));
+                let power = match stop {
+                    Stop::Suspend => Power::Suspend,
+                    Stop::ShutDown => Power::ShutDown,
+                };
+                wanted.push((source.to_owned(), *uuid, power));
             }
         }
-        for (source, vm) in wanted {
-            self.pauses.asked.insert(vm, Pause::Asked(self.world.now));
-            self.record_pause(vm, None);
-            self.emit(Effect::Pause { source, vm });
+        wanted.extend(self.force());
+        for (source, vm, power) in wanted {
+            self.pauses.asked.insert(vm, Pause::Asked(self.world.now, power));
+            self.record_stop(vm, power, None);
+            self.emit(Effect::Stop { source, vm, power });
         }
         if let Some(suspended) = self.pauses.keep(self.world.now) {
             self.emit(Effect::KeepPauses(suspended));
         }
     }
 
+    /// The VMs whose guests do not shut down in time, and whose power is to be taken.
+    fn force(&mut self) -> Vec<(String, Uuid, Power)> {
+        let (now, rules) = (self.world.now, self.world.policy.shut_down);
+        let mut forced = Vec::new();
+        for (uuid, pause) in &mut self.pauses.asked {
+            let Pause::Ending(since) = *pause else { continue };
+            match live(&self.world, *uuid) {
+                None => *pause = Pause::Done,
+                Some(_) if now < since + rules.grace => {}
+                Some((source, _)) if rules.force => {
+                    forced.push((source.to_owned(), *uuid, Power::Off));
+                }
+                Some(_) => {
+                    *pause = Pause::Failed(now, "its guest has not shut down in time".to_owned());
+                }
+            }
+        }
+        forced
+    }
+
     /// Whether the verdict has cut it off, in this life of the daemon or before.
     fn is_cut_off(&self, uuid: Uuid, decision: &VmDecision) -> bool {
         match decision.status {
+            _ if decision.guard.keeps() => false,
             VmStatus::Denied => decision.responses.isolate && !decision.is_spared(self.world.now),
             VmStatus::Quarantined => {
                 let held = self.world.observed.quarantines.get(&QuarantineTarget::Vm(uuid));

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use detector_core::{
     decide::{Grace, PortStatus, VmStatus, policy::Rules},
     model::{
-        Finding, FindingKey, FindingKind, Observed, ObservedMode, Quarantine, QuarantineTarget,
-        Registry, Severity, Subject, Timestamp,
+        Finding, FindingKey, FindingKind, Hold, Observed, ObservedMode, Quarantine,
+        QuarantineTarget, Registry, Severity, Subject, Timestamp,
     },
 };
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use super::{brain::Brain, input::Effect};
 use crate::{
     audit::{Entry, Trouble},
     enforcer::Enforcer,
+    inventory::Power,
 };
 use entries::Words;
 use pace::Pace;
@@ -31,6 +32,8 @@ pub(super) struct Trail {
     quarantines: BTreeMap<QuarantineTarget, Quarantine>,
     mode: Option<ObservedMode>,
     graces: BTreeMap<Uuid, Grace>,
+    /// What was told of VMs that are held.
+    held: BTreeMap<Uuid, &'static str>,
     registry: Option<Registry>,
     /// The policy in force, and its digest.
     rules: Option<(Arc<Rules>, String)>,
@@ -92,10 +95,23 @@ impl<E: Enforcer> Brain<E> {
         self.emit(Effect::Record(Box::new(entry)));
     }
 
-    /// A VM is to be suspended, or what has come of it.
-    pub(super) fn record_pause(&mut self, uuid: Uuid, result: Option<Result<(), String>>) {
+    /// A VM is to be suspended or ended, or what has come of it.
+    pub(super) fn record_stop(
+        &mut self,
+        uuid: Uuid,
+        power: Power,
+        result: Option<Result<(), String>>,
+    ) {
         let name = self.vm(uuid).map_or_else(String::new, |(_, vm)| vm.name.clone());
-        self.record(entries::pause(uuid, &name, result));
+        self.record(entries::stop(uuid, &name, power, result));
+    }
+
+    /// A person has said something of a VM that is held: it may not be any more when decisions are looked at next.
+    pub(super) fn record_word(&mut self, uuid: Uuid, hold: &Hold) {
+        let state = entries::hold_state(hold);
+        let before = self.trail.held.insert(uuid, state);
+        let name = self.vm(uuid).map_or_else(String::new, |(_, vm)| vm.name.clone());
+        self.record(entries::held(uuid, &name, before, Some(hold)));
     }
 
     /// Templates and policy.
@@ -165,6 +181,21 @@ impl<E: Enforcer> Brain<E> {
                     None => trail.graces.remove(uuid),
                 };
             }
+        }
+        // Until everything is known again that was before a start, nothing is over.
+        let held = &self.decision.mitigations.held;
+        for (uuid, hold) in held {
+            let state = entries::hold_state(hold);
+            let before = trail.held.insert(*uuid, state);
+            if before != Some(state) {
+                let name = trail.vms.get(uuid).map_or("", |told| told.name.as_str());
+                entries.push(entries::held(*uuid, name, before, Some(hold)));
+            }
+        }
+        let over = trail.held.extract_if(.., |uuid, _| !held.contains_key(uuid));
+        for (uuid, before) in over.collect::<Vec<_>>() {
+            let name = trail.vms.get(&uuid).map_or("", |told| told.name.as_str());
+            entries.push(entries::held(uuid, name, Some(before), None));
         }
         trail.graces.retain(|uuid, _| vms.contains_key(uuid));
         trail.vms.retain(|uuid, told| {

@@ -61,6 +61,8 @@ impl Samples {
         }
         self.add("detector_gates", &["bridge"], status.bridges as f64);
         self.add("detector_gates", &["uplink"], status.uplinks as f64);
+        self.add("detector_vms_held", &[], status.held as f64);
+        self.add("detector_vms_recently_cut_off", &[], status.recently_cut_off as f64);
         self.add("detector_templates", &[], status.templates as f64);
         let mut findings = BTreeMap::new();
         for finding in &status.findings {

@@ -54,6 +54,12 @@ pub const METRICS: &[Metric] = &[
     daemon("detector_vms", &["status"], "VMs of all inventories by the verdict on them."),
     daemon("detector_gates", &["role"], "Bridges and uplinks with a gate."),
     pinned("detector_quarantines", &[], "Quarantines in force."),
+    daemon("detector_vms_held", &[], "VMs that fail the policy and keep what they have."),
+    daemon(
+        "detector_vms_recently_cut_off",
+        &[],
+        "VMs that verdicts have cut off or stopped within the time that the limit is about.",
+    ),
     daemon("detector_templates", &[], "Templates that are registered."),
     daemon("detector_findings", &["kind", "severity"], "Open findings."),
     daemon("detector_source_up", &["source"], "Whether the inventory source answers."),

@@ -36,6 +36,8 @@ pub struct Case {
     isolate: Option<bool>,
     sandbox: Option<bool>,
     pause: Option<bool>,
+    shut_down: Option<bool>,
+    remediate: Option<bool>,
     /// `"none"`, or a span: `"1h"`.
     grace: Option<String>,
     /// By which rule every NIC gets its addresses that lists none.
@@ -173,6 +175,8 @@ pub struct Tried {
     pub name: String,
     pub status: VmStatus,
     pub rules: Vec<String>,
+    /// Whether it would lose its network at once, did it have any.
+    pub loses: bool,
     /// What turned out otherwise, in words; empty when nothing did.
     pub wrong: Vec<String>,
 }
@@ -221,6 +225,8 @@ impl Case {
             ("isolate", self.isolate, responses.isolate),
             ("sandbox", self.sandbox, responses.sandbox),
             ("pause", self.pause, responses.pause),
+            ("shut_down", self.shut_down, responses.shut_down),
+            ("remediate", self.remediate, responses.remediate),
         ] {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 wrong.push(format!("expected {name} = {expected}"));
@@ -245,7 +251,10 @@ impl Case {
             }
         }
         wrong.extend(verdict.errors.iter().map(|(id, why)| format!("{id}: {why}")));
-        Tried { name: self.name.clone(), status, rules: verdict.decided_by.clone(), wrong }
+        let at_once = responses.isolate && responses.grace.is_none();
+        let loses = status == VmStatus::Denied && at_once && self.power != PowerState::Off;
+        let rules = verdict.decided_by.clone();
+        Tried { name: self.name.clone(), status, rules, loses, wrong }
     }
 
     fn facts(&self) -> Facts {

@@ -17,6 +17,7 @@ mod contests;
 mod devices;
 mod findings;
 mod grace;
+mod guard;
 mod identity;
 mod interfaces;
 mod inventory;
@@ -42,12 +43,13 @@ pub use self::interfaces::{Class, classify, switched};
 pub use self::{
     findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
     grace::Grace,
+    guard::{Guard, Losers, admit},
     lineage::is_image_in_force,
     processes::ProcessOwner,
 };
 pub use text::show_port;
 
-use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
+use detector_common::{addr::Mac, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -61,7 +63,7 @@ use self::{
 };
 use crate::{
     model::{
-        AddressRule, Finding, ImageFile, Link, LinkKind, PowerState, ProcessId, Quarantine,
+        AddressRule, Finding, ImageFile, Link, LinkKind, Mitigations, PowerState, ProcessId,
         QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
@@ -82,6 +84,8 @@ pub struct Decision {
     macs: Vec<(Mac, Uuid)>,
     /// None while the decision is being acted upon.
     pub findings: Vec<Finding>,
+    /// What is to be written down of mitigations before more are carried out.
+    pub mitigations: Mitigations,
     /// Media whose evidence is wanted and not in the world yet.
     pub wanted: BTreeSet<ImageFile>,
     /// When the same world would lead to another decision by the passing of time alone.
@@ -116,6 +120,9 @@ pub struct VmDecision {
     pub responses: Responses,
     /// The grace period of a VM that is denied with a grant in force.
     pub grace: Option<Grace>,
+    /// Whether it keeps what it has all the same.
+    #[serde(default)]
+    pub guard: Guard,
     /// By which rule its NICs get addresses, in their order; `None` where the policy does not say.
     pub address_rules: Vec<Option<AddressRule>>,
     /// Rules that could not be evaluated, and why.
@@ -198,11 +205,12 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let lineages: Vec<_> =
         inventory.iter().map(|merged| Lineage::trace(&merged.vm, &images, world)).collect();
     let links = policy::links_by_name(world);
-    let decisions: Vec<_> = inventory
+    let mut decisions: Vec<_> = inventory
         .iter()
         .zip(&lineages)
         .map(|(merged, lineage)| judge(&merged.vm, lineage, world, &links))
         .collect();
+    let mitigations = guard::apply(&inventory, &mut decisions, world);
     world.rules.rules.forget_others(|uuid| is_listed(&inventory, uuid));
     let judged: Vec<_> = inventory
         .iter()
@@ -212,6 +220,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             status: decision.status,
             responses: decision.responses.clone(),
             spared: decision.grace.filter(|_| decision.is_spared(world.now)),
+            guard: decision.guard.clone(),
             address_rules: decision.address_rules.clone(),
         })
         .collect();
@@ -222,7 +231,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let processes = processes::owners(world, &inventory);
     let protected = learning::protected(&ports, world);
     let wanted = lineage::wanted(&inventory, &lineages, world);
-    let quarantines = quarantines(&inventory, &decisions, world);
+    let quarantines = quarantines::in_force(&inventory, &decisions, world);
 
     let between_hosts: BTreeSet<Uuid> = inventory
         .iter()
@@ -293,6 +302,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         processes,
         macs: macs(&inventory),
         findings: Vec::new(),
+        mitigations,
         wanted,
         wake_at: None,
     };
@@ -344,6 +354,7 @@ fn judge(
         rules: verdict.decided_by.clone(),
         responses: verdict.responses.clone(),
         grace,
+        guard: Guard::Clear,
         address_rules: verdict.address_rules.clone(),
         errors: verdict.errors.clone(),
     }
@@ -363,36 +374,3 @@ fn macs(inventory: &[Merged<'_>]) -> Vec<(Mac, Uuid)> {
     macs.sort_unstable();
     macs
 }
-
-/// Every quarantine in force, for no decision lifts one but those that await the mode's confirmation, and in
-/// enforce mode one more for each VM that runs and is denied.
-fn quarantines(
-    inventory: &[Merged<'_>],
-    decisions: &[VmDecision],
-    world: &World,
-) -> BTreeMap<QuarantineTarget, Quarantine> {
-    let mut quarantines = world.observed.quarantines.clone();
-    mode::settle(&mut quarantines, world);
-    if world.mode() == Mode::Enforce && !world.is_under_maintenance() {
-        let denied = inventory
-            .iter()
-            .zip(decisions)
-            .filter(|(merged, _)| world.mode_of(&merged.vm) == Mode::Enforce);
-        let is_denied = |one: &VmDecision| {
-            one.status == VmStatus::Denied && one.responses.isolate && !one.is_spared(world.now)
-        };
-        for (merged, decision) in denied.filter(|(_, one)| is_denied(one)) {
-            let target = QuarantineTarget::Vm(merged.vm.uuid);
-            let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
-            let note = failed.map_or("", |one| &one.finding);
-            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
-                .in_mode(decision.responses.mode())
-                .on_trial(world.is_on_trial());
-            quarantines.insert(target, quarantine);
-        }
-    }
-    quarantines
-}
-
-/// The user id that quarantines by verdict carry: the daemon decides on nobody's behalf.
-const DAEMON: u32 = 0;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use detector_common::settings::{Cause, Mode};
 use wildmatch::WildMatch;
 
-use super::DAEMON;
+use super::quarantines::DAEMON;
 use crate::model::{
     Deed, Link, LinkKind, ModeRecord, ModeRule, ModeScope, Quarantine, QuarantineTarget, Vm, World,
 };

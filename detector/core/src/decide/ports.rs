@@ -10,7 +10,7 @@ use detector_common::{
 };
 
 use super::{
-    Grace, PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
+    Grace, Guard, PortDecision, PortStatus, VmStatus, contests, identity, interfaces,
     inventory::Merged,
     learning,
     policy::Responses,
@@ -29,11 +29,24 @@ pub(super) struct Judged<'a> {
     pub(super) responses: Responses,
     /// It is denied, and keeps what is in force for now.
     pub(super) spared: Option<Grace>,
+    pub(super) guard: Guard,
     /// Of each NIC, where the policy says how it gets its addresses.
     pub(super) address_rules: Vec<Option<AddressRule>>,
 }
 
 impl Judged<'_> {
+    /// Why it keeps what is in force though it is denied.
+    fn keeps(&self, world: &World) -> Option<String> {
+        if let Some(grace) = self.spared {
+            let until = moment(world.skew.day(grace.until));
+            return Some(format!("the policy gives it until {until}"));
+        }
+        if !self.responses.isolate {
+            return Some("the policy does not isolate it".to_owned());
+        }
+        self.guard.because().map(str::to_owned)
+    }
+
     /// The rule of a NIC whose source says nothing of its addresses.
     pub(super) fn default_rule(&self, nic: &Nic, world: &World) -> AddressRule {
         let nics = self.merged.vm.nics.iter().zip(&self.address_rules);
@@ -234,30 +247,11 @@ impl<'a> Ports<'a> {
         match judged.status {
             VmStatus::Off => (PortPlan::Pending, format!("VM {name} does not run.")),
             VmStatus::Denied if self.world.is_under_maintenance() => {
-                let stays = in_force || port.observed.is_some_and(|held| is_isolated(&held.slot));
-                let plan = if stays { PortPlan::Keep } else { PortPlan::Pending };
-                let why = format!(
-                    "VM {name} fails a requirement, and there is maintenance: what is in force stays, \
-                     nothing new is granted."
-                );
-                (plan, why)
+                let stays = in_force || port.observed.is_some_and(|held| held.slot.has(flags::ISOLATED));
+                spared(&name, "there is maintenance", stays)
             }
-            VmStatus::Denied if let Some(grace) = judged.spared => {
-                let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
-                let until = moment(self.world.skew.day(grace.until));
-                let why = format!(
-                    "VM {name} fails a requirement, and the policy gives it until {until}: what is in \
-                     force stays, nothing new is granted."
-                );
-                (plan, why)
-            }
-            VmStatus::Denied if !judged.responses.isolate => {
-                let plan = if in_force { PortPlan::Keep } else { PortPlan::Pending };
-                let why = format!(
-                    "VM {name} fails a requirement, and the policy does not isolate it: what is in \
-                     force stays, nothing new is granted."
-                );
-                (plan, why)
+            VmStatus::Denied if let Some(because) = judged.keeps(self.world) => {
+                spared(&name, &because, in_force)
             }
             VmStatus::Denied | VmStatus::Quarantined => {
                 let mode = judged.responses.mode();
@@ -382,16 +376,21 @@ impl Port<'_> {
     }
 }
 
+/// The plan for the port of a VM that is denied and keeps what it has, and why.
+fn spared(name: &str, because: &str, stays: bool) -> (PortPlan, String) {
+    let plan = if stays { PortPlan::Keep } else { PortPlan::Pending };
+    let why = format!(
+        "VM {name} fails a requirement, and {because}: what is in force stays, nothing new is granted."
+    );
+    (plan, why)
+}
+
 /// The MACs that are in force on a granted port.
 pub(super) fn held_macs(held: &ObservedInterface) -> impl Iterator<Item = Mac> {
     let inline = is_granted(&held.slot).then_some(held.slot.mac);
     let listed = held.grants.keys().filter(|key| key.address == [0; 16]).map(|key| key.mac);
     let listed = listed.take_while(|_| is_granted(&held.slot));
     inline.into_iter().filter(|mac| *mac != Mac::ZERO).chain(listed)
-}
-
-fn is_isolated(slot: &PortSlot) -> bool {
-    slot.role().is_guest() && slot.has(flags::ISOLATED)
 }
 
 pub(super) fn is_granted(slot: &PortSlot) -> bool {

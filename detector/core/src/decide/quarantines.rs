@@ -1,14 +1,17 @@
-//! Which quarantine is on a port, if any.
+//! Which quarantines are in force, and which of them is on a port, if any.
+
+use std::collections::BTreeMap;
 
 use detector_common::{
     addr::Mac,
     quarantine::{Cause, QuarantineMode},
+    settings::Mode,
 };
 use uuid::Uuid;
 
-use super::inventory::Merged;
+use super::{Outcome, VmDecision, VmStatus, inventory::Merged, mode};
 use crate::{
-    model::{Observed, Quarantine, QuarantineTarget},
+    model::{Observed, Quarantine, QuarantineTarget, World},
     reconcile::Isolator,
 };
 
@@ -66,3 +69,39 @@ pub(super) fn isolator(cause: Cause) -> Isolator {
         Cause::Operator => Isolator::Operator,
     }
 }
+
+/// Every quarantine in force, for no decision lifts one but those that await the mode's confirmation, and in
+/// enforce mode one more for each VM that runs and is denied.
+pub(super) fn in_force(
+    inventory: &[Merged<'_>],
+    decisions: &[VmDecision],
+    world: &World,
+) -> BTreeMap<QuarantineTarget, Quarantine> {
+    let mut quarantines = world.observed.quarantines.clone();
+    mode::settle(&mut quarantines, world);
+    if world.mode() == Mode::Enforce && !world.is_under_maintenance() {
+        let denied = inventory
+            .iter()
+            .zip(decisions)
+            .filter(|(merged, _)| world.mode_of(&merged.vm) == Mode::Enforce);
+        let is_denied = |one: &VmDecision| {
+            one.status == VmStatus::Denied
+                && one.responses.isolate
+                && !one.is_spared(world.now)
+                && !one.guard.keeps()
+        };
+        for (merged, decision) in denied.filter(|(_, one)| is_denied(one)) {
+            let target = QuarantineTarget::Vm(merged.vm.uuid);
+            let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
+            let note = failed.map_or("", |one| &one.finding);
+            let quarantine = Quarantine::new(target, world.now, Cause::Verdict, DAEMON, note)
+                .in_mode(decision.responses.mode())
+                .on_trial(world.is_on_trial());
+            quarantines.insert(target, quarantine);
+        }
+    }
+    quarantines
+}
+
+/// The user id that quarantines by verdict carry: the daemon decides on nobody's behalf.
+pub(super) const DAEMON: u32 = 0;

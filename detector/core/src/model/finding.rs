@@ -116,6 +116,8 @@ pub enum FindingKind {
     AlertsUndelivered,
     /// The process that decides asked the enforcer for what it may not have.
     OrdersRefused,
+    /// More VMs would lose what they have than may without a person.
+    BlastRadius,
 }
 
 impl Finding {
@@ -161,6 +163,7 @@ impl FindingKind {
             Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",
             Self::OrdersRefused => "orders-refused",
+            Self::BlastRadius => "blast-radius",
         }
     }
 }

@@ -9,6 +9,7 @@ mod guest;
 mod learned;
 mod link;
 mod load;
+mod mitigation;
 mod mode;
 mod observed;
 mod policy;
@@ -31,11 +32,14 @@ pub use guest::GuestClaims;
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};
 pub use load::{FloodLimits, Load};
+pub use mitigation::{BlastLimits, Hold, Mitigations, Recorded, Word};
 pub use mode::{
     Deed, Maintenance, ModeRecord, ModeRefusal, ModeRequest, ObservedMode, Ticks, mode_text,
 };
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
-pub use policy::{AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked, SandboxRules};
+pub use policy::{
+    AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked, SandboxRules, ShutDown,
+};
 pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};
 pub use process::{
     Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,

@@ -4,7 +4,7 @@ use detector_common::{addr::Mac, quarantine::QuarantineMode, settings::Mode};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AdoptionRules, FloodLimits};
+use super::{AdoptionRules, BlastLimits, FloodLimits};
 
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,19 @@ pub struct Policy {
     pub revoked: Revoked,
     /// How long they keep what is in force, from the revocation on.
     pub revoked_grace: Duration,
+    /// How much verdicts may take away without a person; anything, where it is absent.
+    pub blast: Option<BlastLimits>,
+    /// How VMs are shut down that the policy wants to be off.
+    pub shut_down: ShutDown,
+}
+
+/// How a VM is shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutDown {
+    /// How long its guest may take.
+    pub grace: Duration,
+    /// Whether its power is taken then.
+    pub force: bool,
 }
 
 /// The sandbox, and what those who are quarantined may be there.

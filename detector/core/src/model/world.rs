@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Adoption, Births, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned,
-    Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew,
-    Timestamp, Today, Vm,
+    Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Recorded, Registry, Rejected,
+    Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -68,6 +68,10 @@ pub struct World {
     /// Processes that are VMs, or may be.
     pub processes: Processes,
     pub graces: Graces,
+    /// What verdicts have taken away, as far as it is written down.
+    pub recorded: Recorded,
+    /// VMs that their managers were asked to suspend or to shut down.
+    pub stopped: BTreeSet<Uuid>,
     /// What guests say of themselves, as far as they do.
     pub guests: BTreeMap<Uuid, GuestClaims>,
 }

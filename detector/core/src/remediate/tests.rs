@@ -151,6 +151,7 @@ impl Case {
             rules: Vec::new(),
             responses: Default::default(),
             grace: None,
+            guard: Default::default(),
             address_rules: Vec::new(),
             errors: BTreeMap::new(),
         });

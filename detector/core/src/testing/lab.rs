@@ -20,8 +20,8 @@ use crate::{
         AddressRule, AdoptionRules, Chain, Deed, Digest, Evidence, EvidenceLevel, FloodLimits,
         Health, Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource,
         ModeRecord, ModeRule, ModeScope, Nic, Policy, Posture, PowerState, Quarantine,
-        QuarantineTarget, Registry, Revoked, SandboxRules, Seen, Source, Template, TemplateStatus,
-        Ticks, Timestamp, Unsettled, Vm, World,
+        QuarantineTarget, Registry, Revoked, SandboxRules, Seen, ShutDown, Source, Template,
+        TemplateStatus, Ticks, Timestamp, Unsettled, Vm, World,
     },
     reconcile::{Action, reconcile},
 };
@@ -82,6 +82,8 @@ impl Lab {
                 sandbox: None,
                 revoked: Revoked::Quarantine,
                 revoked_grace: Duration::ZERO,
+                blast: None,
+                shut_down: ShutDown { grace: MINUTE, force: true },
             },
             rules: Default::default(),
             registry: Registry {
@@ -122,6 +124,8 @@ impl Lab {
             guests: BTreeMap::new(),
             processes: Default::default(),
             graces: Default::default(),
+            recorded: Default::default(),
+            stopped: BTreeSet::new(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
         lab.kernel.tick(now);

@@ -17,7 +17,7 @@ pub struct Health {
 /// Something that the detector cannot do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `inventory`, `enforcement`, `policy`, `config`, `clock` or `mode`.
+    /// `inventory`, `enforcement`, `policy`, `config`, `clock`, `mode`, `audit`, `alerts` or `mitigation`.
     pub part: String,
     pub why: String,
     /// The command that an operator would type next, where there is one.
@@ -77,6 +77,7 @@ fn part(kind: FindingKind) -> Option<&'static str> {
         FindingKind::EntryRejected => Some("config"),
         FindingKind::ClockJumped => Some("clock"),
         FindingKind::BreakGlass | FindingKind::EnforcingLapsed => Some("mode"),
+        FindingKind::BlastRadius => Some("mitigation"),
         FindingKind::AuditImpaired => Some("audit"),
         FindingKind::AlertsUndelivered => Some("alerts"),
         _ => None,

@@ -26,6 +26,12 @@ pub struct PolicyView {
 pub struct PolicyDiffView {
     /// How many VMs were judged by both.
     pub vms: usize,
+    /// How many would lose what they have, …
+    #[serde(default)]
+    pub losing: usize,
+    /// … and of how many of them a person would be asked first.
+    #[serde(default)]
+    pub held: usize,
     /// The VMs whose verdict would be another one, by name.
     pub changes: Vec<PolicyChange>,
 }

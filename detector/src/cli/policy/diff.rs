@@ -40,6 +40,13 @@ pub(in crate::cli) fn print<W: Write>(
     }
     output.line("")?;
     let (changed, all) = (diff.changes.len(), diff.vms);
+    if diff.losing > 0 {
+        output.line(&format!(
+            "{} would lose what they have; the guard would hold {} of them until a person approves \
+             (mitigation in the configuration).",
+            diff.losing, diff.held
+        ))?;
+    }
     output.line(&format!("{changed} of {all} VMs. Nothing has been done."))?;
     Ok(done)
 }

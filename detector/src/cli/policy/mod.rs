@@ -48,7 +48,9 @@ pub(super) fn run(global: &Global, command: &PolicyCommand) -> Result<Done> {
                 Some(policy) => load(policy)?,
                 None => configured(&config(global)?.paths.policy)?,
             };
-            test::run(&mut output, &rules, cases)
+            // Whoever tries a policy may not read the configuration.
+            let limits = config(global).unwrap_or_default().mitigation.limits();
+            test::run(&mut output, &rules, cases, limits)
         }
         PolicyCommand::Explain { vm } => match ask(global, Request::VmShow { name: vm.clone() })? {
             Reply::Vm(vm) => {

@@ -1,7 +1,11 @@
 use std::{io::Write, path::Path};
 
 use anyhow::{Result, bail};
-use detector_core::decide::policy::Rules;
+use detector_core::{
+    decide::{Losers, admit, policy::Rules},
+    model::{BlastLimits, Mitigations, Timestamp},
+};
+use uuid::Uuid;
 
 use crate::{
     cli::{
@@ -12,10 +16,15 @@ use crate::{
 };
 
 /// Tries the rules on the cases of a file.
-pub(super) fn run<W: Write>(output: &mut Output<W>, rules: &Rules, path: &Path) -> Result<Done> {
+pub(super) fn run<W: Write>(
+    output: &mut Output<W>,
+    rules: &Rules,
+    path: &Path,
+    limits: Option<BlastLimits>,
+) -> Result<Done> {
     let cases = cases::read(path)?;
     let tried: Vec<Tried> = cases.iter().map(|case| case.try_on(rules)).collect();
-    print(output, &tried)?;
+    print(output, &tried, held(&tried, limits))?;
     let failed = tried.iter().filter(|one| !one.wrong.is_empty()).count();
     if failed > 0 {
         bail!("{failed} of {} cases turn out otherwise", tried.len());
@@ -23,13 +32,27 @@ pub(super) fn run<W: Write>(output: &mut Output<W>, rules: &Rules, path: &Path) 
     Ok(Done::Fine)
 }
 
-fn print<W: Write>(output: &mut Output<W>, tried: &[Tried]) -> Result<()> {
+/// Of how many a person would be asked first, were these the VMs of one host.
+fn held(tried: &[Tried], limits: Option<BlastLimits>) -> usize {
+    let Some(limits) = limits else { return 0 };
+    let numbered = tried.iter().enumerate().filter(|(_, one)| one.loses);
+    let losers: Losers = numbered
+        .map(|(n, one)| (Uuid::from_u128(n as u128), one.rules.iter().cloned().collect()))
+        .collect();
+    let mut mitigations = Mitigations::default();
+    admit(&mut mitigations, &losers, limits, limits.allowed(tried.len()), Timestamp(0));
+    mitigations.held.len()
+}
+
+fn print<W: Write>(output: &mut Output<W>, tried: &[Tried], held: usize) -> Result<()> {
     if output.is_json() {
         #[derive(serde::Serialize)]
         struct All<'a> {
             cases: &'a [Tried],
+            /// Were these the VMs of one host.
+            held: usize,
         }
-        return output.json(&All { cases: tried });
+        return output.json(&All { cases: tried, held });
     }
     let rows = tried.iter().map(|one| {
         let (mark, tone) =
@@ -42,5 +65,15 @@ fn print<W: Write>(output: &mut Output<W>, tried: &[Tried]) -> Result<()> {
             one.wrong.join("; ").into(),
         ]
     });
-    output.table(&["CASE", "", "VERDICT", "BY RULE", "WRONG"], rows.collect())
+    output.table(&["CASE", "", "VERDICT", "BY RULE", "WRONG"], rows.collect())?;
+    let losing = tried.iter().filter(|one| one.loses).count();
+    if losing == 0 {
+        return Ok(());
+    }
+    output.line("")?;
+    output.line(&format!(
+        "Were these the VMs of one host, {losing} of {} would lose what they have, and the guard would hold {held} \
+         of them.",
+        tried.len()
+    ))
 }

@@ -57,7 +57,7 @@ impl<E: Enforcer> Brain<E> {
             self.quarantines_on(Some(vm.uuid), &ports, vm.nics.iter().map(|n| &n.mac));
         let failing = open(&vm.requirements);
         let status = vm_status(vm.status).to_owned();
-        let summary = match (failing.as_slice(), quarantines.first()) {
+        let mut summary = match (failing.as_slice(), quarantines.first()) {
             ([], Some(quarantine)) => format!("Quarantined: {}", quarantine.note),
             ([], None) => ports.iter().find_map(|port| port.why.clone()).unwrap_or_else(|| {
                 format!("The VM is {status}; no port of it is on a guarded bridge.")
@@ -66,6 +66,13 @@ impl<E: Enforcer> Brain<E> {
                 failing.iter().map(|r| r.finding.as_str()).collect::<Vec<_>>().join(" ")
             }
         };
+        if let Some(held) = &vm.held {
+            let because = match &held.rejected {
+                Some(word) => format!("uid {} leaves it so: {}", word.uid, word.reason),
+                None => "too many would lose it without a person".to_owned(),
+            };
+            summary.push_str(&format!(" It keeps what it has, because {because}."));
+        }
         let findings = self.findings_on(Some(vm.uuid), &ports);
         let remedies = self.remedies(Some(&vm), &quarantines);
         Explanation {
@@ -235,6 +242,16 @@ impl<E: Enforcer> Brain<E> {
             if !what.is_empty() && !remedies.iter().any(|known| known.what == what) {
                 remedies.push(Remedy { what, command: None });
             }
+        }
+        if let Some(held) = vm.and_then(|vm| vm.held.as_ref()) {
+            remedies.push(Remedy {
+                what: "It is held: have it cut off, or say that it stays as it is (`reject`)."
+                    .to_owned(),
+                command: Some(format!(
+                    "detector mitigation approve {} --reason '…'",
+                    operand(&held.vm.name, held.vm.uuid)
+                )),
+            });
         }
         for quarantine in quarantines {
             let target = match &quarantine.target {

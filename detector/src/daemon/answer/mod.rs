@@ -4,6 +4,7 @@ mod clock;
 mod explain;
 mod finding;
 mod metrics;
+mod mitigation;
 mod name;
 pub(super) mod policy;
 mod port;
@@ -41,6 +42,15 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         | Request::RemediateApprove { .. }
         | Request::RemediateAbort { .. }
         | Request::RemediateReject { .. } => return remediate::request(brain, id, uid, request),
+        Request::MitigationApprove { vms, all, reason } => {
+            let wish = mitigation::Wish { vms, all, approves: true, reason };
+            return mitigation::say(brain, id, uid, wish);
+        }
+        Request::MitigationReject { vms, all, reason } => {
+            let wish = mitigation::Wish { vms, all, approves: false, reason };
+            return mitigation::say(brain, id, uid, wish);
+        }
+        Request::MitigationList {} => Ok(brain.mitigation_list()),
         Request::Status {} => Ok(Reply::Status(Box::new(brain.status_view()))),
         Request::PortList { counters } => {
             let mut ports = brain.port_views();

@@ -63,7 +63,9 @@ impl<E: Enforcer> Brain<E> {
             })
             .collect();
         changes.sort_by(|a, b| (&a.vm.name, a.vm.uuid).cmp(&(&b.vm.name, b.vm.uuid)));
-        PolicyDiffView { vms: other.vms.len(), changes }
+        let losing = other.vms.values().filter(|one| one.guard.keeps()).count();
+        let held = other.vms.values().filter(|one| one.guard.held().is_some()).count();
+        PolicyDiffView { vms: other.vms.len(), losing, held, changes }
     }
 }
 
@@ -95,6 +97,9 @@ fn effect(from: &VmDecision, to: &VmDecision, mode: Mode) -> &'static str {
         }
         (VmStatus::Denied, _) if to.grace.is_some() => {
             "keeps what is in force for its grace period, then is quarantined"
+        }
+        (VmStatus::Denied, _) if to.guard.held().is_some() => {
+            "is held: keeps what is in force until a person approves"
         }
         (VmStatus::Denied, _) if mode == Mode::Observe => "would be quarantined (mode is observe)",
         (VmStatus::Denied, _) if to.responses.sandbox => {

@@ -205,19 +205,26 @@ impl<E: Enforcer> Brain<E> {
         Ok(())
     }
 
-    fn begin_workflow(&self, vm: &Vm, wish: &Wish, by: &By) -> Result<Workflow, ApiError> {
+    /// A workflow for a VM, which nobody has approved anything for.
+    pub(in crate::daemon) fn new_workflow(
+        &self,
+        vm: &Vm,
+        outcome: &Outcome,
+        by: &By,
+    ) -> Result<Workflow, ApiError> {
         let means = self.means();
         let needed = means.approvals.max(1);
-        let plan = remediate::plan(&wish.outcome, &means, !vm.nics.is_empty()).map_err(refused)?;
+        let plan = remediate::plan(outcome, &means, !vm.nics.is_empty()).map_err(refused)?;
         let target = QuarantineTarget::Vm(vm.uuid);
         let before = self.world.observed.quarantines.get(&target).cloned();
         let former = self.remediation.workflow(vm.uuid);
-        let outcome = wish.outcome.clone();
-        let called = (vm.uuid, vm.name.as_str());
+        let (outcome, called) = (outcome.clone(), (vm.uuid, vm.name.as_str()));
+        Workflow::start(called, outcome, plan, by.clone(), needed, before, former).map_err(refused)
+    }
+
+    fn begin_workflow(&self, vm: &Vm, wish: &Wish, by: &By) -> Result<Workflow, ApiError> {
+        let mut workflow = self.new_workflow(vm, &wish.outcome, by)?;
         let digests: BTreeSet<Digest> = wish.digests.iter().copied().collect();
-        let mut workflow =
-            Workflow::start(called, outcome, plan, by.clone(), needed, before, former)
-                .map_err(refused)?;
         if !digests.is_empty() {
             let sighting = self.sighting(&workflow);
             workflow

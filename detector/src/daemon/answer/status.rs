@@ -36,6 +36,8 @@ impl<E: Enforcer> Brain<E> {
             bridges: of_role(Role::Bridge),
             uplinks: of_role(Role::Uplink),
             quarantines: self.world.observed.quarantines.len(),
+            held: self.decision.vms.values().filter(|vm| vm.guard.held().is_some()).count(),
+            recently_cut_off: self.decision.mitigations.taken.len(),
             templates: self.world.registry.templates.len(),
             events: self.events,
             findings: self.finding_views(),

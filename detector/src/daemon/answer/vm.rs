@@ -56,6 +56,7 @@ impl<E: Enforcer> Brain<E> {
             } else {
                 Vec::new()
             },
+            held: self.held_view(vm.uuid),
             posture: full.then(|| vm.posture.clone()),
             guest: self.world.guests.get(&vm.uuid).filter(|_| full).cloned(),
         }

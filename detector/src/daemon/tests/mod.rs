@@ -6,6 +6,7 @@ mod clock;
 mod fake;
 mod loads;
 mod media;
+mod mitigations;
 mod mode;
 mod policy;
 mod portions;
@@ -23,7 +24,8 @@ use detector_common::{addr::Mac, port::flags, quarantine::QuarantineMode, settin
 use detector_core::model::{
     AddressRule, AdoptionRules, Chain, Digest, Evidence, EvidenceLevel, FloodLimits, Image,
     ImageFile, Layer, Link, LinkKind, Medium, MediumRole, MediumSource, Nic, Policy, Posture,
-    PowerState, QuarantineTarget, Registry, Revoked, Template, TemplateStatus, Timestamp, Vm,
+    PowerState, QuarantineTarget, Registry, Revoked, ShutDown, Template, TemplateStatus, Timestamp,
+    Vm,
 };
 use uuid::Uuid;
 
@@ -113,6 +115,8 @@ impl Host {
             sandbox: None,
             revoked: Revoked::Quarantine,
             revoked_grace: Duration::ZERO,
+            blast: None,
+            shut_down: ShutDown { grace: Duration::from_secs(60), force: true },
         };
         let sources = vec![Expected { name: LIBVIRT.to_owned(), live: true }];
         Brain::new(Timestamp(1_000_000), policy, rules, sources, kernel).unwrap()

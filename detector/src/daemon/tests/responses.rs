@@ -37,7 +37,7 @@ fn kept(host: &mut Host) -> Option<BTreeMap<Uuid, Timestamp>> {
 
 fn pauses(host: &mut Host) -> usize {
     let before = host.effects.len();
-    host.effects.retain(|effect| !matches!(effect, Effect::Pause { .. }));
+    host.effects.retain(|effect| !matches!(effect, Effect::Stop { .. }));
     before - host.effects.len()
 }
 

@@ -4,7 +4,7 @@ use detector_common::{quarantine::Cause, settings};
 use detector_core::{
     decide::{Grace, Outcome, PortDecision, PortStatus, VmDecision, VmStatus, policy::Rules},
     model::{
-        Digest, Evidence, MediumSource, ObservedMode, Quarantine, QuarantineTarget, Registry,
+        Digest, Evidence, Hold, MediumSource, ObservedMode, Quarantine, QuarantineTarget, Registry,
         Template, Vm, World,
     },
 };
@@ -17,6 +17,7 @@ use crate::{
         view::{AdmissionView, ModeDetail, ModeView, moment, vm_status},
     },
     audit::{Entry, Kind, Subject, Who},
+    inventory::Power,
 };
 
 /// What is known while something is decided.
@@ -166,6 +167,30 @@ pub(super) fn grace(uuid: Uuid, name: &str, before: Option<Grace>, now: Option<G
         .why("it is denied while a grant of it is in force, and the policy grants it time")
 }
 
+pub(super) fn hold_state(hold: &Hold) -> &'static str {
+    match &hold.word {
+        None => "held",
+        Some(word) if word.approves => "approved",
+        Some(_) => "rejected",
+    }
+}
+
+/// Of one that is not held any more there is no hold.
+pub(super) fn held(uuid: Uuid, name: &str, before: Option<&str>, now: Option<&Hold>) -> Entry {
+    let word = now.and_then(|hold| hold.word.as_ref());
+    let who = word.map_or(Who::Daemon, |word| Who::User { uid: word.uid });
+    let why = match (now, word) {
+        (_, Some(word)) => word.why.as_str(),
+        (Some(_), None) => "more VMs would be cut off than may be without a person",
+        (None, None) => "it is cut off, or meets the policy, or is gone",
+    };
+    Entry::new(Kind::Held, who)
+        .on(vm(uuid, name))
+        .change(before, now.map_or("none", hold_state))
+        .why(why)
+        .because("fails", now.into_iter().flat_map(|hold| hold.grounds.iter().cloned()))
+}
+
 pub(super) fn unlisted(uuid: Uuid, name: &str, before: VmStatus) -> Entry {
     Entry::new(Kind::Vm, Who::Daemon)
         .on(vm(uuid, name))
@@ -239,14 +264,20 @@ fn standing(template: &Template) -> String {
     format!("{} {}", template.name(), template.status.as_str())
 }
 
-pub(in crate::daemon) fn pause(
+pub(in crate::daemon) fn stop(
     uuid: Uuid,
     name: &str,
+    power: Power,
     result: Option<Result<(), String>>,
 ) -> Entry {
+    let (done, asked) = match power {
+        Power::Suspend => ("paused", "the policy suspends what it denies"),
+        Power::ShutDown => ("shutting-down", "the policy shuts down what it denies"),
+        Power::Off => ("off", "the policy shuts down what it denies, and its guest has not"),
+    };
     let (to, why) = match result {
-        None => ("asked", "the policy suspends what it denies".to_owned()),
-        Some(Ok(())) => ("paused", String::new()),
+        None => ("asked", asked.to_owned()),
+        Some(Ok(())) => (done, String::new()),
         Some(Err(why)) => ("failed", why),
     };
     Entry::new(Kind::Pause, Who::Daemon).on(vm(uuid, name)).change(None::<String>, to).why(why)

@@ -5,6 +5,7 @@ mod clones;
 mod devices;
 mod enrich;
 mod floods;
+mod guard;
 mod learning;
 mod mode;
 mod ports;
@@ -42,6 +43,7 @@ pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     sources::report(facts.world, &mut found);
     mode::report(facts.world, &mut found);
     vms::report(facts, &mut found);
+    guard::report(facts, &mut found);
     ports::report(facts, &mut found);
     processes::report(facts, &mut found);
     clones::report(facts, &mut found);

@@ -61,6 +61,14 @@ fn rogue(vm: &Vm, decision: &VmDecision, world: &World, found: &mut Found) {
     if let Some(grace) = decision.grace.filter(|_| decision.is_spared(world.now)) {
         evidence.push(pair("keeps what is in force until", moment(world.skew.day(grace.until))));
     }
+    if let Some(hold) = decision.guard.held() {
+        let who = if hold.is_rejected() {
+            "a person leaves it as it is"
+        } else {
+            "until a person approves"
+        };
+        evidence.push(pair("keeps what is in force", who));
+    }
     let record = world.observed.quarantines.get(&QuarantineTarget::Vm(vm.uuid));
     let title = format!("VM {} does not meet the policy.", quoted(&vm.name));
     let since = record.map_or(world.now, |record| record.since);

@@ -166,7 +166,7 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
         ActionConstraint::Any | ActionConstraint::In(_) => {
             return fault(
                 "a rule is about one action",
-                r#"write action == Action::"join", or "find", "isolate", "sandbox", "pause", "grace", "address-rule""#,
+                r#"write action == Action::"join", or "find", "isolate", "sandbox", "pause", "shut-down", "remediate", "grace", "address-rule""#,
             );
         }
     };
@@ -183,6 +183,10 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
         );
     }
     let (grace, address_rule) = values(text, place, policy, effect, &action)?;
+    let provisioner = policy.annotation("provisioner").map(str::to_owned);
+    if provisioner.is_some() && (effect, action.as_str()) != (RuleEffect::Permit, "remediate") {
+        return fault("@provisioner says nothing here", r#"it belongs to a permit of "remediate""#);
+    }
     let sentence = policy.annotation("sentence").unwrap_or_default().trim();
     if effect == RuleEffect::Forbid && sentence.is_empty() {
         return fault(
@@ -196,6 +200,7 @@ fn rule(text: &str, place: &Range<usize>, policy: &Policy) -> Result<Rule, Fault
         action,
         grace,
         address_rule,
+        provisioner,
         sentence: sentence.to_owned(),
         remedy: policy.annotation("remedy").unwrap_or_default().trim().to_owned(),
         line: Fault::at(text, place.clone(), "", None).line,

@@ -30,7 +30,7 @@ pub use self::{
     answer::{RuleOutcome, Verdict},
     facts::{Fact, Facts, HostFacts, NicFacts, Standing, TemplateFacts, Variables},
     load::Fault,
-    respond::Responses,
+    respond::{Responses, Stop},
 };
 
 /// The policy that is in force where no file says otherwise.
@@ -58,8 +58,8 @@ pub struct Rules {
 pub struct Rule {
     pub id: String,
     pub effect: RuleEffect,
-    /// The action that it is about: `join`, `find`, `isolate`, `sandbox`, `pause`, `grace` or
-    /// `address-rule`.
+    /// The action that it is about: `join`, `find`, `isolate`, `sandbox`, `pause`, `shut-down`, `remediate`,
+    /// `grace` or `address-rule`.
     pub action: String,
     /// The grace period that it permits, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +67,9 @@ pub struct Rule {
     /// The address rule that it permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address_rule: Option<AddressRule>,
+    /// The provisioner of the remediation that it permits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioner: Option<String>,
     /// What it asks, for people.
     pub sentence: String,
     /// What would meet it.

@@ -25,6 +25,15 @@ pub struct Responses {
     /// Isolated, it is suspended as well.
     #[serde(default)]
     pub pause: bool,
+    /// Isolated, it is shut down as well.
+    #[serde(default)]
+    pub shut_down: bool,
+    /// Isolated, its remediation is started.
+    #[serde(default)]
+    pub remediate: bool,
+    /// By which provisioner that is.
+    #[serde(default)]
+    pub provisioner: Option<String>,
     /// For how many seconds it keeps what is in force before it is isolated.
     #[serde(default)]
     pub grace: Option<u64>,
@@ -40,6 +49,9 @@ impl Default for Responses {
             isolate: true,
             sandbox: false,
             pause: false,
+            shut_down: false,
+            remediate: false,
+            provisioner: None,
             grace: None,
             rules: Vec::new(),
         }
@@ -47,10 +59,28 @@ impl Default for Responses {
 }
 
 impl Responses {
+    /// What becomes of its power.
+    pub fn stops(&self) -> Option<Stop> {
+        match (self.shut_down, self.pause) {
+            (true, _) => Some(Stop::ShutDown),
+            (false, true) => Some(Stop::Suspend),
+            (false, false) => None,
+        }
+    }
+
     /// How what is isolated is isolated.
     pub fn mode(&self) -> QuarantineMode {
         if self.sandbox { QuarantineMode::Sandbox } else { QuarantineMode::Drop }
     }
+}
+
+/// How a VM is kept from running on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    Suspend,
+    /// Its guest is asked to shut down, and its power is taken where it does not.
+    ShutDown,
 }
 
 impl Rules {
@@ -79,19 +109,38 @@ impl Rules {
             }
             allowed
         };
-        // What is milder has to be allowed for every NIC. To be suspended is worse for the VM, and guards
-        // nobody: certain for one NIC is enough, and a doubt is not.
+        // What is milder has to be allowed for every NIC. To be stopped is worse for the VM, and guards nobody:
+        // certain for one NIC is enough, and a doubt is not.
         let all: fn(&[Answer]) -> bool = |one| !one.is_empty() && one.iter().all(Answer::allows);
         let any: fn(&[Answer]) -> bool = |one| one.iter().any(Answer::allows);
         let sandbox = allowed(answers("sandbox")?, all);
         let pause = isolate && allowed(answers("pause")?, any);
+        let shut_down = isolate && allowed(answers("shut-down")?, any);
+        let remedies = answers("remediate")?;
+        let named = remedies.iter().flat_map(|one| &one.permits);
+        let named: BTreeSet<_> =
+            named.filter_map(|id| self.rule(id)).map(|rule| rule.line).collect();
+        let first = self.list.iter().find(|rule| named.contains(&rule.line));
+        let provisioner = first.and_then(|rule| rule.provisioner.clone());
+        let remediate = isolate && allowed(remedies, any);
+        let provisioner = provisioner.filter(|_| remediate);
         let spared = answers("grace")?;
         let graces =
             spared.iter().flat_map(|one| &one.permits).filter_map(|id| self.rule(id)?.grace);
         let grace = graces.min();
         let grace = if isolate && allowed(spared, all) { grace } else { None };
         let rules = rules.into_iter().collect();
-        verdict.responses = Responses { find, isolate, sandbox, pause, grace, rules };
+        verdict.responses = Responses {
+            find,
+            isolate,
+            sandbox,
+            pause,
+            shut_down,
+            remediate,
+            provisioner,
+            grace,
+            rules,
+        };
         Ok(())
     }
 

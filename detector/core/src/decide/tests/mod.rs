@@ -8,6 +8,7 @@ mod conflicts;
 mod devices;
 mod evidence;
 mod findings;
+mod guard;
 mod in_force;
 mod interfaces;
 mod learning;

@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -77,6 +77,7 @@ impl FindingKind {
         Self::AuditImpaired,
         Self::AlertsUndelivered,
         Self::OrdersRefused,
+        Self::BlastRadius,
     ];
 
     /// What is known of the kind. One that is added does not compile without.
@@ -339,6 +340,15 @@ impl FindingKind {
                  was refused: only one that has been tampered with does so.",
                 "Take the daemon, and whatever it could read, for compromised. `journalctl \
                  SYSLOG_IDENTIFIER=detector-enforcer` has what the enforcer says of it.",
+            ),
+            Self::BlastRadius => class(
+                Operations,
+                Medium..=Critical,
+                None,
+                "More VMs would be cut off or stopped than may be without a person: they keep what they have. \
+                 Medium once a person wants it so.",
+                "`detector mitigation list` says which and why. Restore the policy, the template or the registry \
+                 if it was a mistake; otherwise `detector mitigation approve`.",
             ),
         }
     }

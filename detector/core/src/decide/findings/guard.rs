@@ -1,0 +1,88 @@
+//! VMs that keep what they have because too many would lose it.
+
+use super::{Facts, Found, finding, pair};
+use crate::{
+    decide::{
+        Guard, Outcome, VmDecision,
+        text::{bounded, moment, quoted},
+    },
+    model::{FindingKind, Hold, Severity, Subject, Timestamp, World},
+};
+
+/// Of more of them the finding has the number only.
+const NAMED: usize = 32;
+
+pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
+    let world = facts.world;
+    let names = facts.vms.iter().map(|judged| judged.merged.vm.name.as_str());
+    let held: Vec<(&str, &VmDecision, &Hold)> = names
+        .zip(facts.decision.vms.values())
+        .filter_map(|(name, decision)| Some((name, decision, decision.guard.held()?)))
+        .collect();
+    let counting = facts.decision.vms.values().any(|one| one.guard == Guard::Counting);
+    let unkept = world.recorded.lost.as_ref().filter(|_| counting || !held.is_empty());
+    let Some(since) = since(&held).or_else(|| unkept.map(|_| world.now)) else { return };
+    let (left, open): (Vec<_>, Vec<_>) = held.iter().partition(|(.., hold)| hold.is_rejected());
+    let (severity, title) = match open.len() {
+        0 if unkept.is_none() => (
+            Severity::Medium,
+            format!(
+                "{} do not meet the policy, and keep what they have by a person's word.",
+                vms(left.len())
+            ),
+        ),
+        count => (
+            Severity::Critical,
+            format!(
+                "{} would be cut off, more than may be without a person: they keep what they have until one \
+                 has looked at it.",
+                vms(count)
+            ),
+        ),
+    };
+    let mut evidence = limits(world, facts);
+    for (what, held) in [("held", open), ("left as it is", left)] {
+        let named = held.iter().take(NAMED);
+        evidence.extend(named.map(|(name, decision, hold)| pair(what, said(name, decision, hold))));
+        if let Some(more) = held.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            evidence.push(pair(what, format!("and {more} more")));
+        }
+    }
+    if let Some(why) = unkept {
+        evidence.push(pair("cannot be written down", bounded(&why.why)));
+    }
+    let next = Some("detector mitigation list".to_owned());
+    let kind = (FindingKind::BlastRadius, Subject::Host);
+    found.add(finding(kind, severity, title, evidence, next, since));
+}
+
+fn since(held: &[(&str, &VmDecision, &Hold)]) -> Option<Timestamp> {
+    held.iter().map(|(.., hold)| hold.since).min()
+}
+
+fn vms(count: usize) -> String {
+    if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") }
+}
+
+fn limits(world: &World, facts: &Facts<'_>) -> Vec<(String, String)> {
+    let Some(limits) = world.policy.blast else { return Vec::new() };
+    let span = humantime::format_duration(limits.window);
+    let said = format!("{} VMs or {} % of them within {span}", limits.vms, limits.percent);
+    let mitigations = &facts.decision.mitigations;
+    let mut evidence =
+        vec![pair("limit", said), pair("cut off within that time", mitigations.taken.len())];
+    if let Some(until) = mitigations.blind_until {
+        let until = moment(world.skew.day(until));
+        evidence.push(pair("nobody knows what was cut off before, until", until));
+    }
+    evidence
+}
+
+fn said(name: &str, decision: &VmDecision, hold: &Hold) -> String {
+    let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
+    let why = failed.map_or("it fails a requirement", |one| one.finding.as_str());
+    let by = hold.word.as_ref().filter(|word| !word.approves);
+    let by =
+        by.map_or_else(String::new, |word| format!(" (uid {}: {})", word.uid, bounded(&word.why)));
+    format!("{}: {}{by}", quoted(name), bounded(why))
+}

@@ -1,0 +1,229 @@
+//! The guard over mitigations: verdicts take away what VMs have from so many within some time, and what would
+//! be more waits for a person. So a bad policy, a template that was revoked by mistake, or a registry that was
+//! mistaken for another one, does not take an estate down.
+//!
+//! It is about what is *taken away*: a VM that was never let in is none of its business, and neither is what a
+//! person does. Whom a verdict cuts off is counted once it is written down that it will be, so that no restart
+//! makes anybody forget.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Outcome, VmDecision, VmStatus, inventory::Merged, ports};
+use crate::model::{
+    BlastLimits, Hold, Mitigations, PowerState, QuarantineTarget, Timestamp, World,
+};
+
+/// VMs that are remembered to be held.
+const MOST_HELD: usize = 4096;
+
+/// What the guard says of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    /// Nothing: what the verdict says is done.
+    #[default]
+    Clear,
+    /// It loses what it has as soon as that is written down.
+    Counting,
+    /// It keeps what it has until a person has looked at it, or because one wants it so.
+    Held(Hold),
+}
+
+impl Guard {
+    /// Whether the VM keeps what it has.
+    pub fn keeps(&self) -> bool {
+        *self != Self::Clear
+    }
+
+    /// Why it does, as part of a sentence.
+    pub(super) fn because(&self) -> Option<&'static str> {
+        match self {
+            Self::Clear => None,
+            Self::Counting => Some("that it loses its network is being written down"),
+            Self::Held(hold) if hold.is_rejected() => Some("a person leaves it as it is"),
+            Self::Held(_) => Some(
+                "too many VMs would be cut off without a person's approval (`detector mitigation list`)",
+            ),
+        }
+    }
+
+    pub fn held(&self) -> Option<&Hold> {
+        match self {
+            Self::Held(hold) => Some(hold),
+            Self::Clear | Self::Counting => None,
+        }
+    }
+}
+
+/// VMs that would lose something, with the rules that they fail.
+pub type Losers = BTreeMap<Uuid, BTreeSet<String>>;
+
+/// Lets verdicts take from as many VMs as the limits allow, and says what is to be written down.
+pub(super) fn apply(
+    inventory: &[Merged<'_>],
+    decisions: &mut [VmDecision],
+    world: &World,
+) -> Mitigations {
+    let known = &world.recorded.mitigations;
+    let Some(limits) = world.policy.blast else {
+        return Mitigations { held: BTreeMap::new(), ..recent(known, None, world.now) };
+    };
+    let mut next = recent(known, Some(&limits), world.now);
+    let in_force =
+        if decisions.iter().any(is_bad) { InForce::new(world) } else { InForce::default() };
+    let (mut losers, mut granted) = (Losers::new(), BTreeSet::new());
+    // What no source lists at present is not forgotten.
+    let mut stays: BTreeSet<Uuid> = known.held.keys().take(MOST_HELD).copied().collect();
+    for (merged, decision) in inventory.iter().zip(&*decisions) {
+        let vm = merged.vm.as_ref();
+        let has = in_force.of(vm);
+        if has {
+            granted.insert(vm.uuid);
+        }
+        let is_bad = is_bad(decision) && loses(decision, merged, has, world);
+        let remains = is_bad || decision.status == VmStatus::Pending;
+        if remains {
+            stays.insert(vm.uuid)
+        } else {
+            stays.remove(&vm.uuid)
+        };
+        let acts = || {
+            world.mode_of(vm) == Mode::Enforce
+                && !world.is_under_maintenance()
+                && !decision.is_spared(world.now)
+        };
+        if is_bad && acts() {
+            losers.insert(vm.uuid, grounds(decision));
+        }
+    }
+    next.held.retain(|uuid, _| stays.contains(uuid));
+    granted.extend(next.taken.keys().chain(losers.keys()).copied());
+    let is_blind = next.blind_until.is_some() || world.recorded.lost.is_some();
+    let allowed = if is_blind { 0 } else { limits.allowed(granted.len()) };
+    admit(&mut next, &losers, limits, allowed, world.now);
+
+    for (merged, decision) in inventory.iter().zip(decisions) {
+        let uuid = merged.vm.uuid;
+        if !losers.contains_key(&uuid) {
+            continue;
+        }
+        let approved = known.held.get(&uuid).is_some_and(Hold::is_approved);
+        decision.guard = match next.held.get(&uuid) {
+            _ if known.taken.contains_key(&uuid) && next.taken.contains_key(&uuid) => Guard::Clear,
+            Some(hold) if hold.is_approved() && approved => Guard::Clear,
+            Some(hold) if !hold.is_approved() => Guard::Held(hold.clone()),
+            _ => Guard::Counting,
+        };
+    }
+    next
+}
+
+/// Takes from as many as there is room for, and holds the others.
+pub fn admit(
+    next: &mut Mitigations,
+    losers: &Losers,
+    limits: BlastLimits,
+    allowed: usize,
+    now: Timestamp,
+) {
+    let mut fresh = Vec::new();
+    for (uuid, grounds) in losers {
+        if next.taken.contains_key(uuid) {
+            next.held.remove(uuid);
+            continue;
+        }
+        let stays = next.held.get(uuid).is_some_and(|hold| match &hold.word {
+            Some(word) => word.approves || grounds.is_subset(&hold.grounds),
+            // Who raises the limits has what they allow now done.
+            None => hold.limits == limits,
+        });
+        if !stays {
+            fresh.push((uuid, grounds));
+        }
+    }
+    // What is wrong with few comes before what is wrong with many: a bad policy does not keep the one VM that
+    // is really bad connected, and nobody chooses a UUID to come last.
+    let alike = |grounds: &BTreeSet<String>| losers.values().filter(|one| *one == grounds).count();
+    let mut sizes = BTreeMap::new();
+    for (_, grounds) in &fresh {
+        sizes.entry(*grounds).or_insert_with(|| alike(grounds));
+    }
+    fresh.sort_by_key(|(uuid, grounds)| (sizes[grounds], **uuid));
+    for (uuid, grounds) in fresh {
+        if next.taken.len() < allowed {
+            next.taken.insert(*uuid, now);
+            next.held.remove(uuid);
+        } else {
+            let since = next.held.get(uuid).map_or(now, |hold| hold.since);
+            let grounds = grounds.clone();
+            next.held.insert(*uuid, Hold { since, limits, grounds, word: None });
+        }
+    }
+}
+
+/// What still counts.
+fn recent(known: &Mitigations, limits: Option<&BlastLimits>, now: Timestamp) -> Mitigations {
+    let window = limits.map(|limits| limits.window).unwrap_or_default();
+    // What lies ahead is no past: it counts as of now, and ends.
+    let counts = |at: Timestamp| now < at.min(now) + window;
+    let taken = known.taken.iter().filter(|(_, at)| counts(**at));
+    Mitigations {
+        taken: taken.map(|(uuid, at)| (*uuid, (*at).min(now))).collect(),
+        held: known.held.clone(),
+        blind_until: known.blind_until.map(|at| at.min(now + window)).filter(|at| now < *at),
+    }
+}
+
+/// Whether a verdict may have taken something from it, or be about to.
+fn is_bad(decision: &VmDecision) -> bool {
+    decision.verdict == VmStatus::Denied
+        && decision.responses.isolate
+        && matches!(decision.status, VmStatus::Denied | VmStatus::Quarantined)
+}
+
+/// Whether the verdict takes something from it: its network while a grant is in force, or the power of one that
+/// was cut off some time ago.
+fn loses(decision: &VmDecision, merged: &Merged<'_>, in_force: bool, world: &World) -> bool {
+    let vm = merged.vm.as_ref();
+    match decision.status {
+        VmStatus::Denied => in_force,
+        VmStatus::Quarantined => {
+            let held = world.observed.quarantines.get(&QuarantineTarget::Vm(vm.uuid));
+            let earlier = |since: Timestamp| since < world.now;
+            decision.responses.stops().is_some()
+                && vm.power == PowerState::Running
+                && !world.stopped.contains(&vm.uuid)
+                && held.is_some_and(|one| one.cause == Cause::Verdict && earlier(one.since))
+        }
+        _ => false,
+    }
+}
+
+fn grounds(decision: &VmDecision) -> BTreeSet<String> {
+    let failed = decision.requirements.iter().filter(|one| one.outcome == Outcome::Failed);
+    failed.map(|one| one.id.clone()).collect()
+}
+
+/// The MACs that are in force on ports, with the ports' names.
+#[derive(Default)]
+struct InForce<'a>(BTreeSet<(&'a str, Mac)>);
+
+impl<'a> InForce<'a> {
+    fn new(world: &'a World) -> Self {
+        let links = world.links.values();
+        let held = links.filter_map(|link| {
+            let held = world.observed.interfaces.get(&link.ifindex)?;
+            Some(ports::held_macs(held).map(|mac| (link.name.as_str(), mac)))
+        });
+        Self(held.flatten().collect())
+    }
+
+    fn of(&self, vm: &crate::model::Vm) -> bool {
+        let mut nics = vm.nics.iter().filter_map(|nic| Some((nic.port.as_deref()?, nic.mac)));
+        nics.any(|nic| self.0.contains(&nic))
+    }
+}
