@@ -194,9 +194,9 @@ fn write_workflows(host: &mut Host) {
     for _ in 0..16 {
         let kept: Vec<_> = host
             .effects
-            .extract_if(.., |effect| matches!(effect, Effect::KeepWorkflow(_)))
+            .extract_if(.., |effect| matches!(effect, Effect::KeepWorkflow { .. }))
             .filter_map(|effect| match effect {
-                Effect::KeepWorkflow(workflow) => Some(Input::WorkflowKept {
+                Effect::KeepWorkflow { workflow, .. } => Some(Input::WorkflowKept {
                     vm: workflow.vm,
                     revision: workflow.revision,
                     result: Ok(()),
