@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt, RemediationKeys, Roles,
+    Alerts, AuditKeys, FleetKeys, Learning, Libvirt, RemediationKeys, Roles,
     text::{duration, networks},
 };
 
@@ -44,6 +44,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub audit: AuditKeys,
     pub remediation: RemediationKeys,
+    pub fleet: FleetKeys,
 }
 
 impl Default for Config {
@@ -69,6 +70,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             audit: AuditKeys::default(),
             remediation: RemediationKeys::default(),
+            fleet: FleetKeys::default(),
         }
     }
 }

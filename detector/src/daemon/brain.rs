@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Births, Finding, Graces, ObservedMode, Policy, Processes, Registry, Skew, Source,
-        Timestamp, Unsettled, World,
+        Births, Finding, FleetStanding, Graces, ObservedMode, Policy, Processes, Registry, Skew,
+        Source, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -151,6 +151,7 @@ impl<E: Enforcer> Brain<E> {
             processes: Processes::default(),
             graces: Graces::default(),
             guests: BTreeMap::new(),
+            fleet: FleetStanding::default(),
         };
         Ok(Self {
             world,

@@ -11,8 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
-        Registry, Rejected, Timestamp, Vm,
+        Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile, KnownLease, Link,
+        MediumRole, Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Workflow},
 };
@@ -142,6 +142,8 @@ pub enum Input {
     Audit(Trouble),
     /// Whom the configuration gives a role and nobody on this host knows; all of them.
     Unknown(Vec<Named>),
+    /// How this host stands with its fleet.
+    Fleet(FleetStanding),
     /// What the time of day is said to be.
     Clock(Reading),
     /// What a port without a VM asks DHCP servers for, or that nobody listens.

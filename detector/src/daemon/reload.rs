@@ -117,12 +117,15 @@ impl State {
             Ok(Err(error)) => return Err(format!("{error:#}")),
             Err(error) => return Err(format!("reading it has broken: {error}")),
         };
-        let plan = plan(&self.running, &wanted);
-        let next = plan.next;
-        if next.registry != self.running.registry {
-            // A manifest whose signature does not count any more must not keep its meaning.
-            self.fresh.templates.replace(next.manifests(true)?);
+        let mut running = self.running.clone();
+        if wanted.fleet.names().is_some() {
+            // They are where the fleet's bundle is.
+            running.paths.policy.clone_from(&wanted.paths.policy);
+            running.paths.templates.clone_from(&wanted.paths.templates);
         }
+        let plan = plan(&running, &wanted);
+        let next = plan.next;
+        self.read_by(&self.running, &next)?;
         let inventory: PathBuf = next.paths.inventory.clone();
         let configured = Configured {
             policy: next.policy(),
@@ -145,16 +148,22 @@ impl State {
         self.running = next;
     }
 
+    /// Has files be read as a configuration has it.
+    fn read_by(&self, before: &Config, next: &Config) -> Result<(), String> {
+        // A manifest whose signature does not count any more must not keep its meaning.
+        if next.registry != before.registry || next.paths.templates != before.paths.templates {
+            self.fresh.templates.replace(next.manifests(true)?, &next.paths.templates);
+        }
+        if next.paths.policy != before.paths.policy {
+            self.fresh.policy.follow(&next.paths.policy);
+        }
+        Ok(())
+    }
+
     /// Nobody goes by it.
     fn go_back(&mut self, next: &Config) {
-        if next.registry != self.running.registry {
-            match self.running.manifests(true) {
-                Ok(manifests) => self.fresh.templates.replace(manifests),
-                Err(why) => tracing::error!(
-                    why,
-                    "templates are read as a configuration has it that is not used"
-                ),
-            }
+        if let Err(why) = self.read_by(next, &self.running) {
+            tracing::error!(why, "templates are read as a configuration has it that is not used");
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) const LAB: &[&str] = &[
     "prometheus-alertmanager",
     "rsyslog",
     "rsyslog-openssl",
+    "nats-server",
+    "minisign",
     "systemd",
 ];
 

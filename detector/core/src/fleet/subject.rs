@@ -100,7 +100,7 @@ pub enum Holder {
     Host(Name),
     /// Sees all, offers bundles and sends commands.
     Monitor(Name),
-    /// Makes buckets and streams; for people, and for no program that runs all the time.
+    /// Makes buckets and streams, and offers bundles; for people, and for no program that runs all the time.
     Steward,
 }
 
@@ -165,7 +165,7 @@ impl Holder {
                 answers_for: None,
             },
             Self::Steward => Permissions {
-                publish: vec![own("$JS.API.>")],
+                publish: vec![own("$JS.API.>"), key(POLICY, ">"), own(NEWS)],
                 subscribe: vec![inbox],
                 answers_for: None,
             },

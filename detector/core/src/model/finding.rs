@@ -116,6 +116,12 @@ pub enum FindingKind {
     AlertsUndelivered,
     /// The process that decides asked the enforcer for what it may not have.
     OrdersRefused,
+    /// The fleet is not reached.
+    FleetLost,
+    /// Something that the fleet offers or says is not taken.
+    FleetRefused,
+    /// What is in force is not what the fleet's bundle says.
+    PolicyDrift,
 }
 
 impl Finding {
@@ -161,6 +167,9 @@ impl FindingKind {
             Self::AuditImpaired => "audit-impaired",
             Self::AlertsUndelivered => "alerts-undelivered",
             Self::OrdersRefused => "orders-refused",
+            Self::FleetLost => "fleet-lost",
+            Self::FleetRefused => "fleet-refused",
+            Self::PolicyDrift => "policy-drift",
         }
     }
 }
@@ -173,4 +182,16 @@ pub enum Severity {
     Medium,
     High,
     Critical,
+}
+
+impl Severity {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }

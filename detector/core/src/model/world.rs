@@ -7,9 +7,9 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Births, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned,
-    Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Registry, Rejected, Skew,
-    Timestamp, Today, Vm,
+    Adoption, Births, Chain, DhcpPrint, Evidence, FleetStanding, GuestClaims, ImageFile,
+    KnownLease, Learned, Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes,
+    Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -70,6 +70,7 @@ pub struct World {
     pub graces: Graces,
     /// What guests say of themselves, as far as they do.
     pub guests: BTreeMap<Uuid, GuestClaims>,
+    pub fleet: FleetStanding,
 }
 
 /// Since when VMs that are denied have a grace period.

@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -77,6 +77,9 @@ impl FindingKind {
         Self::AuditImpaired,
         Self::AlertsUndelivered,
         Self::OrdersRefused,
+        Self::FleetLost,
+        Self::FleetRefused,
+        Self::PolicyDrift,
     ];
 
     /// What is known of the kind. One that is added does not compile without.
@@ -340,6 +343,31 @@ impl FindingKind {
                 "Take the daemon, and whatever it could read, for compromised. `journalctl \
                  SYSLOG_IDENTIFIER=detector-enforcer` has what the enforcer says of it.",
             ),
+            Self::FleetLost => class(
+                Operations,
+                Medium..=Medium,
+                None,
+                "The fleet is not reached; what is in force stays, and what there is to tell waits.",
+                "The evidence says why. Look for the NATS servers, and whether the host's credentials \
+                 were revoked.",
+            ),
+            Self::FleetRefused => class(
+                Operations,
+                Medium..=High,
+                None,
+                "A bundle that the fleet offers is not taken, or a message of it is not read; what was in \
+                 force stays.",
+                "`detector fleet policy verify BUNDLE` says what is wrong with a bundle. A message of \
+                 another version comes from another release.",
+            ),
+            Self::PolicyDrift => class(
+                Operations,
+                High..=High,
+                None,
+                "The policy and templates in force are not those of the fleet's bundle: somebody has \
+                 changed them on this host.",
+                "Find out who; the next version of the bundle brings the fleet's back.",
+            ),
         }
     }
 }
@@ -362,18 +390,6 @@ impl Category {
             Self::Evasion => "evasion",
             Self::Compliance => "compliance",
             Self::Operations => "operations",
-        }
-    }
-}
-
-impl Severity {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
         }
     }
 }
