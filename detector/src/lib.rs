@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod enforcer;
 mod escape;
 pub mod findings;
+pub mod fleet;
 mod graces;
 pub mod inventory;
 mod journal;

@@ -34,14 +34,17 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{config::Config, escape::escape, privilege};
 
+pub(crate) use keep::keep;
 pub use line::main;
-pub(crate) use line::words;
+pub(crate) use line::{Given, words};
 pub use listen::Heard;
 pub(crate) use listen::{Ear, Listener};
 pub(crate) use scan::Scanning;
 
 /// The program that parts are runs of.
 const PROGRAM: &str = "detector-part";
+/// The one whose run speaks to the fleet. What speaks to a network is in no program that has a privilege.
+const OF_FLEET: &str = "detector-fleet";
 /// Where packages have it, from where they have the daemon.
 const PACKAGED: &str = "../libexec/detector";
 
@@ -52,7 +55,7 @@ const LONGEST_LINE: u64 = 64 << 20;
 
 /// What a part says.
 #[derive(Debug, Serialize, Deserialize)]
-enum Said<What> {
+pub(crate) enum Said<What> {
     /// It has begun, and knows nothing of what was said to the one before it.
     Begun,
     /// It has ended, and how; it is started again.
@@ -61,7 +64,7 @@ enum Said<What> {
 }
 
 /// How a part has ended, which may be its own word: as much as a person reads.
-fn brief(how: &str) -> String {
+pub(crate) fn brief(how: &str) -> String {
     escape(how).chars().take(LONGEST_WORD).collect()
 }
 
@@ -71,22 +74,37 @@ fn brief(how: &str) -> String {
 ///
 /// The program is not there.
 pub(crate) fn command(word: &str, words: &[OsString]) -> io::Result<Command> {
-    let mut command = Command::new(format!("/proc/self/fd/{}", program()?.as_raw_fd()));
+    static OPENED: OnceLock<File> = OnceLock::new();
+    let mut command = run_of(program(PROGRAM, &OPENED)?);
     command.arg0(PROGRAM).arg(word).args(words);
     Ok(command)
 }
 
-/// The program's file, opened once: what takes its place while the daemon runs is another release's.
-fn program() -> io::Result<&'static File> {
+fn run_of(program: &File) -> Command {
+    Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+}
+
+/// Runs the program that speaks to the fleet.
+///
+/// # Errors
+///
+/// The program is not there.
+pub(crate) fn start_of_fleet(words: &[OsString]) -> io::Result<(ChildStdin, ChildStdout)> {
     static OPENED: OnceLock<File> = OnceLock::new();
-    if let Some(opened) = OPENED.get() {
+    let mut command = run_of(program(OF_FLEET, &OPENED)?);
+    piped(command.arg0(OF_FLEET).args(words))
+}
+
+/// A program's file, opened once: what takes its place while the daemon runs is another release's.
+fn program(name: &str, opened: &'static OnceLock<File>) -> io::Result<&'static File> {
+    if let Some(opened) = opened.get() {
         return Ok(opened);
     }
-    let places = places(&env::current_exe()?);
+    let places = places(&env::current_exe()?, name);
     for place in &places {
         match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return opened.map(|opened| OPENED.get_or_init(|| opened)),
+            file => return file.map(|file| opened.get_or_init(|| file)),
         }
     }
     let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
@@ -96,19 +114,22 @@ fn program() -> io::Result<&'static File> {
     )))
 }
 
-/// Where the program may be, for this one.
-fn places(own: &Path) -> Vec<PathBuf> {
+/// Where a program may be, for this one.
+fn places(own: &Path, name: &str) -> Vec<PathBuf> {
     let beside = own.parent().map(PathBuf::from).unwrap_or_default();
-    let mut places = vec![beside.join(PROGRAM), beside.join(PACKAGED).join(PROGRAM)];
+    let mut places = vec![beside.join(name), beside.join(PACKAGED).join(name)];
     // Tests are built one directory further down.
     if cfg!(debug_assertions) && beside.ends_with("deps") {
-        places.push(beside.join("..").join(PROGRAM));
+        places.push(beside.join("..").join(name));
     }
     places
 }
 
 fn start(word: &str, words: &[OsString]) -> io::Result<(ChildStdin, ChildStdout)> {
-    let mut command = command(word, words)?;
+    piped(&mut command(word, words)?)
+}
+
+fn piped(command: &mut Command) -> io::Result<(ChildStdin, ChildStdout)> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let missing = || io::Error::other("it has no standard input and output");
     let (input, output) = (child.stdin.take(), child.stdout.take());
@@ -117,7 +138,10 @@ fn start(word: &str, words: &[OsString]) -> io::Result<(ChildStdin, ChildStdout)
 
 /// Has tools that list processes show which part this is.
 fn name() {
-    let word = env::args_os().nth(1).unwrap_or_default();
+    show_as(env::args_os().nth(1).unwrap_or_default());
+}
+
+pub(crate) fn show_as(word: OsString) {
     if let Ok(word) = std::ffi::CString::new(word.into_encoded_bytes()) {
         // Without a name it does its work all the same.
         let _ = prctl::set_name(&word);
@@ -139,7 +163,11 @@ pub(crate) fn begin() -> Result<()> {
 }
 
 /// Becomes the user that is configured, where there is one, with one privilege or two, and shuts itself in.
-fn settle(config: &Config, kept: &[Capability], shut: fn() -> io::Result<()>) -> Result<()> {
+pub(crate) fn settle(
+    config: &Config,
+    kept: &[Capability],
+    shut: impl FnOnce() -> io::Result<()>,
+) -> Result<()> {
     let user = privilege::user(config.user.as_deref())?;
     match user {
         Some(user) => privilege::become_user(&user, kept),
@@ -152,7 +180,7 @@ fn settle(config: &Config, kept: &[Capability], shut: fn() -> io::Result<()>) ->
 }
 
 /// Says one thing. False when nobody listens any more.
-fn say<What: Serialize>(what: &Said<What>) -> bool {
+pub(crate) fn say<What: Serialize>(what: &Said<What>) -> bool {
     let Ok(mut line) = serde_json::to_vec(what) else { return true };
     line.push(b'\n');
     let mut out = io::stdout().lock();
@@ -161,7 +189,7 @@ fn say<What: Serialize>(what: &Said<What>) -> bool {
 
 /// What was said next; `None` at the end. What cannot be understood is passed over: whoever said it was ended in the
 /// middle of it, or has been taken over.
-fn hear<What: DeserializeOwned>(from: &mut impl BufRead) -> Option<What> {
+pub(crate) fn hear<What: DeserializeOwned>(from: &mut impl BufRead) -> Option<What> {
     loop {
         let mut line = Vec::new();
         io::Read::take(&mut *from, LONGEST_LINE).read_until(b'\n', &mut line).ok()?;
@@ -174,7 +202,7 @@ fn hear<What: DeserializeOwned>(from: &mut impl BufRead) -> Option<What> {
     }
 }
 
-fn lines(from: ChildStdout) -> BufReader<ChildStdout> {
+pub(crate) fn lines(from: ChildStdout) -> BufReader<ChildStdout> {
     BufReader::new(from)
 }
 
@@ -204,7 +232,10 @@ mod tests {
     #[test]
     fn the_program_is_where_it_was_installed() {
         let places = |own: &str| -> Vec<String> {
-            places(Path::new(own)).iter().map(|place| place.display().to_string()).collect()
+            places(Path::new(own), PROGRAM)
+                .iter()
+                .map(|place| place.display().to_string())
+                .collect()
         };
         let expect = ["/usr/sbin/detector-part", "/usr/sbin/../libexec/detector/detector-part"];
         assert_eq!(places("/usr/sbin/detector"), expect);

@@ -77,6 +77,15 @@ impl PolicyFile {
         Self { path: path.to_owned(), last: None, refused: None }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads another file from now on; what the one before said holds until that has said something.
+    pub fn follow(&mut self, path: &Path) {
+        path.clone_into(&mut self.path);
+    }
+
     /// Reads it now; blocks.
     pub fn reload(&mut self, now: Timestamp) -> Rulebook {
         // What has been evaluated of the same text is remembered with it.

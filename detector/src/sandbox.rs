@@ -4,12 +4,12 @@
 //! system and the network away as well, where the kernel has it (5.13 and later): two locks, since either may have a
 //! flaw. No capability is left.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::Path};
 
 use caps::CapSet;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{
@@ -31,6 +31,8 @@ const LANDLOCK: ABI = ABI::V6;
 
 /// Bytes of memory that may be written to.
 const MEMORY: u64 = 128 << 20;
+/// The same for who speaks to the fleet, whatever is sent there.
+const MEMORY_OF_SPEAKER: u64 = 512 << 20;
 /// Descriptors that may be open.
 const DESCRIPTORS: u64 = 16;
 
@@ -131,6 +133,42 @@ pub(crate) fn only_listen() -> io::Result<()> {
     deny(denied)
 }
 
+/// The same for who speaks to the fleet: it connects by the internet's protocols, reads what that takes, and opens
+/// nothing to write. It makes no socket to anybody on this host, the daemon's least of all: there it would be taken for
+/// the daemon's own user.
+///
+/// # Errors
+///
+/// The kernel does not do it.
+pub(crate) fn only_connect(readable: &[&Path]) -> io::Result<()> {
+    /// Names are looked up by the C library, which asks for addresses by netlink.
+    const FAMILIES: [u64; 3] =
+        [libc::AF_INET as u64, libc::AF_INET6 as u64, libc::AF_NETLINK as u64];
+    let mut denied = changes_of_others();
+    // Which is how what is encrypted is sent.
+    denied.remove(&libc::SYS_writev);
+    denied.insert(libc::SYS_pidfd_getfd, Vec::new());
+    denied.insert(libc::SYS_socket, vec![none_of(0, &FAMILIES)?]);
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_DATA, MEMORY_OF_SPEAKER, MEMORY_OF_SPEAKER)?;
+    if landlock_version() > 0 {
+        let status = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(LANDLOCK))
+            .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
+            .and_then(Ruleset::create)
+            .and_then(|rules| {
+                rules.add_rules(path_beneath_rules(readable, AccessFs::from_read(LANDLOCK)))
+            })
+            .and_then(landlock::RulesetCreated::restrict_self)
+            .map_err(io::Error::other)?;
+        if status.ruleset == RulesetStatus::NotEnforced {
+            return Err(io::Error::other("Landlock is there and does nothing"));
+        }
+    }
+    refuse(denied)
+}
+
 /// What changes something beyond the calling process, and whatever does so in ways that this does not know of.
 fn changes_of_others() -> BTreeMap<i64, Vec<SeccompRule>> {
     [
@@ -171,16 +209,21 @@ fn older() -> BTreeMap<i64, Vec<SeccompRule>> {
 /// Refuses these with EPERM, and all that opens or writes to what it was not handed.
 fn deny(mut denied: BTreeMap<i64, Vec<SeccompRule>>) -> io::Result<()> {
     const OUT: [u64; 2] = [libc::STDOUT_FILENO as u64, libc::STDERR_FILENO as u64];
-    denied.extend(older());
     denied.insert(libc::SYS_write, vec![none_of(0, &OUT)?]);
+    refuse(denied)
+}
+
+/// Refuses these with EPERM, and all that opens something to write to.
+fn refuse(mut denied: BTreeMap<i64, Vec<SeccompRule>>) -> io::Result<()> {
+    denied.extend(older());
     let opening = [libc::O_WRONLY, libc::O_RDWR]
         .map(|way| bits(2, libc::O_ACCMODE as u64, way as u64))
         .into_iter()
         .collect::<io::Result<_>>()?;
     denied.insert(libc::SYS_openat, opening);
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(denied, SeccompAction::Allow, refuse, arch);
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(denied, SeccompAction::Allow, refused, arch);
     let program = filter.and_then(BpfProgram::try_from).map_err(io::Error::other)?;
     apply_filter(&program).map_err(io::Error::other)
 }

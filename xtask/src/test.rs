@@ -40,6 +40,7 @@ const SUITES: &[&str] = &[
     "sources",
     "audit",
     "storage",
+    "fleet",
     BOOT,
     PACKAGES,
 ];
@@ -65,6 +66,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "remediation",
     "sources",
     "storage",
+    "fleet",
     BOOT,
     PACKAGES,
 ];

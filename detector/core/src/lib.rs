@@ -2,12 +2,14 @@
 //!
 //! Nothing here does I/O. [`decide::decide`] computes the state that the host should be in from a
 //! [`model::World`], [`reconcile::reconcile`] computes the actions that lead there from what is
-//! observed. [`remediate`] says what comes next for a VM that is to be brought back. Fetching the inputs
+//! observed. [`remediate`] says what comes next for a VM that is to be brought back, [`fleet`] what hosts and the
+//! monitor tell each other. Fetching the inputs
 //! and carrying out what follows is the daemon's work.
 
 #![forbid(unsafe_code)]
 
 pub mod decide;
+pub mod fleet;
 pub mod model;
 pub mod reconcile;
 pub mod remediate;

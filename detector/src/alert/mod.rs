@@ -54,6 +54,7 @@ use crate::{
     api::{ApiError, ErrorCode, Reply, Request},
     config,
     findings::Change,
+    fleet::speech::Speech,
 };
 
 pub use news::News;
@@ -107,9 +108,9 @@ impl Alerts {
     /// # Errors
     ///
     /// There is no thread to be had.
-    pub fn spawn(
+    pub(crate) fn spawn(
         config: &config::Alerts,
-        state: &Path,
+        (state, fleet): (&Path, Option<Speech>),
         tell: impl Fn(ToBrain) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (told, inbox) = mpsc::channel(BACKLOG);
@@ -124,7 +125,7 @@ impl Alerts {
             .max_blocking_threads(32)
             .build()?;
         thread::Builder::new().name("alerts".to_owned()).spawn(move || {
-            let work = work(wanted, &path, inbox, requests, &missed, &tell);
+            let work = work((wanted, fleet), &path, inbox, requests, &missed, &tell);
             LocalSet::new().block_on(&runtime, work);
         })?;
         Ok(alerts)
@@ -164,7 +165,7 @@ impl Alerts {
 }
 
 async fn work(
-    mut wanted: watch::Receiver<config::Alerts>,
+    (mut wanted, fleet): (watch::Receiver<config::Alerts>, Option<Speech>),
     path: &Path,
     mut inbox: mpsc::Receiver<Told>,
     mut requests: mpsc::Receiver<Asked>,
@@ -172,7 +173,8 @@ async fn work(
     tell: &dyn Fn(ToBrain) -> bool,
 ) {
     let config = wanted.borrow_and_update().clone();
-    let Some(desk) = open(&config, path) else { return };
+    let fleet = fleet.as_ref();
+    let Some(desk) = open(&config, path, fleet) else { return };
     let desk = Rc::new(RefCell::new(desk));
     let mut couriers = send_out(&desk, config.timeout);
     let mut ticks = interval(TICK);
@@ -188,7 +190,7 @@ async fn work(
                 // What one of them is delivering now is delivered again.
                 couriers.iter().for_each(JoinHandle::abort);
                 let config = wanted.borrow_and_update().clone();
-                reconnect(&mut desk.borrow_mut(), &config);
+                reconnect(&mut desk.borrow_mut(), &config, fleet);
                 couriers = send_out(&desk, config.timeout);
                 news = news::Teller::new(config.overdue);
             }
@@ -228,17 +230,17 @@ fn send_out(desk: &Rc<RefCell<Desk>>, timeout: Duration) -> Vec<JoinHandle<()>> 
     routes.map(|route| spawn_local(courier::run(Rc::clone(desk), route, timeout))).collect()
 }
 
-fn reconnect(desk: &mut Desk, config: &config::Alerts) {
-    let sinks = Sink::all(config, &desk.origin);
+fn reconnect(desk: &mut Desk, config: &config::Alerts, fleet: Option<&Speech>) {
+    let sinks = Sink::all(config, &desk.origin, fleet);
     desk.connect(sinks);
     desk.outbox.limit(u64::from(config.outbox_mib) << 20);
     let names: Vec<_> = desk.routes.iter().map(|route| route.sink.name.as_str()).collect();
     tracing::info!(receivers = ?names, "alerts: they go out as it is configured now");
 }
 
-fn open(config: &config::Alerts, path: &Path) -> Option<Desk> {
+fn open(config: &config::Alerts, path: &Path, fleet: Option<&Speech>) -> Option<Desk> {
     let origin = Arc::new(Origin::here());
-    let sinks = Sink::all(config, &origin);
+    let sinks = Sink::all(config, &origin, fleet);
     match Outbox::open(path, u64::from(config.outbox_mib) << 20) {
         Ok(Began { outbox, state, set_aside }) => {
             if let Some(aside) = set_aside {
@@ -309,7 +311,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let first = config(&[("a", at("a")), ("late", at("nowhere/late")), ("gone", at("gone"))]);
-        let alerts = Alerts::spawn(&first, directory.path(), |_| true).unwrap();
+        let alerts = Alerts::spawn(&first, (directory.path(), None), |_| true).unwrap();
         alerts.tell(Change::Opened(finding(1)));
         await_told(&at("a"), &[1]);
         await_told(&at("gone"), &[1]);

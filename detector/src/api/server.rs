@@ -16,6 +16,7 @@ use super::{
     role::Role,
     schema::{ApiError, ErrorCode, Reply, ReplyLine, Request},
 };
+use crate::audit::Who;
 
 /// Connections at a time; the last few are for root, so that operators cannot keep the hook out.
 const CONNECTIONS: usize = 64;
@@ -31,6 +32,8 @@ const BACKLOG: usize = 256;
 #[derive(Debug)]
 pub struct Call {
     pub peer: Peer,
+    /// In whose name it is asked, where that is not the peer's.
+    pub on_behalf: Option<Who>,
     pub request: Request,
     pub replies: mpsc::Sender<Result<Reply, ApiError>>,
 }
@@ -198,7 +201,7 @@ async fn relay(
         _ => false,
     };
     let (replies, mut inbox) = mpsc::channel(BACKLOG);
-    let call = Call { peer: peer.clone(), request, replies };
+    let call = Call { peer: peer.clone(), on_behalf: None, request, replies };
     let mut answered = false;
     if calls.send(call).await.is_ok() {
         loop {

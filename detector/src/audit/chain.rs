@@ -243,6 +243,21 @@ pub fn mentions(connection: &Connection, text: &str) -> rusqlite::Result<bool> {
     find.exists([format!("%\"{text}\"%")])
 }
 
+/// Records behind this number in their order, so many at the most: number, hash and line.
+pub fn behind(
+    connection: &Connection,
+    seq: u64,
+    most: u32,
+) -> rusqlite::Result<Vec<(u64, String, String)>> {
+    let mut some = connection
+        .prepare("SELECT seq, hash, line FROM record WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let records = some.query_map((row(seq), most), |found| {
+        let seq = u64::try_from(found.get::<_, i64>(0)?).unwrap_or_default();
+        Ok((seq, found.get(1)?, found.get(2)?))
+    })?;
+    records.collect()
+}
+
 /// The checkpoints, as lines of JSON, by number of the record.
 pub fn checkpoints(connection: &Connection) -> rusqlite::Result<Vec<(u64, String)>> {
     #[derive(Serialize)]

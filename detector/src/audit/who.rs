@@ -2,6 +2,7 @@ use std::fs;
 
 use nix::unistd::{Pid, Uid, User};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::api::peer::Peer;
 
@@ -18,6 +19,8 @@ pub enum Who {
     Daemon,
     /// A person, as the kernel knows their process.
     Person(Person),
+    /// A person by way of the fleet, as its monitor says.
+    Fleet { monitor: String, user: String, command: Uuid },
     /// A person of whom only the user is known, from what is pinned: the record of what they asked for says more.
     User { uid: u32 },
 }
@@ -67,12 +70,15 @@ impl Who {
     }
 
     pub(super) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        let person = match self {
-            Self::Person(person) => Some(person),
-            Self::Daemon | Self::User { .. } => None,
+        let texts: Vec<_> = match self {
+            Self::Person(one) => [&mut one.user, &mut one.command, &mut one.login_user]
+                .into_iter()
+                .flatten()
+                .collect(),
+            Self::Fleet { monitor, user, .. } => vec![monitor, user],
+            Self::Daemon | Self::User { .. } => Vec::new(),
         };
-        let texts = person.map(|one| [&mut one.user, &mut one.command, &mut one.login_user]);
-        texts.into_iter().flatten().flatten()
+        texts.into_iter()
     }
 }
 

@@ -23,6 +23,7 @@ mod template;
 use super::{
     audit::args::AuditCommand,
     completions::{ports, subjects, vms},
+    fleet::FleetCommand,
     mitigation::MitigationCommand,
     policy::PolicyCommand,
     remediate::args::RemediateCommand,
@@ -201,6 +202,12 @@ Exits with 3 when findings are open.")]
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Hosts as a fleet: keys and credentials, and the policy of all of them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Fleet {
+        #[command(subcommand)]
+        command: FleetCommand,
     },
     /// What an administrator must know
     #[command(subcommand_required = true, arg_required_else_help = true)]

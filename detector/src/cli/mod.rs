@@ -15,6 +15,7 @@ mod detach;
 mod doctor;
 mod explain;
 mod finding;
+mod fleet;
 mod health;
 mod hook;
 mod man;
@@ -106,6 +107,7 @@ fn carry_out(cli: Cli) -> Result<Done> {
         Command::Mitigation { command } => mitigation::run(&global, &command),
         Command::Remediate { command } => remediate::run(&global, &command),
         Command::Audit { command } => audit::run(&global, &command),
+        Command::Fleet { command } => fleet::run(&global, command),
         Command::Finding { command } => finding::run(&global, &command),
         Command::Alert { command } => alert::run(&global, &command),
         Command::Process { command } => process::run(&global, &command),

@@ -6,7 +6,7 @@ use super::{
     args::{ModeArg, RunArgs},
     ask::places,
 };
-use crate::{daemon::lifecycle, logging, part};
+use crate::{daemon::lifecycle, fleet::store::configured, logging, part};
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
     follow(global, args).map_err(|error| {
@@ -16,13 +16,13 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<Done> {
 
 fn follow(global: &Global, args: &RunArgs) -> Result<Done> {
     let places = places(global);
-    let config = places.load()?;
+    let config = configured(&places, true)?;
     let mode = args.mode.map(|mode| match mode {
         ModeArg::Observe => Mode::Observe,
         ModeArg::Enforce => Mode::Enforce,
     });
     logging::begin(args.log);
     let words = part::words(&places, args.log);
-    lifecycle::run(&config, mode, Box::new(move || Ok(places.load()?)), &words)?;
+    lifecycle::run(&config, mode, Box::new(move || configured(&places, false)), &words)?;
     Ok(Done::Fine)
 }

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 use detector_common::stamp::Stamp;
 
-use super::{Config, Flood, Libvirt, Metrics, RemediationKeys, Scan, alerts, roles};
+use super::{Config, Flood, Libvirt, Metrics, RemediationKeys, Scan, alerts, fleet, roles};
 use crate::registry::Trust;
 
 /// What is wrong with a configuration, and with which key of it.
@@ -114,6 +114,7 @@ pub(super) fn check(config: &Config) -> Checked {
     metrics(&config.metrics)?;
     stamp(config.stamp)?;
     roles::check(&config.roles)?;
+    fleet::check(&config.fleet)?;
     ensure(config.api.group.as_deref() != Some(""), &["api", "group"], || {
         "expected the name of a group; leave the key out for root alone".to_owned()
     })
@@ -205,7 +206,7 @@ fn stamp(stamp: Stamp) -> Checked {
     })
 }
 
-fn absolute(key: &'static [&'static str], path: &Path) -> Checked {
+pub(super) fn absolute(key: &'static [&'static str], path: &Path) -> Checked {
     ensure(path.is_absolute(), key, || {
         format!(
             "{path:?} depends on where the daemon is started; expected a path that begins with /"

@@ -6,6 +6,7 @@
 pub mod alerts;
 mod audit;
 mod check;
+mod fleet;
 mod learning;
 mod libvirt;
 mod mitigation;
@@ -24,6 +25,7 @@ use crate::registry::{Manifests, Trust};
 
 pub use alerts::Alerts;
 pub use audit::AuditKeys;
+pub use fleet::FleetKeys;
 pub use learning::Learning;
 pub use libvirt::Libvirt;
 pub use mitigation::MitigationKeys;
@@ -69,7 +71,25 @@ impl Places {
     ///
     /// Why it is not used.
     pub fn load(&self) -> Result<Config, ConfigError> {
-        let mut config = Config::load(self.config.as_deref())?;
+        self.placed(Config::load(self.config.as_deref())?)
+    }
+
+    /// Reads the configuration as if this table stood in it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not used.
+    pub(crate) fn load_with(
+        &self,
+        over: impl FnOnce(&mut toml::Table),
+    ) -> Result<Config, ConfigError> {
+        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        let mut table = Config::table(path).unwrap_or_default();
+        over(&mut table);
+        self.placed(Config::parse(&table.to_string(), path)?)
+    }
+
+    fn placed(&self, mut config: Config) -> Result<Config, ConfigError> {
         if let Some(socket) = &self.socket {
             config.paths.socket.clone_from(socket);
         }

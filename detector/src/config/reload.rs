@@ -67,6 +67,9 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("VMs are remediated as it says from the start on") =>
         remediation.pool, remediation.shutdown_grace, remediation.force, remediation.contain,
         remediation.replacement_pool, remediation.cloning, remediation.provisioners;
+    Fate::AtStart("who speaks to the fleet has begun with it") =>
+        fleet.servers, fleet.name, fleet.host, fleet.credentials, fleet.authority, fleet.trusted_keys,
+        fleet.role, fleet.interval;
 };
 
 /// A key that was changed and does not hold.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    Alerts, AuditKeys, Learning, Libvirt, MitigationKeys, RemediationKeys, Roles,
+    Alerts, AuditKeys, FleetKeys, Learning, Libvirt, MitigationKeys, RemediationKeys, Roles,
     text::{duration, networks},
 };
 
@@ -48,6 +48,7 @@ pub struct Config {
     pub audit: AuditKeys,
     pub mitigation: MitigationKeys,
     pub remediation: RemediationKeys,
+    pub fleet: FleetKeys,
 }
 
 impl Default for Config {
@@ -75,6 +76,7 @@ impl Default for Config {
             audit: AuditKeys::default(),
             mitigation: MitigationKeys::default(),
             remediation: RemediationKeys::default(),
+            fleet: FleetKeys::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 77, "a key is missing from the example");
+    assert_eq!(keys.count(), 85, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -34,6 +34,9 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     expect.sandbox.bridge = Some("sbx0".to_owned());
     expect.remediation.pool = Some("detector-sandbox".to_owned());
     expect.metrics.textfile = Some("/var/lib/prometheus/node-exporter/detector.prom".into());
+    expect.fleet.name = "prod".parse().ok();
+    expect.fleet.host = "host-1".parse().ok();
+    expect.fleet.authority = Some("/etc/detector/fleet-ca.pem".into());
     let bridge = Some("br-dmz".to_owned());
     expect.modes = vec![ModeKeys { bridge, vm: None, mode: Mode::Observe }];
     assert_eq!(parse(&active), Ok(expect));

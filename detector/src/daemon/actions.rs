@@ -125,10 +125,19 @@ impl Action {
     /// # Errors
     ///
     /// It cannot be, and so it is not to be done.
-    pub(super) async fn begin(mut self, peer: &Peer, audit: &Writer) -> Result<Begun, ApiError> {
+    pub(super) async fn begin(
+        mut self,
+        (peer, on_behalf): (&Peer, Option<Who>),
+        audit: &Writer,
+    ) -> Result<Begun, ApiError> {
         let (someone, uid) = (peer.clone(), peer.uid);
-        let named = timeout(NAMES, spawn_blocking(move || Who::peer(&someone))).await;
-        self.entry.who = named.ok().and_then(Result::ok).unwrap_or(Who::User { uid });
+        self.entry.who = match on_behalf {
+            Some(who) => who,
+            None => {
+                let named = timeout(NAMES, spawn_blocking(move || Who::peer(&someone))).await;
+                named.ok().and_then(Result::ok).unwrap_or(Who::User { uid })
+            }
+        };
         let now = jiff::Timestamp::now();
         match audit.action(now, self.entry.clone(), self.must).await {
             Ok(of) => Ok(Begun { action: self, of }),

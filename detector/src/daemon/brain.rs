@@ -9,7 +9,7 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Births, Finding, Graces, ObservedMode, Policy, Processes, Recorded, Registry, Skew, Source,
+        Births, Finding, FleetStanding, Graces, ObservedMode, Policy, Processes, Recorded, Registry, Skew, Source,
         Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
@@ -155,6 +155,7 @@ impl<E: Enforcer> Brain<E> {
             recorded: Recorded::default(),
             stopped: BTreeSet::new(),
             guests: BTreeMap::new(),
+            fleet: FleetStanding::default(),
         };
         Ok(Self {
             world,

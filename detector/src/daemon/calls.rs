@@ -60,7 +60,7 @@ pub(super) async fn take(
         tokio::spawn(async move {
             let (hanging, asked) = match action {
                 None => (hanging, None),
-                Some(action) => match action.begin(&call.peer, &audit).await {
+                Some(action) => match action.begin((&call.peer, call.on_behalf), &audit).await {
                     Err(refusal) => return drop(hanging.send(Err(refusal)).await),
                     Ok(asked) => {
                         let (outcome, outcomes) = mpsc::channel(1);

@@ -35,8 +35,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The templates, read by whoever needs them fresh.
 #[derive(Clone, Debug)]
 pub(super) struct Templates {
-    manifests: Arc<Mutex<Manifests>>,
-    directory: PathBuf,
+    /// And the directory that they are in.
+    manifests: Arc<Mutex<(Manifests, PathBuf)>>,
     turns: Arc<RwLock<()>>,
 }
 
@@ -49,8 +49,8 @@ pub(super) type Change = OwnedRwLockWriteGuard<()>;
 
 impl Templates {
     pub(super) fn new(manifests: Manifests, directory: &Path) -> Self {
-        let manifests = Arc::new(Mutex::new(manifests));
-        Self { manifests, directory: directory.to_owned(), turns: Arc::default() }
+        let manifests = Arc::new(Mutex::new((manifests, directory.to_owned())));
+        Self { manifests, turns: Arc::default() }
     }
 
     /// Nobody else reads them meanwhile.
@@ -58,14 +58,19 @@ impl Templates {
         Arc::clone(&self.turns).write_owned().await
     }
 
-    /// Reads them by other rules from now on, and forgets what they said by the ones before.
-    pub(super) fn replace(&self, manifests: Manifests, _: &Change) {
-        *self.manifests.lock().unwrap_or_else(PoisonError::into_inner) = manifests;
+    /// Reads them by other rules, or elsewhere, from now on, and forgets what they said by the ones before.
+    pub(super) fn replace(&self, manifests: Manifests, directory: &Path, _: &Change) {
+        let next = (manifests, directory.to_owned());
+        *self.manifests.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// Reads them now; blocks.
     pub(super) fn read(&self) -> Registry {
-        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).reload()
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).0.reload()
     }
 
     /// The same; `None` where that breaks.
@@ -93,12 +98,20 @@ impl Templates {
 #[derive(Clone, Debug)]
 pub(super) struct PolicySource {
     file: Arc<Mutex<PolicyFile>>,
-    path: PathBuf,
 }
 
 impl PolicySource {
     pub(super) fn new(path: &Path) -> Self {
-        Self { file: Arc::new(Mutex::new(PolicyFile::new(path))), path: path.to_owned() }
+        Self { file: Arc::new(Mutex::new(PolicyFile::new(path))) }
+    }
+
+    /// Reads another file from now on.
+    pub(super) fn follow(&self, path: &Path) {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).follow(path);
+    }
+
+    fn path(&self) -> PathBuf {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned()
     }
 
     /// Reads it now; blocks.
@@ -131,7 +144,7 @@ pub(super) async fn watch(templates: Templates, policy: PolicySource, inputs: mp
         let (look, policy) = (templates.clone(), policy.clone());
         let before = (seen_templates.clone(), seen_policy);
         let looked = spawn_blocking(move || {
-            let marks = (directory_marks(&look.directory), mark(&policy.path));
+            let marks = (directory_marks(&look.directory()), mark(&policy.path()));
             let registry = (before.0.as_ref() != Some(&marks.0)).then(|| look.read());
             let rules = (before.1.as_ref() != Some(&marks.1)).then(|| policy.read());
             (marks, registry, rules)

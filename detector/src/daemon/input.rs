@@ -11,7 +11,7 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Finding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
+        Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
         Mitigations, Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Workflow},
@@ -150,6 +150,8 @@ pub enum Input {
     Audit(Trouble),
     /// Whom the configuration gives a role and nobody on this host knows; all of them.
     Unknown(Vec<Named>),
+    /// How this host stands with its fleet.
+    Fleet(FleetStanding),
     /// What the time of day is said to be.
     Clock(Reading),
     /// What a port without a VM asks DHCP servers for, or that nobody listens.

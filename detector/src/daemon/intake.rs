@@ -99,6 +99,7 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Remedied { vm, deed, report } => return self.remedied(vm, deed, report),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
+            Input::Fleet(standing) => self.world.fleet = standing,
             Input::Clock(reading) => {
                 let news = self.day.take(self.world.now, reading);
                 self.world.skew = self.day.skew();

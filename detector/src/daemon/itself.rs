@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    api::{Reply, Request, peer::Peer, server::Call},
+    api::{ApiError, Reply, Request, peer::Peer, server::Call},
+    audit::Who,
     config::Metrics,
     metrics::{self, textfile},
 };
@@ -24,12 +25,21 @@ pub(super) struct Itself {
 
 impl Itself {
     /// The answer; `None` when the daemon has ended, or refuses.
-    async fn ask(&self, request: Request) -> Option<Reply> {
+    pub(super) async fn ask(&self, request: Request) -> Option<Reply> {
+        self.ask_for(None, request).await?.ok()
+    }
+
+    /// The same in the name of somebody, with why it is refused.
+    pub(super) async fn ask_for(
+        &self,
+        on_behalf: Option<Who>,
+        request: Request,
+    ) -> Option<Result<Reply, ApiError>> {
         let (replies, mut answer) = mpsc::channel(1);
         let pid = nix::unistd::getpid().as_raw();
         let peer = Peer { uid: self.uid, gid: 0, pid, groups: Vec::new() };
-        self.calls.send(Call { peer, request, replies }).await.ok()?;
-        answer.recv().await?.ok()
+        self.calls.send(Call { peer, on_behalf, request, replies }).await.ok()?;
+        answer.recv().await
     }
 
     /// Reloads whenever the signal comes. What comes of it is in the log; a signal that comes meanwhile

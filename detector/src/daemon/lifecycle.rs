@@ -25,6 +25,7 @@ use super::{
     cycle::{self, Ears},
     denials,
     files::{self, Fresh, PolicySource, Templates},
+    fleet::Line,
     hands::{self, Callers, Hands},
     input::{AdmissionRules, Input},
     inventories,
@@ -50,6 +51,7 @@ use crate::{
         part as enforcer_part,
         remote::{Notices, Remote},
     },
+    fleet::speech::Process,
     graces::GraceFile,
     inventory::{Suspender, file},
     leases::{Adopted, Leases, Remembered, boot_id},
@@ -92,6 +94,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let listener = socket::bind(&config.paths.socket, &doors)?;
     let scanning = Scanning::start(config, words).context("cannot start to scan processes")?;
     let listener_to_ports = Listener::start(words).context("cannot start to listen to ports")?;
+    let speaker = Process::start(config, words).context("cannot start to speak to the fleet")?;
     // From here on this process can load no program, and touch no interface. It has one thread so far.
     give_up(config, user.as_ref())?;
     registry::begin_reader();
@@ -127,7 +130,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let inventories = inventories::follow(config, &connections, &inputs, &pools, &leases)?;
     let audit = start_audit(config, &inputs)?;
     audit.decision(jiff::Timestamp::now(), begins(config, wanted));
-    let alerts = alerts(config, inputs.clone())?;
+    let fleet = Line::open(config, speaker).context("cannot start to speak to the fleet")?;
+    let alerts = alerts(config, fleet.as_ref(), inputs.clone())?;
     let (store, workflows) = Store::open(&config.paths.state);
     let remedying: Arc<dyn remediate::hands::Hands> = Arc::new(remediate::HostHands::new(config));
     let means = remediate::means(config, &*remedying);
@@ -194,6 +198,9 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     let beside = calls::Beside { fresh, alerts, connections, reloader, audit: audit.clone() };
     tokio::spawn(calls::take(calls, callers, beside, inputs.clone()));
     let itself = Itself { uid, calls: call };
+    if let Some(fleet) = fleet {
+        fleet.serve(config, &itself, &audit, inputs.clone());
+    }
     tokio::spawn(itself.clone().reload_on(hangup));
     tokio::spawn(itself.export(exported.clone()));
     if memory.is_lost() {
@@ -362,9 +369,10 @@ fn overhear(listener: Listener, inputs: mpsc::Sender<Input>) -> Result<Ear> {
 }
 
 /// Starts to send alerts. The brain never waits for them, nor they for the brain.
-fn alerts(config: &Config, inputs: mpsc::Sender<Input>) -> Result<Alerts> {
+fn alerts(config: &Config, fleet: Option<&Line>, inputs: mpsc::Sender<Input>) -> Result<Alerts> {
     let tell = move |told| inputs.try_send(Input::Alerts(told)).is_ok();
-    Alerts::spawn(&config.alerts, &config.paths.state, tell).context("cannot start to send alerts")
+    let beside = (config.paths.state.as_path(), fleet.map(|line| line.speech.clone()));
+    Alerts::spawn(&config.alerts, beside, tell).context("cannot start to send alerts")
 }
 
 /// Libvirt may take as long as it likes: it has a thread of its own.

@@ -18,6 +18,7 @@ mod cycle;
 mod denials;
 mod execute;
 mod files;
+mod fleet;
 mod guests;
 mod hands;
 pub mod input;

@@ -123,15 +123,18 @@ impl State {
             Ok(Err(error)) => return Err(format!("{error:#}")),
             Err(error) => return Err(format!("reading it has broken: {error}")),
         };
-        let plan = plan(&self.running, &wanted);
+        let mut running = self.running.clone();
+        if wanted.fleet.names().is_some() {
+            // They are where the fleet's bundle is.
+            running.paths.policy.clone_from(&wanted.paths.policy);
+            running.paths.templates.clone_from(&wanted.paths.templates);
+        }
+        let plan = plan(&running, &wanted);
         let next = plan.next;
         let inventory: PathBuf = next.paths.inventory.clone();
         let inventory = spawn_blocking(move || file::said(&inventory)).await.ok();
         let change = self.fresh.templates.change().await;
-        if next.registry != self.running.registry {
-            // A manifest whose signature does not count any more must not keep its meaning.
-            self.fresh.templates.replace(next.manifests(true)?, &change);
-        }
+        self.read_by(&self.running, &next, &change)?;
         let configured = Configured {
             text: wanted.text,
             policy: next.policy(),
@@ -154,16 +157,22 @@ impl State {
         self.running = next;
     }
 
+    /// Has files be read as a configuration has it.
+    fn read_by(&self, before: &Config, next: &Config, change: &Change) -> Result<(), String> {
+        // A manifest whose signature does not count any more must not keep its meaning.
+        if next.registry != before.registry || next.paths.templates != before.paths.templates {
+            self.fresh.templates.replace(next.manifests(true)?, &next.paths.templates, change);
+        }
+        if next.paths.policy != before.paths.policy {
+            self.fresh.policy.follow(&next.paths.policy);
+        }
+        Ok(())
+    }
+
     /// Nobody goes by it, and nobody has heard of what it makes of the templates.
     fn go_back(&mut self, next: &Config, change: &Change) {
-        if next.registry != self.running.registry {
-            match self.running.manifests(true) {
-                Ok(manifests) => self.fresh.templates.replace(manifests, change),
-                Err(why) => tracing::error!(
-                    why,
-                    "templates are read as a configuration has it that is not used"
-                ),
-            }
+        if let Err(why) = self.read_by(next, &self.running, change) {
+            tracing::error!(why, "templates are read as a configuration has it that is not used");
         }
     }
 }

@@ -29,7 +29,7 @@ const TO_BE_ANOTHER: [Capability; 3] =
     [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP];
 
 /// Has the work of this part done, which needs these capabilities, until the daemon has gone.
-pub(super) fn keep(needed: &[Capability]) -> Result<()> {
+pub(crate) fn keep(needed: &[Capability]) -> Result<()> {
     begin()?;
     let kept: Vec<_> = needed.iter().chain(&TO_BE_ANOTHER).copied().collect();
     privilege::keep_only(&kept).context("cannot give up capabilities")?;
@@ -59,6 +59,7 @@ pub(super) fn keep(needed: &[Capability]) -> Result<()> {
 
 /// By this very program, also when its file has been replaced meanwhile.
 fn work() -> io::Result<ExitStatus> {
-    let words = env::args_os().skip(1);
-    Command::new("/proc/self/exe").arg0(PROGRAM).args(words).arg("--once").status()
+    let mut words = env::args_os();
+    let name = words.next().unwrap_or_else(|| PROGRAM.into());
+    Command::new("/proc/self/exe").arg0(name).args(words).arg("--once").status()
 }

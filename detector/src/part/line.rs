@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{keep, listen, name, scan};
 use crate::{
@@ -20,6 +20,13 @@ use crate::{
 struct Line {
     #[command(subcommand)]
     word: Word,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// What every part is told.
+#[derive(Debug, Args)]
+pub(crate) struct Given {
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     #[arg(long, global = true)]
@@ -27,10 +34,17 @@ struct Line {
     #[arg(long, global = true)]
     pins: Option<PathBuf>,
     #[arg(long, global = true, value_enum, default_value_t)]
-    log: LogFormat,
+    pub(crate) log: LogFormat,
     /// Do the work, and leave it to others to start that again.
     #[arg(long, global = true)]
-    once: bool,
+    pub(crate) once: bool,
+}
+
+impl Given {
+    pub(crate) fn places(self) -> Places {
+        let Self { config, socket, pins, .. } = self;
+        Places { config, socket, pins }
+    }
 }
 
 /// Which part; the names are what `ps` shows.
@@ -73,7 +87,8 @@ pub fn main() -> ExitCode {
 }
 
 fn carry_out(line: Line) -> Result<()> {
-    let Line { word, config, socket, pins, log, once } = line;
+    let Line { word, given } = line;
+    let (log, once) = (given.log, given.once);
     match word {
         // These know no configuration, and log nothing.
         Word::ReadImages => return registry::serve_reader().context("no images are read"),
@@ -83,7 +98,7 @@ fn carry_out(line: Line) -> Result<()> {
         _ => {}
     }
     logging::begin(log);
-    let places = Places { config, socket, pins };
+    let places = given.places();
     match word {
         Word::EnforceOrders => {
             let config = places.load()?;
@@ -91,8 +106,8 @@ fn carry_out(line: Line) -> Result<()> {
         }
         Word::ScanProcesses if once => scan::scan(&places.load()?),
         Word::ListenToPorts if once => listen::listen(&places.load()?),
-        Word::ScanProcesses => keep::keep(&scan::NEEDED),
-        Word::ListenToPorts => keep::keep(&listen::NEEDED),
+        Word::ScanProcesses => keep(&scan::NEEDED),
+        Word::ListenToPorts => keep(&listen::NEEDED),
         Word::ReadImages | Word::SuperviseProvisioner => Ok(()),
     }
 }

@@ -132,7 +132,7 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Writes a file in one step, whether it is there or not.
-pub(super) fn overwrite(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn overwrite(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     draft(path, text, mode)?.persist(path).map_err(|error| error.error)?;
     sync_directory(path)
 }

@@ -31,4 +31,4 @@ pub use pools::Pools;
 pub use qcow2::{Backing, Header, HeaderError};
 pub use reader::bytes_read;
 pub(crate) use reader::{begin as begin_reader, serve as serve_reader};
-pub use signature::Trust;
+pub use signature::{Trust, Wrong};

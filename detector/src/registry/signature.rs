@@ -57,28 +57,48 @@ impl Trust {
             }
             Err(why) => return Err(format!("its signature {place:?} cannot be read: {why}")),
         };
-        let signature = Signature::decode(&signature).map_err(|_| {
-            format!("{place:?} is no signature of minisign; sign the manifest (`minisign -S -m`)")
-        })?;
-        let mut why = format!(
-            "its signature is by a key that is not trusted; expected one of registry.trusted_keys \
-             ({} known)",
-            self.keys.len()
-        );
+        self.verify(text.as_bytes(), &signature).map(Some).map_err(|wrong| match wrong {
+            Wrong::NoSignature => format!(
+                "{place:?} is no signature of minisign; sign the manifest (`minisign -S -m`)"
+            ),
+            Wrong::Stranger => format!(
+                "its signature is by a key that is not trusted; expected one of registry.trusted_keys \
+                 ({} known)",
+                self.keys.len()
+            ),
+            Wrong::OtherText => "its signature is not of what it says: it has been changed since, or \
+                                 the signature is another file's; sign it again (`minisign -S -m`)"
+                .to_owned(),
+        })
+    }
+
+    /// The key by which a text is signed.
+    pub(crate) fn verify(&self, text: &[u8], signature: &str) -> Result<String, Wrong> {
+        let signature = Signature::decode(signature).map_err(|_| Wrong::NoSignature)?;
+        let mut wrong = Wrong::Stranger;
         for (name, key) in &self.keys {
             // Older releases of minisign sign the text itself in place of its hash.
-            match key.verify(text.as_bytes(), &signature, true) {
-                Ok(()) => return Ok(Some(name.clone())),
+            match key.verify(text, &signature, true) {
+                Ok(()) => return Ok(name.clone()),
                 Err(Error::UnexpectedKeyId) => {}
-                Err(_) => {
-                    why = "its signature is not of what it says: it has been changed since, or \
-                           the signature is another file's; sign it again (`minisign -S -m`)"
-                        .to_owned();
-                }
+                Err(_) => wrong = Wrong::OtherText,
             }
         }
-        Err(why)
+        Err(wrong)
     }
+}
+
+/// What is wrong with a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    #[error("it has no signature of minisign; sign it (`minisign -S -m`)")]
+    NoSignature,
+    #[error("its signature is by a key that is not trusted")]
+    Stranger,
+    #[error(
+        "its signature is not of what it says: it has been changed since, or the signature is another's"
+    )]
+    OtherText,
 }
 
 /// Where the signature of a manifest is.

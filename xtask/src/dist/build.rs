@@ -10,16 +10,20 @@ use crate::{build_ebpf, process};
 
 /// What has privileges: it holds the kernel object.
 pub(super) const PART: &str = "detector-part";
+/// What speaks to the fleet.
+pub(super) const FLEET: &str = "detector-fleet";
 
 /// Builds it, with the kernel object that is the same for every processor; the answer is where it is. The other
-/// program is beside it.
+/// programs are beside it.
 pub(super) fn build(product: &Product) -> Result<PathBuf> {
     let binary = compile(product)?;
     let (part, object) = (binary.with_file_name(PART), build_ebpf::object());
     if !holds(&std::fs::read(&part)?, &std::fs::read(&object)?) {
         bail!("{} does not hold {}", part.display(), object.display());
     }
-    needs::only_the_c_library(&product.machine, &part)?;
+    for program in [part, binary.with_file_name(FLEET)] {
+        needs::only_the_c_library(&product.machine, &program)?;
+    }
     Ok(binary)
 }
 

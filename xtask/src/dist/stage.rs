@@ -32,8 +32,11 @@ const COMPLETIONS: [(&str, &str); 3] = [
 ];
 
 /// Where the programs go, by the names under which they are built.
-pub(super) const PROGRAMS: [(&str, &str); 2] =
-    [("detector", "usr/sbin/detector"), (build::PART, "usr/libexec/detector/detector-part")];
+pub(super) const PROGRAMS: [(&str, &str); 3] = [
+    ("detector", "usr/sbin/detector"),
+    (build::PART, "usr/libexec/detector/detector-part"),
+    (build::FLEET, "usr/libexec/detector/detector-fleet"),
+];
 
 /// Lays everything out; the answer is where the debugging symbols are.
 pub(super) fn lay_out(product: &Product, binary: &Path) -> Result<Vec<PathBuf>> {

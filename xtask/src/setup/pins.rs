@@ -50,6 +50,8 @@ pub(super) const LAB: &[&str] = &[
     "python3-aiosmtpd",
     "rsyslog",
     "rsyslog-openssl",
+    "nats-server",
+    "minisign",
     "systemd",
 ];
 

@@ -118,6 +118,12 @@ pub enum FindingKind {
     OrdersRefused,
     /// More VMs would lose what they have than may without a person.
     BlastRadius,
+    /// The fleet is not reached.
+    FleetLost,
+    /// Something that the fleet offers or says is not taken.
+    FleetRefused,
+    /// What is in force is not what the fleet's bundle says.
+    PolicyDrift,
 }
 
 impl Finding {
@@ -164,6 +170,9 @@ impl FindingKind {
             Self::AlertsUndelivered => "alerts-undelivered",
             Self::OrdersRefused => "orders-refused",
             Self::BlastRadius => "blast-radius",
+            Self::FleetLost => "fleet-lost",
+            Self::FleetRefused => "fleet-refused",
+            Self::PolicyDrift => "policy-drift",
         }
     }
 }
@@ -176,4 +185,16 @@ pub enum Severity {
     Medium,
     High,
     Critical,
+}
+
+impl Severity {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }

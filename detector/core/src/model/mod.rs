@@ -5,6 +5,7 @@ mod births;
 mod dhcp;
 mod evidence;
 mod finding;
+mod fleet;
 mod guest;
 mod learned;
 mod link;
@@ -28,6 +29,7 @@ pub use evidence::{Chain, Digest, DigestParseError, Evidence, Layer};
 pub use finding::{
     Category, Class, Finding, FindingKey, FindingKind, Severity, Subject, Technique,
 };
+pub use fleet::{FleetStanding, RefusedOffer, Told};
 pub use guest::GuestClaims;
 pub use learned::{KnownLease, Learned};
 pub use link::{Link, LinkKind};

@@ -7,7 +7,7 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Births, Chain, DhcpPrint, Evidence, GuestClaims, ImageFile, KnownLease, Learned,
+    Adoption, Births, Chain, DhcpPrint, Evidence, FleetStanding, GuestClaims, ImageFile, KnownLease, Learned,
     Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Recorded, Registry, Rejected,
     Skew, Timestamp, Today, Vm,
 };
@@ -74,6 +74,7 @@ pub struct World {
     pub stopped: BTreeSet<Uuid>,
     /// What guests say of themselves, as far as they do.
     pub guests: BTreeMap<Uuid, GuestClaims>,
+    pub fleet: FleetStanding,
 }
 
 /// Since when VMs that are denied have a grace period.

@@ -121,6 +121,7 @@ impl Lab {
             loads: BTreeMap::new(),
             overheard: BTreeMap::new(),
             noticed: BTreeMap::new(),
+            fleet: Default::default(),
             guests: BTreeMap::new(),
             processes: Default::default(),
             graces: Default::default(),

@@ -40,7 +40,7 @@ fn desk(path: &std::path::Path) -> Desk {
     assert_eq!(config.webhook[0].url.to_string(), "http://127.0.0.1:9", "no path in what is shown");
     let _: &Url = &config.webhook[0].url;
     let origin = Arc::new(Origin { host: "hv1".into(), uid: "u".into(), version: "0" });
-    let sinks = Sink::all(&config, &origin);
+    let sinks = Sink::all(&config, &origin, None);
     let Began { outbox, state, .. } = Outbox::open(path, 1 << 20).unwrap();
     Desk::new(outbox, state, sinks, origin)
 }

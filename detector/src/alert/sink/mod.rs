@@ -4,6 +4,7 @@
 mod alertmanager;
 mod email;
 mod file;
+mod fleet;
 mod http;
 mod journald;
 mod net;
@@ -17,7 +18,7 @@ use detector_core::model::Severity;
 use jiff::Timestamp;
 
 use super::{host::Origin, notice::Notice, text::shown};
-use crate::config::Alerts;
+use crate::{config::Alerts, fleet::speech::Speech};
 
 /// Why something was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,9 @@ impl Failure {
     }
 }
 
+/// The name of the sink that the fleet is; none that is configured has it.
+pub(crate) const FLEET: &str = "(fleet)";
+
 type Delivered = Result<(), Failure>;
 
 /// One receiver.
@@ -58,11 +62,12 @@ enum Kind {
     Webhook(webhook::Webhook),
     Alertmanager(alertmanager::Alertmanager),
     Email(email::Email),
+    Fleet(fleet::Fleet),
 }
 
 impl Sink {
-    /// Every sink that is configured.
-    pub fn all(config: &Alerts, origin: &Arc<Origin>) -> Vec<Self> {
+    /// Every sink that is configured, and the fleet where the host is of one.
+    pub(crate) fn all(config: &Alerts, origin: &Arc<Origin>, fleet: Option<&Speech>) -> Vec<Self> {
         let mut all = Vec::new();
         let mut add = |name: &String, min_severity, kind| {
             all.push(Self { name: name.clone(), min_severity, kind });
@@ -87,6 +92,11 @@ impl Sink {
         for keys in &config.email {
             add(&keys.name, keys.min_severity, Kind::Email(email::Email::new(keys, origin)));
         }
+        if let Some(speech) = fleet {
+            // Whoever looks at all hosts wants to know all.
+            let name = FLEET.to_owned();
+            add(&name, Severity::Info, Kind::Fleet(fleet::Fleet(speech.clone())));
+        }
         all
     }
 
@@ -99,6 +109,7 @@ impl Sink {
             Kind::Webhook(sink) => ("webhook", sink.target()),
             Kind::Alertmanager(sink) => ("alertmanager", sink.target()),
             Kind::Email(sink) => ("email", sink.target()),
+            Kind::Fleet(sink) => ("fleet", sink.target()),
         }
     }
 
@@ -106,7 +117,7 @@ impl Sink {
     pub fn batch(&self) -> usize {
         match &self.kind {
             Kind::Webhook(_) | Kind::Alertmanager(_) => 1,
-            Kind::Journald(_) | Kind::File(_) | Kind::Syslog(_) => 64,
+            Kind::Journald(_) | Kind::File(_) | Kind::Syslog(_) | Kind::Fleet(_) => 64,
             Kind::Email(_) => 500,
         }
     }
@@ -138,6 +149,7 @@ impl Sink {
             Kind::Webhook(sink) => sink.deliver(notices).await,
             Kind::Alertmanager(sink) => sink.deliver(notices).await,
             Kind::Email(sink) => sink.deliver(notices).await,
+            Kind::Fleet(sink) => sink.deliver(notices).await,
         }
     }
 

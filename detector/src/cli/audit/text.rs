@@ -110,6 +110,7 @@ fn who(who: &Who) -> String {
     match who {
         Who::Daemon => "daemon".to_owned(),
         Who::User { uid } => format!("uid {uid}"),
+        Who::Fleet { monitor, user, .. } => format!("{user} (fleet, {monitor})"),
         Who::Person(person) => {
             let user = person.user.clone().unwrap_or_else(|| format!("uid {}", person.uid));
             match &person.login_user {

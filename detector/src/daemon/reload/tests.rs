@@ -37,7 +37,7 @@ async fn templates_are_read_by_the_configuration_that_holds() {
             templates: Templates::new(running.manifests(true).unwrap(), &running.paths.templates),
             policy: PolicySource::new(&running.paths.policy),
         };
-        let alerts = Alerts::spawn(&running.alerts, &at("state"), |_| true).unwrap();
+        let alerts = Alerts::spawn(&running.alerts, (&at("state"), None), |_| true).unwrap();
         let (metrics, _exported) = watch::channel(running.metrics.clone());
         let supervisor = Supervisor::of_this_process().unwrap();
         let load: Load = Box::new(move || Ok(wanted.clone()));

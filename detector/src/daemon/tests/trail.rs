@@ -45,6 +45,7 @@ fn shown(entry: &Entry) -> String {
     let who = match &entry.who {
         Who::Daemon => String::new(),
         Who::User { uid } => format!(" by {uid}"),
+        Who::Fleet { user, .. } => format!(" by {user} of the fleet"),
         Who::Person(_) => " by a person".to_owned(),
     };
     format!("{} {} {name}: {from} -> {to}{who}", entry.kind.name(), subject.of)

@@ -4,6 +4,7 @@ mod claims;
 mod clones;
 mod devices;
 mod enrich;
+mod fleet;
 mod floods;
 mod guard;
 mod learning;
@@ -41,6 +42,7 @@ pub(super) struct Facts<'a> {
 pub(super) fn collect(facts: &Facts<'_>) -> (Vec<Finding>, Option<Timestamp>) {
     let mut found = Found::default();
     sources::report(facts.world, &mut found);
+    fleet::report(facts.world, &mut found);
     mode::report(facts.world, &mut found);
     vms::report(facts, &mut found);
     guard::report(facts, &mut found);

@@ -6,7 +6,7 @@ use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
     decide::PortStatus,
-    model::{AddressRule, Evidence, FindingKind, LinkKind, Rejected, Severity},
+    model::{AddressRule, Evidence, FindingKind, LinkKind, RefusedOffer, Rejected, Severity, Told},
     testing::{BRIDGE, Lab, MINUTE, REVOKED, STALE, UNKNOWN},
 };
 
@@ -36,6 +36,29 @@ fn each_kind() {
         ("unknown port", |lab| lab.link(70, "vnet70", LinkKind::Tap, Some(BRIDGE)), &[UnknownPort]),
         ("vanished", |lab| lab.manager().vms.clear(), &[VmVanished]),
         ("lost", Lab::lose, &[SourceLost]),
+        (
+            "its fleet is gone",
+            |lab| {
+                let told = Told { since: lab.world.now, what: "no route".to_owned() };
+                lab.world.fleet.lost = Some(told);
+            },
+            &[FleetLost],
+        ),
+        (
+            "its fleet says what it does not take",
+            |lab| {
+                let fleet = &mut lab.world.fleet;
+                let (since, what) = (lab.world.now, "version 2".to_owned());
+                fleet.unread = Some(Told { since, what: what.clone() });
+                fleet.refused = Some(RefusedOffer { since, version: 7, why: what });
+            },
+            &[FleetRefused, FleetRefused],
+        ),
+        (
+            "its files are not its fleet's",
+            |lab| lab.world.fleet.drift = vec!["policy.cedar: it was changed".to_owned()],
+            &[PolicyDrift],
+        ),
         (
             "lost and vanished",
             |lab| {

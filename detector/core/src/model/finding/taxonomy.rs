@@ -43,7 +43,7 @@ pub enum Category {
 
 impl FindingKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::RogueVm,
         Self::UnknownPort,
         Self::ForeignIdentity,
@@ -78,6 +78,9 @@ impl FindingKind {
         Self::AlertsUndelivered,
         Self::OrdersRefused,
         Self::BlastRadius,
+        Self::FleetLost,
+        Self::FleetRefused,
+        Self::PolicyDrift,
     ];
 
     /// What is known of the kind. One that is added does not compile without.
@@ -350,6 +353,31 @@ impl FindingKind {
                 "`detector mitigation list` says which and why. Restore the policy, the template or the registry \
                  if it was a mistake; otherwise `detector mitigation approve`.",
             ),
+            Self::FleetLost => class(
+                Operations,
+                Medium..=Medium,
+                None,
+                "The fleet is not reached; what is in force stays, and what there is to tell waits.",
+                "The evidence says why. Look for the NATS servers, and whether the host's credentials \
+                 were revoked.",
+            ),
+            Self::FleetRefused => class(
+                Operations,
+                Medium..=High,
+                None,
+                "A bundle that the fleet offers is not taken, or a message of it is not read; what was in \
+                 force stays.",
+                "`detector fleet policy verify BUNDLE` says what is wrong with a bundle. A message of \
+                 another version comes from another release.",
+            ),
+            Self::PolicyDrift => class(
+                Operations,
+                High..=High,
+                None,
+                "The policy and templates in force are not those of the fleet's bundle: somebody has \
+                 changed them on this host.",
+                "Find out who; the next version of the bundle brings the fleet's back.",
+            ),
         }
     }
 }
@@ -372,18 +400,6 @@ impl Category {
             Self::Evasion => "evasion",
             Self::Compliance => "compliance",
             Self::Operations => "operations",
-        }
-    }
-}
-
-impl Severity {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
         }
     }
 }

@@ -1,0 +1,174 @@
+//! Where what is said, and who may say it: subjects, key-value buckets and streams of one NATS account, which is one
+//! fleet.
+//!
+//! A bucket `B` is the stream `KV_B` over the subjects `$KV.B.>`, as NATS clients have it (ADR-8).
+
+use super::Name;
+
+/// What is offered to hosts: [`ANNOUNCED`], and each bundle by its version.
+pub const POLICY: &str = "detector-policy";
+/// The state of each host, by its name.
+pub const HOSTS: &str = "detector-hosts";
+/// The VMs of each host in pages, by its name and the page's number.
+pub const VMS: &str = "detector-vms";
+/// Findings as they open, change and close.
+pub const FINDINGS: &str = "detector-findings";
+/// Records of the hosts' audits.
+pub const AUDIT: &str = "detector-audit";
+
+/// The key of the announcement in [`POLICY`].
+pub const ANNOUNCED: &str = "announced";
+/// Where every host hears of an announcement at once. Nothing is kept there: who was away asks for [`ANNOUNCED`].
+pub const NEWS: &str = "detector.news";
+
+/// The stream that a bucket is.
+pub fn stream_of(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// The subject of a key of a bucket.
+pub fn key(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+/// The key of a bundle in [`POLICY`].
+pub fn bundle(version: u64) -> String {
+    format!("bundle.{version}")
+}
+
+/// Where to ask for the last message under a key of [`POLICY`]. Each replica of the stream answers, so that no one
+/// server is asked by all hosts.
+pub fn ask(policy_key: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{}.{}", stream_of(POLICY), key(POLICY, policy_key))
+}
+
+pub fn finding(host: &Name) -> String {
+    format!("detector.finding.{host}")
+}
+
+pub fn audit(host: &Name) -> String {
+    format!("detector.audit.{host}")
+}
+
+/// Where a host takes commands, by request and reply.
+pub fn command(host: &Name) -> String {
+    format!("detector.command.{host}")
+}
+
+/// What a bucket or stream keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub name: &'static str,
+    /// Of a stream; a bucket has its own.
+    pub subjects: Option<&'static str>,
+    /// Messages that are kept under one subject. So whoever speaks too much pushes out what they said themselves.
+    pub each: i64,
+    /// Bytes of a message.
+    pub longest: i32,
+    /// For how many days; 0 for ever.
+    pub days: u64,
+}
+
+/// Every place that is kept.
+pub const PLACES: [Place; 5] = [
+    Place { name: POLICY, subjects: None, each: 1, longest: LONGEST, days: 0 },
+    Place { name: HOSTS, subjects: None, each: 1, longest: LONGEST_STATE, days: 0 },
+    Place { name: VMS, subjects: None, each: 1, longest: LONGEST_STATE, days: 0 },
+    Place {
+        name: FINDINGS,
+        subjects: Some("detector.finding.*"),
+        each: 10_000,
+        longest: LONGEST_STATE,
+        days: 30,
+    },
+    Place {
+        name: AUDIT,
+        subjects: Some("detector.audit.*"),
+        each: 100_000,
+        longest: LONGEST_STATE,
+        days: 30,
+    },
+];
+
+/// NATS takes messages of up to 1 MiB where nobody says otherwise; headers count.
+const LONGEST: i32 = 1_000_000;
+const LONGEST_STATE: i32 = 256 << 10;
+
+/// For whom credentials are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Host(Name),
+    /// Sees all, offers bundles and sends commands.
+    Monitor(Name),
+    /// Makes buckets and streams, and offers bundles; for people, and for no program that runs all the time.
+    Steward,
+}
+
+/// What whoever holds credentials may do; all else is refused by the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    pub publish: Vec<String>,
+    pub subscribe: Vec<String>,
+    /// May answer what comes to it, so many seconds long: once for each message.
+    pub answers_for: Option<u64>,
+}
+
+impl Holder {
+    /// The prefix of the subjects by which answers come. Nobody else may listen there.
+    pub fn inbox(&self) -> String {
+        match self {
+            Self::Host(name) => format!("_INBOX.host.{name}"),
+            Self::Monitor(name) => format!("_INBOX.monitor.{name}"),
+            Self::Steward => "_INBOX.steward".to_owned(),
+        }
+    }
+
+    /// As a server and its logs show it.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Host(name) => format!("host {name}"),
+            Self::Monitor(name) => format!("monitor {name}"),
+            Self::Steward => "steward".to_owned(),
+        }
+    }
+
+    pub fn permissions(&self) -> Permissions {
+        let inbox = format!("{}.>", self.inbox());
+        let own = |text: &str| text.to_owned();
+        match self {
+            Self::Host(name) => Permissions {
+                publish: vec![
+                    key(HOSTS, name.as_str()),
+                    key(VMS, &format!("{name}.*")),
+                    finding(name),
+                    audit(name),
+                    ask(">"),
+                ],
+                subscribe: vec![inbox, command(name), own(NEWS)],
+                answers_for: Some(60),
+            },
+            Self::Monitor(_) => Permissions {
+                publish: [
+                    key(POLICY, ">"),
+                    "detector.command.*".to_owned(),
+                    own(NEWS),
+                    own("$JS.API.INFO"),
+                    own("$JS.API.STREAM.INFO.*"),
+                    own("$JS.API.STREAM.MSG.GET.*"),
+                    own("$JS.API.DIRECT.GET.>"),
+                    own("$JS.API.CONSUMER.>"),
+                    own("$JS.ACK.>"),
+                    own("$JS.FC.>"),
+                ]
+                .into(),
+                subscribe: vec![inbox, own(NEWS)],
+                answers_for: None,
+            },
+            Self::Steward => Permissions {
+                publish: vec![own("$JS.API.>"), key(POLICY, ">"), own(NEWS)],
+                subscribe: vec![inbox],
+                answers_for: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Tables of what is believed and what is not.
+
+mod bundle;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    Name,
+    message::{Announcement, LONGEST, NicState, Refused, Version, VmState, open, seal},
+    page::{Page, pages},
+    subject::{self, Holder},
+};
+use crate::model::Digest;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_name_is_one_token() {
+    for good in ["a", "0", "host-1", &"x".repeat(63)] {
+        assert!(good.parse::<Name>().is_ok(), "{good}");
+    }
+    let bad = ["", "-a", "a-", "a.b", "*", ">", "a b", "A", "ä", "a\n", "$sys", &"x".repeat(64)];
+    for bad in bad {
+        assert!(bad.parse::<Name>().is_err(), "{bad}");
+        assert!(serde_json::from_value::<Name>(bad.into()).is_err(), "{bad}");
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Body {
+    a: u8,
+}
+
+#[test]
+fn only_what_is_of_this_version_and_from_its_sender_is_read() {
+    let (fleet, host) = (name("prod"), name("h1"));
+    let read = |text: &str| open::<Body>(text.as_bytes(), &fleet, Some(&host));
+    let sealed = seal(&fleet, &host, &Body { a: 7 }).unwrap();
+    assert_eq!(open(&sealed, &fleet, Some(&host)), Ok((host.clone(), Body { a: 7 })));
+    assert_eq!(open(&sealed, &fleet, None), Ok((host.clone(), Body { a: 7 })));
+
+    // The version comes first, whatever else there is.
+    assert_eq!(read(r#"{"v":2,"fleet":["prod"],"body":0}"#), Err(Refused::OtherVersion(2)));
+    assert_eq!(read(r#"{"v":0}"#), Err(Refused::OtherVersion(0)));
+    let other = r#"{"v":1,"fleet":"test","from":"h1","body":{"a":7}}"#;
+    assert_eq!(read(other), Err(Refused::OtherFleet(name("test"))));
+    let other = r#"{"v":1,"fleet":"prod","from":"h2","body":{"a":7}}"#;
+    assert_eq!(read(other), Err(Refused::OtherSender(name("h2"))));
+    // What a release adds within a version is no reason not to read the rest.
+    let more = r#"{"v":1,"fleet":"prod","from":"h1","later":1,"body":{"a":7,"b":8}}"#;
+    assert_eq!(read(more), Ok((host.clone(), Body { a: 7 })));
+    for bad in [
+        "",
+        "null",
+        "[]",
+        r#"{"stream":"KV_detector-hosts","seq":1}"#,
+        r#"{"v":1}"#,
+        r#"{"v":1,"v":2,"fleet":"prod","from":"h1","body":{"a":7}}"#,
+        r#"{"v":"1","fleet":"prod","from":"h1","body":{"a":7}}"#,
+        r#"{"v":1,"fleet":"prod","from":"h.1","body":{"a":7}}"#,
+        r#"{"v":1,"fleet":"prod","from":"h1","body":{"a":700}}"#,
+        r#"{"v":1,"fleet":"prod","from":"h1","body":{"a":7}}}"#,
+        &"[".repeat(10_000),
+    ] {
+        assert!(matches!(read(bad), Err(Refused::NoMessage(_))), "{bad:.60}");
+    }
+    let long = " ".repeat(LONGEST + 1);
+    assert_eq!(read(&long), Err(Refused::TooLong(LONGEST + 1)));
+    let long = "x".repeat(LONGEST);
+    assert!(matches!(seal(&fleet, &host, &long), Err(Refused::TooLong(_))));
+}
+
+#[test]
+fn an_announcement_is_for_all_or_for_those_it_names() {
+    let version = Version { number: 1, sha256: Digest([0; 32]) };
+    let mut announcement = Announcement { version, hosts: Vec::new() };
+    assert!(announcement.is_for(&name("a")));
+    announcement.hosts.push(name("b"));
+    assert!(!announcement.is_for(&name("a")) && announcement.is_for(&name("b")));
+}
+
+/// Whether a pattern of NATS has a subject.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut patterns, mut tokens) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (patterns.next(), tokens.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+#[test]
+fn a_host_speaks_for_itself_only() {
+    let (own, other) = (name("a"), name("b"));
+    let host = Holder::Host(own.clone()).permissions();
+    let may = |patterns: &[String], subject: &str| patterns.iter().any(|one| matches(one, subject));
+    let of = |host: &Name| {
+        [
+            subject::key(subject::HOSTS, host.as_str()),
+            subject::key(subject::VMS, &format!("{host}.0")),
+            subject::finding(host),
+            subject::audit(host),
+        ]
+    };
+    for place in of(&own) {
+        assert!(may(&host.publish, &place), "{place}");
+    }
+    let asked = subject::ask(&subject::bundle(7));
+    assert!(may(&host.publish, &asked));
+    let forbidden = of(&other).into_iter().chain([
+        subject::command(&own),
+        subject::command(&other),
+        subject::NEWS.to_owned(),
+        subject::key(subject::POLICY, subject::ANNOUNCED),
+        asked.replace("policy", "hosts"),
+        "$JS.API.STREAM.DELETE.KV_detector-hosts".to_owned(),
+        "$JS.API.CONSUMER.CREATE.detector-findings".to_owned(),
+        "$SYS.REQ.CLAIMS.UPDATE".to_owned(),
+        "_INBOX.monitor.m.1".to_owned(),
+    ]);
+    for place in forbidden {
+        assert!(!may(&host.publish, &place), "{place}");
+    }
+    let inbox = |holder: &Holder| format!("{}.x.1", holder.inbox());
+    let heard = [subject::command(&own), inbox(&Holder::Host(own.clone()))];
+    for place in heard {
+        assert!(may(&host.subscribe, &place), "{place}");
+    }
+    let unheard = [
+        subject::command(&other),
+        inbox(&Holder::Host(other.clone())),
+        inbox(&Holder::Monitor(own.clone())),
+        inbox(&Holder::Steward),
+    ];
+    for place in unheard.into_iter().chain(of(&other)) {
+        assert!(!may(&host.subscribe, &place), "{place}");
+    }
+    // Who sees all still makes and removes no stream, and gives no credentials.
+    let monitor = Holder::Monitor(own).permissions();
+    let places = ["$JS.API.STREAM.DELETE.detector-audit", "$JS.API.STREAM.PURGE.detector-audit"];
+    for place in places.into_iter().chain(["$SYS.REQ.CLAIMS.UPDATE", "detector.finding.b"]) {
+        assert!(!may(&monitor.publish, place), "{place}");
+    }
+}
+
+fn vm(number: u128) -> VmState {
+    VmState {
+        uuid: Uuid::from_u128(number << 64 | 0xfeed),
+        name: format!("vm{number}"),
+        source: "qemu:///system".to_owned(),
+        power: "running".to_owned(),
+        status: "approved".to_owned(),
+        since: None,
+        template: None,
+        nics: Vec::new(),
+    }
+}
+
+#[test]
+fn vms_are_on_one_page_each_and_pages_fit_a_message() {
+    for (count, of) in [(0, 1), (1, 1), (32, 1), (33, 2), (1000, 32), (100_000, 256)] {
+        let all = pages((0..count).map(vm).collect());
+        assert_eq!(all.len(), of, "{count}");
+        assert_eq!(all.iter().map(|page| page.vms.len()).sum::<usize>(), count as usize);
+        let fullest = all.iter().map(|page| page.vms.len()).max().unwrap();
+        // They are spread, though the UUIDs differ in few places.
+        assert!(fullest <= 2 * (count as usize).div_ceil(of) + 16, "{count}: {fullest}");
+    }
+    // One more VM touches its own page only.
+    let (before, after) = (pages((0..40).map(vm).collect()), pages((0..41).map(vm).collect()));
+    let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!((before.len(), changed), (2, 1));
+
+    // The longest that anybody can name.
+    let hostile = |number| {
+        let nic = NicState {
+            mac: "52:54:00:00:00:01".to_owned(),
+            port: Some("vnet0".to_owned()),
+            status: Some("granted".to_owned()),
+            addresses: vec!["2001:db8:1111:2222:3333:4444:5555:6666".to_owned(); 1000],
+        };
+        let name = "\u{1}".repeat(100_000);
+        VmState { name, nics: vec![nic; 100], ..vm(number) }
+    };
+    let (fleet, host) = (name("prod"), name("h1"));
+    let sealed = |page: &Page| seal(&fleet, &host, page);
+    for page in pages((0..32).map(hostile).collect()) {
+        assert!(sealed(&page).or_else(|_| sealed(&page.clone().lighter())).is_ok());
+        assert!(page.vms[0].name.ends_with('…'));
+    }
+}

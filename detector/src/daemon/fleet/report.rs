@@ -1,0 +1,178 @@
+//! What the host tells of itself: its state and its VMs, when they change and every so often.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use detector_core::fleet::{
+    message::{HostState, NicState, PolicyState, RefusedBundle, VmState},
+    page::{Page, cut, pages},
+};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{super::itself::Itself, Standing};
+use crate::{
+    api::{
+        Reply, Request,
+        view::{ModeView, Status, VmView, vm_status},
+    },
+    clock,
+    fleet::{
+        speech::{Speech, Unsaid},
+        store::Store,
+        words::Place,
+    },
+};
+
+/// A host that says nothing for longer is silent.
+const EVERY: Duration = Duration::from_secs(30);
+/// Troubles that are told.
+const MOST_TROUBLES: usize = 8;
+
+/// What the fleet keeps of what was said last.
+#[derive(Default)]
+struct Said {
+    host: Option<(HostState, Instant)>,
+    pages: BTreeMap<u32, Page>,
+}
+
+/// Tells, for as long as the daemon lives.
+pub(super) async fn keep_telling(
+    (interval, mut connected): (Duration, watch::Receiver<()>),
+    speech: Speech,
+    itself: Itself,
+    (store, standing): (Arc<Store>, Standing),
+) {
+    let life = Uuid::new_v5(&Uuid::NAMESPACE_OID, jiff::Timestamp::now().to_string().as_bytes());
+    let mut said = Said::default();
+    loop {
+        tokio::select! {
+            () = sleep(interval) => {}
+            Ok(()) = connected.changed() => said = Said::default(),
+        }
+        let looked = Arc::clone(&store);
+        let seen = spawn_blocking(move || (looked.in_force().ok().flatten(), looked.drift())).await;
+        let Ok((in_force, drift)) = seen else { continue };
+        let since = clock::now();
+        standing
+            .change(|standing| {
+                if standing.drift.is_empty() != drift.is_empty() {
+                    standing.drifted = since;
+                }
+                standing.drift.clone_from(&drift);
+            })
+            .await;
+        let (Some(Reply::Status(status)), Some(Reply::Vms(vms))) =
+            (itself.ask(Request::Status {}).await, itself.ask(Request::VmList {}).await)
+        else {
+            continue;
+        };
+        let refused = standing.now().await.refused;
+        let refused = refused.map(|one| RefusedBundle { version: one.version, why: one.why });
+        let policy = PolicyState { in_force, refused, drift };
+        let all = pages(vms.iter().map(vm).collect());
+        let host = host(life, &status, policy, all.len());
+        if let Err(Unsaid::Never(why)) = tell(&speech, &mut said, host, all).await {
+            tracing::warn!(%why, "fleet: what there is to tell is not told");
+        }
+    }
+}
+
+/// Tells what has changed. What is not kept there is told again the next time.
+async fn tell(
+    speech: &Speech,
+    said: &mut Said,
+    host: HostState,
+    all: Vec<Page>,
+) -> Result<(), Unsaid> {
+    let count = host.pages;
+    for page in all {
+        if said.pages.get(&page.number) == Some(&page) {
+            continue;
+        }
+        said.pages.remove(&page.number);
+        let place = Place::Vms(page.number);
+        match speech.put(place, &page, None).await {
+            Err(Unsaid::Never(_)) => speech.put(place, &page.clone().lighter(), None).await?,
+            outcome => outcome?,
+        }
+        said.pages.insert(page.number, page);
+    }
+    said.pages.retain(|number, _| *number < count);
+    let same = |(before, at): &(HostState, Instant)| {
+        let before = HostState { at: host.at, ..before.clone() };
+        before == host && at.elapsed() < EVERY
+    };
+    // After the pages, so that how many there are is never ahead of them.
+    if !said.host.as_ref().is_some_and(same) {
+        said.host = None;
+        speech.put(Place::Host, &host, None).await?;
+        said.host = Some((host, Instant::now()));
+    }
+    Ok(())
+}
+
+fn host(life: Uuid, status: &Status, policy: PolicyState, pages: usize) -> HostState {
+    let count = |counts: &BTreeMap<String, usize>| {
+        counts.iter().map(|(name, count)| (name.clone(), *count as u64)).collect()
+    };
+    let mut findings = BTreeMap::new();
+    for finding in &status.findings {
+        *findings.entry(finding.severity.as_str().to_owned()).or_insert(0) += 1;
+    }
+    let lost = status.sources.iter().filter(|source| !source.healthy);
+    let mut troubles: Vec<_> = lost
+        .map(|source| {
+            let why = source.why.as_deref().unwrap_or("it does not answer");
+            format!("{}: {why}", source.name)
+        })
+        .take(MOST_TROUBLES)
+        .collect();
+    troubles.iter_mut().for_each(cut);
+    HostState {
+        at: jiff::Timestamp::now(),
+        every: EVERY.as_secs(),
+        life,
+        release: status.version.clone(),
+        started: status.started,
+        mode: match status.mode {
+            ModeView::Observe => "observe",
+            ModeView::Enforce => "enforce",
+            ModeView::None => "none",
+        }
+        .to_owned(),
+        policy,
+        vms: count(&status.vms),
+        ports: count(&status.ports),
+        findings,
+        troubles,
+        pages: u32::try_from(pages).unwrap_or(u32::MAX),
+    }
+}
+
+fn vm(view: &VmView) -> VmState {
+    let nics = view.nics.iter().map(|nic| NicState {
+        mac: nic.mac.clone(),
+        port: nic.port.clone(),
+        status: nic.status.and_then(word),
+        addresses: nic.addresses.iter().chain(&nic.learned).cloned().collect(),
+    });
+    VmState {
+        uuid: view.uuid,
+        name: view.name.clone(),
+        source: view.source.clone(),
+        power: word(view.power).unwrap_or_default(),
+        status: vm_status(view.status).to_owned(),
+        since: view.since,
+        template: view.template_name(),
+        nics: nics.collect(),
+    }
+}
+
+/// As JSON has it.
+fn word(value: impl serde::Serialize) -> Option<String> {
+    serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
+}

@@ -1,0 +1,203 @@
+//! A connection to a fleet's NATS for a moment: to make its buckets, tell its servers who is revoked, offer a bundle.
+
+use std::{io, path::Path, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions,
+    jetstream::{self, message::PublishMessage, stream},
+};
+use bytes::Bytes;
+use detector_core::fleet::{
+    Name,
+    bundle::Sealed,
+    message::{self, Announcement, seal},
+    subject::{self, PLACES, Place},
+};
+use serde::Deserialize;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same message is taken once within this time.
+const ONCE: Duration = Duration::from_secs(30 * 60);
+const DAY: u64 = 24 * 60 * 60;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    #[error("no connection to {urls}: {why}")]
+    Connect { urls: String, why: String },
+    #[error("{what}: {why}")]
+    Failed { what: String, why: String },
+}
+
+fn failed(what: &str, why: impl std::fmt::Display) -> ConnectionError {
+    ConnectionError::Failed { what: what.to_owned(), why: why.to_string() }
+}
+
+/// Who connects, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    pub urls: &'a [String],
+    /// The text of a file of credentials.
+    pub credentials: &'a str,
+    /// Who has signed the server's certificate; whom the machine trusts where it is left out.
+    pub authority: Option<&'a Path>,
+    /// Where answers come.
+    pub inbox: &'a str,
+    /// As servers show it.
+    pub name: &'a str,
+}
+
+impl Access<'_> {
+    /// How to connect; never without TLS.
+    ///
+    /// # Errors
+    ///
+    /// The credentials are none.
+    pub fn options(&self) -> io::Result<ConnectOptions> {
+        let mut options = ConnectOptions::with_credentials(self.credentials)?
+            .require_tls(true)
+            .custom_inbox_prefix(self.inbox)
+            .name(self.name)
+            .connection_timeout(PATIENCE);
+        if let Some(path) = self.authority {
+            options = options.add_root_certificates(path.to_owned());
+        }
+        Ok(options)
+    }
+
+    /// Connects, or says at once why not.
+    ///
+    /// # Errors
+    ///
+    /// There is nobody, or they do not take the credentials.
+    pub async fn connect(&self) -> Result<Client, ConnectionError> {
+        let refused = |why: String| ConnectionError::Connect { urls: self.urls.join(", "), why };
+        let options = self.options().map_err(|error| refused(error.to_string()))?;
+        options.connect(self.urls).await.map_err(|error| refused(error.to_string()))
+    }
+}
+
+/// Tells servers what the account's token says from now on: whoever is revoked by it is cut off at once.
+///
+/// # Errors
+///
+/// No server has taken it.
+pub async fn push(client: &Client, token: &str) -> Result<(), ConnectionError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        data: Option<Taken>,
+        error: Option<Refused>,
+    }
+    #[derive(Deserialize)]
+    struct Taken {
+        code: u16,
+    }
+    #[derive(Deserialize)]
+    struct Refused {
+        description: String,
+    }
+    const WHAT: &str = "the servers have not taken who is revoked";
+    let asked = client.request("$SYS.REQ.CLAIMS.UPDATE", Bytes::from(token.to_owned()));
+    let answer = asked.await.map_err(|error| failed(WHAT, error))?;
+    let answer: Answer =
+        serde_json::from_slice(&answer.payload).map_err(|error| failed(WHAT, error))?;
+    match answer {
+        Answer { error: Some(refused), .. } => Err(failed(WHAT, refused.description)),
+        Answer { data: Some(Taken { code: 200 }), .. } => Ok(()),
+        _ => Err(failed(WHAT, "an answer that is none")),
+    }
+}
+
+/// Makes the buckets and streams of a fleet, or has them be as this release wants them. What they hold stays.
+///
+/// # Errors
+///
+/// Which one could not be made, and why.
+pub async fn prepare(client: &Client, replicas: usize) -> Result<(), ConnectionError> {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(PATIENCE);
+    for place in PLACES {
+        let config = configuration(place, replicas);
+        let made = context.create_or_update_stream(config).await;
+        made.map_err(|error| failed(place.name, error))?;
+    }
+    Ok(())
+}
+
+fn configuration(place: Place, replicas: usize) -> stream::Config {
+    let Place { name, subjects, each, longest, days } = place;
+    let is_bucket = subjects.is_none();
+    let (name, subject) = match subjects {
+        Some(subjects) => (name.to_owned(), subjects.to_owned()),
+        None => (subject::stream_of(name), subject::key(name, ">")),
+    };
+    stream::Config {
+        name,
+        subjects: vec![subject],
+        max_messages_per_subject: each,
+        max_message_size: longest,
+        max_age: Duration::from_secs(days * DAY),
+        storage: stream::StorageType::File,
+        num_replicas: replicas,
+        duplicate_window: ONCE,
+        // Of a bucket the latest is what counts; a stream makes room for what is new.
+        discard: if is_bucket { stream::DiscardPolicy::New } else { stream::DiscardPolicy::Old },
+        allow_rollup: is_bucket,
+        allow_direct: true,
+        deny_delete: is_bucket,
+        ..stream::Config::default()
+    }
+}
+
+/// Offers a bundle: first what it says, then that it is there.
+///
+/// # Errors
+///
+/// It could not be put there.
+pub async fn offer(
+    client: &Client,
+    (fleet, own): (&Name, &Name),
+    bundle: &[u8],
+    announcement: &Announcement,
+) -> Result<(), ConnectionError> {
+    const WHAT: &str = "the bundle is not offered";
+    Sealed::read(bundle).map_err(|fault| failed(WHAT, fault))?;
+    let said = seal(fleet, own, announcement).map_err(|refused| failed(WHAT, refused))?;
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(PATIENCE);
+    let key = |key: &str| subject::key(subject::POLICY, key);
+    let puts = [
+        (key(&subject::bundle(announcement.version.number)), bundle.to_vec()),
+        (key(subject::ANNOUNCED), said.clone()),
+    ];
+    for (subject, payload) in puts {
+        let message = PublishMessage::build().payload(payload.into());
+        let sent = context.send_publish(subject, message).await;
+        let taken = sent.map_err(|error| failed(WHAT, error))?.await;
+        taken.map_err(|error| failed(WHAT, error))?;
+    }
+    // Who misses it asks, sooner or later.
+    let told = client.publish(subject::NEWS, said.into()).await;
+    told.map_err(|error| failed(WHAT, error))?;
+    client.flush().await.map_err(|error| failed(WHAT, error))
+}
+
+/// What is announced.
+///
+/// # Errors
+///
+/// It cannot be asked for, or read.
+pub async fn announced(
+    client: &Client,
+    fleet: &Name,
+) -> Result<Option<Announcement>, ConnectionError> {
+    const WHAT: &str = "what is announced is not known";
+    let asked = client.request(subject::ask(subject::ANNOUNCED), Bytes::new()).await;
+    let answer = asked.map_err(|error| failed(WHAT, error))?;
+    if answer.status == Some(async_nats::StatusCode::NOT_FOUND) {
+        return Ok(None);
+    }
+    let (_, said) = message::open(&answer.payload, fleet, None).map_err(|why| failed(WHAT, why))?;
+    Ok(Some(said))
+}

@@ -1,0 +1,231 @@
+//! A real NATS server of a fleet inside a host, and whoever speaks to it.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::{Client, Event, StatusCode};
+use detector::fleet::connection::Access;
+use detector_core::fleet::Name;
+use detector_core::fleet::subject::Holder;
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::host::Host;
+use crate::scene::PATIENCE;
+use crate::{artefacts, wait};
+
+/// What the fleet is called.
+pub const FLEET: &str = "lab";
+const PORT: u16 = 4222;
+/// How long whoever speaks waits for what must not come.
+const BRIEF: Duration = Duration::from_secs(1);
+/// How long an answer may take that does come.
+const LONG: Duration = Duration::from_secs(5);
+
+/// A fleet's server, and the directory of its keys.
+pub struct Nats<'a> {
+    host: &'a Host,
+    running: Option<Child>,
+    starts: u32,
+}
+
+impl<'a> Nats<'a> {
+    /// Makes the fleet, starts its server and makes its buckets.
+    pub fn found(host: &'a Host) -> Result<Self> {
+        let mut nats = Self { host, running: None, starts: 0 };
+        let directory = nats.directory().display().to_string();
+        let words =
+            ["init", &directory, "--name", FLEET, "--server", "127.0.0.1", "--listen", "127.0.0.1"];
+        nats.detector(&words)?;
+        nats.start()?;
+        nats.detector(&["prepare", "--dir", &directory])?;
+        Ok(nats)
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.host.path("fleet")
+    }
+
+    /// Starts the server (again); returns when it listens.
+    pub fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let log = std::fs::File::create(self.host.path(&format!("nats-{}.log", self.starts)))?;
+        let mut command = Command::new("nats-server");
+        command.arg("-c").arg(self.directory().join("server/nats-server.conf"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.running = Some(self.host.spawn(&mut command)?);
+        wait::until("NATS to listen", PATIENCE, || {
+            let connect = || Ok(TcpStream::connect(("127.0.0.1", PORT)).is_ok());
+            Ok(self.host.network().run(connect)?.then_some(()))
+        })
+    }
+
+    /// The worst that can happen to it.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.running.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// What `detector fleet` prints.
+    pub fn detector(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(artefacts::detector()?);
+        command.arg("fleet").args(words);
+        self.host.check(&mut command)
+    }
+
+    /// The same of a command that takes the fleet's directory.
+    pub fn office(&self, words: &[&str]) -> Result<String> {
+        let directory = self.directory().display().to_string();
+        self.detector(&[words, &["--dir", &directory]].concat())
+    }
+
+    /// Gives somebody credentials; the answer is where they are.
+    pub fn enrol(&self, holder: &Holder) -> Result<PathBuf> {
+        let path = match holder {
+            Holder::Host(name) => self.office(&["enrol", name.as_str()])?,
+            Holder::Monitor(name) => self.office(&["enrol", name.as_str(), "--monitor"])?,
+            Holder::Steward => anyhow::bail!("it is there from the beginning"),
+        };
+        Ok(path.trim().into())
+    }
+
+    /// What to write into a host's configuration.
+    pub fn section(&self, host: &str, more: &str) -> Result<String> {
+        let credentials = self.enrol(&Holder::Host(host.parse()?))?;
+        let authority = self.directory().join("ca.pem");
+        Ok(format!(
+            "[fleet]\nservers = [\"tls://127.0.0.1:{PORT}\"]\nname = {FLEET:?}\nhost = {host:?}\n\
+             credentials = {credentials:?}\nauthority = {authority:?}\ninterval = \"200ms\"\n{more}"
+        ))
+    }
+
+    /// Connects as somebody who has been enrolled before.
+    pub fn connect(&self, holder: &Holder, credentials: &Path) -> Result<Member> {
+        Member::connect(self.host, holder, credentials, &self.directory().join("ca.pem"))
+    }
+
+    /// Enrols a monitor, and connects as that.
+    pub fn monitor(&self) -> Result<Member> {
+        let holder = Holder::Monitor("desk".parse()?);
+        self.connect(&holder, &self.enrol(&holder)?)
+    }
+}
+
+impl Drop for Nats<'_> {
+    fn drop(&mut self) {
+        // The host ends it otherwise.
+        let _ = self.kill();
+    }
+}
+
+/// Somebody who is connected, with what has happened to the connection.
+pub struct Member {
+    pub client: Client,
+    events: Arc<Mutex<Vec<String>>>,
+    /// Its threads are in the host.
+    runtime: Runtime,
+}
+
+impl Member {
+    fn connect(host: &Host, holder: &Holder, credentials: &Path, authority: &Path) -> Result<Self> {
+        let runtime = host
+            .network()
+            .run(|| Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?))?;
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let (inbox, credentials) = (holder.inbox(), std::fs::read_to_string(credentials)?);
+        let (name, authority, told) = (holder.title(), authority.to_owned(), Arc::clone(&events));
+        let connected = runtime.spawn(async move {
+            let urls = [format!("tls://127.0.0.1:{PORT}")];
+            let access = Access {
+                urls: &urls,
+                credentials: &credentials,
+                authority: Some(&authority),
+                inbox: &inbox,
+                name: &name,
+            };
+            let options = access.options()?.event_callback(move |event: Event| {
+                told.lock().unwrap_or_else(PoisonError::into_inner).push(event.to_string());
+                async {}
+            });
+            anyhow::Ok(options.connect(&urls[..]).await?)
+        });
+        let client = runtime.block_on(connected)??;
+        Ok(Self { client, events, runtime })
+    }
+
+    /// Runs something that speaks.
+    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// What has happened to the connection so far.
+    pub fn events(&self) -> Vec<String> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The answer; `None` where there is none for a while.
+    pub fn ask(&self, subject: &str, payload: &str) -> Option<Vec<u8>> {
+        self.ask_within(BRIEF, subject, payload)
+    }
+
+    fn ask_within(&self, patience: Duration, subject: &str, payload: &str) -> Option<Vec<u8>> {
+        let asked = self.client.request(subject.to_owned(), payload.to_owned().into());
+        let answer = self.run(async { tokio::time::timeout(patience, asked).await });
+        let answer = answer.ok()?.ok()?;
+        let good = answer.status.is_none_or(|status| status == StatusCode::OK);
+        good.then(|| answer.payload.to_vec())
+    }
+
+    /// The same of JSON.
+    pub fn ask_json(&self, subject: &str, payload: &str) -> Option<Value> {
+        serde_json::from_slice(&self.ask(subject, payload)?).ok()
+    }
+
+    /// What is under a key of a bucket.
+    pub fn value(&self, bucket: &str, key: &str) -> Option<Value> {
+        let subject = format!("$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}");
+        serde_json::from_slice(&self.ask_within(LONG, &subject, "")?).ok()
+    }
+
+    /// Everything that a stream keeps, in order.
+    pub fn kept(&self, stream: &str) -> Result<Vec<Vec<u8>>> {
+        let info = self.ask_within(LONG, &format!("$JS.API.STREAM.INFO.{stream}"), "");
+        let info = info.with_context(|| format!("no stream {stream}"))?;
+        let state = serde_json::from_slice::<Value>(&info)?["state"].take();
+        let number = |key: &str| state[key].as_u64().unwrap_or_default();
+        let get = |seq| {
+            let ask = format!("{{\"seq\":{seq}}}");
+            self.ask_within(LONG, &format!("$JS.API.DIRECT.GET.{stream}"), &ask)
+        };
+        Ok((number("first_seq")..=number("last_seq")).filter_map(get).collect())
+    }
+
+    /// The bodies of the messages that a stream keeps.
+    pub fn bodies(&self, stream: &str) -> Result<Vec<Value>> {
+        let read = |message: Vec<u8>| Ok(serde_json::from_slice::<Value>(&message)?["body"].take());
+        self.kept(stream)?.into_iter().map(read).collect()
+    }
+
+    /// Sends a host a command, and waits for what it answers.
+    pub fn command(&self, host: &str, id: &str, request: &Value) -> Result<Value> {
+        let said = serde_json::json!({ "v": 1, "fleet": FLEET, "from": "desk", "body": {
+            "id": id, "who": "alice", "request": request
+        }});
+        let subject = format!("detector.command.{host}");
+        let asked = self.client.request(subject, said.to_string().into());
+        let answer = self.run(async { tokio::time::timeout(PATIENCE, asked).await })??;
+        Ok(serde_json::from_slice::<Value>(&answer.payload)?["body"].take())
+    }
+}
+
+/// A name that is one.
+pub fn name(text: &str) -> Result<Name> {
+    Ok(text.parse()?)
+}

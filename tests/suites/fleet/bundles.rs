@@ -1,0 +1,140 @@
+//! Which bundles a host takes: signed with minisign itself, offered over NATS.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use detector_core::fleet::subject;
+use detector_tests::host::Host;
+use detector_tests::nats::Nats;
+use detector_tests::scene::{PATIENCE, Scene};
+use detector_tests::wait;
+
+use super::{await_that, daemon};
+
+const LENIENT: &str = r#"@id("all") permit (principal, action == Action::"join", resource);"#;
+const STRICT: &str = r#"
+@id("all") permit (principal, action == Action::"join", resource);
+@id("nobody")
+@sentence("A VM is none.")
+@remedy("Wait for the next policy.")
+forbid (principal, action == Action::"join", resource);
+"#;
+
+/// Makes a key that signs without being asked for a password; the answer is its public part.
+fn key(host: &Host, name: &str) -> String {
+    let path = |ending: &str| host.path(&format!("{name}.{ending}"));
+    let mut make = Command::new("minisign");
+    make.args(["-G", "-W", "-f", "-p"]).arg(path("pub")).arg("-s").arg(path("key"));
+    host.check(&mut make).unwrap();
+    let text = std::fs::read_to_string(path("pub")).unwrap();
+    text.lines().nth(1).unwrap().to_owned()
+}
+
+/// Packs, signs and seals a bundle with this policy.
+fn bundle(host: &Host, nats: &Nats<'_>, (version, policy, signer): (u32, &str, &str)) -> PathBuf {
+    let directory = host.path(&format!("policy-{version}-{signer}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("policy.cedar"), policy).unwrap();
+    let (text, to) = (directory.join("text"), directory.join("sealed"));
+    let words = |paths: &[&Path]| -> Vec<String> {
+        paths.iter().map(|one| one.display().to_string()).collect()
+    };
+    let [directory, said, sealed] = [&directory, &text, &to].map(|path| path.display().to_string());
+    let version = version.to_string();
+    let pack =
+        ["policy", "pack", &directory, "--fleet", "lab", "--serial", &version, "--to", &said];
+    nats.detector(&pack).unwrap();
+    let mut sign = Command::new("minisign");
+    sign.args(["-S", "-s"])
+        .arg(host.path(&format!("{signer}.key")))
+        .arg("-m")
+        .args(words(&[&text]));
+    host.check(&mut sign).unwrap();
+    nats.detector(&["policy", "seal", &said, "--to", &sealed]).unwrap();
+    to
+}
+
+#[test]
+fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
+    let scene = Scene::new().unwrap();
+    let host = scene.host();
+    let mut nats = Nats::found(host).unwrap();
+    let trusted = key(host, "trusted");
+    key(host, "stranger");
+    let mut daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let monitor = nats.monitor().unwrap();
+    let policy = || Some(monitor.value(subject::HOSTS, "h1")?["body"]["policy"].take());
+    let runs = |version: u32| {
+        let policy = policy()?;
+        (policy["in_force"]["number"] == version).then_some(policy)
+    };
+    await_that(&daemon, "the host", policy);
+    let offer = |nats: &Nats<'_>, path: &Path| {
+        nats.office(&["policy", "offer", &path.display().to_string()])
+    };
+
+    let second = bundle(host, &nats, (2, STRICT, "trusted"));
+    let verify = ["policy", "verify", &second.display().to_string(), "--key", &trusted];
+    assert!(nats.detector(&verify).unwrap().contains("Version"));
+    offer(&nats, &second).unwrap();
+    await_that(&daemon, "version 2", || runs(2));
+    // It is what VMs are judged by.
+    daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
+    let shown = daemon.ask(&["policy", "show"]).unwrap().json.to_string();
+    assert!(shown.contains("nobody"), "{shown}");
+
+    // By somebody else: it is told, and what was in force stays.
+    offer(&nats, &bundle(host, &nats, (3, LENIENT, "stranger"))).unwrap();
+    let finding = daemon.await_finding("fleet-refused", "not trusted", PATIENCE).unwrap();
+    assert_eq!(finding["severity"], "high");
+    await_that(&daemon, "the refusal", || {
+        policy().filter(|policy| policy["refused"]["version"] == 3)
+    });
+    assert!(runs(2).is_some());
+    // An older one: nobody offers it, and put there past that no host takes it.
+    let first = bundle(host, &nats, (1, LENIENT, "trusted"));
+    let complaint = offer(&nats, &first).unwrap_err().to_string();
+    assert!(complaint.contains("was offered before"), "{complaint}");
+    let bytes = std::fs::read(&first).unwrap();
+    let opened = detector::fleet::pack::open(&bytes, None).unwrap();
+    let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": { "version": opened.version } });
+    let puts = [
+        (subject::bundle(1), bytes),
+        (subject::ANNOUNCED.to_owned(), said.to_string().into_bytes()),
+    ];
+    for (key, bytes) in puts {
+        let kept = monitor.client.request(subject::key(subject::POLICY, &key), bytes.into());
+        monitor.run(kept).unwrap();
+    }
+    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    await_that(&daemon, "the refusal of the older one", || {
+        policy().filter(|policy| policy["refused"]["version"] == 1)
+    });
+    assert!(runs(2).is_some());
+
+    // Over a restart, without the fleet.
+    nats.kill().unwrap();
+    daemon.kill().unwrap();
+    daemon.run().unwrap();
+    let shown = daemon.ask(&["policy", "show"]).unwrap().json.to_string();
+    assert!(shown.contains("nobody"), "{shown}");
+    // What somebody changes on the host is told.
+    let path = host.path("state/fleet/2/policy.cedar");
+    std::fs::write(&path, LENIENT).unwrap();
+    daemon.await_finding("policy-drift", "policy.cedar", PATIENCE).unwrap();
+    std::fs::write(&path, STRICT).unwrap();
+    daemon.await_no_finding("policy-drift", PATIENCE).unwrap();
+
+    // Offered while the host was away.
+    nats.start().unwrap();
+    daemon.terminate().unwrap();
+    offer(&nats, &bundle(host, &nats, (4, LENIENT, "trusted"))).unwrap();
+    daemon.run().unwrap();
+    await_that(&daemon, "version 4", || runs(4));
+    wait::until("the finding to close", PATIENCE, || {
+        let list = daemon.ask(&["finding", "list"])?.json.to_string();
+        Ok((!list.contains("fleet-refused")).then_some(()))
+    })
+    .unwrap();
+}
