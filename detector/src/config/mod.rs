@@ -18,7 +18,9 @@ pub(crate) mod text;
 
 use std::path::{Path, PathBuf};
 
-use detector_core::model::{Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules, ShutDown};
+use detector_core::model::{
+    Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules, ShutDown,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::registry::{Manifests, Trust};

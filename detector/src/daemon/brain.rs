@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Births, Finding, FleetStanding, Graces, ObservedMode, Policy, Processes, Recorded, Registry, Skew, Source,
-        Timestamp, Unsettled, World,
+        Births, Finding, FleetStanding, Graces, ObservedMode, Policy, Processes, Recorded,
+        Registry, Skew, Source, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };

@@ -11,8 +11,8 @@ use detector_common::event::Event;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile, KnownLease, Link, MediumRole,
-        Mitigations, Registry, Rejected, Timestamp, Vm,
+        Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile, KnownLease, Link,
+        MediumRole, Mitigations, Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Workflow},
 };

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
     os::unix::{fs::DirBuilderExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::{Arc, mpsc as std_mpsc},
@@ -14,7 +14,7 @@ use detector_common::settings::Mode;
 use detector_core::model::{EvidenceLevel, Neighbour};
 use tokio::{
     runtime::Builder,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 
@@ -24,6 +24,7 @@ use super::{
     calls,
     cycle::{self, Ears},
     denials,
+    end::End,
     files::{self, Fresh, PolicySource, Templates},
     fleet::Line,
     hands::{self, Callers, Hands},
@@ -379,24 +380,4 @@ fn alerts(config: &Config, fleet: Option<&Line>, inputs: mpsc::Sender<Input>) ->
 fn suspender(inputs: mpsc::Sender<Input>) -> Result<Suspender> {
     let tell = move |vm, result| drop(inputs.blocking_send(Input::Paused(vm, result)));
     Suspender::spawn(tell).context("cannot start to suspend VMs")
-}
-
-/// A person, or the service manager, tells the daemon to end.
-struct End {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl End {
-    fn watch() -> io::Result<Self> {
-        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
-    }
-
-    async fn told(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod claims;
 mod clock;
 mod cycle;
 mod denials;
+mod end;
 mod execute;
 mod files;
 mod fleet;

@@ -5,6 +5,7 @@
 
 mod advance;
 mod automatic;
+mod findings;
 mod sights;
 
 use std::{
@@ -14,11 +15,8 @@ use std::{
 
 use detector_core::{
     decide::VmStatus,
-    model::{
-        Finding, FindingKey, FindingKind, QuarantineTarget, Severity, Subject as FindingSubject,
-        Template, Timestamp,
-    },
-    remediate::{Event, Means, Step, StepState, Workflow},
+    model::{QuarantineTarget, Template, Timestamp},
+    remediate::{Event, Means, Step, Workflow},
 };
 use uuid::Uuid;
 
@@ -44,8 +42,6 @@ const MOST: usize = 512;
 const RETRY: Duration = Duration::from_secs(5);
 /// What the name of an event is called in its record.
 pub(super) const EVENT: &str = "event";
-/// What a name is cut to in findings.
-const LONGEST_NAME: usize = 80;
 
 /// What is being done outside of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,47 +332,6 @@ impl<E: Enforcer> Brain<E> {
         let held = self.remediation.held.get(&vm);
         held.and_then(|held| held.running).is_some_and(|running| running.step == Step::Provision)
             && self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(vm))
-    }
-
-    pub(super) fn remediation_findings(&self) -> Vec<Finding> {
-        let stuck = self.remediation.held.values().filter_map(|held| {
-            let workflow = &held.workflow;
-            let failed = workflow.current().filter(|planned| planned.has_failed());
-            let (since, why) = match (&held.trouble, failed) {
-                (Some((since, why)), _) => (*since, why.clone()),
-                (None, Some(planned)) => {
-                    let StepState::Failed(at) = planned.state else { return None };
-                    (at, format!("{}: {}", planned.step.as_str(), planned.note))
-                }
-                (None, None) => return None,
-            };
-            let name: String = workflow.name.chars().take(LONGEST_NAME).collect();
-            Some(Finding {
-                key: FindingKey {
-                    kind: FindingKind::RemediationStuck,
-                    subject: FindingSubject::Vm(workflow.vm),
-                },
-                severity: Severity::Medium,
-                title: format!("The remediation of VM {name:?} does not go on; it stays cut off."),
-                evidence: vec![("why".to_owned(), why)],
-                next: Some(format!("detector remediate status {}", workflow.vm)),
-                since,
-            })
-        });
-        let lost = self.remediation.lost.iter().map(|(since, why)| Finding {
-            key: FindingKey {
-                kind: FindingKind::RemediationStuck,
-                subject: FindingSubject::Place("remediations.db".to_owned()),
-            },
-            severity: Severity::High,
-            title: "What people have approved for single VMs is not known: whoever needs it is not denied, \
-                    and has no network after the next start."
-                .to_owned(),
-            evidence: vec![("why".to_owned(), why.clone())],
-            next: Some("detector remediate status".to_owned()),
-            since: *since,
-        });
-        stuck.chain(lost).chain(self.unstarted_findings()).collect()
     }
 }
 

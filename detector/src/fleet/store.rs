@@ -237,6 +237,7 @@ impl Store {
 /// by its own settings.
 pub(crate) fn configured(places: &Places, starting: bool) -> anyhow::Result<Config> {
     let config = places.load()?;
+    let text = config.text;
     let Some(store) = Store::new(&config) else { return Ok(config) };
     let version = match store.record() {
         Ok(Record { in_force: Some(version), .. }) => version,
@@ -262,6 +263,8 @@ pub(crate) fn configured(places: &Places, starting: bool) -> anyhow::Result<Conf
         }
         laid_over => laid_over?,
     };
+    // The enforcer goes by the host's own settings.
+    config.text = text;
     config.paths.policy = place.join(POLICY);
     // A fleet that says nothing of templates leaves each host its own.
     if place.join(TEMPLATES).exists() {

@@ -3,10 +3,12 @@ use uuid::Uuid;
 
 use super::{ProcessId, Timestamp};
 
+mod category;
 mod taxonomy;
 mod technique;
 
-pub use taxonomy::{Category, Class};
+pub use category::Category;
+pub use taxonomy::Class;
 pub use technique::Technique;
 
 /// Something an administrator must know. It lasts as long as decisions keep naming it.

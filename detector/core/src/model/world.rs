@@ -7,9 +7,9 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Births, Chain, DhcpPrint, Evidence, FleetStanding, GuestClaims, ImageFile, KnownLease, Learned,
-    Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes, Recorded, Registry, Rejected,
-    Skew, Timestamp, Today, Vm,
+    Adoption, Births, Chain, DhcpPrint, Evidence, FleetStanding, GuestClaims, ImageFile,
+    KnownLease, Learned, Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes,
+    Recorded, Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 

@@ -10,7 +10,7 @@ use detector_core::{
 };
 use uuid::Uuid;
 
-use super::LONGEST_NAME;
+use super::findings::LONGEST_NAME;
 use crate::{daemon::brain::Brain, enforcer::Enforcer};
 
 /// VMs whose remediation could not be started, by the quarantine that it was wanted for, and why.

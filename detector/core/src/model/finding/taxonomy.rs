@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    FindingKind, Severity,
+    Category, FindingKind, Severity,
     technique::{
         ADVERSARY_IN_THE_MIDDLE, DIRECT_NETWORK_FLOOD, DISABLE_SYSTEM_FIREWALL,
         ENDPOINT_DENIAL_OF_SERVICE, IMPAIR_DEFENSES, IMPLANT_INTERNAL_IMAGE,
@@ -24,21 +24,6 @@ pub struct Class {
     pub meaning: &'static str,
     /// What an administrator does about it.
     pub advice: &'static str,
-}
-
-/// What kind of trouble it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Category {
-    /// Something runs that nobody approved.
-    Rogue,
-    /// Somebody speaks as somebody else, or harms others by what is sent.
-    Spoof,
-    /// Somebody gets around what guards, or takes it away.
-    Evasion,
-    /// What is approved is not as it should be.
-    Compliance,
-    /// The detector itself cannot do something.
-    Operations,
 }
 
 impl FindingKind {
