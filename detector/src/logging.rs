@@ -97,7 +97,8 @@ impl<W: AsFd> Log<W> {
             let piece = &bytes[put..bytes.len().min(put + PIECE)];
             let mut ready = [PollFd::new(self.to.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut ready, PollTimeout::from(wait)) {
-                Ok(1) | Err(Errno::EINTR) => {}
+                Ok(1) => {}
+                Err(Errno::EINTR) => continue,
                 _ => return put,
             }
             match unistd::write(self.to.as_fd(), piece) {

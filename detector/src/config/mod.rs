@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use detector_core::model::{
     Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules, ShutDown,
 };
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::registry::{Manifests, Trust};
@@ -86,9 +87,12 @@ impl Places {
         over: impl FnOnce(&mut toml::Table),
     ) -> Result<Config, ConfigError> {
         let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
-        let mut table = Config::table(path).unwrap_or_default();
+        let text = Config::text(self.config.as_deref())?;
+        let mut table =
+            text.as_deref().map_or_else(|| Ok(toml::Table::new()), |text| read(text, path))?;
         over(&mut table);
-        self.placed(Config::parse(&table.to_string(), path)?)
+        let config = self.placed(Config::parse(&table.to_string(), path)?)?;
+        Ok(Config { text: text.as_deref().map(digest), ..config })
     }
 
     fn placed(&self, mut config: Config) -> Result<Config, ConfigError> {
@@ -106,24 +110,25 @@ impl Config {
     /// Reads the file, or [`DEFAULT_PATH`] when none is named. Only the latter may be absent: then
     /// the defaults hold.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(text) = Self::text(path)? else { return Ok(Self::default()) };
+        let config = Self::parse(&text, path.unwrap_or(Path::new(DEFAULT_PATH)))?;
+        Ok(Self { text: Some(digest(&text)), ..config })
+    }
+
+    /// The text of the file; none where nobody has named one and there is none.
+    fn text(path: Option<&Path>) -> Result<Option<String>, ConfigError> {
         let named = path.is_some();
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         match read_text(path, MAX_BYTES) {
-            Ok(text) => {
-                let digest = Digest(Sha256::digest(text.as_bytes()).into());
-                Ok(Self { text: Some(digest), ..Self::parse(&text, path)? })
-            }
-            Err(ReadError::Absent) if !named => Ok(Self::default()),
+            Ok(text) => Ok(Some(text)),
+            Err(ReadError::Absent) if !named => Ok(None),
             Err(why) => Err(ConfigError::Unreadable { path: path.to_owned(), why }),
         }
     }
 
     /// Parses and checks the text of a configuration; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
-            place: Place::of(path, text, error.span()),
-            message: text::one_line(error.message()),
-        })?;
+        let config: Self = read(text, path)?;
         match check::check(&config) {
             Ok(()) => Ok(config),
             Err(check::Complaint { key, message }) => Err(ConfigError::Invalid {
@@ -188,6 +193,17 @@ impl Config {
             },
         }
     }
+}
+
+fn digest(text: &str) -> Digest {
+    Digest(Sha256::digest(text).into())
+}
+
+fn read<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Invalid {
+        place: Place::of(path, text, error.span()),
+        message: text::one_line(error.message()),
+    })
 }
 
 /// One of bridge and VM is said, as has been checked.

@@ -202,7 +202,9 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn stop_denied(&mut self) {
         let mut wanted = Vec::new();
         let lasts = !self.world.is_on_trial() && !self.world.is_under_maintenance();
-        self.pauses.asked.retain(|uuid, _| match self.decision.vms.get(uuid) {
+        self.pauses.asked.retain(|uuid, pause| match self.decision.vms.get(uuid) {
+            // Nobody wants its power any more.
+            Some(one) if matches!(pause, Pause::Ending(_)) && is_spared_its_power(one) => false,
             Some(one) => matches!(one.status, VmStatus::Denied | VmStatus::Quarantined),
             // At each start nobody lists it yet.
             None => self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(*uuid)),
@@ -222,7 +224,9 @@ impl<E: Enforcer> Brain<E> {
                 wanted.push((source.to_owned(), *uuid, power));
             }
         }
-        wanted.extend(self.force());
+        if lasts {
+            wanted.extend(self.force());
+        }
         for (source, vm, power) in wanted {
             self.pauses.asked.insert(vm, Pause::Asked(self.world.now, power));
             self.record_stop(vm, power, None);
@@ -237,11 +241,16 @@ impl<E: Enforcer> Brain<E> {
     fn force(&mut self) -> Vec<(String, Uuid, Power)> {
         let (now, rules) = (self.world.now, self.world.policy.shut_down);
         let mut forced = Vec::new();
+        let decisions = &self.decision.vms;
+        let is_denied =
+            |uuid| decisions.get(uuid).is_some_and(|one| one.verdict == VmStatus::Denied);
         for (uuid, pause) in &mut self.pauses.asked {
             let Pause::Ending(since) = *pause else { continue };
             match live(&self.world, *uuid) {
                 None => *pause = Pause::Done,
                 Some(_) if now < since + rules.grace => {}
+                // What is looked at again, or only observed by now, waits.
+                Some((_, vm)) if self.world.mode_of(vm) != Mode::Enforce || !is_denied(uuid) => {}
                 Some((source, _)) if rules.force => {
                     forced.push((source.to_owned(), *uuid, Power::Off));
                 }
@@ -264,6 +273,15 @@ impl<E: Enforcer> Brain<E> {
             }
             _ => false,
         }
+    }
+}
+
+/// Whether a VM that was asked to shut down may go on, as far as the policy is concerned.
+fn is_spared_its_power(decision: &VmDecision) -> bool {
+    match decision.verdict {
+        VmStatus::Approved => true,
+        VmStatus::Denied => decision.responses.stops() != Some(Stop::ShutDown),
+        _ => false,
     }
 }
 

@@ -143,9 +143,12 @@ fn configuration(place: Place, replicas: usize) -> stream::Config {
         duplicate_window: ONCE,
         // Of a bucket the latest is what counts; a stream makes room for what is new.
         discard: if is_bucket { stream::DiscardPolicy::New } else { stream::DiscardPolicy::Old },
-        allow_rollup: is_bucket,
+        // A header would purge what others have said, and so would an acknowledgement that is sent to the interface of
+        // JetStream: nobody removes anything, it goes by its age and number.
+        allow_rollup: false,
+        deny_purge: true,
+        deny_delete: true,
         allow_direct: true,
-        deny_delete: is_bucket,
         ..stream::Config::default()
     }
 }

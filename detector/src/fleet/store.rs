@@ -12,7 +12,7 @@ use detector_core::{
     fleet::{
         Name,
         accept::{Standing, Verdict, judge},
-        bundle::{POLICY, SETTINGS, TEMPLATES},
+        bundle::{self, POLICY, TEMPLATES},
         message::Version,
     },
     model::Today,
@@ -134,14 +134,9 @@ impl Store {
             Err(why) => return vec![why],
         };
         let place = self.place(version);
-        let sealed = match fs::read(place.join(SEALED)) {
-            Ok(sealed) => sealed,
-            Err(error) => return vec![format!("{SEALED}: {error}")],
-        };
-        let opened = match pack::open(&sealed, Some(&self.trust)) {
-            Ok(opened) if opened.version == version => opened,
-            Ok(_) => return vec![format!("{SEALED}: it is another one")],
-            Err(error) => return vec![format!("{SEALED}: {error}")],
+        let opened = match self.sealed(version) {
+            Ok(opened) => opened,
+            Err(why) => return vec![why],
         };
         let mut strange: Vec<String> = Vec::new();
         for (name, text) in &opened.bundle.files {
@@ -158,6 +153,25 @@ impl Store {
             }
         }
         strange
+    }
+
+    /// A bundle as it came, by its signature: what lies beside it could have been written by whoever has taken the daemon
+    /// over.
+    fn sealed(&self, version: Version) -> Result<Opened, String> {
+        let no = |why: String| format!("{SEALED}: {why}");
+        let text = read_text(&self.place(version).join(SEALED), bundle::LONGEST as u64)
+            .map_err(|error| no(error.to_string()))?;
+        let opened = pack::open(text.as_bytes(), Some(&self.trust))
+            .map_err(|error| no(error.to_string()))?;
+        if opened.version != version {
+            return Err(no("it is another one".to_owned()));
+        }
+        Ok(opened)
+    }
+
+    /// What a bundle says in place of the configuration.
+    fn settings(&self, version: Version) -> Result<toml::Table, String> {
+        settings::parse(&self.sealed(version)?.bundle)
     }
 
     /// Whoever requires signatures of templates requires them of a fleet's, too.
@@ -237,7 +251,6 @@ impl Store {
 /// by its own settings.
 pub(crate) fn configured(places: &Places, starting: bool) -> anyhow::Result<Config> {
     let config = places.load()?;
-    let text = config.text;
     let Some(store) = Store::new(&config) else { return Ok(config) };
     let version = match store.record() {
         Ok(Record { in_force: Some(version), .. }) => version,
@@ -251,11 +264,10 @@ pub(crate) fn configured(places: &Places, starting: bool) -> anyhow::Result<Conf
         }
     };
     let place = store.place(version);
-    let settings = read_text(&place.join(SETTINGS), MAX_FILE).unwrap_or_default();
-    let laid_over = match settings.parse::<toml::Table>() {
-        Ok(table) => places.load_with(|own| settings::lay_over(own, &table)).map_err(Into::into),
-        Err(error) => Err(anyhow::anyhow!("{}: {error}", place.join(SETTINGS).display())),
-    };
+    let laid_over = store
+        .settings(version)
+        .map_err(anyhow::Error::msg)
+        .and_then(|table| Ok(places.load_with(|own| settings::lay_over(own, &table))?));
     let mut config = match laid_over {
         Err(error) if starting => {
             tracing::error!(%error, "the settings of the fleet's bundle are not used");
@@ -263,8 +275,6 @@ pub(crate) fn configured(places: &Places, starting: bool) -> anyhow::Result<Conf
         }
         laid_over => laid_over?,
     };
-    // The enforcer goes by the host's own settings.
-    config.text = text;
     config.paths.policy = place.join(POLICY);
     // A fleet that says nothing of templates leaves each host its own.
     if place.join(TEMPLATES).exists() {

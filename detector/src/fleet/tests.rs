@@ -205,6 +205,14 @@ fn a_bundle_is_taken_once_and_no_older_one_comes_back() {
     assert_eq!(fs::read_to_string(&by_bundle.paths.policy).unwrap(), POLICY);
     assert!(by_bundle.paths.templates.join("lab.toml").exists());
     assert_eq!(store().drift(), Vec::<String>::new());
+    // Whoever starts the daemon is root, and what lies there is the daemon's user's.
+    let laid_out = state.path().join("fleet/2/settings.toml");
+    fs::write(&laid_out, "[paths]\nstate = \"/etc\"\n").unwrap();
+    for starting in [true, false] {
+        assert_eq!(configured(&places, starting).unwrap(), by_bundle, "by the signed text");
+    }
+    assert_eq!(store().drift().len(), 1);
+    fs::write(&laid_out, "[flood]\nabove = 5000\n").unwrap();
 
     // Neither an older one nor another one of the same version.
     for (file, expect) in [

@@ -102,6 +102,34 @@ fn what_a_server_is_made_to_say_elsewhere_is_no_message() {
     }
 }
 
+/// Neither with a header nor by an acknowledgement that the server sends to its own interface.
+#[test]
+fn nobody_removes_what_another_has_said() {
+    let scene = Scene::new().unwrap();
+    let nats = Nats::found(scene.host()).unwrap();
+    let monitor = nats.monitor().unwrap();
+    let [one, other] = ["h1", "h2"].map(|host| {
+        let holder = Holder::Host(name(host).unwrap());
+        nats.connect(&holder, &nats.enrol(&holder).unwrap()).unwrap()
+    });
+    let audit = |host: &str| subject::audit(&name(host).unwrap());
+    let state = |host: &str| subject::key(subject::HOSTS, host);
+    for place in [audit("h2"), state("h2")] {
+        assert!(keeps(&other, &place), "{place}");
+    }
+    let mut all = async_nats::HeaderMap::new();
+    all.insert("Nats-Rollup", "all");
+    one.run(one.client.publish_with_headers(state("h1"), all, "{}".into())).unwrap();
+    for asks in ["PURGE", "MSG.DELETE"] {
+        let asked = format!("$JS.API.STREAM.{asks}.{}", subject::AUDIT);
+        one.run(one.client.publish_with_reply(audit("h1"), asked, "{}".into())).unwrap();
+    }
+    one.run(one.client.flush()).unwrap();
+    assert!(keeps(&one, &audit("h1")), "whatever was sent before has been seen to");
+    assert!(monitor.value(subject::HOSTS, "h2").is_some());
+    assert_eq!(monitor.kept(subject::AUDIT).unwrap().len(), 4);
+}
+
 #[test]
 fn who_is_revoked_is_cut_off_at_once_and_for_good() {
     let scene = Scene::new().unwrap();

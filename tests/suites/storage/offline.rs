@@ -89,7 +89,9 @@ fn what_is_missing_is_put_in_and_what_is_there_stays() {
     let libvirt = lab.libvirt();
     let case = Case::new(&lab, &libvirt);
     let tree = tree().with_shell().unwrap().text("etc/ssh/key", "of everybody's").unwrap();
-    tree.link("srv", "etc/agent").unwrap().disk(&case.disk).unwrap();
+    // A link in the place of a file is no way out.
+    let tree = tree.link("srv", "etc/agent").unwrap().link("etc/agent/key", "/").unwrap();
+    tree.disk(&case.disk).unwrap();
     let before = libvirt.virsh(&["dumpxml", "--inactive", &case.guest.name]).unwrap();
     let work = format!(
         "remove = [\"/etc/ssh/key\", \"/nowhere/at/all\"]\nmask = [\"telnet.socket\"]\n\

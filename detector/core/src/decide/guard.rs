@@ -139,10 +139,13 @@ pub fn admit(
         let stays = next.held.get(uuid).is_some_and(|hold| match &hold.word {
             Some(word) => word.approves || grounds.is_subset(&hold.grounds),
             // Who raises the limits has what they allow now done.
-            None => hold.limits == limits,
+            None => limits.vms <= hold.limits.vms && limits.percent <= hold.limits.percent,
         });
         if !stays {
             fresh.push((uuid, grounds));
+        } else if let Some(hold) = next.held.get_mut(uuid).filter(|hold| hold.word.is_none()) {
+            // A person speaks of what is wrong by then.
+            hold.grounds.clone_from(grounds);
         }
     }
     // What is wrong with few comes before what is wrong with many: a bad policy does not keep the one VM that

@@ -176,6 +176,18 @@ fn a_vm_is_shut_down_and_its_power_is_taken_where_its_guest_does_not() {
 }
 
 #[test]
+fn nobody_loses_power_that_the_policy_leaves_it_again() {
+    let mut host = three();
+    host.turn(vec![rules(&format!("{SHUT_DOWN}{NOBODY}"))]);
+    kept(&mut host);
+    assert_eq!(stops(&mut host), [(1, Power::ShutDown)]);
+    host.turn(vec![Input::Paused(uuid(1), Ok(()))]);
+    host.turn(vec![rules(SHUT_DOWN)]);
+    host.wait(Duration::from_secs(61));
+    assert_eq!(stops(&mut host), []);
+}
+
+#[test]
 fn a_guest_that_is_left_its_time_goes_on_with_a_finding() {
     let mut host = three();
     host.brain.world.policy.shut_down.force = false;

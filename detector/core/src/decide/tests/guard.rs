@@ -104,6 +104,12 @@ fn a_revoked_template_cuts_off_so_many_and_the_others_wait_for_a_person() {
     lab.pass(WINDOW + MINUTE);
     settle(&mut lab);
     assert_eq!(count(&mut lab), (2, 8));
+    // Neither do limits that are stricter.
+    for limits in [BlastLimits { vms: 1, ..LIMITS }, BlastLimits { window: WINDOW * 2, ..LIMITS }] {
+        lab.world.policy.blast = Some(limits);
+        settle(&mut lab);
+        assert_eq!(count(&mut lab), (2, 8));
+    }
     // A person lets one go, leaves another, and the others go once the limit is raised.
     says(&mut lab, 5, true);
     says(&mut lab, 6, false);

@@ -84,8 +84,10 @@ put() {
     if [ -L "$what" ] || ! cmp -s "$here/files/$1" "$what"; then
         changed=true
     fi
-    rm -rf "$new" && cp "$here/files/$1" "$new" && chmod "$3" "$new" && chown "$4" "$new" && mv -f "$new" "$what" ||
-        fail "it cannot be written"
+    rm -rf "$new" && cp "$here/files/$1" "$new" && chmod "$3" "$new" && chown "$4" "$new" || fail "it cannot be written"
+    # A link in its place is replaced: to a directory, it would be followed.
+    [ ! -L "$what" ] || rm -f "$what" || fail "it cannot be written"
+    mv -f "$new" "$what" || fail "it cannot be written"
 }
 
 mask() {
