@@ -54,10 +54,14 @@ impl Mover {
                 }
                 attempts += 1;
                 if attempts == ATTEMPTS {
-                    return Err(StorageError::Failed(format!(
+                    let item = &journal.items[number];
+                    let differs = format!(
                         "the copy of {} is another than the file each time",
-                        shown(&journal.items[number].source)
-                    )));
+                        shown(&item.source)
+                    );
+                    // Libvirt does not tell of each write that finds no room.
+                    let differs = StorageError::Failed(differs);
+                    return Err(self.explain(session, &pool, &item.target, differs));
                 }
                 journal.items[number].stage = Stage::Planned;
                 self.keep(journal, "a copy is begun anew", tell)?;
