@@ -55,12 +55,10 @@ impl Mover {
                 attempts += 1;
                 if attempts == ATTEMPTS {
                     let item = &journal.items[number];
-                    let differs = format!(
-                        "the copy of {} is another than the file each time",
-                        shown(&item.source)
-                    );
+                    let source = shown(&item.source);
+                    let why = format!("the copy of {source} is another than the file each time");
                     // Libvirt does not tell of each write that finds no room.
-                    let differs = StorageError::Failed(differs);
+                    let differs = StorageError::Failed(why);
                     return Err(self.explain(session, &pool, &item.target, differs));
                 }
                 journal.items[number].stage = Stage::Planned;
