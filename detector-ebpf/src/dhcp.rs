@@ -13,7 +13,7 @@ use detector_common::{
     frame::{COPY_BYTES, COPY_SLACK, Copied, opaque},
     gate,
     learned::{self, ADVERTISED_SECONDS, Transaction},
-    lease::{self, Act, Exchange},
+    lease::{self, Act, Exchange, v4, v6},
     maps::{self, TRANSACTIONS_PER_PORT},
     port::PortSlot,
 };
@@ -200,19 +200,41 @@ pub extern "C" fn locate(tag: u32) -> i32 {
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn read_v4() -> i32 {
-    with_message(|frame, exchange| {
-        lease::read_v4(frame, exchange);
-        0
-    })
+    let begun = with_message(|frame, exchange| i32::from(v4::begin(frame, exchange)));
+    if begun != 0 && lease::read_options(v4::MAX_OPTIONS, || next_v4()) {
+        with_message(|frame, exchange| {
+            v4::finish(frame, exchange);
+            0
+        });
+    }
+    0
+}
+
+/// One option. A global function too: the verifier walks it once, and not for each option that there may be.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn next_v4() -> i32 {
+    with_message(|frame, exchange| v4::next(frame, exchange) as i32)
 }
 
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn read_v6() -> i32 {
-    with_message(|frame, exchange| {
-        lease::read_v6(frame, exchange);
-        0
-    })
+    let begun = with_message(|frame, exchange| i32::from(v6::begin(frame, exchange)));
+    if begun != 0 && lease::read_options(v6::MAX_OPTIONS, || next_v6()) {
+        with_message(|_, exchange| {
+            v6::finish(exchange);
+            0
+        });
+    }
+    0
+}
+
+/// One option.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn next_v6() -> i32 {
+    with_message(|frame, exchange| v6::next(frame, exchange) as i32)
 }
 
 #[inline(always)]

@@ -5,18 +5,21 @@
 
 mod locate;
 mod routers;
-mod v4;
-mod v6;
+pub mod v4;
+pub mod v6;
 
 #[cfg(test)]
 mod tests;
 
-use crate::{addr::Address, claim::Family, frame::Copied};
+use crate::{
+    addr::Address,
+    claim::Family,
+    frame::{Copied, opaque},
+};
 
 pub use locate::{locate, may_be_dhcp};
 pub use routers::{Advertised, advertised, may_be_advertisement, routers};
-pub use v4::{read as read_v4, renewed};
-pub use v6::read as read_v6;
+pub use v4::renewed;
 
 /// Addresses of one message that are read; a power of two. Clients ask for one or two.
 pub const MAX_ADDRESSES: usize = 4;
@@ -68,7 +71,7 @@ pub struct Exchange {
     pub act: u32,
     /// A bit for each option that was read.
     options: u32,
-    /// The DHCP message type (option 53).
+    /// The message's type: option 53 of DHCP, the first byte of DHCPv6.
     kind: u32,
     /// Option 51.
     seconds: u32,
@@ -86,9 +89,17 @@ pub struct Exchange {
     /// The same of the option that lists routes.
     routes: u32,
     routes_bytes: u32,
+    /// Where the next option begins.
+    option: u32,
+    /// Where the field ends that is being read; in DHCPv6 the association, 0 outside of one.
+    limit: u32,
+    /// The fields that are still to be read, as option 52 has them.
+    fields: u32,
+    /// 1 in the message's own field.
+    in_message: u32,
 }
 
-const _: () = assert!(size_of::<Exchange>() == 168);
+const _: () = assert!(size_of::<Exchange>() == 184);
 
 impl Exchange {
     pub const NOTHING: Self = Self {
@@ -110,6 +121,10 @@ impl Exchange {
         routers_bytes: 0,
         routes: 0,
         routes_bytes: 0,
+        option: 0,
+        limit: 0,
+        fields: 0,
+        in_message: 0,
     };
 
     pub const fn is(&self, act: Act) -> bool {
@@ -134,12 +149,50 @@ impl Exchange {
     }
 }
 
+/// What has come of reading one more option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Reading {
+    GoesOn = 0,
+    /// The message was read to its end.
+    Whole = 1,
+    /// It teaches nothing.
+    Broken = 2,
+}
+
+/// Reads options by `next`, which returns a [`Reading`] code, at most so many. Whether the message was read to
+/// its end.
+#[inline(always)]
+pub fn read_options(most: usize, mut next: impl FnMut() -> i32) -> bool {
+    let mut left = opaque(most);
+    while left > 0 {
+        left -= 1;
+        let reading = next();
+        if reading != Reading::GoesOn as i32 {
+            return reading == Reading::Whole as i32;
+        }
+    }
+    false
+}
+
 /// Reads the frame into `found`, which is [`Exchange::NOTHING`] before. `tag` is the VLAN that its
 /// metadata names, 0 for none. What cannot be understood leaves no act.
 pub fn read(frame: Copied<'_>, tag: u16, found: &mut Exchange) {
     match locate(frame, tag, found) {
-        Family::V4 => read_v4(frame, found),
-        Family::V6 => read_v6(frame, found),
+        Family::V4 => {
+            if v4::begin(frame, found)
+                && read_options(v4::MAX_OPTIONS, || v4::next(frame, found) as i32)
+            {
+                v4::finish(frame, found);
+            }
+        }
+        Family::V6 => {
+            if v6::begin(frame, found)
+                && read_options(v6::MAX_OPTIONS, || v6::next(frame, found) as i32)
+            {
+                v6::finish(found);
+            }
+        }
         Family::None => {}
     }
 }

@@ -1,10 +1,10 @@
 //! DHCP: RFC 2131 and the options of RFC 2132.
 
-use super::{Act, Exchange};
+use super::{Act, Exchange, Reading};
 use crate::{
     addr::{Address, Station},
     claim::Family,
-    frame::{Copied, opaque},
+    frame::Copied,
 };
 
 const BOOT_REQUEST: u8 = 1;
@@ -13,10 +13,10 @@ const MAGIC: u32 = 0x6382_5363;
 /// Length of the fixed part with the magic cookie.
 const FIXED: usize = 240;
 /// The fields that options may overflow into.
-const SNAME: (usize, usize) = (44, 108);
-const FILE: (usize, usize) = (108, 236);
+const SNAME: (u32, u32) = (44, 108);
+const FILE: (u32, u32) = (108, 236);
 /// Options that are read, pads included.
-const MAX_OPTIONS: usize = 80;
+pub const MAX_OPTIONS: usize = 80;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -39,29 +39,37 @@ const fn bit(option: u8) -> u32 {
     1 << (option - REQUESTED_ADDRESS)
 }
 
-/// Reads the message that [`locate`](super::locate()) has found.
+/// Reads what lies before the options of the message that [`locate`](super::locate()) has found. False when it
+/// is not one of DHCP.
 #[inline(always)]
-pub fn read(frame: Copied<'_>, found: &mut Exchange) {
+pub fn begin(frame: Copied<'_>, found: &mut Exchange) -> bool {
     let (at, end) = (found.at as usize, found.end as usize);
-    let by_client = found.by_client != 0;
     if at + FIXED > end {
-        return;
+        return false;
     }
     let first = frame.window::<34>(at);
-    let operation = if by_client { BOOT_REQUEST } else { BOOT_REPLY };
+    let operation = if found.by_client != 0 { BOOT_REQUEST } else { BOOT_REPLY };
     let ethernet = first.u16::<1>() == 0x0106;
     let magic = frame.window::<4>(at + FIXED - 4).u32::<0>();
     if first.u8::<0>() != operation || !ethernet || magic != MAGIC {
-        return;
+        return false;
     }
     found.family = Family::V4 as u32;
     found.id = first.u32::<4>();
     let vlan = Station::from_word(found.client).vlan();
     found.client = first.mac::<28>().on_vlan(vlan).word();
+    found.option = (at + FIXED) as u32;
+    found.limit = end as u32;
+    found.in_message = 1;
+    true
+}
+
+/// What the message does, of which every option has been read.
+#[inline(always)]
+pub fn finish(frame: Copied<'_>, found: &mut Exchange) {
+    let by_client = found.by_client != 0;
+    let first = frame.window::<20>(found.at as usize);
     let (current, yours) = (first.v4::<12>(), first.v4::<16>());
-    if !read_options(frame, at, end, found) {
-        return;
-    }
     let has = |option| found.options & bit(option) != 0;
     let kind = if has(MESSAGE_TYPE) { found.kind } else { 0 };
     let act = match kind {
@@ -97,82 +105,74 @@ pub fn read(frame: Copied<'_>, found: &mut Exchange) {
 #[inline(always)]
 pub const fn renewed(said: &Exchange) -> u32 {
     let named = bit(REQUESTED_ADDRESS) | bit(SERVER_ID);
-    if said.is(Act::Asks) && said.kind == REQUEST && said.options & named == 0 {
-        said.wanted
-    } else {
-        0
-    }
+    let asks = said.family == Family::V4 as u32 && said.is(Act::Asks) && said.kind == REQUEST;
+    if asks && said.options & named == 0 { said.wanted } else { 0 }
 }
 
-/// Reads the options, in the message's own field and in those that it overflows into. False when they
-/// do not end as they should, or one that matters comes twice.
+/// Reads the next option, in the message's own field or in one that it overflows into. Nothing comes of a
+/// message whose options do not end as they should, or of which one that matters comes twice.
 #[inline(always)]
-fn read_options(frame: Copied<'_>, message: usize, end: usize, found: &mut Exchange) -> bool {
-    let (mut at, mut end) = (message + FIXED, end);
-    // The fields that are still to be read: what the overload option says (RFC 2132, section 9.3).
-    let mut fields = 0;
-    let mut in_message = 1;
-    let mut left = opaque(MAX_OPTIONS);
-    while left > 0 {
-        left -= 1;
-        at = frame.forget(at);
-        end = frame.forget(end);
-        fields = frame.forget(fields);
-        in_message = frame.forget(in_message);
-        let option = frame.window::<6>(at);
-        let code = if at < end { option.u8::<0>() } else { END };
-        if code == PAD {
-            at += 1;
-            continue;
-        }
-        if code == END {
-            if in_message == 1 {
-                in_message = 0;
-                fields = found.overload as usize;
-            }
-            let (from, to) = if fields & 1 != 0 {
-                fields &= !1;
-                FILE
-            } else if fields & 2 != 0 {
-                fields &= !2;
-                SNAME
-            } else {
-                return true;
-            };
-            at = message + from;
-            end = message + to;
-            continue;
-        }
-        if at + 2 > end {
-            return false;
-        }
-        let length = usize::from(option.u8::<1>());
-        if at + 2 + length > end {
-            return false;
-        }
-        if code == ROUTERS && found.routers_bytes == 0 {
-            (found.routers, found.routers_bytes) = ((at + 2) as u32, length as u32);
-        }
-        if code == CLASSLESS_ROUTES && found.routes_bytes == 0 {
-            (found.routes, found.routes_bytes) = ((at + 2) as u32, length as u32);
-        }
-        if matches!(code, REQUESTED_ADDRESS..=SERVER_ID) {
-            let bit = 1_u32 << ((code - REQUESTED_ADDRESS) & 7);
-            let wanted = if matches!(code, OVERLOAD | MESSAGE_TYPE) { 1 } else { 4 };
-            if found.options & bit != 0 || length != wanted {
-                return false;
-            }
-            found.options |= bit;
-            match code {
-                MESSAGE_TYPE => found.kind = u32::from(option.u8::<2>()),
-                // Only the message's own field says which others there are.
-                OVERLOAD if in_message == 1 => found.overload = u32::from(option.u8::<2>()),
-                LEASE_TIME => found.seconds = option.u32::<2>(),
-                REQUESTED_ADDRESS => found.wanted = option.v4::<2>(),
-                _ => {}
-            }
-        }
-        at += 2 + length;
+pub fn next(frame: Copied<'_>, found: &mut Exchange) -> Reading {
+    let (at, end) = (found.option as usize, found.limit as usize);
+    let option = frame.window::<6>(at);
+    let code = if at < end { option.u8::<0>() } else { END };
+    if code == PAD {
+        found.option += 1;
+        return Reading::GoesOn;
     }
-    false
+    if code == END {
+        return next_field(found);
+    }
+    if at + 2 > end {
+        return Reading::Broken;
+    }
+    let length = usize::from(option.u8::<1>());
+    if at + 2 + length > end {
+        return Reading::Broken;
+    }
+    if code == ROUTERS && found.routers_bytes == 0 {
+        (found.routers, found.routers_bytes) = ((at + 2) as u32, length as u32);
+    }
+    if code == CLASSLESS_ROUTES && found.routes_bytes == 0 {
+        (found.routes, found.routes_bytes) = ((at + 2) as u32, length as u32);
+    }
+    if matches!(code, REQUESTED_ADDRESS..=SERVER_ID) {
+        let bit = 1_u32 << ((code - REQUESTED_ADDRESS) & 7);
+        let wanted = if matches!(code, OVERLOAD | MESSAGE_TYPE) { 1 } else { 4 };
+        if found.options & bit != 0 || length != wanted {
+            return Reading::Broken;
+        }
+        found.options |= bit;
+        match code {
+            MESSAGE_TYPE => found.kind = u32::from(option.u8::<2>()),
+            // Only the message's own field says which others there are.
+            OVERLOAD if found.in_message == 1 => found.overload = u32::from(option.u8::<2>()),
+            LEASE_TIME => found.seconds = option.u32::<2>(),
+            REQUESTED_ADDRESS => found.wanted = option.v4::<2>(),
+            _ => {}
+        }
+    }
+    found.option = (at + 2 + length) as u32;
+    Reading::GoesOn
+}
+
+/// Goes on to the next field that has options: what the overload option says (RFC 2132, section 9.3).
+#[inline(always)]
+fn next_field(found: &mut Exchange) -> Reading {
+    if found.in_message == 1 {
+        found.in_message = 0;
+        found.fields = found.overload;
+    }
+    let (from, to) = if found.fields & 1 != 0 {
+        found.fields &= !1;
+        FILE
+    } else if found.fields & 2 != 0 {
+        found.fields &= !2;
+        SNAME
+    } else {
+        return Reading::Whole;
+    };
+    found.option = found.at + from;
+    found.limit = found.at + to;
+    Reading::GoesOn
 }
