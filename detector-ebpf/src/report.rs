@@ -2,7 +2,7 @@
 //! here decides, and a port can only ever crowd out what is its own.
 
 use aya_ebpf::{
-    helpers::generated::bpf_jiffies64,
+    helpers::generated::{bpf_jiffies64, bpf_skb_load_bytes},
     macros::map,
     maps::{Array, RingBuf},
 };
@@ -10,7 +10,8 @@ use aya_log_ebpf::warn;
 use detector_common::{
     claim::ClaimRecord,
     counters::{Budget, Sighting},
-    event::Event,
+    event::{Event, EventRecord, HEAD_BYTES},
+    frame::opaque,
     maps::{self, SIGHTINGS_PER_PORT},
     port::PortSlot,
     settings::Settings,
@@ -36,7 +37,13 @@ static TOLD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Notes a claim that was refused, and reports it when it is new.
 #[inline(always)]
-pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord, dropped: bool) {
+pub(crate) fn sighting(
+    skb: &Skb,
+    slot: &PortSlot,
+    settings: &Settings,
+    claim: &ClaimRecord,
+    dropped: bool,
+) {
     // SAFETY: no arguments, no effects.
     let now = unsafe { bpf_jiffies64() };
     let index =
@@ -60,7 +67,7 @@ pub(crate) fn sighting(slot: &PortSlot, settings: &Settings, claim: &ClaimRecord
         };
     }
     if let Some(held) = take_token(slot, settings, now) {
-        send(slot, claim, now, held, dropped);
+        send(skb, slot, claim, now, held, dropped);
     }
 }
 
@@ -108,20 +115,42 @@ fn take_token(slot: &PortSlot, settings: &Settings, now: u64) -> Option<u32> {
 }
 
 #[inline(always)]
-fn send(slot: &PortSlot, claim: &ClaimRecord, at: u64, held: u32, dropped: bool) {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+fn send(skb: &Skb, slot: &PortSlot, claim: &ClaimRecord, at: u64, held: u32, dropped: bool) {
+    let Some(mut entry) = EVENTS.reserve::<EventRecord>(0) else {
         counters::event_lost(slot);
         return;
     };
-    entry.write(Event {
-        at,
-        ifindex: slot.ifindex,
-        instance: slot.instance,
-        port: slot.id,
-        dropped: u8::from(dropped),
-        pad: 0,
-        held,
-        claim: *claim,
-    });
+    let report = entry.as_mut_ptr();
+    // SAFETY: the entry has room for a report, whose fields are written by address, since the stack has no room for
+    // another one.
+    unsafe {
+        (&raw mut (*report).event).write(Event {
+            at,
+            ifindex: slot.ifindex,
+            instance: slot.instance,
+            port: slot.id,
+            dropped: u8::from(dropped),
+            copied: 0,
+            held,
+            claim: *claim,
+        });
+        (*report).event.copied = copy(skb, (&raw mut (*report).head).cast());
+    }
     entry.submit(0);
+}
+
+/// Copies the beginning of the frame to where there is room for [`HEAD_BYTES`], and says how much.
+#[inline(always)]
+unsafe fn copy(skb: &Skb, to: *mut core::ffi::c_void) -> u8 {
+    let length = skb.length().min(HEAD_BYTES as u32);
+    if length == 0 {
+        return 0;
+    }
+    // The verifier has to see that the length is neither nothing nor more than there is room for.
+    let length = (opaque(length as usize - 1) & (HEAD_BYTES - 1)) + 1;
+    // SAFETY: the caller has room for so many bytes.
+    match unsafe { bpf_skb_load_bytes(skb.raw().cast(), 0, to, length as u32) } {
+        0 => length as u8,
+        _ => 0,
+    }
 }

@@ -13,7 +13,7 @@ use detector::bpf::{Hook, KernelEnforcer, Method, Options, PinPaths};
 use detector::enforcer::Enforcer;
 use detector_common::addr::Address;
 use detector_common::counters::Budget;
-use detector_common::event::Event;
+use detector_common::event::EventRecord;
 use detector_common::learned::{Owner, OwnerKey};
 use detector_common::maps;
 use detector_common::port::flags;
@@ -71,7 +71,7 @@ fn fill() -> Result<()> {
         Ok(port.enforcer.counts(LO)?.context("the port has no counters")?.events_lost)
     };
     // Each is another claim, so that each would be told.
-    for number in 0..4 * maps::EVENT_BYTES / size_of::<Event>() as u32 {
+    for number in 0..4 * maps::EVENT_BYTES / size_of::<EventRecord>() as u32 {
         let [_, a, b, c] = number.to_be_bytes();
         port.check(&format!("claim {number}"), &tcp4([2, 0, 0, a, b, c], IP_A))?;
         bpf::change(&budgets, u32::from(port.id), |budget: &mut Budget| budget.tokens = 16)?;

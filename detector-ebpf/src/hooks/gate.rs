@@ -127,7 +127,7 @@ pub(super) fn refuse(skb: &Skb, claim: &Claim, reason: Reason) -> Outcome {
     };
     counters::from(slot, reason as u8);
     let dropped = lookup::drops(slot, settings);
-    report::sighting(slot, settings, &claim.record(reason), dropped);
+    report::sighting(skb, slot, settings, &claim.record(reason), dropped);
     if dropped { Outcome::Drop } else { Outcome::Next }
 }
 

@@ -170,7 +170,7 @@ const fn is_arp(claim: &Claim) -> bool {
 fn refuse(skb: &Skb, slot: &PortSlot, settings: &Settings, claim: &ClaimRecord) -> Outcome {
     counters::from(slot, claim.reason);
     let dropped = lookup::drops(slot, settings);
-    report::sighting(slot, settings, claim, dropped);
+    report::sighting(skb, slot, settings, claim, dropped);
     if dropped {
         return Outcome::Drop;
     }

@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use detector_common::{event::Event, maps};
+use detector_common::{event::EventRecord, maps};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::ring::Ring;
@@ -16,7 +16,7 @@ pub struct Events {
 /// Events that had come by the time somebody asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    pub events: Vec<Event>,
+    pub events: Vec<EventRecord>,
     /// Records that are no event of this version.
     pub unreadable: u64,
 }
@@ -53,8 +53,8 @@ impl Events {
 /// Takes what is there, and says whether that was all.
 fn take(ring: &mut Ring, batch: &mut Batch) -> bool {
     for _ in 0..BATCH_RECORDS {
-        match ring.next(Event::decode) {
-            Some(Some(event)) => batch.events.push(event),
+        match ring.next(EventRecord::decode) {
+            Some(Some(report)) => batch.events.push(report),
             Some(None) => batch.unreadable += 1,
             None => return true,
         }

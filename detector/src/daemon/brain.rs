@@ -149,6 +149,7 @@ impl<E: Enforcer> Brain<E> {
             gateways: BTreeSet::new(),
             seen,
             overheard: BTreeMap::new(),
+            frames: BTreeMap::new(),
             noticed: BTreeMap::new(),
             processes: Processes::default(),
             graces: Graces::default(),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use detector_common::{event::Event, reason::Reason};
+use detector_common::{event::EventRecord, reason::Reason};
 use detector_core::{
     decide::{OF_CLAIMS, findings_of_port, kind_of_claim},
     model::{FindingKey, FindingKind, Subject, Timestamp},
@@ -60,10 +60,11 @@ impl Claims {
 impl<E: Enforcer> Brain<E> {
     /// Takes in what the kernel reports. A claim of a kind that people have been told of is one more piece
     /// of evidence, which the next decision takes up, within a second.
-    pub(super) fn hear(&mut self, event: &Event) {
-        if !seen::take_in(&mut self.world, event) {
+    pub(super) fn hear(&mut self, report: &EventRecord) {
+        if !seen::take_in(&mut self.world, report) {
             return;
         }
+        let event = &report.event;
         self.learning.heard(event);
         let Some(kind) = Reason::from_code(event.claim.reason).and_then(kind_of_claim) else {
             return;

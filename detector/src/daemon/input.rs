@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use detector_common::event::Event;
+use detector_common::event::EventRecord;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
@@ -85,7 +85,7 @@ pub enum Input {
     /// Which media are not what they were, of those that [`Effect::LookAgain`] named.
     Altered(Vec<ImageFile>),
     /// The kernel reports a claim without a grant.
-    Kernel(Event),
+    Kernel(EventRecord),
     /// An operator asks.
     Request {
         id: CallId,

@@ -43,9 +43,9 @@ impl<E: Enforcer> Brain<E> {
                 self.media.arrived(&mut self.world, file, ticket, evidence);
             }
             Input::Altered(files) => return self.media.altered(files),
-            Input::Kernel(event) => {
+            Input::Kernel(report) => {
                 self.events += 1;
-                self.hear(&event);
+                self.hear(&report);
                 return false;
             }
             Input::Request { id, uid, request } => {

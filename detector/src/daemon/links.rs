@@ -48,6 +48,7 @@ fn forget<E: Enforcer>(brain: &mut Brain<E>, ifindex: u32) {
         brain.admissions.forget_port(&link.name);
     }
     brain.world.seen.remove(&ifindex);
+    brain.world.frames.remove(&ifindex);
     brain.world.adoption.ports.remove(&ifindex);
     if brain.world.observed.interfaces.contains_key(&ifindex) {
         let now = brain.world.now;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use detector_common::event::Event;
+use detector_common::event::EventRecord;
 use detector_core::{
     decide::Decision,
-    model::{Seen, World},
+    model::{RefusedFrame, Seen, World},
 };
 
 /// Claims that are remembered of a port; the one seen longest ago makes room.
@@ -13,8 +13,8 @@ const CLAIMS: usize = 16;
 
 /// Takes in a kernel event: bounded work and memory, whatever a guest sends. True when the claim is
 /// a new one.
-pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
-    let now = world.now;
+pub(super) fn take_in(world: &mut World, report: &EventRecord) -> bool {
+    let (now, event) = (world.now, &report.event);
     let known = world
         .observed
         .interfaces
@@ -23,6 +23,7 @@ pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
     if !known {
         return false;
     }
+    keep_frame(world, report);
     let claims = world.seen.entry(event.ifindex).or_default();
     claims.retain(|seen| seen.instance == event.instance);
     let frames = 1 + u64::from(event.held);
@@ -44,6 +45,25 @@ pub(super) fn take_in(world: &mut World, event: &Event) -> bool {
         count: frames,
     });
     true
+}
+
+/// Keeps the beginning of the first frame of a claim. The port's very first stays; of the others the one that came
+/// longest ago makes room.
+fn keep_frame(world: &mut World, report: &EventRecord) {
+    let event = &report.event;
+    if report.head().is_empty() {
+        return;
+    }
+    let frames = world.frames.entry(event.ifindex).or_default();
+    frames.retain(|frame| frame.instance == event.instance);
+    if frames.iter().any(|frame| frame.claim == event.claim) {
+        return;
+    }
+    if frames.len() >= CLAIMS {
+        frames.remove(1);
+    }
+    let head = report.head().to_vec();
+    frames.push(RefusedFrame { instance: event.instance, claim: event.claim, head });
 }
 
 /// Whether a port belongs to no VM, or is on no bridge, that has not been so before.

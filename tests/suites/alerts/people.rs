@@ -118,8 +118,10 @@ fn an_alert_says_who_holds_the_tap_and_what_came_first() {
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
     stray.send(&beat(Station::number(99), 1)).unwrap();
     await_that(&daemon, "what it sent first", || {
-        place(&lines(&scene), &["stray0", "\"first frame\":\"an IPv4 packet from ", "\"vendor\":"])
-            .is_some()
+        let layers = "\"layer\":[\"Ethernet: ";
+        let says =
+            ["stray0", "\"first frame\":\"an IPv4 packet from ", layers, "\"UDP: ", "\"vendor\":"];
+        place(&lines(&scene), &says).is_some()
     });
     // What it asks for is heard though its frames are dropped.
     await_that(&daemon, "what it asks for", || {

@@ -41,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::interfaces::{Class, classify, switched};
 pub use self::{
-    findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim},
+    findings::{ENRICHED, OF_CLAIMS, findings_of_port, kind_of_claim, layers},
     grace::Grace,
     guard::{Guard, Losers, admit},
     lineage::is_image_in_force,

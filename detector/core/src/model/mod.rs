@@ -53,4 +53,4 @@ pub use template::{
 };
 pub use time::{Skew, Timestamp, Today};
 pub use vm::{ImageFile, Medium, MediumRole, MediumSource, Nic, NicSettings, PowerState, Vm};
-pub use world::{Graces, Health, Seen, Source, Unsettled, World};
+pub use world::{Graces, Health, RefusedFrame, Seen, Source, Unsettled, World};

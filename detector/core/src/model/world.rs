@@ -57,6 +57,9 @@ pub struct World {
     pub gateways: BTreeSet<IpAddr>,
     /// Claims without a grant, by ifindex; of each port only the latest few.
     pub seen: BTreeMap<u32, Vec<Seen>>,
+    /// How frames of such claims began, by ifindex; of each port the very first, and the latest few. Not known of what
+    /// was refused before the daemon's start.
+    pub frames: BTreeMap<u32, Vec<RefusedFrame>>,
     /// How many frames of each guest port are refused, by ifindex.
     pub loads: BTreeMap<u32, Load>,
     /// What ports without a VM ask DHCP servers for, by ifindex and instance.
@@ -152,6 +155,15 @@ pub enum Health {
         since: Timestamp,
         why: String,
     },
+}
+
+/// The first frame of a claim without a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedFrame {
+    pub instance: u32,
+    pub claim: ClaimRecord,
+    /// Its beginning, as the guest has sent it but for a tag that the network stack has moved into the metadata.
+    pub head: Vec<u8>,
 }
 
 /// A claim that a port made without a grant.

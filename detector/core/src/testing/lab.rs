@@ -120,6 +120,7 @@ impl Lab {
             seen: BTreeMap::new(),
             loads: BTreeMap::new(),
             overheard: BTreeMap::new(),
+            frames: BTreeMap::new(),
             noticed: BTreeMap::new(),
             fleet: Default::default(),
             guests: BTreeMap::new(),

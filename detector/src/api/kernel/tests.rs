@@ -1,6 +1,9 @@
 //! What guests have sent is told as text that does nothing to a terminal, whatever it was.
 
-use detector_common::{event::Event, port::PortSlot};
+use detector_common::{
+    event::{Event, EventRecord},
+    port::PortSlot,
+};
 use detector_core::model::{ObservedInterface, Timestamp};
 use proptest::prelude::*;
 
@@ -9,7 +12,7 @@ use super::*;
 proptest! {
     #[test]
     fn any_event_is_told(record in prop::collection::vec(any::<u8>(), size_of::<Event>())) {
-        let event = Event::decode(&record).unwrap();
+        let event = EventRecord::decode(&record).unwrap().event;
         let seen = Seen {
             instance: event.instance,
             claim: event.claim,

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use detector_common::quarantine::{Cause, QuarantineMode};
 use detector_core::{
-    decide::VmStatus,
+    decide::{VmStatus, layers},
     model::{
-        Image, MediumRole, PowerState, Quarantine, QuarantineTarget, Template, TemplateStatus,
+        Image, MediumRole, PowerState, Quarantine, QuarantineTarget, Seen, Template, TemplateStatus,
     },
     reconcile::Action,
     remediate::{Next, Outcome, Passed, Sight, Step, Workflow},
@@ -219,15 +219,18 @@ impl<E: Enforcer> Brain<E> {
         Ok(Order::Replace { template: template.exact_name(), images: parts(template)? })
     }
 
-    /// What a VM has claimed without a right to, as far as that is known.
+    /// What a VM has claimed without a right to, and how the first frame of each claim began, as far as that is known.
     fn first_frames(&self, vm: Uuid) -> Vec<String> {
         let ports = self.decision.ports.iter().filter(|(_, port)| port.vm == Some(vm));
-        let seen = ports.filter_map(|(ifindex, _)| self.world.seen.get(ifindex)).flatten();
-        seen.map(|seen| {
-            let claim = &seen.claim;
-            format!("from {} as {:?}, {} times", claim.mac, claim.address, seen.count)
-        })
-        .collect()
+        let of_port = |ifindex: &u32| {
+            let seen = self.world.seen.get(ifindex).into_iter().flatten();
+            let told = seen.map(|Seen { claim, count, .. }| {
+                format!("from {} as {:?}, {count} times", claim.mac, claim.address)
+            });
+            let frames = self.world.frames.get(ifindex).into_iter().flatten();
+            told.chain(frames.map(|frame| layers(frame).join("; "))).collect::<Vec<_>>()
+        };
+        ports.flat_map(|(ifindex, _)| of_port(ifindex)).collect()
     }
 
     /// Has read again what a VM boots from before it is approved, or judged by it.

@@ -3,7 +3,7 @@
 use detector_common::{
     addr::{Address, Station},
     claim::{ClaimRecord, Family},
-    event::Event,
+    event::{Event, EventRecord, HEAD_BYTES},
     learned::Origin,
     reason::Reason,
 };
@@ -25,7 +25,24 @@ fn claims_are_kept_within_bounds() {
     let seen = &host.brain.world.seen[&10];
     assert!(seen.len() <= 16, "{}", seen.len());
     assert!(seen.iter().all(|seen| seen.instance == instance));
+    let frames = &host.brain.world.frames[&10];
+    assert!(frames.len() <= 16, "{}", frames.len());
     assert_eq!(host.port(10), Port::Granted);
+}
+
+/// What was refused of it before is not what the finding about a claim is about.
+#[test]
+fn a_finding_shows_the_first_frame_of_what_it_is_about() {
+    let (mut host, [instance, _]) = two();
+    let early = event(10, instance, Mac([2, 0, 0, 0, 0, 7]), None, Reason::PortIsolated);
+    host.turn(vec![early, claim(10, instance, 9), claim(10, instance, 10)]);
+    let told = foreign(&host, 10);
+    let layer = r#"("layer", "Ethernet: 02:00:00:00:00:09 to ff:ff:ff:ff:ff:ff, IPv4")"#;
+    assert!(told.contains(layer), "{told}");
+    assert_eq!(told.matches("Ethernet: ").count(), 1, "{told}");
+    assert!(told.contains(r#"("layer", "IP header: "#), "what is missing: {told}");
+    host.turn(vec![gone(10)]);
+    assert!(host.brain.world.frames.is_empty(), "nothing is kept of a port that has gone");
 }
 
 /// The port has claimed a MAC of this number.
@@ -37,16 +54,20 @@ fn claim(ifindex: u32, instance: u32, number: u32) -> Input {
 fn event(ifindex: u32, instance: u32, mac: Mac, address: Option<[u8; 4]>, reason: Reason) -> Input {
     let family = if address.is_some() { Family::V4 } else { Family::None };
     let address = address.map_or(Address::UNSPECIFIED, Address::mapped);
-    Input::Kernel(Event {
+    let event = Event {
         at: 0,
         ifindex,
         instance,
         port: 0,
         dropped: 1,
-        pad: 0,
+        copied: 14,
         held: 0,
         claim: ClaimRecord::new(address, Station::new(mac, 0), 0x800, family, reason),
-    })
+    };
+    let mut head = [0xff; HEAD_BYTES];
+    head[6..12].copy_from_slice(&mac.0);
+    head[12..14].copy_from_slice(&[0x08, 0]);
+    Input::Kernel(EventRecord { event, head })
 }
 
 /// Two VMs that are granted, with the instances of their ports.

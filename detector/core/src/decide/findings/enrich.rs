@@ -1,22 +1,25 @@
 //! What helps to find out who is behind a finding: whose process holds the tap or runs the VM, who made
-//! the NIC by its MAC, and what the first frame claimed.
+//! the NIC by its MAC, and what the first frame was.
 
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use detector_common::{addr::Mac, claim::Family, reason::Reason};
 
-use super::{pair, processes::user};
+use super::{claims::kind_of_claim, frame::layers, pair, processes::user};
 use crate::{
     decide::{
         Decision, ProcessOwner,
         text::{bounded, moment, quoted},
     },
-    model::{DhcpPrint, Finding, FindingKind, Seen, Subject, VmProcess, World},
+    model::{DhcpPrint, Finding, FindingKind, RefusedFrame, Seen, Subject, VmProcess, World},
 };
 
 /// The evidence about ports that is often known only some time after the finding, by name: people are told
 /// again when there is some.
 pub const ENRICHED: [&str; 3] = ["process", "first frame", "dhcp client"];
+
+/// What a line of the first frame is called.
+const LAYER: &str = "layer";
 
 /// Processes, and MACs, that a finding lists.
 const LISTED: usize = 2;
@@ -49,7 +52,19 @@ pub(super) fn enrich(finding: &mut Finding, world: &World, decision: &Decision) 
                     .take(LISTED)
                     .map(|mac| pair("vendor", format!("{mac}: {}", vendor(*mac)))),
             );
-            evidence.extend(own.first().map(|seen| pair("first frame", frame(seen, world))));
+            // The first of those that the finding is about, rather than what came before.
+            let kind = finding.key.kind;
+            let is_of_it = |seen: &&&Seen| {
+                Reason::from_code(seen.claim.reason).and_then(kind_of_claim) == Some(kind)
+            };
+            if let Some(seen) = own.iter().find(is_of_it).or(own.first()) {
+                evidence.push(pair("first frame", frame(seen, world)));
+                let frames = world.frames.get(&ifindex).map_or(&[][..], Vec::as_slice);
+                let is_its =
+                    |frame: &&RefusedFrame| frame.instance == instance && frame.claim == seen.claim;
+                let lines = frames.iter().find(is_its).map(layers).unwrap_or_default();
+                evidence.extend(lines.iter().map(|line| pair(LAYER, line)));
+            }
             let heard = world.overheard.get(&(ifindex, instance));
             evidence.extend(heard.map(|heard| pair("dhcp client", client(heard))));
         }

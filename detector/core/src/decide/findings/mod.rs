@@ -6,6 +6,7 @@ mod devices;
 mod enrich;
 mod fleet;
 mod floods;
+mod frame;
 mod guard;
 mod learning;
 mod mode;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 pub use claims::{OF_CLAIMS, findings_of_port, kind_of_claim};
 pub use enrich::ENRICHED;
+pub use frame::layers;
 
 use super::{
     Decision,

@@ -12,20 +12,22 @@ fn a_guest_is_heard_and_its_quarantine_holds_without_a_daemon() {
     let mut enforcer = open(&root);
     carry_out(&mut enforcer, &[Action::SetMode(Mode::Enforce.into()), guard(port)]);
     carry_out(&mut enforcer, &[Action::WriteSlot { ifindex: port, instance: 1, slot: granted() }]);
-    let event = ns.block_on(async {
+    let told = ns.block_on(async {
         let mut events = Events::of(enforcer.events().unwrap()).unwrap();
         guest.send(&frame);
         let next = tokio::time::timeout(Duration::from_secs(5), async {
             loop {
                 let batch = events.next().await.unwrap();
-                let own = batch.events.iter().find(|e| e.claim.mac == Mac(MAC));
-                if let Some(event) = own {
-                    return *event;
+                let own = batch.events.iter().find(|e| e.event.claim.mac == Mac(MAC));
+                if let Some(told) = own {
+                    return *told;
                 }
             }
         });
         next.await.expect("the event comes")
     });
+    assert_eq!(told.head(), frame, "it comes with the event");
+    let event = told.event;
     assert_eq!((event.ifindex, event.instance, event.dropped), (port, 1, 1));
     assert_eq!(Reason::from_code(event.claim.reason), Some(Reason::EtherTypeUnknown));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
