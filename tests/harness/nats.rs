@@ -183,9 +183,22 @@ impl Member {
         good.then(|| answer.payload.to_vec())
     }
 
-    /// The same of JSON.
-    pub fn ask_json(&self, subject: &str, payload: &str) -> Option<Value> {
-        serde_json::from_slice(&self.ask(subject, payload)?).ok()
+    /// Whether a stream keeps what is said there.
+    pub fn keeps(&self, subject: &str) -> bool {
+        let answer = self.ask_within(LONG, subject, "{}");
+        let answer = answer.and_then(|answer| serde_json::from_slice::<Value>(&answer).ok());
+        answer.is_some_and(|answer| answer["error"].is_null() && answer["seq"].is_u64())
+    }
+
+    /// Waits until the server has refused to hear something there.
+    pub fn await_refusal(&self, subject: &str) -> Result<()> {
+        self.run(self.client.publish(subject.to_owned(), "{}".into()))?;
+        self.run(self.client.flush())?;
+        let told = format!("Publish to \"{subject}\"").to_lowercase();
+        wait::until(&format!("{subject} to be refused"), PATIENCE, || {
+            let is = |event: &String| event.to_lowercase().contains(&told);
+            Ok(self.events().iter().any(is).then_some(()))
+        })
     }
 
     /// What is under a key of a bucket.
@@ -218,7 +231,7 @@ impl Member {
         let said = serde_json::json!({ "v": 1, "fleet": FLEET, "from": "desk", "body": {
             "id": id, "who": "alice", "request": request
         }});
-        let subject = format!("detector.command.{host}");
+        let subject = format!("detector.command.{host}.desk");
         let asked = self.client.request(subject, said.to_string().into());
         let answer = self.run(async { tokio::time::timeout(PATIENCE, asked).await })??;
         Ok(serde_json::from_slice::<Value>(&answer.payload)?["body"].take())

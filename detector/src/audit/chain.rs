@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     Entry, Kind, Place, Record, SigningKey, Subject, Who,
@@ -241,6 +242,31 @@ pub fn record(connection: &Connection, seq: u64) -> rusqlite::Result<Option<(Str
 pub fn mentions(connection: &Connection, text: &str) -> rusqlite::Result<bool> {
     let mut find = connection.prepare("SELECT 1 FROM record WHERE line LIKE ?1 LIMIT 1")?;
     find.exists([format!("%\"{text}\"%")])
+}
+
+/// What was asked by way of the fleet, the latest last, so many at the most: by which monitor and which command.
+pub fn fleet_commands(
+    connection: &Connection,
+    most: usize,
+) -> rusqlite::Result<Vec<(String, Uuid)>> {
+    let mut find = connection.prepare(
+        "SELECT line FROM record WHERE line LIKE '%\"type\":\"fleet\"%' ORDER BY seq DESC",
+    )?;
+    let lines = find.query_map([], |found| found.get::<_, String>(0))?;
+    let mut commands = Vec::new();
+    for line in lines {
+        let Ok(record) = serde_json::from_str::<Record>(&line?) else { continue };
+        if let (Kind::ActionAsked, Who::Fleet { monitor, command, .. }) =
+            (record.entry.kind, record.entry.who)
+        {
+            commands.push((monitor, command));
+        }
+        if commands.len() >= most {
+            break;
+        }
+    }
+    commands.reverse();
+    Ok(commands)
 }
 
 /// Records behind this number in their order, so many at the most: number, hash and line.

@@ -14,7 +14,9 @@ mod verify;
 mod who;
 mod writer;
 
-pub use chain::{Chain, Head, behind, checkpoints, head, mentions, reader, record, sign};
+pub use chain::{
+    Chain, Head, behind, checkpoints, fleet_commands, head, mentions, reader, record, sign,
+};
 pub use entry::{Entry, Kind, Subject};
 pub use key::{PublicKeys, SigningKey};
 pub use line::{Record, with_hash};

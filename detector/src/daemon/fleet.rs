@@ -33,6 +33,8 @@ const BACKLOG: usize = 64;
 /// So long the connection may be away before that is worth a word.
 const GRACE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
+/// Refusals of one sort are on record once in this time.
+const PACE: Duration = Duration::from_secs(60);
 /// For so long a message that is not read is told of.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
@@ -78,7 +80,7 @@ impl Line {
             speech.clone(),
             (place.database, config.paths.state.join("fleet")),
         ));
-        let commands = commands::Commands::new(config.fleet.role, itself, audit, &speech);
+        let commands = commands::Commands::new(config, itself, audit, &speech);
         let bundles =
             bundles::Bundles::new(store, &speech, itself.clone(), standing.clone(), audit);
         let lost = Some(Absence::begin("it has not been reached yet"));
@@ -126,7 +128,8 @@ impl Listener {
     }
 
     /// What time alone changes.
-    async fn tick(&self) {
+    async fn tick(&mut self) {
+        self.bundles.tick().await;
         let lost = self.lost.as_ref().filter(|lost| lost.begun.elapsed() >= GRACE);
         let lost = lost.map(|lost| Told { since: lost.since, what: lost.why.clone() });
         let now = clock::now();
@@ -196,5 +199,40 @@ impl Standing {
 
     async fn now(&self) -> FleetStanding {
         self.told.lock().await.clone()
+    }
+}
+
+/// Something that others can have happen as often as they like, and that is put on record once in a while.
+#[derive(Default)]
+struct Paced {
+    at: Option<Instant>,
+    between: u64,
+}
+
+impl Paced {
+    /// How many there have been since the last that was recorded, where this one is to be.
+    fn due(&mut self) -> Option<u64> {
+        if self.at.is_some_and(|at| at.elapsed() < PACE) {
+            self.between += 1;
+            return None;
+        }
+        self.at = Some(Instant::now());
+        Some(std::mem::take(&mut self.between))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_repeat_is_on_record_once_in_a_while_and_counted() {
+        let mut paced = Paced::default();
+        assert_eq!(paced.due(), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(paced.due(), None);
+        }
+        paced.at = Instant::now().checked_sub(PACE);
+        assert_eq!((paced.due(), paced.due()), (Some(1000), None));
     }
 }

@@ -126,8 +126,7 @@ pub async fn prepare(client: &Client, replicas: usize) -> Result<(), ConnectionE
 }
 
 fn configuration(place: Place, replicas: usize) -> stream::Config {
-    let Place { name, subjects, each, longest, days } = place;
-    let is_bucket = subjects.is_none();
+    let Place { name, subjects, each, longest, days, bytes, gives_way } = place;
     let (name, subject) = match subjects {
         Some(subjects) => (name.to_owned(), subjects.to_owned()),
         None => (subject::stream_of(name), subject::key(name, ">")),
@@ -137,12 +136,12 @@ fn configuration(place: Place, replicas: usize) -> stream::Config {
         subjects: vec![subject],
         max_messages_per_subject: each,
         max_message_size: longest,
+        max_bytes: bytes,
         max_age: Duration::from_secs(days * DAY),
         storage: stream::StorageType::File,
         num_replicas: replicas,
         duplicate_window: ONCE,
-        // Of a bucket the latest is what counts; a stream makes room for what is new.
-        discard: if is_bucket { stream::DiscardPolicy::New } else { stream::DiscardPolicy::Old },
+        discard: if gives_way { stream::DiscardPolicy::Old } else { stream::DiscardPolicy::New },
         // A header would purge what others have said, and so would an acknowledgement that is sent to the interface of
         // JetStream: nobody removes anything, it goes by its age and number.
         allow_rollup: false,

@@ -131,14 +131,14 @@ async fn speak(config: &Config, (fleet, host): (Name, Name), credentials: &str) 
             async {}
         });
     let client = options.connect(access.urls).await.context("cannot begin to connect")?;
-    let mut commands = client.subscribe(subject::command(&host)).await?;
+    let mut commands = client.subscribe(subject::commands(&host)).await?;
     let mut news = client.subscribe(subject::NEWS).await?;
     let mut context = jetstream::new(client.clone());
     context.set_timeout(PATIENCE);
     let speaker = Rc::new(Speaker { fleet, host, client, context });
     let mut wants = listen()?;
     let room = Rc::new(Semaphore::new(AT_ONCE));
-    let mut asked = Asked::default();
+    let mut asked = Asked::begin();
     let mut trouble = String::new();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,14 +195,23 @@ async fn speak(config: &Config, (fleet, host): (Name, Name), credentials: &str) 
 }
 
 /// Commands that wait for an answer, and where that goes.
-#[derive(Default)]
 struct Asked {
+    /// Numbers of another life of this process are never given out again: an answer to what came then goes nowhere.
     next: u64,
     waiting: BTreeMap<u64, async_nats::Subject>,
     order: VecDeque<u64>,
 }
 
 impl Asked {
+    fn begin() -> Self {
+        let now = jiff::Timestamp::now().as_microsecond();
+        Self {
+            next: u64::try_from(now).unwrap_or(0),
+            waiting: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
     fn add(&mut self, reply: async_nats::Subject) -> u64 {
         self.next += 1;
         self.waiting.insert(self.next, reply);
@@ -226,7 +235,11 @@ impl Speaker {
         let Some(reply) = message.reply else {
             return say(News::Unread("a command that wants no answer".to_owned()));
         };
-        match message::open::<Command>(&message.payload, &self.fleet, None) {
+        let Some(monitor) = subject::asker(&message.subject, &reply) else {
+            let what = "a command whose answer would not go to the monitor that asks";
+            return say(News::Unread(what.to_owned()));
+        };
+        match message::open::<Command>(&message.payload, &self.fleet, Some(&monitor)) {
             Ok((from, command)) => {
                 let ticket = asked.add(reply);
                 say(News::Command { ticket, from, command });

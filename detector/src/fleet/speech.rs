@@ -109,7 +109,7 @@ impl Process {
                     }
                     Said::Told(news) => news,
                 };
-                let news = heard.take_in(news);
+                let news = heard.take_in(cut(news));
                 if news.is_some_and(|news| !tell(news)) {
                     return;
                 }
@@ -119,6 +119,18 @@ impl Process {
             tell(News::Lost(why));
         })?;
         Ok(Speech { fleet, host, wants, shared })
+    }
+}
+
+/// The same with what is in it of free text no longer than a word of another process may be.
+fn cut(news: News) -> News {
+    let short = |why: String| part::brief(&why);
+    match news {
+        News::Lost(why) => News::Lost(short(why)),
+        News::Unread(why) => News::Unread(short(why)),
+        News::Done { ticket, result } => News::Done { ticket, result: result.map_err(short) },
+        News::Bundle { version, file } => News::Bundle { version, file: file.map_err(short) },
+        other @ (News::Linked | News::Command { .. } | News::Announced(_)) => other,
     }
 }
 
@@ -206,12 +218,32 @@ impl Speech {
     }
 
     async fn want(&self, want: Want) {
-        // Where nobody is left, that has been told.
-        let _ = self.wants.send(want).await;
+        // Where nobody is left, that has been told; where nobody takes it, whoever waits for it asks again.
+        let _ = timeout(PATIENCE, self.wants.send(want)).await;
     }
 
     fn sealed<Body: Serialize>(&self, body: &Body) -> Result<String, Refused> {
         let bytes = seal(&self.fleet, &self.host, body)?;
         String::from_utf8(bytes).map_err(|error| Refused::NoMessage(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_the_process_is_long_or_does_anything_to_a_terminal() {
+        let long = || "\u{1b}[2J".repeat(100_000);
+        let told = [
+            News::Lost(long()),
+            News::Unread(long()),
+            News::Done { ticket: 1, result: Err(long()) },
+            News::Bundle { version: 1, file: Err(long()) },
+        ];
+        for news in told {
+            let text = format!("{:?}", cut(news));
+            assert!(text.len() < 4096 && !text.contains('\u{1b}'), "{} bytes", text.len());
+        }
     }
 }

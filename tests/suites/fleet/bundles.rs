@@ -138,3 +138,31 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
     })
     .unwrap();
 }
+
+/// A bundle that is announced and cannot be had is asked for again, whoever has died meanwhile.
+#[test]
+fn what_does_not_come_is_asked_for_again() {
+    let scene = Scene::new().unwrap();
+    let host = scene.host();
+    let nats = Nats::found(host).unwrap();
+    let trusted = key(host, "trusted");
+    let daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
+    let monitor = nats.monitor().unwrap();
+    let runs = || {
+        let state = monitor.value(subject::HOSTS, "h1")?;
+        (state["body"]["policy"]["in_force"]["number"] == 2).then_some(())
+    };
+    await_that(&daemon, "the host", || monitor.value(subject::HOSTS, "h1"));
+    let bytes = std::fs::read(bundle(host, &nats, (2, STRICT, "trusted"))).unwrap();
+    let opened = detector::fleet::pack::open(&bytes, None).unwrap();
+    let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": { "version": opened.version } });
+    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    await_that(&daemon, "it to be missed", || {
+        let log = std::fs::read_to_string(daemon.log()).unwrap();
+        log.contains("a bundle cannot be fetched").then_some(())
+    });
+    // Nobody announces it once more.
+    let place = subject::key(subject::POLICY, &subject::bundle(2));
+    monitor.run(monitor.client.request(place, bytes.into())).unwrap();
+    await_that(&daemon, "version 2", runs);
+}

@@ -7,7 +7,7 @@ const LONGEST: usize = 63;
 
 /// The name of a fleet, of a host, or of somebody who holds credentials: one token of a subject, so that it can stand
 /// for no other.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 

@@ -50,9 +50,24 @@ pub fn audit(host: &Name) -> String {
     format!("detector.audit.{host}")
 }
 
-/// Where a host takes commands, by request and reply.
-pub fn command(host: &Name) -> String {
-    format!("detector.command.{host}")
+/// Where a host takes commands of a monitor, by request and reply. No other monitor may speak there, so that the subject
+/// says who asks.
+pub fn command(host: &Name, monitor: &Name) -> String {
+    format!("detector.command.{host}.{monitor}")
+}
+
+/// Where a host listens to all of them.
+pub fn commands(host: &Name) -> String {
+    format!("detector.command.{host}.*")
+}
+
+/// Which monitor asks, if it is one whose answer goes to where that monitor alone listens.
+pub fn asker(subject: &str, reply: &str) -> Option<Name> {
+    let (_, name) = subject.rsplit_once('.')?;
+    let monitor = name.parse().ok()?;
+    let inbox = Holder::Monitor(Name::clone(&monitor)).inbox();
+    let behind = reply.strip_prefix(&inbox)?.strip_prefix('.')?;
+    (!behind.is_empty()).then_some(monitor)
 }
 
 /// What a bucket or stream keeps.
@@ -67,19 +82,50 @@ pub struct Place {
     pub longest: i32,
     /// For how many days; 0 for ever.
     pub days: u64,
+    /// How much all of it may be on the disk, in bytes: no place takes the room of another.
+    pub bytes: i64,
+    /// What makes room where that is full: what was said first, or else nothing new is taken.
+    pub gives_way: bool,
 }
 
 /// Every place that is kept.
 pub const PLACES: [Place; 5] = [
-    Place { name: POLICY, subjects: None, each: 1, longest: LONGEST, days: 0 },
-    Place { name: HOSTS, subjects: None, each: 1, longest: LONGEST_STATE, days: 0 },
-    Place { name: VMS, subjects: None, each: 1, longest: LONGEST_STATE, days: 0 },
+    // Who comes later asks for what was offered long ago.
+    Place {
+        name: POLICY,
+        subjects: None,
+        each: 1,
+        longest: LONGEST,
+        days: 0,
+        bytes: GIB,
+        gives_way: true,
+    },
+    Place {
+        name: HOSTS,
+        subjects: None,
+        each: 1,
+        longest: LONGEST_STATE,
+        days: STATE_DAYS,
+        bytes: GIB,
+        gives_way: false,
+    },
+    Place {
+        name: VMS,
+        subjects: None,
+        each: 1,
+        longest: LONGEST_STATE,
+        days: STATE_DAYS,
+        bytes: 2 * GIB,
+        gives_way: false,
+    },
     Place {
         name: FINDINGS,
         subjects: Some("detector.finding.*"),
         each: 10_000,
         longest: LONGEST_STATE,
         days: 30,
+        bytes: 4 * GIB,
+        gives_way: true,
     },
     Place {
         name: AUDIT,
@@ -87,12 +133,17 @@ pub const PLACES: [Place; 5] = [
         each: 100_000,
         longest: LONGEST_STATE,
         days: 30,
+        bytes: 8 * GIB,
+        gives_way: true,
     },
 ];
 
 /// NATS takes messages of up to 1 MiB where nobody says otherwise; headers count.
 const LONGEST: i32 = 1_000_000;
 const LONGEST_STATE: i32 = 256 << 10;
+const GIB: i64 = 1 << 30;
+/// For how long the state of a host is kept that says nothing more. A host says all of it anew well within.
+const STATE_DAYS: u64 = 7;
 
 /// For whom credentials are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,13 +195,13 @@ impl Holder {
                     audit(name),
                     ask(">"),
                 ],
-                subscribe: vec![inbox, command(name), own(NEWS)],
+                subscribe: vec![inbox, commands(name), own(NEWS)],
                 answers_for: Some(60),
             },
-            Self::Monitor(_) => Permissions {
+            Self::Monitor(name) => Permissions {
                 publish: [
                     key(POLICY, ">"),
-                    "detector.command.*".to_owned(),
+                    format!("detector.command.*.{name}"),
                     own(NEWS),
                     own("$JS.API.INFO"),
                     own("$JS.API.STREAM.INFO.*"),

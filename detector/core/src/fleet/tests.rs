@@ -114,8 +114,8 @@ fn a_host_speaks_for_itself_only() {
     let asked = subject::ask(&subject::bundle(7));
     assert!(may(&host.publish, &asked));
     let forbidden = of(&other).into_iter().chain([
-        subject::command(&own),
-        subject::command(&other),
+        subject::command(&own, &name("m")),
+        subject::command(&other, &name("m")),
         subject::NEWS.to_owned(),
         subject::key(subject::POLICY, subject::ANNOUNCED),
         asked.replace("policy", "hosts"),
@@ -128,12 +128,12 @@ fn a_host_speaks_for_itself_only() {
         assert!(!may(&host.publish, &place), "{place}");
     }
     let inbox = |holder: &Holder| format!("{}.x.1", holder.inbox());
-    let heard = [subject::command(&own), inbox(&Holder::Host(own.clone()))];
+    let heard = [subject::command(&own, &name("m")), inbox(&Holder::Host(own.clone()))];
     for place in heard {
         assert!(may(&host.subscribe, &place), "{place}");
     }
     let unheard = [
-        subject::command(&other),
+        subject::command(&other, &name("m")),
         inbox(&Holder::Host(other.clone())),
         inbox(&Holder::Monitor(own.clone())),
         inbox(&Holder::Steward),
@@ -147,6 +147,39 @@ fn a_host_speaks_for_itself_only() {
     for place in places.into_iter().chain(["$SYS.REQ.CLAIMS.UPDATE", "detector.finding.b"]) {
         assert!(!may(&monitor.publish, place), "{place}");
     }
+    // Nor asks in the name of another one.
+    assert!(may(&monitor.publish, &subject::command(&other, &name("a"))));
+    assert!(!may(&monitor.publish, &subject::command(&other, &name("b"))));
+}
+
+#[test]
+fn a_command_is_of_whom_its_subject_names_and_answered_there() {
+    let desk = Some(name("desk"));
+    let cases = [
+        ("detector.command.h1.desk", "_INBOX.monitor.desk.x.1", desk),
+        ("detector.command.h1.desk", "_INBOX.monitor.other.x.1", None),
+        ("detector.command.h1.desk", "_INBOX.monitor.desk", None),
+        ("detector.command.h1.desk", "_INBOX.monitor.desk.", None),
+        ("detector.command.h1.desk", "_INBOX.monitor.desk2.x", None),
+        ("detector.command.h1.desk", "$KV.detector-hosts.h1", None),
+        ("detector.command.h1.desk", "detector.finding.h1", None),
+        ("detector.command.h1.*", "_INBOX.monitor.*.x", None),
+        ("desk", "_INBOX.monitor.desk.x", None),
+        ("", "", None),
+    ];
+    for (subject, reply, expect) in cases {
+        assert_eq!(subject::asker(subject, reply), expect, "{subject} {reply}");
+    }
+}
+
+/// What servers keep for a fleet has to fit the disk that they are given for it.
+#[test]
+fn every_place_is_bounded_and_all_of_them_have_room() {
+    const DISK: i64 = 20_000_000_000;
+    assert!(subject::PLACES.iter().all(|place| place.bytes > 0));
+    assert!(subject::PLACES.iter().map(|place| place.bytes).sum::<i64>() < DISK);
+    let for_ever = subject::PLACES.iter().filter(|place| place.days == 0);
+    assert_eq!(for_ever.map(|place| place.name).collect::<Vec<_>>(), [subject::POLICY]);
 }
 
 fn vm(number: u128) -> VmState {

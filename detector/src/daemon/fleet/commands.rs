@@ -2,8 +2,8 @@
 
 use std::{
     num::NonZero,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use detector_core::fleet::{
@@ -13,13 +13,20 @@ use detector_core::fleet::{
 use lru::LruCache;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::spawn_blocking,
+};
 use uuid::Uuid;
 
-use super::super::{actions::is_recorded, itself::Itself};
+use super::{
+    super::{actions::is_recorded, itself::Itself},
+    Paced,
+};
 use crate::{
     api::{ApiError, ErrorCode, Reply, Request, Role},
-    audit::{Entry, Kind, Who, Writer},
+    audit::{self, Entry, Kind, Place, Who, Writer},
+    config::Config,
     fleet::speech::{Speech, Unsaid},
 };
 
@@ -29,11 +36,8 @@ const AT_ONCE: usize = 16;
 const REMEMBERED: NonZero<usize> = NonZero::new(1024).unwrap();
 /// Characters of a person's name.
 const LONGEST_NAME: usize = 128;
-/// Refusals for the lack of a role are on record once in this time.
-const PACE: Duration = Duration::from_secs(60);
-
 type Outcome = Result<Reply, ApiError>;
-type Done = LruCache<Uuid, Arc<OnceCell<Outcome>>>;
+type Done = LruCache<(Name, Uuid), Arc<OnceCell<Outcome>>>;
 
 /// Answers commands.
 #[derive(Clone)]
@@ -41,25 +45,27 @@ pub(super) struct Commands(Arc<Shared>);
 
 struct Shared {
     role: Role,
+    /// People who have to approve what becomes of a VM.
+    approvals: u8,
+    /// The audit, which has what was asked before the daemon's start.
+    records: PathBuf,
     itself: Itself,
     audit: Writer,
     speech: Speech,
     room: Arc<Semaphore>,
+    /// That actions of before the daemon's start are in `done`.
+    recalled: OnceCell<()>,
     done: Mutex<Done>,
-    denied: Mutex<Denied>,
-}
-
-/// When a refusal was put on record last, and how many were not since.
-#[derive(Default)]
-struct Denied {
-    at: Option<Instant>,
-    between: u64,
+    denied: Mutex<Paced>,
 }
 
 impl Commands {
-    pub(super) fn new(role: Role, itself: &Itself, audit: &Writer, speech: &Speech) -> Self {
+    pub(super) fn new(config: &Config, itself: &Itself, audit: &Writer, speech: &Speech) -> Self {
         Self(Arc::new(Shared {
-            role,
+            role: config.fleet.role,
+            approvals: config.remediation.approvals,
+            records: Place::new(&config.paths.state).database,
+            recalled: OnceCell::new(),
             itself: itself.clone(),
             audit: audit.clone(),
             speech: speech.clone(),
@@ -99,8 +105,17 @@ impl Shared {
         let who = Who::Fleet { monitor: from.to_string(), user, command: command.id };
         let request = parse(command.request.get())?;
         let needed = Role::needed_for(&request);
+        if self.approvals > 1 && approves(&request) {
+            let why = "of so many people who have to approve, the fleet is one";
+            self.record_denial(who, &request, why);
+            let message = format!(
+                "on this host {} people have to approve, and it cannot tell those of the fleet apart: approve on the host",
+                self.approvals
+            );
+            return Err(ApiError::new(ErrorCode::Forbidden, message));
+        }
         if self.role < needed {
-            self.record_denial(who, &request, needed);
+            self.record_denial(who, &request, &format!("it takes the role {}", needed.as_str()));
             let (held, needed) = (self.role.as_str(), needed.as_str());
             let message = format!(
                 "this host gives its fleet the role {held:?}, and this takes {needed:?}: whoever administers the host \
@@ -118,19 +133,34 @@ impl Shared {
         if !is_recorded(&request) {
             return ask.await;
         }
-        let cell = Arc::clone(lock(&self.done).get_or_insert(command.id, Arc::default));
+        self.recalled.get_or_init(|| self.recall()).await;
+        let name = (from.clone(), command.id);
+        let cell = Arc::clone(lock(&self.done).get_or_insert(name, Arc::default));
         cell.get_or_init(|| ask).await.clone()
     }
 
-    fn record_denial(&self, who: Who, request: &Request, needed: Role) {
-        let mut denied = lock(&self.denied);
-        if denied.at.is_some_and(|at| at.elapsed() < PACE) {
-            denied.between += 1;
+    /// Remembers what was asked before the daemon's start.
+    async fn recall(&self) {
+        let path = self.records.clone();
+        let found = spawn_blocking(move || {
+            let records = audit::reader(&path).ok()?;
+            audit::fleet_commands(&records, REMEMBERED.get()).ok()
+        });
+        let Ok(Some(found)) = found.await else {
+            tracing::warn!("fleet: what was asked before the daemon's start is not known");
             return;
+        };
+        let mut done = lock(&self.done);
+        for (monitor, id) in found {
+            let Ok(monitor) = monitor.parse() else { continue };
+            let message = "it was begun before the daemon's last start, and is not begun again: what came of it is in the audit";
+            let outcome = Err(ApiError::new(ErrorCode::BadRequest, message));
+            done.put((monitor, id), Arc::new(OnceCell::new_with(Some(outcome))));
         }
-        let before = std::mem::take(&mut denied.between);
-        denied.at = Some(Instant::now());
-        let why = format!("it takes the role {}", needed.as_str());
+    }
+
+    fn record_denial(&self, who: Who, request: &Request, why: &str) {
+        let Some(before) = lock(&self.denied).due() else { return };
         let entry = Entry::new(Kind::Denied, who)
             .why(why)
             .because("request", serde_json::to_string(request).ok())
@@ -152,6 +182,15 @@ fn parse(text: &str) -> Result<Request, ApiError> {
             Err(bad("this is asked on the host itself only".to_owned()))
         }
         request => Ok(request),
+    }
+}
+
+/// Whether it counts as a person's approval.
+fn approves(request: &Request) -> bool {
+    match request {
+        Request::RemediateApprove { .. } => true,
+        Request::RemediateStart { digests, .. } => !digests.is_empty(),
+        _ => false,
     }
 }
 

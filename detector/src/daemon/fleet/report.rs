@@ -29,6 +29,8 @@ use crate::{
 
 /// A host that says nothing for longer is silent.
 const EVERY: Duration = Duration::from_secs(30);
+/// How often all of it is told anew, since the fleet keeps it for some days only.
+const ANEW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Troubles that are told.
 const MOST_TROUBLES: usize = 8;
 
@@ -47,11 +49,14 @@ pub(super) async fn keep_telling(
     (store, standing): (Arc<Store>, Standing),
 ) {
     let life = Uuid::new_v5(&Uuid::NAMESPACE_OID, jiff::Timestamp::now().to_string().as_bytes());
-    let mut said = Said::default();
+    let (mut said, mut anew) = (Said::default(), Instant::now());
     loop {
-        tokio::select! {
-            () = sleep(interval) => {}
-            Ok(()) = connected.changed() => said = Said::default(),
+        let again = tokio::select! {
+            () = sleep(interval) => anew.elapsed() >= ANEW,
+            Ok(()) = connected.changed() => true,
+        };
+        if again {
+            (said, anew) = (Said::default(), Instant::now());
         }
         let looked = Arc::clone(&store);
         let seen = spawn_blocking(move || (looked.in_force().ok().flatten(), looked.drift())).await;
