@@ -125,6 +125,13 @@ impl<'a> Daemon<'a> {
 
     /// Starts it (again); returns when it is ready.
     pub fn run(&mut self) -> Result<()> {
+        let log = self.path(&format!("detector-{}.log", self.starts + 1));
+        let says = || Ok(std::fs::read_to_string(&log)?.lines().any(says_ready));
+        self.run_until(says).with_context(|| std::fs::read_to_string(&log).unwrap_or_default())
+    }
+
+    /// The same of one whose log is read elsewhere.
+    pub fn run_until(&mut self, mut is_ready: impl FnMut() -> Result<bool>) -> Result<()> {
         self.starts += 1;
         let path = self.log();
         let log = File::create(&path)?;
@@ -140,13 +147,11 @@ impl<'a> Daemon<'a> {
         let child = self.host.spawn(&mut command)?;
         let child = self.running.insert(child);
         wait::until("the daemon to be ready", PATIENCE, || {
-            let text = std::fs::read_to_string(&path)?;
             if let Some(status) = child.try_wait()? {
-                bail!("the daemon ended ({status}):\n{text}");
+                bail!("the daemon ended ({status})");
             }
-            Ok(text.lines().any(says_ready).then_some(()))
+            Ok(is_ready()?.then_some(()))
         })
-        .with_context(|| std::fs::read_to_string(&path).unwrap_or_default())
     }
 
     /// Which mode it is in from the next start on.

@@ -3,11 +3,13 @@
 
 mod alertmanager;
 mod http;
+mod journald;
 mod mail;
 mod rsyslog;
 
 pub use alertmanager::Alertmanager;
 pub use http::{Answer, Request, Web};
+pub use journald::Journald;
 pub use mail::{MailServer, Reception};
 pub use rsyslog::Rsyslog;
 

@@ -5,6 +5,8 @@
 
 #[path = "alerts/bad_receivers.rs"]
 mod bad_receivers;
+#[path = "alerts/journald.rs"]
+mod journald;
 #[path = "alerts/mail.rs"]
 mod mail;
 #[path = "alerts/people.rs"]
