@@ -23,6 +23,7 @@ pub mod reason;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 pub mod sandbox;
+pub mod services;
 pub mod settings;
 pub mod stamp;
 pub mod verdict;

@@ -3,7 +3,7 @@
 
 /// Version of everything in this crate that lives in a map. It names the pin directory, so that one
 /// version never reads another's maps.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// `Array<Settings>`, one entry.
 pub const SETTINGS: &str = "SETTINGS";
@@ -38,6 +38,8 @@ pub const ROUTERS: &str = "ROUTERS";
 pub const MAC_OWNERS: &str = "MAC_OWNERS";
 /// `HashMap<u32 ifindex, Passage>`: sandboxed ports, and the inner ends of their passages.
 pub const SANDBOX: &str = "SANDBOX";
+/// `HashMap<Service, u32>`: what ports in the sandbox may reach there, where that is limited.
+pub const SERVICES: &str = "SERVICES";
 
 /// Every map, in the order above.
 pub const ALL: &[&str] = &[
@@ -53,6 +55,7 @@ pub const ALL: &[&str] = &[
     EVENTS,
     MAC_OWNERS,
     SANDBOX,
+    SERVICES,
     ADDRESS_OWNERS,
     LEARNED,
     DHCP_TRANSACTIONS,
@@ -70,6 +73,8 @@ pub const MAX_QUARANTINES: u32 = 4096;
 pub const MAX_MAC_OWNERS: u32 = 16_384;
 /// Entries of [`SANDBOX`]: two for each port.
 pub const MAX_PASSAGES: u32 = 2 * MAX_PORTS;
+/// Entries of [`SERVICES`]: several for each service that is configured.
+pub const MAX_SERVICES: u32 = 2048;
 /// A power of two.
 pub const SIGHTINGS_PER_PORT: u32 = 16;
 /// Addresses that a port can have learned at a time, of both families.
@@ -139,7 +144,7 @@ const _: () = assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES >= 64 << 10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{counters, learned, port, quarantine, sandbox};
+    use crate::{counters, learned, port, quarantine, sandbox, services};
 
     /// Kernel memory of all maps must stay small enough for any host that runs VMs.
     #[test]
@@ -165,6 +170,7 @@ mod tests {
             )
             + entry(MAX_MAC_OWNERS, size_of::<port::MacOwner>() + 8 + hash_overhead)
             + entry(MAX_PASSAGES, size_of::<sandbox::Passage>() + 4 + hash_overhead)
+            + entry(MAX_SERVICES, size_of::<services::Service>() + 4 + hash_overhead)
             + entry(
                 MAX_ROUTERS,
                 size_of::<learned::RouterKey>() + size_of::<learned::Router>() + hash_overhead,

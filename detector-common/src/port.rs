@@ -117,6 +117,8 @@ pub mod flags {
     /// With [`LEARNS`]: some identity of the port plays the router, so that what others have named as a
     /// router's address may be its own.
     pub const ROUTES: u32 = 1 << 23;
+    /// With [`SANDBOXED`]: the port reaches what `SERVICES` lists, and hears from nobody else.
+    pub const LIMITED: u32 = 1 << 24;
 }
 
 /// One interface: array slot `ifindex % PORT_SLOTS` of `PORTS`, or, where two living interfaces

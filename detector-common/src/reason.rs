@@ -147,6 +147,9 @@ reasons! {
     AddressTaken = 56, "address-taken", drop;
     /// The port has learned as many addresses as it may have at a time, or the host has no room for more.
     LearnedFull = 57, "learned-full", drop;
+
+    /// The port is in the sandbox, and the frame is neither for nor from a service that is named there.
+    NotAService = 58, "not-a-service", drop;
 }
 
 /// How many counters a port has: one for each possible code.

@@ -10,6 +10,7 @@ use detector_common::{
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     sandbox::Passage,
+    services::Service,
     settings::Settings,
     verdict::Grants,
 };
@@ -44,6 +45,16 @@ static MAC_OWNERS: HashMap<Station, MacOwner> = HashMap::pinned(maps::MAX_MAC_OW
 
 #[map]
 static SANDBOX: HashMap<u32, Passage> = HashMap::pinned(maps::MAX_PASSAGES, NO_PREALLOC);
+
+#[map]
+static SERVICES: HashMap<Service, u32> = HashMap::pinned(maps::MAX_SERVICES, NO_PREALLOC);
+
+/// Whether ports in the sandbox may reach it.
+#[inline(always)]
+pub(crate) fn is_offered(service: &Service) -> bool {
+    // SAFETY: only whether there is an entry is looked at.
+    unsafe { SERVICES.get(service) }.is_some()
+}
 
 /// Whether a guest of this host has the MAC, and speaks from here.
 #[inline(always)]

@@ -12,6 +12,8 @@ mod kinds;
 mod rules;
 #[path = "isolation/sandbox.rs"]
 mod sandbox;
+#[path = "isolation/services.rs"]
+mod services;
 #[path = "isolation/shield.rs"]
 mod shield;
 

@@ -1,9 +1,11 @@
 //! The sandbox: frames of a port that is quarantined there are switched to a port of the sandbox's
 //! bridge instead, and back. Whatever is missing on the way, the frame is dropped.
 
+use aya_ebpf::bindings::__sk_buff;
 use detector_common::{
-    port::{PortSlot, Role},
+    port::{PortSlot, Role, flags},
     reason::Reason,
+    services,
 };
 
 use super::gate::is_own_multicast;
@@ -26,10 +28,16 @@ pub(crate) fn enter(skb: &Skb) -> Way {
         // It was until now.
         _ => return Way::Nowhere,
     };
+    let offered = is_offered(skb, slot, true);
+    let reason = if offered { Reason::Sandboxed } else { Reason::NotAService };
     if !lookup::drops(slot, settings) {
-        counters::from(slot, Reason::Sandboxed as u8);
+        counters::from(slot, reason as u8);
         stamp::set_refused(skb, slot);
         return Way::Next;
+    }
+    if !offered {
+        counters::from(slot, reason as u8);
+        return Way::Nowhere;
     }
     match lookup::passage(slot.ifindex, slot.instance) {
         Some(inner) => {
@@ -40,6 +48,29 @@ pub(crate) fn enter(skb: &Skb) -> Way {
             counters::from(slot, Reason::PortIsolated as u8);
             Way::Nowhere
         }
+    }
+}
+
+/// Whether the port may speak with the other end of the frame: with everybody in the sandbox, or with the
+/// services that are named there.
+#[inline(always)]
+fn is_offered(skb: &Skb, slot: &PortSlot, outwards: bool) -> bool {
+    !slot.has(flags::LIMITED) || is_service(skb.raw(), u32::from(outwards)) != 0
+}
+
+/// Whether the other end of a frame is a service that is named. A function of its own, which the verifier
+/// walks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn is_service(skb: *mut __sk_buff, outwards: u32) -> i32 {
+    let skb = Skb::new(skb);
+    // What cannot be pulled is read as far as it goes.
+    if !skb.has_linear_headers() {
+        let _ = skb.pull_headers();
+    }
+    match services::other_end(skb.frame(), outwards != 0) {
+        Some(service) => i32::from(lookup::is_offered(&service)),
+        None => 0,
     }
 }
 
@@ -73,6 +104,10 @@ pub(crate) fn passage_ingress(skb: &Skb) -> Option<Home> {
     let passage = lookup::passage_of(skb.ifindex())?;
     let slot = lookup::port(passage.peer)?;
     if slot.instance != passage.instance || !slot.is_sandboxed() {
+        return None;
+    }
+    if !is_offered(skb, slot, false) {
+        counters::to(slot, Reason::NotAService);
         return None;
     }
     if matches!(slot.role(), Role::GuestOnDevice) {

@@ -1,7 +1,7 @@
 //! From what the kernel holds to what replies show; used with the daemon and without it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -11,6 +11,7 @@ use detector_common::{
     port::{PortSlot, PrefixKey, Role, flags},
     quarantine::{Cause, QuarantineMode},
     reason::Reason,
+    services::{Asked, Service},
 };
 use detector_core::model::{Learned, ObservedInterface, Seen};
 
@@ -51,6 +52,30 @@ pub fn isolation(slot: &PortSlot) -> Option<String> {
     let isolated = slot.role().is_guest() && slot.has(flags::ISOLATED);
     let mode = if slot.is_sandboxed() { QuarantineMode::Sandbox } else { QuarantineMode::Drop };
     isolated.then(|| mode_name(mode).to_owned())
+}
+
+/// What a port may reach in the sandbox, where that is limited. Whatever an address is asked for implies that
+/// it is found, and says what is wrong.
+pub fn services(slot: &PortSlot, offered: &BTreeSet<Service>) -> Option<Vec<String>> {
+    if !slot.is_sandboxed() || !slot.has(flags::LIMITED) {
+        return None;
+    }
+    let mut told: BTreeMap<[u8; 16], BTreeSet<String>> = BTreeMap::new();
+    for service in offered {
+        let what = match service.asked() {
+            Some(Asked::Tcp(port)) => Some(format!("tcp {port}")),
+            Some(Asked::Udp(port)) => Some(format!("udp {port}")),
+            Some(Asked::Icmp(8) | Asked::IcmpV6(128)) => Some("icmp".to_owned()),
+            Some(Asked::IcmpV6(133 | 134)) => Some("router".to_owned()),
+            _ => None,
+        };
+        told.entry(service.address.bytes()).or_default().extend(what);
+    }
+    let all = told.into_iter().map(|(of, what)| {
+        let what = if what.is_empty() { ["router".to_owned()].into() } else { what };
+        format!("{} {}", address(of), what.into_iter().collect::<Vec<_>>().join(", "))
+    });
+    Some(all.collect())
 }
 
 /// What a slot says of its port.

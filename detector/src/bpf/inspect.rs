@@ -8,6 +8,7 @@ use std::{
 use detector_common::{
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
     quarantine::{Cause, QuarantineMode},
+    services::Service,
     settings::Settings,
 };
 use detector_core::model::{
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub ports: Vec<PortView>,
     /// By target.
     pub quarantines: Vec<Quarantine>,
+    /// What ports in the sandbox may reach there, where that is limited.
+    pub services: BTreeSet<Service>,
     /// The process that holds the pins: the daemon, when one runs.
     pub holder: Option<u32>,
 }
@@ -122,6 +125,7 @@ impl Inspector {
             settings: self.maps.settings()?,
             ports,
             quarantines: self.quarantines()?,
+            services: self.maps.services()?,
             holder: holder(self.paths.root()),
         })
     }
@@ -272,7 +276,7 @@ impl Inspector {
         let ports = pinned.change(covered, |slot| {
             slot.flags |= isolated;
             if quarantine.mode == QuarantineMode::Drop {
-                slot.flags &= !flags::SANDBOXED;
+                slot.flags &= !(flags::SANDBOXED | flags::LIMITED);
             }
         })?;
         Ok(Applied { map: pinned.map()?, record, ports })

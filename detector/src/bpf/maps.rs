@@ -1,7 +1,7 @@
 //! Typed access to the pinned maps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -16,6 +16,7 @@ use detector_common::{
     port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
     quarantine::{QuarantineKey, QuarantineRecord},
     sandbox::Passage,
+    services::Service,
     settings::{PROVISIONAL, Settings},
 };
 
@@ -36,6 +37,7 @@ pub(super) struct Maps {
     pub(super) counters: PerCpuArray<MapData, Pod<PortCounters>>,
     mac_owners: BpfHashMap<MapData, Pod<Station>, Pod<MacOwner>>,
     sandbox: BpfHashMap<MapData, u32, Pod<Passage>>,
+    services: BpfHashMap<MapData, Pod<Service>, u32>,
     pub(super) owners: BpfHashMap<MapData, Pod<OwnerKey>, Pod<Owner>>,
     pub(super) learned: Array<MapData, Pod<Place>>,
     pub(super) transactions: Array<MapData, Pod<Transaction>>,
@@ -93,6 +95,7 @@ impl Maps {
             counters: open(paths, maps::COUNTERS)?,
             mac_owners: open(paths, maps::MAC_OWNERS)?,
             sandbox: open(paths, maps::SANDBOX)?,
+            services: open(paths, maps::SERVICES)?,
             owners: open(paths, maps::ADDRESS_OWNERS)?,
             learned: open(paths, maps::LEARNED)?,
             transactions: open(paths, maps::DHCP_TRANSACTIONS)?,
@@ -297,6 +300,20 @@ impl Maps {
 
     pub(super) fn put_passage(&mut self, ifindex: u32, passage: Passage) -> Result<(), BpfError> {
         self.sandbox.insert(ifindex, Pod(passage), 0).map_err(failed("write", maps::SANDBOX))
+    }
+
+    /// What ports in the sandbox may reach there.
+    pub(super) fn services(&self) -> Result<BTreeSet<Service>, BpfError> {
+        let all = entries(self.services.iter(), maps::MAX_SERVICES, maps::SERVICES)?;
+        Ok(all.into_iter().map(|(Pod(service), _)| service).collect())
+    }
+
+    pub(super) fn put_service(&mut self, service: Service) -> Result<(), BpfError> {
+        self.services.insert(Pod(service), 1, 0).map_err(failed("write", maps::SERVICES))
+    }
+
+    pub(super) fn drop_service(&mut self, service: Service) -> Result<(), BpfError> {
+        gone(self.services.remove(&Pod(service))).map_err(failed("write", maps::SERVICES))
     }
 
     pub(super) fn drop_passage(&mut self, ifindex: u32) -> Result<(), BpfError> {

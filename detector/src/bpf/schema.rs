@@ -105,6 +105,7 @@ mod tests {
         port::{Grant, GrantKey, MacOwner, PortSlot, PrefixKey},
         quarantine::{QuarantineKey, QuarantineRecord},
         sandbox::Passage,
+        services::Service,
         settings::Settings,
     };
 
@@ -159,6 +160,7 @@ mod tests {
                 maps::MAX_MAC_OWNERS,
             ),
             (maps::SANDBOX, MapType::Hash, 4, size_of::<Passage>(), maps::MAX_PASSAGES),
+            (maps::SERVICES, MapType::Hash, size_of::<Service>(), 4, maps::MAX_SERVICES),
             (
                 maps::ADDRESS_OWNERS,
                 MapType::Hash,

@@ -83,6 +83,7 @@ pub(super) fn print<W: Write>(output: &mut Output<W>, explanation: &Explanation)
         }
         port::identities(output, &view.identities)?;
         port::learned(output, &view.learned)?;
+        port::services(output, view.services.as_deref())?;
         if let Some(counted) = &view.counters {
             port::counters(output, counted)?;
         }

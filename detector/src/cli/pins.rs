@@ -1,9 +1,9 @@
 //! What the pinned maps say when the daemon does not answer.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, bail};
-use detector_common::{addr::Mac, port::flags, settings::Mode};
+use detector_common::{addr::Mac, port::flags, services::Service, settings::Mode};
 use detector_core::model::{ObservedInterface, Quarantine, QuarantineTarget};
 use serde::Serialize;
 
@@ -12,8 +12,8 @@ use crate::{
     api::{
         CallError,
         kernel::{
-            cause_name, counters, identities, isolation, learned, mode_name, role_name, sighting,
-            state,
+            cause_name, counters, identities, isolation, learned, mode_name, role_name, services,
+            sighting, state,
         },
         view::{Explanation, PortState, PortView, QuarantineView, moment},
     },
@@ -55,7 +55,8 @@ pub(super) fn read(pins: &Path) -> Result<Pinned> {
     let inspector = Inspector::open(pins)?;
     let enforces = inspector.mode()?.map(|mode| mode.effective() == Mode::Enforce);
     let snapshot = inspector.snapshot()?;
-    let ports: Vec<_> = snapshot.ports.into_iter().map(port).collect();
+    let ports: Vec<_> =
+        snapshot.ports.into_iter().map(|one| port(one, &snapshot.services)).collect();
     let quarantines =
         snapshot.quarantines.iter().map(|quarantine| view(quarantine, &ports)).collect();
     Ok(Pinned { enforces, ports, quarantines })
@@ -146,7 +147,7 @@ pub(super) fn view(quarantine: &Quarantine, ports: &[PortView]) -> QuarantineVie
     }
 }
 
-fn port(port: bpf::PortView) -> PortView {
+fn port(port: bpf::PortView, offered: &BTreeSet<Service>) -> PortView {
     let interface = ObservedInterface {
         slot: port.slot,
         grants: port.grants,
@@ -167,6 +168,7 @@ fn port(port: bpf::PortView) -> PortView {
         isolation: isolation(&port.slot),
         shield: port.shield,
         passage: port.passage,
+        services: services(&port.slot, offered),
         why: None,
         since: None,
         vm: None,

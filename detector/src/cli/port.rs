@@ -114,6 +114,7 @@ pub(super) fn show<W: Write>(
         Some(_) => output.field("Isolation", "it neither sends nor receives")?,
         None => (),
     }
+    services(output, port.services.as_deref())?;
     if port.shield {
         output.field("Shield", "on: it floods, and its frames end at the device")?;
     }
@@ -179,6 +180,15 @@ pub(super) fn identities<W: Write>(
         output.field("Granted", text)?;
     }
     Ok(())
+}
+
+/// What it may reach in the sandbox, where that is limited.
+pub(super) fn services<W: Write>(output: &mut Output<W>, named: Option<&[String]>) -> Result<()> {
+    match named {
+        Some([]) => output.field("Reaches", "nothing: the sandbox offers no service"),
+        Some(named) => named.iter().try_for_each(|one| output.field("Reaches", one.as_str())),
+        None => Ok(()),
+    }
 }
 
 /// What it has learned.

@@ -61,6 +61,7 @@ fn a_port() -> PortView {
         isolation: None,
         shield: false,
         passage: false,
+        services: None,
         why: Some("It is quarantined.".into()),
         since: Some(at(-90)),
         vm: Some(VmRef { uuid: uuid(), name: HOSTILE.into() }),

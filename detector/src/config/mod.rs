@@ -13,6 +13,7 @@ mod mitigation;
 pub mod reload;
 mod remediation;
 mod roles;
+mod sandbox;
 mod sections;
 pub(crate) mod text;
 
@@ -34,9 +35,10 @@ pub use libvirt::Libvirt;
 pub use mitigation::MitigationKeys;
 pub use remediation::{ProvisionerKeys, RemediationKeys};
 pub use roles::Roles;
+pub use sandbox::{Protocol, Sandbox, ServiceKeys};
 pub use sections::{
     Admission, Api, Config, Flood, Metrics, ModeKeys, Network, OnRefusal, Paths, PolicyKeys,
-    RegistryKeys, Sandbox, Scan,
+    RegistryKeys, Scan,
 };
 use text::read_text;
 pub use text::{Place, ReadError};
@@ -177,6 +179,8 @@ impl Config {
                 rule: self.sandbox.rule,
                 addresses: self.sandbox.addresses.clone(),
                 protected: self.sandbox.protected.clone(),
+                services: (self.sandbox.services.as_ref())
+                    .map(|all| all.iter().filter_map(ServiceKeys::service).collect()),
             }),
             revoked: self.policy.revoked,
             revoked_grace: self.policy.revoked_grace,

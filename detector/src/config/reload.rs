@@ -41,7 +41,7 @@ const KEYS: &[Key] = keys! {
         policy.default_rule, policy.unknown_port_grace, policy.quarantine, policy.revoked,
         policy.revoked_grace, learning.adopt, learning.adopt_for, admission.on_timeout,
         admission.denied, flood.above, flood.after, flood.below, flood.calm, sandbox.bridge, sandbox.create,
-        sandbox.rule, sandbox.addresses, sandbox.protected,
+        sandbox.rule, sandbox.addresses, sandbox.protected, sandbox.services,
         mitigation.guard, mitigation.max_vms, mitigation.max_percent, mitigation.window,
         registry.trusted_keys, registry.require_signature, metrics.textfile, metrics.interval,
         alerts.outbox_mib, alerts.overdue, alerts.timeout, alerts.journald, alerts.file, alerts.syslog,

@@ -7,12 +7,11 @@ use detector_common::{
     stamp::{Carrier, Stamp},
 };
 use detector_core::model::{AddressRule, Digest, EvidenceLevel, FloodLimits, Revoked};
-use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
     Alerts, AuditKeys, FleetKeys, Learning, Libvirt, MitigationKeys, RemediationKeys, Roles,
-    text::{duration, networks},
+    Sandbox, text::duration,
 };
 
 /// The configuration of a host.
@@ -236,30 +235,6 @@ impl Default for Flood {
     fn default() -> Self {
         let FloodLimits { above, after, below, calm } = FloodLimits::DEFAULT;
         Self { above, after, below, calm }
-    }
-}
-
-/// Where quarantined ports may speak.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sandbox {
-    /// A bridge that is nothing else; there is no sandbox without.
-    pub bridge: Option<String>,
-    /// Whether the daemon makes it where there is none.
-    pub create: bool,
-    /// How those who are quarantined have addresses there.
-    pub rule: AddressRule,
-    /// What those have to be within; empty for anywhere.
-    #[serde(deserialize_with = "networks")]
-    pub addresses: Vec<IpNet>,
-    /// Addresses of what is offered there: nobody who is quarantined may use them.
-    pub protected: Vec<IpAddr>,
-}
-
-impl Default for Sandbox {
-    fn default() -> Self {
-        let (addresses, protected) = (Vec::new(), Vec::new());
-        Self { bridge: None, create: false, rule: AddressRule::FirstCome, addresses, protected }
     }
 }
 

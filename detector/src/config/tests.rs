@@ -20,7 +20,7 @@ fn nothing_configured_is_the_default() {
 fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let keys = EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-    assert_eq!(keys.count(), 85, "a key is missing from the example");
+    assert_eq!(keys.count(), 86, "a key is missing from the example");
     let active: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -32,6 +32,9 @@ fn the_example_is_the_default_also_when_its_keys_are_not_commented_out() {
     let mut expect = Config { user, ..Config::default() };
     expect.api.group = Some("detector".to_owned());
     expect.sandbox.bridge = Some("sbx0".to_owned());
+    let address = "198.51.100.53".parse().unwrap();
+    let service = ServiceKeys { address, protocol: Protocol::Tcp, port: Some(443) };
+    expect.sandbox.services = Some(vec![service]);
     expect.remediation.pool = Some("detector-sandbox".to_owned());
     expect.metrics.textfile = Some("/var/lib/prometheus/node-exporter/detector.prom".into());
     expect.fleet.name = "prod".parse().ok();
@@ -161,6 +164,27 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[sandbox]\nrule = \"any\"\naddresses = [\"::/8\"]", "c.toml:3:13: ", "\"prefix\""),
         ("[sandbox]\nrule = \"any\"\nprotected = [\"192.0.2.1\"]", "c.toml:3:13: ", "192.0.2.1"),
         ("[sandbox]\naddresses = [\"192.0.2.1\"]", "c.toml:2:13: ", "CIDR"),
+        ("[sandbox]\nservices = []", "c.toml:2:12: ", "no sandbox"),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"192.0.2.1\", protocol = \"tcp\" }]",
+            "c.toml:3:12: ",
+            "a port from 1 on",
+        ),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"192.0.2.1\", protocol = \"dhcp\", port = 67 }]",
+            "c.toml:3:12: ",
+            "no port",
+        ),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"ff02::1\", protocol = \"icmp\" }]",
+            "c.toml:3:12: ",
+            "no host's address",
+        ),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"192.0.2.1\", protocol = \"gre\" }]",
+            "c.toml:3:51: ",
+            "`router`",
+        ),
         (
             "[sandbox]\nrule = \"prefix\"\naddresses = [\"192.0.2.0/24\"]\nprotected = [\"192.0.2.1\"]",
             "c.toml:4:13: ",

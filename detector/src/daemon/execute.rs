@@ -331,6 +331,8 @@ fn key_of(action: &Action) -> Key {
         Action::Teach { ifindex, .. } => (On::Interface(*ifindex), "teach"),
         Action::Protect { .. } => (On::Addresses, "protect"),
         Action::Unprotect { .. } => (On::Addresses, "unprotect"),
+        Action::OfferServices { .. } => (On::Addresses, "offer-services"),
+        Action::WithdrawServices { .. } => (On::Addresses, "withdraw-services"),
         Action::PinForwarding { ifindex, .. } => (On::Interface(*ifindex), "pin-forwarding"),
         Action::UnpinForwarding { ifindex, .. } => (On::Interface(*ifindex), "unpin-forwarding"),
         Action::DefendMac { ifindex, .. } => (On::Interface(*ifindex), "defend-mac"),

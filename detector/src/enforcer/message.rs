@@ -15,6 +15,7 @@ use detector_common::{
     learned::{Origin, OwnerKey},
     port::{Grant, GrantKey, PortSlot, PrefixKey},
     reason::Reason,
+    services::Service,
 };
 use detector_core::{
     model::{
@@ -29,7 +30,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use super::{Counts, EnforceError, Frames, Recheck, Sign, raw::Raw};
 
 /// Of these messages: both sides are of one release, or else one of them has been replaced.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The longest order in bytes. The grants of one port with a list of some 100,000 addresses fit.
 pub const LONGEST_ORDER: usize = 16 << 20;
@@ -100,6 +101,7 @@ pub struct Difference {
     held: Vec<(u32, Held)>,
     quarantines: Option<Vec<Quarantine>>,
     protected: Option<Vec<Raw<OwnerKey>>>,
+    services: Option<Vec<Raw<Service>>>,
     routers: Option<Vec<Raw<OwnerKey>>>,
     mode: Vec<ObservedMode>,
     /// More interfaces have changed: ask again.
@@ -184,6 +186,8 @@ impl Difference {
             quarantines: (before.quarantines != now.quarantines)
                 .then(|| now.quarantines.values().cloned().collect()),
             protected: (before.protected != now.protected).then(|| keys(&now.protected)),
+            services: (before.services != now.services)
+                .then(|| now.services.iter().copied().map(Raw).collect()),
             routers: (before.routers != now.routers).then(|| keys(&now.routers)),
             mode: now.mode.iter().cloned().collect(),
             more: changed.next().is_some(),
@@ -206,6 +210,9 @@ impl Difference {
         let keys = |keys: Vec<Raw<OwnerKey>>| keys.into_iter().map(|key| key.0).collect();
         if let Some(protected) = self.protected {
             to.protected = keys(protected);
+        }
+        if let Some(services) = self.services {
+            to.services = services.into_iter().map(|service| service.0).collect();
         }
         if let Some(routers) = self.routers {
             to.routers = keys(routers);

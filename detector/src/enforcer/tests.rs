@@ -5,6 +5,7 @@ use detector_common::{
     learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role},
     quarantine::Cause,
+    services::{Asked, Service},
 };
 use detector_core::model::{
     Observed, ObservedInterface, Passage, Quarantine, QuarantineTarget, Shield, Timestamp,
@@ -51,6 +52,10 @@ fn owner(number: u8) -> OwnerKey {
     OwnerKey { address: Address::from_bytes([number; 16]), scope: 3, vlan: 0, pad: 0 }
 }
 
+fn service(number: u8) -> Service {
+    Service::new(Address::from_bytes([number; 16]), Asked::Tcp(443))
+}
+
 /// Whatever has changed, the other side knows it afterwards, and what has not is not said.
 #[test]
 fn a_difference_makes_one_of_the_other() {
@@ -62,6 +67,7 @@ fn a_difference_makes_one_of_the_other() {
             quarantines: [quarantine(1), quarantine(2)].map(|one| (one.target, one)).into(),
             protected: [owner(1)].into(),
             routers: [owner(2), owner(3)].into(),
+            services: [service(1), service(2)].into(),
             mode: None,
         },
         Observed { interfaces: [(1, interface(1, 3))].into(), ..Observed::default() },

@@ -14,8 +14,8 @@ use detector_common::{
 };
 use detector_core::{
     decide::{Class, classify},
-    model::{Link, Observed, Policy, Quarantine, QuarantineTarget},
-    reconcile::Action,
+    model::{Link, Observed, Policy, Quarantine, QuarantineTarget, SandboxService},
+    reconcile::{Action, services},
 };
 
 use super::EnforceError;
@@ -134,6 +134,14 @@ impl<S: Sight> Warden<S> {
             | Action::YieldMac { ifindex, .. } => is_guest(*ifindex, role(ifindex)),
             Action::WriteSlot { ifindex, instance, slot } => {
                 is_judged(*ifindex, role(ifindex))?;
+                if slot.flags & (flags::SANDBOXED | flags::LIMITED) == flags::SANDBOXED
+                    && self.named().is_some()
+                {
+                    return Err(Refusal::Perhaps(format!(
+                        "interface {ifindex} is to reach all of the sandbox, which offers some by the \
+                         configuration"
+                    )));
+                }
                 let cut_off = slot.flags & (flags::ISOLATED | flags::ISOLATED_BY_OPERATOR) != 0;
                 if cut_off || slot.flags & flags::GRANTED == 0 {
                     return Ok(());
@@ -166,6 +174,15 @@ impl<S: Sight> Warden<S> {
                 is_guest(*ifindex, role(ifindex))
             }
             Action::Protect { entries } | Action::Unprotect { entries } => bounded(entries.len()),
+            Action::OfferServices { entries } => {
+                let named = self.named().map(services).unwrap_or_default();
+                if entries.iter().all(|entry| named.contains(&(*entry).into())) {
+                    return Ok(());
+                }
+                Err(Refusal::Perhaps("the sandbox is to offer what is not configured".to_owned()))
+            }
+            // It takes away only.
+            Action::WithdrawServices { entries } => bounded(entries.len()),
             Action::PutQuarantine(quarantine) => match held.quarantines.get(&quarantine.target) {
                 Some(old) if is_by_a_person(old) && !is_by_a_person(quarantine) => {
                     let why = "what a person has quarantined does not become a verdict's";
@@ -180,6 +197,11 @@ impl<S: Sight> Warden<S> {
             | Action::GiveQuarantineBack(_)
             | Action::LiftQuarantine(_) => Ok(()),
         }
+    }
+
+    /// What those who are quarantined may reach in the sandbox, where that is limited.
+    fn named(&self) -> Option<&[SandboxService]> {
+        self.policy.sandbox.as_ref()?.services.as_deref()
     }
 
     /// Whether the interface is what is said, under the name that is said.

@@ -16,6 +16,7 @@ pub mod lease;
 mod link;
 pub mod model;
 mod options;
+pub mod services;
 pub mod talk;
 
 use std::collections::BTreeSet;

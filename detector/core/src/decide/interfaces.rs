@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use detector_common::{maps::MAX_SERVICES, services::Service};
 use wildmatch::WildMatch;
 
-use crate::model::{Link, LinkKind, Policy, World};
+use crate::{
+    model::{Link, LinkKind, Policy, World},
+    reconcile::services,
+};
 
 /// What an interface is. One that is none of these is none of our business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,12 @@ pub(super) fn sandbox(world: &World) -> Option<u32> {
     let rules = world.policy.sandbox.as_ref()?;
     let bridge = |link: &&Link| link.kind == LinkKind::Bridge && link.name == rules.bridge;
     world.links.values().find(bridge).map(|link| link.ifindex)
+}
+
+/// What those who are quarantined may reach in the sandbox; nothing where everything may be reached.
+pub(super) fn offered(world: &World) -> BTreeSet<Service> {
+    let named = world.policy.sandbox.as_ref().and_then(|rules| rules.services.as_deref());
+    services(named.unwrap_or_default()).into_iter().take(MAX_SERVICES as usize).collect()
 }
 
 /// The name of the sandbox's bridge where it is to be made: nothing has that name.

@@ -293,6 +293,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
             reflected,
             in_transit,
             protected,
+            services: interfaces::offered(world),
             quarantines,
             shields,
         },

@@ -207,7 +207,8 @@ impl<'a> Ports<'a> {
         let carried_out = by == Isolator::Operator
             || self.world.mode_on(self.world.bridge_of(link), vms) == Mode::Enforce;
         let bridge = carried_out.then_some(bridge);
-        Isolation { by, sandbox: Some(Sandbox { identities, bridge }) }
+        let limited = rules.services.is_some();
+        Isolation { by, sandbox: Some(Sandbox { identities, bridge, limited }) }
     }
 
     /// A port that no source names. What is in force stays, since a source may have forgotten it;

@@ -40,7 +40,8 @@ pub use mode::{
 };
 pub use observed::{Observed, ObservedInterface, Passage, Shield};
 pub use policy::{
-    AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked, SandboxRules, ShutDown,
+    AddressRule, EvidenceLevel, ModeRule, ModeScope, Policy, Revoked, SandboxRules, SandboxService,
+    ServiceKind, ShutDown,
 };
 pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};
 pub use process::{

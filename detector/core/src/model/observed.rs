@@ -4,6 +4,7 @@ use detector_common::{
     addr::Mac,
     learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey},
+    services::Service,
 };
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ pub struct Observed {
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
     /// Addresses that no port may learn.
     pub protected: BTreeSet<OwnerKey>,
+    /// What ports in the sandbox may reach there, where that is limited.
+    pub services: BTreeSet<Service>,
     /// Those of routers that a DHCP server or they themselves have named, which the kernel protects.
     pub routers: BTreeSet<OwnerKey>,
     /// `None` until settings have been written.

@@ -70,6 +70,28 @@ pub struct SandboxRules {
     pub addresses: Vec<IpNet>,
     /// Addresses of what is offered there: none of theirs, where addresses are learned.
     pub protected: Vec<IpAddr>,
+    /// What they may reach there; everything, where nothing is said of it.
+    pub services: Option<Vec<SandboxService>>,
+}
+
+/// Something that is offered in the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SandboxService {
+    pub address: IpAddr,
+    pub kind: ServiceKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// A port.
+    Tcp(u16),
+    Udp(u16),
+    /// It answers to echo requests.
+    Icmp,
+    /// A DHCP or DHCPv6 server.
+    Dhcp,
+    /// A way to others that are named: it is found, and may advertise itself.
+    Router,
 }
 
 impl SandboxRules {
@@ -77,7 +99,7 @@ impl SandboxRules {
     pub fn new(bridge: impl Into<String>) -> Self {
         let (addresses, protected) = (Vec::new(), Vec::new());
         let (bridge, create, rule) = (bridge.into(), false, AddressRule::FirstCome);
-        Self { bridge, create, rule, addresses, protected }
+        Self { bridge, create, rule, addresses, protected, services: None }
     }
 }
 

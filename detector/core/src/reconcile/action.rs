@@ -1,6 +1,7 @@
 use detector_common::{
     addr::{Address, Mac},
     learned::OwnerKey,
+    services::Service,
 };
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,14 @@ pub enum Action {
     Unprotect {
         entries: Vec<ProtectedEntry>,
     },
+    /// Let ports in the sandbox reach these. Comes before the `WriteSlot` that lets them reach nothing else.
+    OfferServices {
+        entries: Vec<ServiceEntry>,
+    },
+    /// They do not reach these any more.
+    WithdrawServices {
+        entries: Vec<ServiceEntry>,
+    },
     PutQuarantine(Quarantine),
     /// What a person had quarantined is quarantined as it was before, from one moment to the next.
     GiveQuarantineBack(Quarantine),
@@ -209,6 +218,28 @@ pub struct ProtectedEntry {
     pub vlan: u16,
     /// IPv4 is IPv4-mapped.
     pub address: [u8; 16],
+}
+
+/// Something that ports in the sandbox may reach there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// IPv4 is IPv4-mapped.
+    pub address: [u8; 16],
+    /// As [`Service::raw`] has it.
+    pub what: u64,
+}
+
+impl From<Service> for ServiceEntry {
+    fn from(service: Service) -> Self {
+        let (address, what) = service.raw();
+        Self { address, what }
+    }
+}
+
+impl From<ServiceEntry> for Service {
+    fn from(entry: ServiceEntry) -> Self {
+        Self::from_raw(entry.address, entry.what)
+    }
 }
 
 impl From<OwnerKey> for ProtectedEntry {

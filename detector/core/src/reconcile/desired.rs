@@ -6,6 +6,7 @@ use std::{
 use detector_common::{
     addr::Mac,
     learned::{Origin, OwnerKey},
+    services::Service,
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -31,6 +32,8 @@ pub struct Desired {
     pub in_transit: BTreeSet<u32>,
     /// Addresses that no port may learn.
     pub protected: BTreeSet<OwnerKey>,
+    /// What ports in the sandbox may reach there, where that is limited.
+    pub services: BTreeSet<Service>,
     /// Every quarantine, those in force included: one that is missing here is lifted.
     pub quarantines: BTreeMap<QuarantineTarget, Quarantine>,
     /// Guest ports that get a shield, where they take one, by ifindex.
@@ -96,6 +99,8 @@ pub struct Sandbox {
     pub identities: Vec<Identity>,
     /// ifindex of the bridge that a passage leads to; `None` while the isolation is not carried out.
     pub bridge: Option<u32>,
+    /// Whether it is to be reached what [`Desired::services`] names, and nothing else.
+    pub limited: bool,
 }
 
 impl Isolation {

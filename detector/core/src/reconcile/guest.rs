@@ -62,7 +62,8 @@ fn isolated(isolation: &Isolation) -> (SlotEntry, Vec<GrantEntry>) {
         None => (SlotEntry { flags: by, ..SlotEntry::default() }, Vec::new()),
         Some(sandbox) => {
             let (slot, entries) = compile(&sandbox.identities);
-            let flags = slot.flags & !flags::GRANTED | flags::SANDBOXED | by;
+            let limited = if sandbox.limited { flags::LIMITED } else { 0 };
+            let flags = slot.flags & !flags::GRANTED | flags::SANDBOXED | limited | by;
             (SlotEntry { flags, ..slot }, entries)
         }
     }

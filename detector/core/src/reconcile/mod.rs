@@ -4,6 +4,7 @@ mod action;
 mod compile;
 mod desired;
 mod guest;
+mod services;
 
 #[cfg(test)]
 mod tests;
@@ -12,18 +13,18 @@ use std::collections::BTreeSet;
 
 use detector_common::{
     addr::Mac,
-    learned::OwnerKey,
     port::{Role, flags},
     settings::Mode,
 };
 
-pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, SlotEntry};
+pub use action::{Action, GrantEntry, ProtectedEntry, SeedEntry, ServiceEntry, SlotEntry};
 pub use compile::compile;
 pub(crate) use compile::mapped;
 pub use desired::{
     AddressSet, Desired, DevicePlan, Identity, InterfacePlan, Isolation, Isolator, Learning,
     LearningRule, Lending, PortPlan, Sandbox, Seed,
 };
+pub use services::services;
 
 use crate::model::{Observed, ObservedInterface};
 
@@ -37,8 +38,8 @@ use crate::model::{Observed, ObservedInterface};
 ///
 /// 1. **Observe mode**, of the host or of an interface, when that is the way to go: whoever turns enforcing off wants the network
 ///    back before anything else. What is stamped from now on in Open vSwitch, before anything asks for it.
-/// 2. **Quarantines, then addresses that no port may learn (those that go first, which makes room),
-///    then isolated ports, then muted ones**: what takes something away needs nothing from any other
+/// 2. **Quarantines, then addresses that no port may learn (those that go first, which makes room) and
+///    what the sandbox offers, then isolated ports, then muted ones**: what takes something away needs nothing from any other
 ///    step, takes microseconds, and frees MACs for the ports that get them. The record comes before
 ///    the slot, so that a crash in between leaves the port to be isolated.
 /// 3. **Releases**, which make room in maps and slots for what is attached next.
@@ -51,7 +52,7 @@ use crate::model::{Observed, ObservedInterface};
 ///    forwarding entries and entries of owners, those that go before those that come, since a MAC
 ///    may move from one port to another.
 /// 6. **Shields and passages to the sandbox**: the port has been isolated before, a shield only spares
-///    the host work, and without a passage everything is dropped.
+///    the host work, and without a passage everything is dropped. Then what the sandbox offers no longer.
 /// 7. **Lifted quarantines**, so that a crash before leaves the record.
 /// 8. **Enforce mode**, of an interface and then of the host, when that is the way to go: nothing is dropped for the lack of a grant that
 ///    was about to be made.
@@ -123,10 +124,14 @@ pub fn reconcile(desired: &Desired, observed: &Observed) -> Vec<Action> {
     actions.extend(missing.map(|(_, quarantine)| Action::PutQuarantine(quarantine.clone())));
     let protect = difference(&desired.protected, &observed.protected);
     let unprotect = difference(&observed.protected, &desired.protected);
+    let offer = difference(&desired.services, &observed.services);
+    let withdraw = difference(&observed.services, &desired.services);
     // Those that go make room for those that come.
     actions.extend(unprotect.map(|entries| Action::Unprotect { entries }));
     actions.extend(protect.map(|entries| Action::Protect { entries }));
+    actions.extend(offer.map(|entries| Action::OfferServices { entries }));
     actions.extend(steps.into_actions());
+    actions.extend(withdraw.map(|entries| Action::WithdrawServices { entries }));
     actions.extend(lifted.map(|target| Action::LiftQuarantine(*target)));
     actions.append(&mut tighten);
     actions.extend(enforce.cloned().map(Action::SetMode));
@@ -165,7 +170,7 @@ fn switch(
 }
 
 /// What the one has and the other has not, if there is anything.
-fn difference(one: &BTreeSet<OwnerKey>, other: &BTreeSet<OwnerKey>) -> Option<Vec<ProtectedEntry>> {
+fn difference<K: Ord + Copy, E: From<K>>(one: &BTreeSet<K>, other: &BTreeSet<K>) -> Option<Vec<E>> {
     let entries: Vec<_> = one.difference(other).map(|key| (*key).into()).collect();
     (!entries.is_empty()).then_some(entries)
 }

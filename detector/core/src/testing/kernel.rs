@@ -4,6 +4,7 @@ use detector_common::{
     addr::{Address, Mac},
     learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, PrefixKey, Role, flags},
+    services::Service,
     settings::Mode,
 };
 
@@ -112,6 +113,14 @@ impl FakeKernel {
             Action::Unprotect { entries } => {
                 for entry in entries {
                     assert!(self.state.protected.remove(&(*entry).into()), "not protected");
+                }
+            }
+            Action::OfferServices { entries } => {
+                self.state.services.extend(entries.iter().map(|entry| Service::from(*entry)));
+            }
+            Action::WithdrawServices { entries } => {
+                for entry in entries {
+                    assert!(self.state.services.remove(&(*entry).into()), "not offered");
                 }
             }
             Action::PinForwarding { ifindex, mac, vlan } => {

@@ -32,6 +32,9 @@ pub struct PortView {
     /// Whether the way to the sandbox is open.
     #[serde(default)]
     pub passage: bool,
+    /// What it may reach in the sandbox, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<String>>,
     /// Why it is treated so; absent when read from the pins.
     pub why: Option<String>,
     pub since: Option<Timestamp>,
@@ -52,15 +55,16 @@ pub struct PortView {
 
 impl PortView {
     /// Frames from its side that were refused and whose claims are not among those that are shown: a port has
-    /// so many places for claims, and later ones take them. Those that were refused because it is isolated
-    /// claim nothing that could be granted.
+    /// so many places for claims, and later ones take them. Those that were refused because it is isolated,
+    /// or asks for what the sandbox does not offer, claim nothing that could be granted.
     pub fn unlisted(&self) -> u64 {
-        let isolated = Reason::PortIsolated.as_str();
+        let told_of = [Reason::PortIsolated, Reason::NotAService].map(Reason::as_str);
         let passes =
             |name: &str| Reason::ALL.iter().any(|one| one.as_str() == name && one.passes());
         let refused = self.counters.iter().flat_map(|counters| &counters.from);
-        let missing =
-            refused.filter(|(name, _)| *name != isolated && !passes(name)).map(|(name, count)| {
+        let missing = refused
+            .filter(|(name, _)| !told_of.contains(&name.as_str()) && !passes(name))
+            .map(|(name, count)| {
                 let listed = self.sightings.iter().filter(|one| one.reason == *name);
                 count.saturating_sub(listed.map(|one| one.count).sum())
             });

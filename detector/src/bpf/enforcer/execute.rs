@@ -59,6 +59,8 @@ impl KernelEnforcer {
             Action::Teach { ifindex, instance, seeds } => self.teach(*ifindex, *instance, seeds),
             Action::Protect { entries } => self.protect(entries),
             Action::Unprotect { entries } => self.unprotect(entries),
+            Action::OfferServices { entries } => self.offer_services(entries),
+            Action::WithdrawServices { entries } => self.withdraw_services(entries),
             Action::PinForwarding { ifindex, mac, vlan } => {
                 self.pin_forwarding(*ifindex, *mac, *vlan)
             }

@@ -1,9 +1,9 @@
-//! Passages between sandboxed ports and the sandbox.
+//! Passages between sandboxed ports and the sandbox, and what may be reached there.
 
 use std::collections::BTreeSet;
 
-use detector_common::{maps::programs, sandbox};
-use detector_core::model::Passage;
+use detector_common::{maps::programs, sandbox, services::Service};
+use detector_core::{model::Passage, reconcile::ServiceEntry};
 
 use super::KernelEnforcer;
 use crate::{
@@ -15,6 +15,22 @@ impl KernelEnforcer {
     /// Makes the bridge that passages lead to.
     pub(super) fn make_sandbox(&mut self, name: &str) -> Result<(), BpfError> {
         Ok(self.passages.make_bridge(name)?)
+    }
+
+    pub(super) fn offer_services(&mut self, entries: &[ServiceEntry]) -> Result<(), BpfError> {
+        for service in entries.iter().copied().map(Service::from) {
+            self.maps.put_service(service)?;
+            self.mirror.services.insert(service);
+        }
+        Ok(())
+    }
+
+    pub(super) fn withdraw_services(&mut self, entries: &[ServiceEntry]) -> Result<(), BpfError> {
+        for service in entries.iter().copied().map(Service::from) {
+            self.maps.drop_service(service)?;
+            self.mirror.services.remove(&service);
+        }
+        Ok(())
     }
 
     /// Opens the passage of a port. Its frames are dropped until the last step.

@@ -54,6 +54,7 @@ impl KernelEnforcer {
         let living = self.mirror.interfaces.values().map(|held| held.slot.instance).collect();
         let nobodys = self.maps.sweep_owners(&living, self.clock)?;
         (self.mirror.protected, self.mirror.routers) = (nobodys.protected, nobodys.routers);
+        self.mirror.services = self.maps.services()?;
         self.read_grants()?;
         self.read_forwarding(None)?;
         self.read_passages()?;

@@ -21,6 +21,7 @@ fn port(name: &str, ifindex: u32, from: u64, refused: &[(&str, u64)]) -> PortVie
         isolation: None,
         shield: false,
         passage: false,
+        services: None,
         why: None,
         since: None,
         vm: Some(VmRef { uuid: uuid::Uuid::from_u128(7), name: "web\u{1b}[2J1".into() }),

@@ -6,7 +6,10 @@ use detector_common::quarantine::QuarantineMode;
 use detector_core::model::AddressRule;
 
 use super::{Checked, Complaint, MAX_INTERFACE_NAME, ensure};
-use crate::config::{Config, Sandbox};
+use crate::config::{Config, Protocol, Sandbox, ServiceKeys};
+
+/// Services that can be named: each takes some entries of a map.
+const MOST_SERVICES: usize = 128;
 
 /// Checks the section `sandbox`, and what depends on it.
 pub(super) fn check(config: &Config) -> Checked {
@@ -34,10 +37,41 @@ pub(super) fn check(config: &Config) -> Checked {
         })?;
     }
     addresses(&config.sandbox)?;
+    services(&config.sandbox)?;
     let wanted = config.policy.quarantine == QuarantineMode::Sandbox;
     ensure(!wanted || bridge.is_some(), &["policy", "quarantine"], || {
         "there is no sandbox; expected its bridge as sandbox.bridge, or \"drop\"".to_owned()
     })
+}
+
+/// Each service is found by its address, and asked at one.
+fn services(sandbox: &Sandbox) -> Checked {
+    const SERVICES: &[&str] = &["sandbox", "services"];
+    let Some(named) = &sandbox.services else { return Ok(()) };
+    ensure(sandbox.bridge.is_some(), SERVICES, || {
+        "there is no sandbox to offer them; expected its bridge as sandbox.bridge".to_owned()
+    })?;
+    ensure(named.len() <= MOST_SERVICES, SERVICES, || {
+        format!("{} services; expected {MOST_SERVICES} at most", named.len())
+    })?;
+    for one in named {
+        let ServiceKeys { address, protocol, port } = one;
+        let single = match address {
+            IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+            IpAddr::V6(v6) => !v6.is_multicast() && v6.to_ipv4_mapped().is_none(),
+        };
+        ensure(single && !address.is_unspecified(), SERVICES, || {
+            format!("{address} is no host's address; expected the service's own")
+        })?;
+        ensure(one.service().is_some() && *port != Some(0), SERVICES, || {
+            let expected = match protocol {
+                Protocol::Tcp | Protocol::Udp => "a port from 1 on",
+                Protocol::Icmp | Protocol::Dhcp | Protocol::Router => "no port",
+            };
+            format!("the service at {address} has a wrong port; expected {expected}")
+        })?;
+    }
+    Ok(())
 }
 
 fn addresses(sandbox: &Sandbox) -> Checked {

@@ -9,7 +9,8 @@ use crate::{
     api::{
         ApiError, ErrorCode,
         kernel::{
-            counters, identities, isolation, learned as learned_view, role_name, sighting, state,
+            counters, identities, isolation, learned as learned_view, role_name, services,
+            sighting, state,
         },
         view::{CountersView, LearnedView, PortState, PortView, SightingView, VmRef, moment},
     },
@@ -87,6 +88,7 @@ impl<E: Enforcer> Brain<E> {
             status: port_state(observed, decision),
             isolation: observed.and_then(|interface| isolation(&interface.slot)),
             passage: observed.is_some_and(|interface| interface.passage.is_some()),
+            services: observed.and_then(|one| services(&one.slot, &self.world.observed.services)),
             shield: observed.is_some_and(|interface| interface.shield == Shield::On),
             why: decision.map(|decision| decision.why.clone()).or_else(|| of_place(plan?, link?)),
             since: self.since.port(ifindex, instance).map(moment),

@@ -9,6 +9,7 @@ use detector_common::{
     addr::{Address, Mac},
     learned::OwnerKey,
     port::{Grant, GrantKey, PortSlot, Role, flags},
+    services::Service,
 };
 use detector_core::{
     model::{
@@ -109,6 +110,8 @@ fn word(action: &Action) -> String {
         Action::Teach { ifindex, .. } => format!("teach {ifindex}"),
         Action::Protect { .. } => "protect".to_owned(),
         Action::Unprotect { .. } => "unprotect".to_owned(),
+        Action::OfferServices { .. } => "offer".to_owned(),
+        Action::WithdrawServices { .. } => "withdraw".to_owned(),
         Action::PinForwarding { ifindex, mac, .. } => format!("pin {ifindex} {mac}"),
         Action::UnpinForwarding { ifindex, .. } => format!("unpin {ifindex}"),
         Action::DefendMac { ifindex, mac, .. } => format!("defend {ifindex} {mac}"),
@@ -210,6 +213,14 @@ impl Enforcer for FakeKernel {
             Action::Unprotect { entries } => {
                 for entry in entries {
                     self.state.protected.remove(&(*entry).into());
+                }
+            }
+            Action::OfferServices { entries } => {
+                self.state.services.extend(entries.iter().map(|entry| Service::from(*entry)));
+            }
+            Action::WithdrawServices { entries } => {
+                for entry in entries {
+                    self.state.services.remove(&(*entry).into());
                 }
             }
             Action::PinForwarding { ifindex, mac, vlan } => {

@@ -2,7 +2,7 @@ use std::{io, path::Path};
 
 use detector_common::port::PortSlot;
 use detector_core::{
-    model::{LinkKind, ObservedInterface, Shield, Timestamp},
+    model::{LinkKind, ObservedInterface, SandboxService, ServiceKind, Shield, Timestamp},
     reconcile::{GrantEntry, ProtectedEntry, SeedEntry, SlotEntry},
 };
 
@@ -455,4 +455,41 @@ fn another_configuration_holds_at_once() {
     assert_eq!(verdict(warden.judge(&gate, &held)), Fine);
     // What is configured no more may be let go.
     assert_eq!(verdict(warden.judge(&Action::Release { ifindex: A }, &held)), Fine);
+}
+
+/// What is reached in the sandbox is configured, and nobody is let reach more.
+#[test]
+fn the_sandbox_offers_what_is_configured() {
+    let host = host();
+    let mut policy = policy();
+    let mut warden = Warden::seeing(&host, policy.clone()).unwrap();
+    let now = held(QuarantineMode::Sandbox, true);
+    let named = |last| SandboxService {
+        address: std::net::Ipv4Addr::new(198, 51, 100, last).into(),
+        kind: ServiceKind::Tcp(443),
+    };
+    let entries = |named: &[SandboxService]| services(named).into_iter().map(Into::into).collect();
+    let offer = |named: &[SandboxService]| Action::OfferServices { entries: entries(named) };
+    let withdraw = Action::WithdrawServices { entries: entries(&[named(1)]) };
+    let (all, some) = (flags::ISOLATED | flags::SANDBOXED, flags::LIMITED);
+    let free = slot(A, MAC_A, all);
+    let limited = slot(A, MAC_A, all | some);
+    for (configured, cases) in [
+        (None, [Perhaps, Perhaps, Fine, Fine, Fine]),
+        (Some(vec![named(1)]), [Fine, Perhaps, Fine, Perhaps, Fine]),
+        (Some(Vec::new()), [Perhaps, Perhaps, Fine, Perhaps, Fine]),
+    ] {
+        policy.sandbox.as_mut().unwrap().services = configured;
+        warden.follow(policy.clone());
+        let actions = [
+            offer(&[named(1)]),
+            offer(&[named(1), named(2)]),
+            withdraw.clone(),
+            free.clone(),
+            limited.clone(),
+        ];
+        for (action, expect) in actions.into_iter().zip(cases) {
+            assert_eq!(verdict(warden.judge(&action, &now)), expect, "{action:?}");
+        }
+    }
 }

@@ -12,7 +12,8 @@ use detector_common::{
 use crate::{
     decide::PortStatus,
     model::{
-        AddressRule, FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, SandboxRules, Shield,
+        AddressRule, FindingKind, LinkKind, Nic, Quarantine, QuarantineTarget, SandboxRules,
+        SandboxService, ServiceKind, Shield,
     },
     reconcile::{Action, mapped, reconcile},
     testing::{BRIDGE, Lab, SANDBOX, UNKNOWN},
@@ -269,4 +270,42 @@ fn the_bridge_is_made_where_that_is_wanted_and_nothing_has_its_name() {
 
 fn made(bridge: &str) -> SandboxRules {
     SandboxRules { create: true, ..SandboxRules::new(bridge) }
+}
+
+/// What may be reached there is offered before anybody may reach that only, and changes in place.
+#[test]
+fn what_may_be_reached_is_what_is_named() {
+    let named = |port| SandboxService {
+        address: "198.51.100.53".parse().unwrap(),
+        kind: ServiceKind::Tcp(port),
+    };
+    let mut lab = Lab::with_vms(Mode::Enforce, 2);
+    lab.sandbox();
+    lab.base(1, UNKNOWN);
+    lab.settle();
+    for (services, limited) in [
+        (None, false),
+        (Some(vec![named(443)]), true),
+        (Some(vec![named(80), named(443)]), true),
+        (Some(vec![named(80)]), true),
+        (Some(Vec::new()), true),
+        (None, false),
+    ] {
+        lab.world.policy.sandbox.as_mut().unwrap().services.clone_from(&services);
+        let decision = lab.decide();
+        let actions = reconcile(&decision.desired, &lab.kernel.state);
+        let place = |wanted: fn(&Action) -> bool| actions.iter().position(wanted);
+        let slot = place(|action| matches!(action, Action::WriteSlot { .. }));
+        let offer = place(|action| matches!(action, Action::OfferServices { .. }));
+        let withdraw = place(|action| matches!(action, Action::WithdrawServices { .. }));
+        assert!(offer.is_none() || slot.is_none() || offer < slot, "{actions:?}");
+        assert!(slot.is_none() || withdraw.is_none() || slot < withdraw, "{actions:?}");
+        lab.settle();
+        assert_eq!(force(&lab), Force::Sandboxed(true));
+        let slot = |number| lab.kernel.state.interfaces[&Lab::port(number)].slot;
+        assert_eq!(slot(1).has(flags::LIMITED), limited);
+        assert!(!slot(2).has(flags::LIMITED), "of those who are there only");
+        let expect = crate::reconcile::services(&services.unwrap_or_default());
+        assert_eq!(lab.kernel.state.services, expect);
+    }
 }

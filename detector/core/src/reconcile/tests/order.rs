@@ -17,7 +17,8 @@ fn phase(action: &Action) -> u32 {
         Action::PutQuarantine(_)
         | Action::GiveQuarantineBack(_)
         | Action::Unprotect { .. }
-        | Action::Protect { .. } => 2,
+        | Action::Protect { .. }
+        | Action::OfferServices { .. } => 2,
         Action::WriteSlot { slot, .. } if slot.flags & 1 == 0 => 2,
         Action::Release { .. } => 3,
         Action::Trust { .. } | Action::AttachUplink { .. } | Action::AttachDevice { .. } => 40,
@@ -27,6 +28,7 @@ fn phase(action: &Action) -> u32 {
         Action::PinForwarding { .. } | Action::DefendMac { .. } => 51,
         Action::PutShield { .. } | Action::DropShield { .. } => 53,
         Action::MakeSandbox { .. } | Action::OpenPassage { .. } | Action::ClosePassage { .. } => 53,
+        Action::WithdrawServices { .. } => 54,
         Action::LiftQuarantine(_) => 60,
         Action::SetMode(_) => 70,
         // They belong to the phase that they follow.

@@ -150,6 +150,21 @@ impl KernelEnforcer {
         Ok(())
     }
 
+    /// What may be reached in the sandbox is what was put there.
+    pub(super) fn verify_services(&mut self) -> Result<(), BpfError> {
+        let found = self.maps.services()?;
+        let missing: Vec<_> = self.mirror.services.difference(&found).copied().collect();
+        let foreign: Vec<_> = found.difference(&self.mirror.services).copied().collect();
+        let count = missing.len() + foreign.len();
+        missing.into_iter().try_for_each(|service| self.maps.put_service(service))?;
+        foreign.into_iter().try_for_each(|service| self.maps.drop_service(service))?;
+        if count > 0 {
+            let found = format!("{count} services of the sandbox were added or removed");
+            self.watch.found(None, Tampered::Passages, found, Ok(()));
+        }
+        Ok(())
+    }
+
     pub(super) fn verify_quarantines(&mut self) -> Result<(), BpfError> {
         let quarantines = self.mirror.quarantines.values();
         let wanted = quarantines.map(|one| (one.target.into(), one.record())).collect();

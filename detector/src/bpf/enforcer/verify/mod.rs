@@ -145,6 +145,7 @@ impl KernelEnforcer {
         let freed = self.verify_programs()?;
         self.verify_slots()?;
         self.verify_passages()?;
+        self.verify_services()?;
         Ok(freed)
     }
 
