@@ -5,6 +5,7 @@
 //! they do their work on is hostile, so that they are shut in as far as that work goes, and whoever looks whether they
 //! are still there reads nothing ([`keep`]). All of them end with the daemon.
 
+mod curb;
 mod keep;
 mod line;
 mod listen;
@@ -21,7 +22,11 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, Stdio},
-    sync::OnceLock,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
 };
 
 use anyhow::{Context, Result};
@@ -34,11 +39,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{config::Config, escape::escape, privilege};
 
+pub(crate) use curb::{Curbing, Wanted as Curbed};
 pub(crate) use keep::keep;
 pub use line::main;
 pub(crate) use line::{Given, words};
 pub use listen::Heard;
-pub(crate) use listen::{Ear, Listener};
+pub(crate) use listen::{Listener, Ports};
 pub(crate) use scan::Scanning;
 
 /// The program that parts are runs of.
@@ -200,6 +206,54 @@ pub(crate) fn hear<What: DeserializeOwned>(from: &mut impl BufRead) -> Option<Wh
             return Some(said);
         }
     }
+}
+
+/// A list that a part is told whenever it changes. Whoever changes it waits for nobody.
+#[derive(Debug)]
+pub(crate) struct List<What> {
+    list: Arc<Mutex<What>>,
+    /// That there is news; one is as good as many.
+    bell: SyncSender<()>,
+}
+
+impl<What> Clone for List<What> {
+    fn clone(&self) -> Self {
+        Self { list: Arc::clone(&self.list), bell: self.bell.clone() }
+    }
+}
+
+impl<What> List<What> {
+    /// This one from now on.
+    pub(crate) fn set(&self, list: What) {
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = list;
+        self.ring();
+    }
+
+    /// Has it told again.
+    fn ring(&self) {
+        // Where it rings already, or nobody is left who listens, that has been told.
+        let _ = self.bell.try_send(());
+    }
+}
+
+/// An empty list, which a thread of this name passes on.
+fn list_for<What>(name: &str, mut to: ChildStdin) -> io::Result<List<What>>
+where
+    What: Default + Clone + Serialize + Send + 'static,
+{
+    let (bell, rung) = sync_channel(1);
+    let list: List<What> = List { list: Arc::default(), bell };
+    let told = Arc::clone(&list.list);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        for () in rung {
+            let list = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let line = serde_json::to_vec(&list).unwrap_or_default();
+            if to.write_all(&line).and_then(|()| to.write_all(b"\n")).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(list)
 }
 
 pub(crate) fn lines(from: ChildStdout) -> BufReader<ChildStdout> {

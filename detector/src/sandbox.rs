@@ -112,6 +112,35 @@ pub(crate) fn only_look() -> io::Result<()> {
     deny(denied)
 }
 
+/// The same for who keeps processes from running on: it signals by descriptors only, and only so that one ends, stops
+/// or goes on.
+///
+/// # Errors
+///
+/// The kernel does not do it.
+pub(crate) fn only_curb() -> io::Result<()> {
+    const SIGNALS: [u64; 4] = [0, libc::SIGKILL as u64, libc::SIGSTOP as u64, libc::SIGCONT as u64];
+    let mut denied = changes_of_others();
+    denied.extend(
+        [
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendmmsg,
+            libc::SYS_ioctl,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_kill,
+            libc::SYS_tkill,
+            libc::SYS_rt_sigqueueinfo,
+            libc::SYS_rt_tgsigqueueinfo,
+        ]
+        .map(|call| (call, Vec::new())),
+    );
+    denied.insert(libc::SYS_pidfd_send_signal, vec![none_of(1, &SIGNALS)?]);
+    deny(denied)
+}
+
 /// The same for who listens to ports: it makes packet sockets, and sends nothing.
 ///
 /// # Errors

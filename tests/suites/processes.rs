@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "processes/curbed.rs"]
+mod curbed;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ use detector_tests::scene::vm;
 use detector_tests::{link, wait};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use curbed::{await_state, curbing, is_stopped};
 
 /// A scan of all processes, under emulation of nothing but on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -301,9 +306,11 @@ fn a_managed_vm_is_known_and_its_unguarded_way_out_is_told() {
     let image = Image::make(host.directory(), "base", "a lab image").unwrap();
     let libvirt = Libvirt::start(&host, None).unwrap();
     let settings = Settings {
+        mode: "enforce",
         evidence: "digest",
         libvirt: true,
         templates: vec![("lab.toml".to_owned(), manifest(&image))],
+        more: curbing("suspend", "guard = false"),
         ..Settings::default()
     };
     let daemon = daemon(&host, settings);
@@ -344,9 +351,13 @@ fn a_managed_vm_is_known_and_its_unguarded_way_out_is_told() {
     let known = await_listed(&daemon, pid);
     assert_eq!((&known["status"], &known["vm"]["name"]), (&"vm".into(), &"web1".into()));
     assert_eq!(findings_on(&daemon, pid), [] as [Value; 0]);
+    // Libvirt's runs on, and the other one does not.
+    await_state(&host, twin.pid(), true);
+    assert!(!is_stopped(&host, pid));
     // Without libvirt, its VM is the one it was.
     drop(libvirt);
     daemon.await_finding("source-lost", "qemu:///system", PATIENCE).unwrap();
     assert_eq!(findings_on(&daemon, pid), [] as [Value; 0]);
     assert_eq!(findings_on(&daemon, twin.pid()).len(), 1);
+    assert!(is_stopped(&host, twin.pid()) && !is_stopped(&host, pid));
 }

@@ -21,8 +21,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Requirement, VmStatus},
     model::{
-        Attachment, EvidenceLevel, Finding, FindingKind, GuestClaims, Holds, MediumRole, Posture,
-        PowerState, Program, QuarantineTarget, Says, Severity, Subject,
+        Attachment, Curbed, EvidenceLevel, Finding, FindingKind, GuestClaims, Holds, MediumRole,
+        Posture, PowerState, Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
 use jiff::Timestamp;
@@ -252,6 +252,9 @@ pub struct ProcessView {
     pub network: u64,
     pub network_is_hosts: bool,
     pub cgroup: String,
+    /// Whether it is kept from running on, where that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curbed: Option<Curbed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

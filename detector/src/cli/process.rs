@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use detector_core::model::Recognised;
+use detector_core::model::{Curbed, Recognised};
 use serde::Serialize;
 
 use super::{
@@ -80,7 +80,15 @@ pub(super) fn show<W: Write>(output: &mut Output<W>, process: &ProcessView) -> R
     }
     let whose = if process.network_is_hosts { "the host's" } else { "not the host's" };
     output.field("Namespace", format!("network {} ({whose})", process.network))?;
-    output.field("Cgroup", process.cgroup.as_str())
+    output.field("Cgroup", process.cgroup.as_str())?;
+    match &process.curbed {
+        Some(Curbed::Suspended) => output.field("Curbed", "it is suspended"),
+        Some(Curbed::Ended) => output.field("Curbed", "it was ended"),
+        Some(Curbed::Refused(why)) => {
+            output.field("Curbed", Text(format!("no: {why}"), Tone::Attention))
+        }
+        None => Ok(()),
+    }
 }
 
 fn whose(process: &ProcessView) -> Text {

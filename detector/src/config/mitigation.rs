@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use detector_core::model::BlastLimits;
+use detector_core::model::{BlastLimits, Curb};
 use serde::Deserialize;
 
 use super::{
@@ -26,17 +26,48 @@ pub struct MitigationKeys {
     /// A second to a week.
     #[serde(deserialize_with = "duration")]
     pub window: Duration,
+    /// What becomes of VMs that no inventory knows.
+    pub unknown_processes: UnknownProcesses,
+}
+
+/// What becomes of VMs that no inventory knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownProcesses {
+    /// They are told.
+    Report,
+    /// They do not run on, and their memory stays.
+    Suspend,
+    /// Their processes are ended.
+    Stop,
+}
+
+impl UnknownProcesses {
+    /// How they are kept from running on, if they are.
+    pub const fn curb(self) -> Option<Curb> {
+        match self {
+            Self::Report => None,
+            Self::Suspend => Some(Curb::Suspend),
+            Self::Stop => Some(Curb::Stop),
+        }
+    }
 }
 
 impl Default for MitigationKeys {
     fn default() -> Self {
-        Self { guard: true, max_vms: 10, max_percent: 25, window: Duration::from_secs(15 * 60) }
+        Self {
+            guard: true,
+            max_vms: 10,
+            max_percent: 25,
+            window: Duration::from_secs(15 * 60),
+            unknown_processes: UnknownProcesses::Report,
+        }
     }
 }
 
 impl MitigationKeys {
     pub fn limits(&self) -> Option<BlastLimits> {
-        let Self { guard, max_vms: vms, max_percent: percent, window } = *self;
+        let Self { guard, max_vms: vms, max_percent: percent, window, .. } = *self;
         guard.then_some(BlastLimits { vms, percent, window })
     }
 

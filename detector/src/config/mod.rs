@@ -185,6 +185,7 @@ impl Config {
             revoked: self.policy.revoked,
             revoked_grace: self.policy.revoked_grace,
             blast: self.mitigation.limits(),
+            curb: self.mitigation.unknown_processes.curb(),
             shut_down: ShutDown {
                 grace: self.remediation.shutdown_grace,
                 force: self.remediation.force,

@@ -57,6 +57,7 @@ const KEYS: &[Key] = keys! {
     Fate::AtStart("libvirt's connections wait accordingly") => admission.timeout;
     Fate::AtStart("the scan has begun with it") =>
         scan.interval, scan.grace, scan.records, scan.ignored;
+    Fate::AtStart("who keeps VMs from running on has begun with it") => mitigation.unknown_processes;
     Fate::AtStart("files are followed from the start on") => learning.leases;
     Fate::AtStart("images are opened within it") => registry.image_dirs;
     Fate::AtStart("the programs are loaded with it") => stamp;

@@ -9,8 +9,8 @@ use detector_common::settings::Mode;
 use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
-        Births, Finding, FleetStanding, Graces, ObservedMode, Policy, Processes, Recorded,
-        Registry, Skew, Source, Timestamp, Unsettled, World,
+        Births, Curb, Finding, FleetStanding, Graces, ObservedMode, Policy, ProcessId, Processes,
+        Recorded, Registry, Skew, Source, Timestamp, Unsettled, World,
     },
     reconcile::reconcile,
 };
@@ -91,6 +91,8 @@ pub struct Brain<E> {
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
     pub(super) guarding: Guarding,
+    /// The processes that are wanted to be kept from running on.
+    pub(super) curbing: BTreeMap<ProcessId, Curb>,
     pub(super) reloads: Reloads,
     pub(super) strangers: Strangers,
     pub(super) remediation: Remediation,
@@ -184,6 +186,7 @@ impl<E: Enforcer> Brain<E> {
             day: DayClock::new(now),
             pauses: Pauses::default(),
             guarding: Guarding::default(),
+            curbing: BTreeMap::new(),
             reloads: Reloads::default(),
             strangers: Strangers::default(),
             remediation: Remediation::default(),
@@ -349,6 +352,7 @@ impl<E: Enforcer> Brain<E> {
         self.keep_graces();
         self.keep_mitigations();
         self.stop_denied();
+        self.curb_processes();
         self.start_remediations();
         self.remediate();
         self.since.update(now, &self.decision, &self.world.observed);

@@ -33,7 +33,7 @@ use crate::{
     leases::{Adopted, Remembered},
     mitigations::MitigationFile,
     mode::ModeFile,
-    part::Ear,
+    part::{Curbed, List, Ports},
     pauses::PauseFile,
     quarantines::{Kept, Memory},
     registry::Gatherer,
@@ -52,7 +52,8 @@ pub(super) struct Hands {
     pub(super) turns: Turns,
     pub(super) inventories: Vec<Box<dyn Inventory>>,
     pub(super) alerts: Alerts,
-    pub(super) overhear: Ear,
+    pub(super) overhear: Ports,
+    pub(super) curbs: Option<List<Curbed>>,
     pub(super) journal: SyncSender<(Timestamp, Change)>,
     pub(super) leases: Remembered,
     pub(super) adopted: Adopted,
@@ -192,6 +193,11 @@ impl Hands {
                     let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
                 }
             }
+            Effect::Curb(wanted) => {
+                if let Some(curbs) = &self.curbs {
+                    curbs.set(wanted);
+                }
+            }
             Effect::KeepPauses(suspended) => {
                 let (pauses, inputs) = (self.pauses.clone(), self.inputs.clone());
                 pauses.set(suspended);
@@ -227,7 +233,7 @@ impl Hands {
             Effect::Record(entry) => self.audit.decision(moment(today), *entry),
             Effect::Overhear(ports) => {
                 // Where nobody listens, less is known of who is behind a port.
-                self.overhear.listen_to(ports);
+                self.overhear.set(ports);
             }
             Effect::TellAll(findings) => self.alerts.tell_all(findings),
             Effect::Tell(change) => {

@@ -11,8 +11,8 @@ use detector_common::event::EventRecord;
 use detector_core::{
     decide::policy::{Rulebook, Rules},
     model::{
-        Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile, KnownLease, Link,
-        MediumRole, Mitigations, Registry, Rejected, Timestamp, Vm,
+        Curb, Curbed, Digest, Evidence, Finding, FleetStanding, Graces, GuestClaims, ImageFile,
+        KnownLease, Link, MediumRole, Mitigations, ProcessId, Registry, Rejected, Timestamp, Vm,
     },
     remediate::{Means, Workflow},
 };
@@ -114,6 +114,8 @@ pub enum Input {
     Admit(Box<Admit>),
     /// Nobody waits for replies to this request any more.
     HungUp(CallId),
+    /// What has become of processes that were to be kept from running on, as [`Effect::Curb`] asked.
+    Curbed(BTreeMap<ProcessId, Curbed>),
     /// The host's processes have been looked through.
     Processes(Scanned),
     /// Somebody may have touched what is in force.
@@ -212,6 +214,8 @@ pub enum Effect {
     KeepMitigations(Box<Mitigations>),
     /// Have the manager of this name suspend or end a VM.
     Stop { source: String, vm: Uuid, power: Power },
+    /// Keep these processes from running on, and no others.
+    Curb(Vec<(ProcessId, Curb)>),
     /// Keep which denied VMs have been suspended.
     KeepPauses(BTreeSet<Uuid>),
     /// Keep which ports are adopted: their instances by ifindex.

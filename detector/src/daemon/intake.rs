@@ -75,6 +75,7 @@ impl<E: Enforcer> Brain<E> {
                 return false;
             }
             Input::Processes(scanned) => self.scanned(scanned),
+            Input::Curbed(told) => self.curbed(told),
             Input::Signs(signs) => {
                 let rechecked = self.enforcer.recheck_for(&signs);
                 return self.looked_around(rechecked);

@@ -59,7 +59,7 @@ use crate::{
     mitigations::MitigationFile,
     mode::ModeFile,
     net::{LinkEvents, gateways, host_addresses, neighbours},
-    part::{Ear, Listener, Scanning},
+    part::{Curbed, Curbing, List, Listener, Ports, Scanning},
     pauses::PauseFile,
     privilege::{self, Identity},
     quarantines::Memory,
@@ -94,6 +94,8 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
     given("RUNTIME_DIRECTORY").iter().for_each(|place| own(place, None));
     let listener = socket::bind(&config.paths.socket, &doors)?;
     let scanning = Scanning::start(config, words).context("cannot start to scan processes")?;
+    let curbing =
+        Curbing::start(config, words).context("cannot start to keep VMs from running on")?;
     let listener_to_ports = Listener::start(words).context("cannot start to listen to ports")?;
     let speaker = Process::start(config, words).context("cannot start to speak to the fleet")?;
     // From here on this process can load no program, and touch no interface. It has one thread so far.
@@ -145,6 +147,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         turns: Turns::new(runtime.handle().clone()),
         alerts: alerts.clone(),
         overhear: overhear(listener_to_ports, inputs.clone())?,
+        curbs: curbing.map(|curbing| curbs(curbing, inputs.clone())).transpose()?,
         journal: hands::journal(&config.paths.state.join("findings.jsonl"))?,
         leases: Remembered::new(&config.paths.state),
         adopted: Adopted::new(&config.paths.state),
@@ -364,9 +367,15 @@ fn think(
 }
 
 /// Starts to listen to what ports without a VM ask for.
-fn overhear(listener: Listener, inputs: mpsc::Sender<Input>) -> Result<Ear> {
+fn overhear(listener: Listener, inputs: mpsc::Sender<Input>) -> Result<Ports> {
     let tell = move |heard| inputs.blocking_send(Input::Overheard(heard)).is_ok();
     listener.follow(tell).context("cannot start to listen to ports")
+}
+
+/// Starts to keep processes from running on.
+fn curbs(curbing: Curbing, inputs: mpsc::Sender<Input>) -> Result<List<Curbed>> {
+    let tell = move |told| inputs.blocking_send(Input::Curbed(told)).is_ok();
+    curbing.follow(tell).context("cannot start to keep VMs from running on")
 }
 
 /// Starts to send alerts. The brain never waits for them, nor they for the brain.

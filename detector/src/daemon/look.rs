@@ -1,7 +1,5 @@
 //! What is looked at now and then: what is in force, and the processes of the host.
 
-use detector_core::model::Processes;
-
 use super::brain::Brain;
 use crate::{
     enforcer::{EnforceError, Enforcer, Recheck},
@@ -37,7 +35,7 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn scanned(&mut self, scanned: Scanned) {
         let processes = &mut self.world.processes;
         match scanned {
-            Ok(found) => *processes = Processes { lost: None, found },
+            Ok(found) => (processes.lost, processes.found) = (None, found),
             Err(why) => {
                 let since = processes.lost.take().map_or(self.world.now, |(since, _)| since);
                 processes.lost = Some((since, why));

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{keep, listen, name, scan};
+use super::{curb, keep, listen, name, scan};
 use crate::{
     config::Places,
     enforcer, escape,
@@ -56,6 +56,8 @@ enum Word {
     ScanProcesses,
     /// Listen to ports
     ListenToPorts,
+    /// Keep processes from running on
+    CurbProcesses,
     /// Read what is handed over
     ReadImages,
     /// See to one provisioner
@@ -106,7 +108,9 @@ fn carry_out(line: Line) -> Result<()> {
         }
         Word::ScanProcesses if once => scan::scan(&places.load()?),
         Word::ListenToPorts if once => listen::listen(&places.load()?),
+        Word::CurbProcesses if once => curb::curb(&places.load()?),
         Word::ScanProcesses => keep(&scan::NEEDED),
+        Word::CurbProcesses => keep(&curb::NEEDED),
         Word::ListenToPorts => keep(&listen::NEEDED),
         Word::ReadImages | Word::SuperviseProvisioner => Ok(()),
     }

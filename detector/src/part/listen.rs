@@ -2,12 +2,8 @@
 
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io,
     process::{ChildStdin, ChildStdout},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{SyncSender, sync_channel},
-    },
     thread,
 };
 
@@ -15,7 +11,7 @@ use anyhow::{Context, Result};
 use caps::Capability;
 use detector_core::model::DhcpPrint;
 
-use super::{Said, begin, brief, hear, lines, say, settle, start};
+use super::{List, Said, begin, brief, hear, lines, list_for, say, settle, start};
 use crate::{
     config::Config,
     net::overhear::{self, PortLife},
@@ -41,22 +37,8 @@ pub(crate) struct Listener {
     heard: ChildStdout,
 }
 
-/// What ports are to be listened to.
-#[derive(Debug)]
-pub(crate) struct Ear {
-    wanted: Arc<Mutex<Vec<PortLife>>>,
-    /// That there is news; one is as good as many.
-    bell: SyncSender<()>,
-}
-
-impl Ear {
-    /// These, and no others.
-    pub(crate) fn listen_to(&self, ports: Vec<PortLife>) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = ports;
-        // Where it rings already, or nobody is left who listens, that has been told.
-        let _ = self.bell.try_send(());
-    }
-}
+/// Those that are to be listened to.
+pub(crate) type Ports = List<Vec<PortLife>>;
 
 impl Listener {
     pub(crate) fn start(words: &[OsString]) -> io::Result<Self> {
@@ -65,28 +47,17 @@ impl Listener {
     }
 
     /// Hands on what is heard, on a thread of its own, until nobody wants to know.
-    pub(crate) fn follow(self, tell: impl Fn(Heard) -> bool + Send + 'static) -> io::Result<Ear> {
-        let Self { mut wanted, heard } = self;
-        let (bell, rung) = sync_channel(1);
-        let ports = Arc::new(Mutex::new(Vec::new()));
-        let list = Arc::clone(&ports);
-        thread::Builder::new().name("overhear-ports".to_owned()).spawn(move || {
-            for () in rung {
-                let list = list.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let line = serde_json::to_vec(&list).unwrap_or_default();
-                if wanted.write_all(&line).and_then(|()| wanted.write_all(b"\n")).is_err() {
-                    return;
-                }
-            }
-        })?;
-        let again = bell.clone();
+    pub(crate) fn follow(self, tell: impl Fn(Heard) -> bool + Send + 'static) -> io::Result<Ports> {
+        let Self { wanted, heard } = self;
+        let ports = list_for("overhear-ports", wanted)?;
+        let again: Ports = List::clone(&ports);
         thread::Builder::new().name("overhear".to_owned()).spawn(move || {
             let mut heard = lines(heard);
             while let Some(said) = hear::<Said<(PortLife, DhcpPrint)>>(&mut heard) {
                 let news = match said {
                     Said::Begun => {
                         // Who begins anew has to be told again.
-                        let _ = again.try_send(());
+                        again.ring();
                         Heard::Deaf(None)
                     }
                     Said::Ended(how) => {
@@ -103,7 +74,7 @@ impl Listener {
             tracing::error!("nobody is left who listens to ports");
             tell(Heard::Deaf(Some("whoever starts the process that listens has ended".to_owned())));
         })?;
-        Ok(Ear { wanted: ports, bell })
+        Ok(ports)
     }
 }
 

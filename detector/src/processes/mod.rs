@@ -10,6 +10,7 @@
 //! bounded for each user, and what cannot be looked into is reported rather than passed over.
 
 pub(crate) mod arguments;
+mod curb;
 mod events;
 mod holds;
 mod patience;
@@ -29,6 +30,8 @@ use std::{
 };
 
 use detector_core::model::{ProcessId, Timestamp, VmProcess};
+
+pub(crate) use curb::Curbs;
 
 use self::{
     events::ProcessEvent,

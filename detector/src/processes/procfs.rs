@@ -39,6 +39,17 @@ pub(super) struct Stat {
     /// Part of the kernel, which has no program.
     pub(super) kernel: bool,
     pub(super) threads: u64,
+    /// The process that it descends from.
+    pub(super) parent: u32,
+    /// Its first letter of proc_pid_stat(5), such as `T`.
+    pub(super) state: u8,
+}
+
+impl Stat {
+    /// Whether a signal keeps it from running on.
+    pub(super) const fn is_stopped(&self) -> bool {
+        self.state == b'T'
+    }
 }
 
 impl ProcFs {
@@ -175,6 +186,8 @@ fn stat(pid: u32, text: &[u8]) -> Option<Stat> {
         id: ProcessId { pid, started: field(22)?.parse().ok()? },
         kernel: flags & KERNEL_THREAD != 0,
         threads: field(20)?.parse().ok()?,
+        parent: field(4)?.parse().ok()?,
+        state: *field(3)?.as_bytes().first()?,
     })
 }
 
@@ -188,7 +201,7 @@ mod tests {
         for name in ["sh", "a) R 1 (b", ")", "", "a\nb"] {
             let text = format!("9 ({name}) {tail}");
             let id = ProcessId { pid: 9, started: 4711 };
-            let expect = Stat { id, kernel: false, threads: 7 };
+            let expect = Stat { id, kernel: false, threads: 7, parent: 1, state: b'S' };
             assert_eq!(stat(9, text.as_bytes()), Some(expect), "{name:?}");
             for cut in 0..text.len() - " 4711 1 1".len() {
                 assert_eq!(stat(9, &text.as_bytes()[..cut]), None, "{cut}");

@@ -24,6 +24,15 @@ const DEEDS: &[Deed] = &[
     ("reach a socket of the host", || UnixStream::pair().is_ok()),
     ("run a program", || Command::new("/bin/true").status().is_ok_and(|status| status.success())),
     ("signal another process", || nix::sys::signal::kill(nix::unistd::getppid(), None).is_ok()),
+    ("signal by a descriptor", || {
+        let parent = nix::unistd::getppid().as_raw();
+        let nothing = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: both calls take numbers only, but for what is null.
+        unsafe {
+            let process = libc::syscall(libc::SYS_pidfd_open, parent, 0);
+            libc::syscall(libc::SYS_pidfd_send_signal, process, 0, nothing, 0) == 0
+        }
+    }),
     ("speak to interfaces", || crate::net::gateways().is_ok()),
     ("use bpf(2)", || crate::bpf::probe().is_ok()),
     ("hear frames", || {
@@ -38,6 +47,7 @@ fn tries() {
     match std::env::var(STAGE).as_deref() {
         Ok("look") => only_look().unwrap(),
         Ok("listen") => only_listen().unwrap(),
+        Ok("curb") => only_curb().unwrap(),
         Ok("doorkeeper") => enter(Stage::Doorkeeper).unwrap(),
         Ok("worker") => {
             enter(Stage::Doorkeeper).unwrap();
@@ -86,16 +96,23 @@ fn whoever_looks_or_listens_changes_nothing() {
         "speak to interfaces",
         "use bpf(2)",
     ] {
-        for stage in ["look", "listen"] {
+        for stage in ["look", "listen", "curb"] {
             assert_eq!(attempt(what, stage).code(), Some(1), "{stage}: {what}");
         }
     }
-    for (what, stage) in
-        [("read a secret", "look"), ("hear frames", "listen"), ("nothing", "listen")]
-    {
+    for (what, stage) in [
+        ("read a secret", "look"),
+        ("hear frames", "listen"),
+        ("nothing", "listen"),
+        ("read a secret", "curb"),
+        ("signal by a descriptor", "curb"),
+    ] {
         assert_eq!(attempt(what, stage).code(), Some(DONE), "{stage}: {what}");
     }
     assert_eq!(attempt("hear frames", "look").code(), Some(1));
+    for what in ["hear frames", "signal another process"] {
+        assert_eq!(attempt(what, "curb").code(), Some(1), "{what}");
+    }
 }
 
 /// The second lock, without the first one.

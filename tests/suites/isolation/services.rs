@@ -11,7 +11,7 @@ use detector_tests::needs::{Need, lacks};
 use detector_tests::netns::NetNs;
 use detector_tests::packet::PacketSocket;
 
-use super::sandbox::{Guest, OTHER, SERVICE, Sandbox, await_open};
+use super::sandbox::{Guest, MORE, OTHER, SERVICE, Sandbox, await_open, speaks_both_ways};
 use super::*;
 
 /// Somebody else who is attached to the sandbox's bridge.
@@ -264,8 +264,8 @@ fn a_quarantined_vm_reaches_the_services_that_are_named_and_nothing_else() {
     assert!(nothing.out.iter().flatten().filter(is_new).all(|frame| !sandbox.has_heard(frame)));
     assert!(rogue.hear().iter().all(|frame| frame[6..12] != SERVICE.mac));
     assert_eq!(reaches(&daemon, "tap-d"), serde_json::json!([]));
-    reload(&daemon, super::sandbox::MORE);
-    super::sandbox::speaks_both_ways(&sandbox, &rogue, DENIED, 6);
+    reload(&daemon, MORE);
+    speaks_both_ways(&sandbox, &rogue, DENIED, 6);
     assert!(reaches(&daemon, "tap-d").is_null());
 }
 

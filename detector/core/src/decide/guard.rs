@@ -14,8 +14,11 @@ use uuid::Uuid;
 
 use super::{Outcome, VmDecision, VmStatus, inventory::Merged, ports};
 use crate::model::{
-    BlastLimits, Hold, Mitigations, PowerState, QuarantineTarget, Timestamp, World,
+    BlastLimits, Curb, Hold, Mitigations, PowerState, ProcessId, QuarantineTarget, Timestamp, World,
 };
+
+/// What a VM fails that no inventory knows.
+const UNKNOWN_PROCESS: &str = "unknown-vm-process";
 
 /// VMs that are remembered to be held.
 const MOST_HELD: usize = 4096;
@@ -63,9 +66,13 @@ impl Guard {
 pub type Losers = BTreeMap<Uuid, BTreeSet<String>>;
 
 /// Lets verdicts take from as many VMs as the limits allow, and says what is to be written down.
+///
+/// `strays` are VMs that no inventory knows and that are to be kept from running on; those of which that cannot be yet
+/// are taken out.
 pub(super) fn apply(
     inventory: &[Merged<'_>],
     decisions: &mut [VmDecision],
+    strays: &mut BTreeMap<ProcessId, Curb>,
     world: &World,
 ) -> Mitigations {
     let known = &world.recorded.mitigations;
@@ -100,6 +107,12 @@ pub(super) fn apply(
             losers.insert(vm.uuid, grounds(decision));
         }
     }
+    // A process is there, or it never comes back.
+    stays.retain(|uuid| ProcessId::of_uuid(*uuid).is_none_or(|id| strays.contains_key(&id)));
+    let unknown = || [UNKNOWN_PROCESS.to_owned()].into();
+    // One that does not run on has nothing more to lose.
+    let is_curbed = |id: &ProcessId| world.processes.is_curbed(*id);
+    losers.extend(strays.keys().filter(|id| !is_curbed(id)).map(|id| (id.uuid(), unknown())));
     next.held.retain(|uuid, _| stays.contains(uuid));
     granted.extend(next.taken.keys().chain(losers.keys()).copied());
     let is_blind = next.blind_until.is_some() || world.recorded.lost.is_some();
@@ -111,15 +124,21 @@ pub(super) fn apply(
         if !losers.contains_key(&uuid) {
             continue;
         }
-        let approved = known.held.get(&uuid).is_some_and(Hold::is_approved);
-        decision.guard = match next.held.get(&uuid) {
-            _ if known.taken.contains_key(&uuid) && next.taken.contains_key(&uuid) => Guard::Clear,
-            Some(hold) if hold.is_approved() && approved => Guard::Clear,
-            Some(hold) if !hold.is_approved() => Guard::Held(hold.clone()),
-            _ => Guard::Counting,
-        };
+        decision.guard = said(uuid, known, &next);
     }
+    strays.retain(|id, _| is_curbed(id) || said(id.uuid(), known, &next) == Guard::Clear);
     next
+}
+
+/// What the guard says of one that is to lose something: nothing is taken before it is written down.
+fn said(uuid: Uuid, known: &Mitigations, next: &Mitigations) -> Guard {
+    let approved = known.held.get(&uuid).is_some_and(Hold::is_approved);
+    match next.held.get(&uuid) {
+        _ if known.taken.contains_key(&uuid) && next.taken.contains_key(&uuid) => Guard::Clear,
+        Some(hold) if hold.is_approved() && approved => Guard::Clear,
+        Some(hold) if !hold.is_approved() => Guard::Held(hold.clone()),
+        _ => Guard::Counting,
+    }
 }
 
 /// Takes from as many as there is room for, and holds the others.

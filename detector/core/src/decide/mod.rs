@@ -63,7 +63,7 @@ use self::{
 };
 use crate::{
     model::{
-        AddressRule, Finding, ImageFile, Link, LinkKind, Mitigations, PowerState, ProcessId,
+        AddressRule, Curb, Finding, ImageFile, Link, LinkKind, Mitigations, PowerState, ProcessId,
         QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
@@ -80,6 +80,8 @@ pub struct Decision {
     pub loose: BTreeSet<u32>,
     /// Which VM each process is.
     pub processes: BTreeMap<ProcessId, ProcessOwner>,
+    /// Those that are to be kept from running on.
+    pub curb: BTreeMap<ProcessId, Curb>,
     /// The VMs that each MAC is listed for, sorted.
     macs: Vec<(Mac, Uuid)>,
     /// None while the decision is being acted upon.
@@ -210,7 +212,9 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         .zip(&lineages)
         .map(|(merged, lineage)| judge(&merged.vm, lineage, world, &links))
         .collect();
-    let mitigations = guard::apply(&inventory, &mut decisions, world);
+    let processes = processes::owners(world, &inventory);
+    let mut curb = processes::strays(world, &processes);
+    let mitigations = guard::apply(&inventory, &mut decisions, &mut curb, world);
     world.rules.rules.forget_others(|uuid| is_listed(&inventory, uuid));
     let judged: Vec<_> = inventory
         .iter()
@@ -228,7 +232,6 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
     let classes = classify(&world.links, &world.policy);
     let guests = classes.iter().filter(|(_, class)| *class == Class::Guest).map(|(link, _)| *link);
     let mut ports = Ports::new(world, &inventory, &judged).plan(guests);
-    let processes = processes::owners(world, &inventory);
     let protected = learning::protected(&ports, world);
     let wanted = lineage::wanted(&inventory, &lineages, world);
     let quarantines = quarantines::in_force(&inventory, &decisions, world);
@@ -301,6 +304,7 @@ pub fn decide_and_act(world: &World, act: impl FnOnce(&Decision) -> bool) -> Dec
         ports: port_decisions,
         loose: unbridged::loose(judged.iter().map(|one| one.merged.vm.as_ref()), world),
         processes,
+        curb,
         macs: macs(&inventory),
         findings: Vec::new(),
         mitigations,

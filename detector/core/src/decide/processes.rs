@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use detector_common::settings::Mode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::inventory::Merged;
-use crate::model::{Health, PowerState, ProcessId, VmProcess, World};
+use crate::model::{Curb, Health, PowerState, ProcessId, Source, VmProcess, World};
 
 /// The VM that a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,29 @@ pub(super) fn owners(world: &World, inventory: &[Merged<'_>]) -> BTreeMap<Proces
         owners.insert(process.id, vm.map_or(ProcessOwner::Nobody, ProcessOwner::Vm));
     }
     owners
+}
+
+/// VMs that no inventory knows and that are to be kept from running on, as far as the guard lets that be: while
+/// enforcing holds, and every source speaks, since one that is silent may know them. Those that do not run on by then stay
+/// so: losing a source changes nothing.
+pub(super) fn strays(
+    world: &World,
+    owners: &BTreeMap<ProcessId, ProcessOwner>,
+) -> BTreeMap<ProcessId, Curb> {
+    let speaks = |source: &Source| source.health == Health::Healthy;
+    let is_sure = world.processes.lost.is_none() && world.sources.values().all(speaks);
+    let lasts =
+        world.mode() == Mode::Enforce && !world.is_on_trial() && !world.is_under_maintenance();
+    let (Some(curb), true) = (world.policy.curb, lasts) else { return BTreeMap::new() };
+    let is_stray = |process: &&VmProcess| {
+        process.is_vm()
+            && process.lasting
+            && process.recorded.is_none()
+            && owners.get(&process.id) == Some(&ProcessOwner::Nobody)
+            && (is_sure || world.processes.is_curbed(process.id))
+    };
+    let strays = world.processes.found.values().filter(is_stray);
+    strays.map(|process| (process.id, curb)).collect()
 }
 
 impl ProcessOwner {

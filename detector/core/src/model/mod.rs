@@ -45,8 +45,8 @@ pub use policy::{
 };
 pub use posture::{Firmware, LaunchSecurity, Posture, TpmKind};
 pub use process::{
-    Attachment, AttachmentKind, HeldTap, Holds, ProcessId, Processes, Program, Recognised, Says,
-    VmProcess,
+    Attachment, AttachmentKind, Curb, Curbed, HeldTap, Holds, ProcessId, Processes, Program,
+    Recognised, Says, VmProcess,
 };
 pub use quarantine::{Quarantine, QuarantineTarget, UnknownScope};
 pub use template::{

@@ -4,7 +4,7 @@ use detector_common::{addr::Mac, quarantine::QuarantineMode, settings::Mode};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AdoptionRules, BlastLimits, FloodLimits};
+use super::{AdoptionRules, BlastLimits, Curb, FloodLimits};
 
 /// What the administrator has configured about verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Policy {
     pub blast: Option<BlastLimits>,
     /// How VMs are shut down that the policy wants to be off.
     pub shut_down: ShutDown,
+    /// How VMs that no inventory knows are kept from running on, if they are.
+    pub curb: Option<Curb>,
 }
 
 /// How a VM is shut down.

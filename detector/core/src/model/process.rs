@@ -137,12 +137,58 @@ pub struct Processes {
     /// Why the last scan failed, and since when scans do. What an earlier one found stays.
     pub lost: Option<(Timestamp, String)>,
     pub found: BTreeMap<ProcessId, VmProcess>,
+    /// What has become of those that were to be kept from running on.
+    pub curbed: BTreeMap<ProcessId, Curbed>,
+}
+
+/// How a VM that no inventory knows is kept from running on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Curb {
+    /// It does not run on, and its memory stays.
+    Suspend,
+    /// Its process is ended.
+    Stop,
+}
+
+/// What has become of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Curbed {
+    Suspended,
+    Ended,
+    /// It runs on, and why.
+    Refused(String),
+}
+
+impl Processes {
+    /// Whether it is kept from running on.
+    pub fn is_curbed(&self, id: ProcessId) -> bool {
+        matches!(self.curbed.get(&id), Some(Curbed::Suspended | Curbed::Ended))
+    }
 }
 
 impl VmProcess {
     /// It runs a virtual machine, and does not merely hold what may be part of one.
     pub fn is_vm(&self) -> bool {
         self.program.is_some() || self.holds.vms > 0 || self.holds.vcpus > 0
+    }
+}
+
+impl ProcessId {
+    /// Stands for it where VMs are counted: a UUID of version 8 (RFC 9562), which no manager gives.
+    pub fn uuid(self) -> Uuid {
+        let mut last = self.started.to_be_bytes();
+        last[0] = last[0] & 0x3f | 0x80;
+        Uuid::from_fields(self.pid, 0, 0x8000, &last)
+    }
+
+    /// The process that a UUID stands for, if it is one of those.
+    pub fn of_uuid(uuid: Uuid) -> Option<Self> {
+        let (pid, 0, 0x8000, last) = uuid.as_fields() else { return None };
+        let mut last = *last;
+        last[0] &= 0x3f;
+        Some(Self { pid, started: u64::from_be_bytes(last) })
     }
 }
 

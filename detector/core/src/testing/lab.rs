@@ -80,6 +80,7 @@ impl Lab {
                 flood: FloodLimits::DEFAULT,
                 quarantine: QuarantineMode::Drop,
                 sandbox: None,
+                curb: None,
                 revoked: Revoked::Quarantine,
                 revoked_grace: Duration::ZERO,
                 blast: None,

@@ -2,7 +2,7 @@
 
 use detector_core::{
     decide::{Outcome, VmDecision},
-    model::{Hold, Word},
+    model::{Hold, ProcessId, Word},
 };
 use uuid::Uuid;
 
@@ -53,13 +53,20 @@ impl<E: Enforcer> Brain<E> {
 
     pub(in crate::daemon) fn mitigations_view(&self) -> MitigationsView {
         let name = |uuid: Uuid| {
-            let name = self.vm(uuid).map_or_else(|| uuid.to_string(), |(_, vm)| vm.name.clone());
+            let name = match (ProcessId::of_uuid(uuid), self.vm(uuid)) {
+                (Some(id), _) => of_process(id),
+                (None, Some((_, vm))) => vm.name.clone(),
+                (None, None) => uuid.to_string(),
+            };
             VmRef { uuid, name }
         };
         let decisions = self.decision.vms.iter();
         let held = decisions.filter_map(|(uuid, one)| Some((uuid, one, one.guard.held()?)));
         let mut held: Vec<_> =
-            held.map(|(uuid, one, hold)| held_view(name(*uuid), one, hold)).collect();
+            held.map(|(uuid, one, hold)| held_view(name(*uuid), Some(one), hold)).collect();
+        let strays = self.decision.mitigations.held.iter();
+        let strays = strays.filter(|(uuid, hold)| is_stray(**uuid) && !hold.is_approved());
+        held.extend(strays.map(|(uuid, hold)| held_view(name(*uuid), None, hold)));
         held.sort_by(|a, b| (&a.vm.name, a.vm.uuid).cmp(&(&b.vm.name, b.vm.uuid)));
         let mitigations = &self.decision.mitigations;
         MitigationsView {
@@ -77,7 +84,7 @@ impl<E: Enforcer> Brain<E> {
     pub(in crate::daemon) fn held_view(&self, uuid: Uuid) -> Option<HeldView> {
         let (decision, (_, vm)) = (self.decision.vms.get(&uuid)?, self.vm(uuid)?);
         let vm = VmRef { uuid, name: vm.name.clone() };
-        Some(held_view(vm, decision, decision.guard.held()?))
+        Some(held_view(vm, Some(decision), decision.guard.held()?))
     }
 
     fn meant(&self, wish: &Wish) -> Result<Vec<Uuid>, ApiError> {
@@ -86,10 +93,21 @@ impl<E: Enforcer> Brain<E> {
                 format!("the reason is longer than {LONGEST_REASON} bytes: say it in fewer words");
             return Err(ApiError::new(ErrorCode::BadRequest, message));
         }
-        let hold = |uuid: &Uuid| self.decision.vms.get(uuid)?.guard.held();
+        let hold = |uuid: &Uuid| match self.decision.vms.get(uuid) {
+            Some(decision) => decision.guard.held(),
+            None => self.decision.mitigations.held.get(uuid).filter(|_| is_stray(*uuid)),
+        };
+        let strays = self.decision.mitigations.held.keys().filter(|uuid| is_stray(**uuid));
+        let strays: Vec<Uuid> = strays.copied().collect();
         let mut vms: Vec<Uuid> = Vec::new();
         for name in &wish.vms {
-            let uuid = self.vm_named(name)?.1.uuid;
+            let stray = strays
+                .iter()
+                .find(|uuid| ProcessId::of_uuid(**uuid).is_some_and(|id| of_process(id) == *name));
+            let uuid = match stray {
+                Some(uuid) => *uuid,
+                None => self.vm_named(name)?.1.uuid,
+            };
             if hold(&uuid).is_none() {
                 let message =
                     format!("{name:?} is not held; detector mitigation list shows what is");
@@ -99,7 +117,7 @@ impl<E: Enforcer> Brain<E> {
         }
         if wish.all {
             let open = |uuid: &&Uuid| hold(uuid).is_some_and(|hold| hold.word.is_none());
-            vms.extend(self.decision.vms.keys().filter(open));
+            vms.extend(self.decision.vms.keys().chain(&strays).filter(open));
         }
         match vms.is_empty() {
             true => Err(ApiError::new(ErrorCode::NotFound, "no VM waits for a word")),
@@ -108,12 +126,24 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-fn held_view(vm: VmRef, decision: &VmDecision, hold: &Hold) -> HeldView {
-    let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
+/// A VM that no inventory knows, where VMs have names.
+fn of_process(id: ProcessId) -> String {
+    format!("process-{}", id.pid)
+}
+
+fn is_stray(uuid: Uuid) -> bool {
+    ProcessId::of_uuid(uuid).is_some()
+}
+
+fn held_view(vm: VmRef, decision: Option<&VmDecision>, hold: &Hold) -> HeldView {
+    let failed = decision.map(|decision| {
+        let failed = decision.requirements.iter().find(|one| one.outcome == Outcome::Failed);
+        failed.map_or_else(String::new, |one| one.finding.clone())
+    });
     HeldView {
         vm,
         since: moment(hold.since),
-        why: failed.map_or_else(String::new, |one| one.finding.clone()),
+        why: failed.unwrap_or_else(|| "No inventory knows it.".to_owned()),
         rules: hold.grounds.iter().cloned().collect(),
         rejected: hold.word.as_ref().filter(|word| !word.approves).map(|word| WordView {
             uid: word.uid,

@@ -64,6 +64,7 @@ impl<E: Enforcer> Brain<E> {
             Some(ProcessOwner::Unsettled) => ("unsettled", None),
             Some(ProcessOwner::Nobody) | None => ("unknown", None),
         };
+        let curbed = self.world.processes.curbed.get(&process.id).cloned();
         let process = process.clone();
         ProcessView {
             pid: process.id.pid,
@@ -83,6 +84,7 @@ impl<E: Enforcer> Brain<E> {
             network: process.network,
             network_is_hosts: process.network_is_hosts,
             cgroup: process.cgroup,
+            curbed,
         }
     }
 }

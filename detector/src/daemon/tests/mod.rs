@@ -113,6 +113,7 @@ impl Host {
             flood: FloodLimits::DEFAULT,
             quarantine: QuarantineMode::Drop,
             sandbox: None,
+            curb: None,
             revoked: Revoked::Quarantine,
             revoked_grace: Duration::ZERO,
             blast: None,

@@ -4,8 +4,8 @@ use detector_common::{quarantine::Cause, settings};
 use detector_core::{
     decide::{Grace, Outcome, PortDecision, PortStatus, VmDecision, VmStatus, policy::Rules},
     model::{
-        Digest, Evidence, Hold, MediumSource, ObservedMode, Quarantine, QuarantineTarget, Registry,
-        Template, Vm, World,
+        Curb, Curbed, Digest, Evidence, Hold, MediumSource, ObservedMode, ProcessId, Quarantine,
+        QuarantineTarget, Registry, Template, Vm, VmProcess, World,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -335,4 +335,27 @@ fn port_status(status: PortStatus) -> &'static str {
 /// By which records name a policy.
 pub(super) fn digest(rules: &Rules) -> String {
     format!("sha256:{}", Digest(Sha256::digest(rules.text().as_bytes()).into()))
+}
+
+/// A VM that no inventory knows is to be kept from running on, or not any more, or what has come of it.
+pub(in crate::daemon) fn curbed(
+    id: ProcessId,
+    found: Option<&VmProcess>,
+    how: Option<Curb>,
+    result: Option<&Curbed>,
+) -> Entry {
+    let (to, why) = match (result, how) {
+        (Some(Curbed::Suspended), _) => ("suspended", String::new()),
+        (Some(Curbed::Ended), _) => ("ended", String::new()),
+        (Some(Curbed::Refused(why)), _) => ("failed", why.clone()),
+        (None, Some(Curb::Suspend)) => ("asked", "what no inventory knows is suspended".to_owned()),
+        (None, Some(Curb::Stop)) => ("asked", "what no inventory knows is ended".to_owned()),
+        (None, None) => ("let-go", "nobody wants it to be kept from running on".to_owned()),
+    };
+    let subject = Subject::new("process", id.to_string());
+    let subject = match found {
+        Some(found) => subject.named(&found.exe),
+        None => subject,
+    };
+    Entry::new(Kind::Pause, Who::Daemon).on(subject).change(None::<String>, to).why(why)
 }

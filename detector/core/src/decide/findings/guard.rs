@@ -6,7 +6,7 @@ use crate::{
         Guard, Outcome, VmDecision,
         text::{bounded, moment, quoted},
     },
-    model::{FindingKind, Hold, Severity, Subject, Timestamp, World},
+    model::{FindingKind, Hold, ProcessId, Severity, Subject, Timestamp, World},
 };
 
 /// Of more of them the finding has the number only.
@@ -15,14 +15,19 @@ const NAMED: usize = 32;
 pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let world = facts.world;
     let names = facts.vms.iter().map(|judged| judged.merged.vm.name.as_str());
-    let held: Vec<(&str, &VmDecision, &Hold)> = names
-        .zip(facts.decision.vms.values())
-        .filter_map(|(name, decision)| Some((name, decision, decision.guard.held()?)))
-        .collect();
+    let listed = names.zip(facts.decision.vms.values()).filter_map(|(name, decision)| {
+        Some((said(name, decision, decision.guard.held()?), decision.guard.held()?))
+    });
+    let strays = facts.decision.mitigations.held.iter().filter_map(|(uuid, hold)| {
+        let pid = ProcessId::of_uuid(*uuid)?.pid;
+        Some((format!("process {pid}, which no inventory knows"), hold))
+    });
+    let held: Vec<(String, &Hold)> =
+        listed.chain(strays.filter(|(_, hold)| !hold.is_approved())).collect();
     let counting = facts.decision.vms.values().any(|one| one.guard == Guard::Counting);
     let unkept = world.recorded.lost.as_ref().filter(|_| counting || !held.is_empty());
     let Some(since) = since(&held).or_else(|| unkept.map(|_| world.now)) else { return };
-    let (left, open): (Vec<_>, Vec<_>) = held.iter().partition(|(.., hold)| hold.is_rejected());
+    let (left, open): (Vec<_>, Vec<_>) = held.iter().partition(|(_, hold)| hold.is_rejected());
     let (severity, title) = match open.len() {
         0 if unkept.is_none() => (
             Severity::Medium,
@@ -43,7 +48,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     let mut evidence = limits(world, facts);
     for (what, held) in [("held", open), ("left as it is", left)] {
         let named = held.iter().take(NAMED);
-        evidence.extend(named.map(|(name, decision, hold)| pair(what, said(name, decision, hold))));
+        evidence.extend(named.map(|(said, _)| pair(what, said)));
         if let Some(more) = held.len().checked_sub(NAMED).filter(|more| *more > 0) {
             evidence.push(pair(what, format!("and {more} more")));
         }
@@ -56,8 +61,8 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     found.add(finding(kind, severity, title, evidence, next, since));
 }
 
-fn since(held: &[(&str, &VmDecision, &Hold)]) -> Option<Timestamp> {
-    held.iter().map(|(.., hold)| hold.since).min()
+fn since(held: &[(String, &Hold)]) -> Option<Timestamp> {
+    held.iter().map(|(_, hold)| hold.since).min()
 }
 
 fn vms(count: usize) -> String {

@@ -10,8 +10,8 @@ use crate::{
         unbridged::{of_vm, passed_through},
     },
     model::{
-        Attachment, AttachmentKind, FindingKind, PowerState, Recognised, Severity, Subject, Vm,
-        VmProcess,
+        Attachment, AttachmentKind, Curbed, FindingKind, PowerState, Recognised, Severity, Subject,
+        Vm, VmProcess,
     },
 };
 
@@ -92,6 +92,7 @@ fn unknown(process: &VmProcess, more: usize, facts: &Facts<'_>, found: &mut Foun
     let says = &process.says;
     let claims = [says.name.clone(), says.uuid.map(|uuid| uuid.to_string())];
     evidence.extend(claims.into_iter().flatten().map(|claim| pair("says it is", claim)));
+    evidence.extend(world_says(process, facts).map(|said| pair("kept from running on", said)));
     evidence.push(pair("att&ck", HIDDEN_VM));
     let tunnels =
         |way: &Attachment| matches!(way.kind, AttachmentKind::UserMode | AttachmentKind::Socket);
@@ -104,6 +105,18 @@ fn unknown(process: &VmProcess, more: usize, facts: &Facts<'_>, found: &mut Foun
     let next = Some(format!("detector process show {pid}"));
     let since = process.first.min(facts.world.now);
     found.add(finding(key, severity, title, evidence, next, since));
+}
+
+/// Whether it is kept from running on, where that is configured.
+fn world_says(process: &VmProcess, facts: &Facts<'_>) -> Option<String> {
+    let held = facts.decision.mitigations.held.get(&process.id.uuid());
+    match (facts.world.processes.curbed.get(&process.id), held) {
+        (Some(Curbed::Suspended), _) => Some("it is suspended".to_owned()),
+        (Some(Curbed::Ended), _) => Some("it was ended".to_owned()),
+        (Some(Curbed::Refused(why)), _) => Some(format!("no: {}", bounded(why))),
+        (None, Some(_)) => Some("no: it is held (`detector mitigation list`)".to_owned()),
+        (None, None) => None,
+    }
 }
 
 pub(super) fn user(process: &VmProcess) -> String {

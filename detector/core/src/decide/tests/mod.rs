@@ -5,6 +5,7 @@ mod births;
 mod claims;
 mod clock;
 mod conflicts;
+mod curbs;
 mod devices;
 mod evidence;
 mod findings;

@@ -13,7 +13,7 @@ use crate::{
     testing::{Lab, UNKNOWN},
 };
 
-fn process(pid: u32) -> VmProcess {
+pub(super) fn process(pid: u32) -> VmProcess {
     let program = Program { name: "QEMU".to_owned(), by: Recognised::Content };
     VmProcess {
         id: ProcessId { pid, started: 7 },
