@@ -169,3 +169,35 @@ fn whoever_starts_a_refused_vm_reads_the_rules_sentence() {
         assert!(said.contains(words), "{words:?} is not in: {said}");
     }
 }
+
+const HONEST: &str = r#"
+@id("honest")
+@sentence("A VM speaks as itself.")
+forbid (principal, action == Action::"join", resource)
+when { principal has findings && principal.findings.contains("foreign-identity") };
+"#;
+
+/// What a kind of finding leads to is the policy's word: to nothing but the finding, or to a quarantine, which stays.
+#[test]
+fn a_finding_leads_to_what_the_policy_says() {
+    let scene = Scene::new().unwrap();
+    let daemon = scene.daemon("enforce", &[vm("a", "tap-a", A), vm("b", "tap-b", B)]).unwrap();
+    let a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let b = scene.plug_granted(&daemon, "tap-b").unwrap();
+    let spoof = Station { mac: [0x52, 0x54, 0, 0, 0, 99], ..A };
+    a.send(&beat(spoof, 1)).unwrap();
+    daemon.await_finding("foreign-identity", "tap-a", PATIENCE).unwrap();
+    assert_speaks(&scene, &a, A, 2);
+
+    put(&scene, &format!("{HONEST}{DEFAULT}"));
+    daemon.await_port("tap-a", "isolated", PATIENCE).unwrap();
+    let explained = daemon.ask(&["policy", "explain", "a"]).unwrap();
+    assert_eq!((explained.code, &explained.json["rules"]), (3, &serde_json::json!(["honest"])));
+    let listed = daemon.ask(&["quarantine", "list"]).unwrap().json;
+    assert_eq!(listed["quarantines"][0]["name"], "a", "{listed}");
+    a.send(&beat(A, 3)).unwrap();
+    assert_speaks(&scene, &b, B, 3);
+    wait::pause(SILENCE);
+    assert_eq!(scene.copies_outside(&beat(A, 3)).unwrap(), 0);
+    assert_eq!(daemon.ask(&["vm", "show", "b"]).unwrap().json["status"], "approved");
+}

@@ -182,7 +182,7 @@ fn errors_name_the_place_and_what_was_expected() {
         ),
         (
             "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"192.0.2.1\", protocol = \"gre\" }]",
-            "c.toml:3:51: ",
+            "c.toml:3:49: ",
             "`router`",
         ),
         (

@@ -19,6 +19,7 @@ use super::{
     admission::Admissions,
     claims::Claims,
     clock::DayClock,
+    conduct::Conduct,
     execute::Executor,
     guests::Guests,
     input::{AdmissionRules, CallId, Effect, Input},
@@ -91,7 +92,7 @@ pub struct Brain<E> {
     pub(super) day: DayClock,
     pub(super) pauses: Pauses,
     pub(super) guarding: Guarding,
-    /// The processes that are wanted to be kept from running on.
+    pub(super) conduct: Conduct,
     pub(super) curbing: BTreeMap<ProcessId, Curb>,
     pub(super) reloads: Reloads,
     pub(super) strangers: Strangers,
@@ -157,6 +158,7 @@ impl<E: Enforcer> Brain<E> {
             graces: Graces::default(),
             recorded: Recorded::default(),
             stopped: BTreeSet::new(),
+            conduct: BTreeMap::new(),
             guests: BTreeMap::new(),
             fleet: FleetStanding::default(),
         };
@@ -186,6 +188,7 @@ impl<E: Enforcer> Brain<E> {
             day: DayClock::new(now),
             pauses: Pauses::default(),
             guarding: Guarding::default(),
+            conduct: Conduct::default(),
             curbing: BTreeMap::new(),
             reloads: Reloads::default(),
             strangers: Strangers::default(),
@@ -309,6 +312,7 @@ impl<E: Enforcer> Brain<E> {
         let now = self.world.now;
         self.settled = now;
         self.world.stopped = self.pauses.asked();
+        self.world.conduct = self.conduct.with(self.decision.conduct(), now);
         self.claims.take_all(now);
         self.media.retry(now);
         self.expire_provisional();

@@ -14,6 +14,7 @@ pub mod brain;
 mod calls;
 mod claims;
 mod clock;
+mod conduct;
 mod curbs;
 mod cycle;
 mod denials;

@@ -11,8 +11,8 @@ use detector_core::{
         profile,
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, GuestClaims, LinkKind, MediumRole, Posture,
-        PowerState, SecurityProfile, TemplateStatus,
+        AddressRule, AttachmentKind, EvidenceLevel, FindingKind, GuestClaims, LinkKind, MediumRole,
+        Posture, PowerState, SecurityProfile, TemplateStatus,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct Case {
     #[serde(default)]
     posture: Posture,
     guest: Option<GuestClaims>,
+    /// What findings say that it does.
+    #[serde(default)]
+    findings: BTreeSet<FindingKind>,
     nics: Option<Vec<Nic>>,
     #[serde(default)]
     host: Host,
@@ -207,6 +210,9 @@ impl Case {
         let verdict = rules.judge(self.facts());
         let (status, responses) = (verdict.status(), &verdict.responses);
         let mut wrong = Vec::new();
+        let others = self.findings.iter().filter(|kind| !FindingKind::OF_CONDUCT.contains(kind));
+        wrong
+            .extend(others.map(|kind| format!("{} is no finding that a rule sees", kind.as_str())));
         let expected = match self.expect {
             Expected::Approved => VmStatus::Approved,
             Expected::Pending => VmStatus::Pending,
@@ -298,6 +304,7 @@ impl Case {
             attachments: self.attachments.clone(),
             posture: self.posture.clone(),
             guest: self.guest.clone(),
+            findings: self.findings.clone(),
             nics: match &self.nics {
                 Some(nics) => nics.iter().map(Nic::facts).collect(),
                 None => vec![Nic::default().facts()],

@@ -136,6 +136,17 @@ impl Finding {
 }
 
 impl FindingKind {
+    /// What a VM does, as far as findings say so of it alone. None of these follows from a verdict, so that a verdict
+    /// may follow from them; and none is what others do to it.
+    pub const OF_CONDUCT: [Self; 6] = [
+        Self::ForeignIdentity,
+        Self::AddressConflict,
+        Self::LearnedFull,
+        Self::Flood,
+        Self::UnguardedAttachment,
+        Self::MediumChanged,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RogueVm => "rogue-vm",

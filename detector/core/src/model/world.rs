@@ -7,9 +7,9 @@ use detector_common::{addr::Mac, claim::ClaimRecord};
 use uuid::Uuid;
 
 use super::{
-    Adoption, Births, Chain, DhcpPrint, Evidence, FleetStanding, GuestClaims, ImageFile,
-    KnownLease, Learned, Link, Load, ModeRecord, NicSettings, Observed, Policy, Processes,
-    Recorded, Registry, Rejected, Skew, Timestamp, Today, Vm,
+    Adoption, Births, Chain, DhcpPrint, Evidence, FindingKind, FleetStanding, GuestClaims,
+    ImageFile, KnownLease, Learned, Link, Load, ModeRecord, NicSettings, Observed, Policy,
+    Processes, Recorded, Registry, Rejected, Skew, Timestamp, Today, Vm,
 };
 use crate::decide::policy::Rulebook;
 
@@ -75,6 +75,8 @@ pub struct World {
     pub recorded: Recorded,
     /// VMs that their managers were asked to suspend or to shut down.
     pub stopped: BTreeSet<Uuid>,
+    /// What VMs have done lately, as findings said.
+    pub conduct: BTreeMap<Uuid, BTreeSet<FindingKind>>,
     /// What guests say of themselves, as far as they do.
     pub guests: BTreeMap<Uuid, GuestClaims>,
     pub fleet: FleetStanding,

@@ -129,6 +129,7 @@ impl Lab {
             graces: Default::default(),
             recorded: Default::default(),
             stopped: BTreeSet::new(),
+            conduct: BTreeMap::new(),
         };
         let mut lab = Self { world, kernel: FakeKernel::default() };
         lab.kernel.tick(now);

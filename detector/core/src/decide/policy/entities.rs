@@ -50,6 +50,7 @@ pub(super) fn records(facts: &Facts) -> Result<Vec<Record>, Unaskable> {
         ("mediaRead", known(&facts.media_read, |read| yes(*read))),
         ("bootsFromNetwork", Some(yes(facts.boots_from_network))),
         ("attachments", Some(texts(facts.attachments.iter().map(|kind| kind.as_str())))),
+        ("findings", Some(texts(facts.findings.iter().map(|kind| kind.as_str())))),
         ("nics", Some(RestrictedExpression::new_set(nics.iter().map(entity)))),
     ];
     let posture = uid("Posture", &id)?;

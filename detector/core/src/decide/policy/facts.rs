@@ -13,8 +13,8 @@ use crate::{
         requirements::Case,
     },
     model::{
-        AddressRule, AttachmentKind, EvidenceLevel, GuestClaims, Link, LinkKind, MediumRole,
-        Posture, PowerState, TemplateStatus, World,
+        AddressRule, AttachmentKind, EvidenceLevel, FindingKind, GuestClaims, Link, LinkKind,
+        MediumRole, Posture, PowerState, TemplateStatus, World,
     },
 };
 
@@ -59,6 +59,8 @@ pub struct Facts {
     pub posture: Posture,
     /// What the guest says of itself; none where it says nothing.
     pub guest: Option<GuestClaims>,
+    /// What findings say that it does: those of [`FindingKind::OF_CONDUCT`].
+    pub findings: BTreeSet<FindingKind>,
     pub nics: Vec<NicFacts>,
 }
 
@@ -228,6 +230,7 @@ impl Facts {
             attachments: vm.attachments.iter().map(|one| one.kind).collect(),
             posture: vm.posture.clone(),
             guest: world.guests.get(&vm.uuid).cloned(),
+            findings: world.conduct.get(&vm.uuid).cloned().unwrap_or_default(),
             nics: vm.nics.iter().map(|nic| NicFacts::of(nic, world, links)).collect(),
         }
     }

@@ -10,8 +10,8 @@ use super::{entities::records, *};
 use crate::{
     decide::{VmStatus, profile::Ask},
     model::{
-        AddressRule, EvidenceLevel, Firmware, GuestClaims, LinkKind, MediumRole, Posture,
-        PowerState, TemplateStatus,
+        AddressRule, EvidenceLevel, FindingKind, Firmware, GuestClaims, LinkKind, MediumRole,
+        Posture, PowerState, TemplateStatus,
     },
 };
 
@@ -47,6 +47,7 @@ fn good() -> Facts {
         attachments: BTreeSet::new(),
         posture: Posture { firmware: Some(Firmware::Efi), ..Posture::default() },
         guest: None,
+        findings: BTreeSet::new(),
         nics: vec![nic("52:54:00:00:00:01", Some("br0"))],
     }
 }
@@ -437,5 +438,27 @@ fn what_a_guest_says_of_itself() {
         let verdict = rules.evaluate(&Facts { guest: guest.clone(), ..good() });
         assert_eq!(verdict.decided_by, [decided_by], "{guest:?}");
         assert_eq!(verdict.errors.len(), 0);
+    }
+}
+
+/// What findings say of a VM's conduct is known, and nothing where there are none.
+#[test]
+fn what_findings_say_of_it() {
+    let text = "@id(\"join\") permit(principal, action == Action::\"join\", resource);
+        @id(\"honest\") @sentence(\"It speaks as itself.\") forbid(principal, action == Action::\"join\", resource)
+        when { principal has findings && principal.findings.contains(\"foreign-identity\") };
+        @id(\"floods\") permit(principal, action == Action::\"pause\", resource)
+        when { principal has findings && principal.findings.contains(\"flood\") };";
+    let rules = Rules::parse(text).unwrap();
+    for (findings, decided_by, pause) in [
+        (vec![], "join", false),
+        (vec![FindingKind::Flood], "join", false),
+        (vec![FindingKind::ForeignIdentity], "honest", false),
+        (vec![FindingKind::Flood, FindingKind::ForeignIdentity], "honest", true),
+    ] {
+        let facts = Facts { findings: findings.iter().copied().collect(), ..good() };
+        let verdict = rules.evaluate(&facts);
+        assert_eq!(verdict.decided_by, [decided_by], "{findings:?}");
+        assert_eq!((verdict.responses.pause, verdict.errors.len()), (pause, 0), "{findings:?}");
     }
 }

@@ -4,6 +4,7 @@ mod adoption;
 mod births;
 mod claims;
 mod clock;
+mod conduct;
 mod conflicts;
 mod curbs;
 mod devices;
