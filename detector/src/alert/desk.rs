@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::view::{FindingView, Mark},
-    findings::Change,
+    findings::{self, Change},
 };
 
 /// The namespace of identifiers of alerts and notices.
@@ -162,7 +162,7 @@ impl Desk {
 
     /// A finding is the case.
     fn stands(&mut self, finding: &Finding, now: Timestamp) -> Vec<Notice> {
-        let mut view = FindingView::from(finding);
+        let mut view = findings::view(finding);
         let Some(known) = self.state.open().get(&finding.key) else {
             let told = !is_suppressed(self.state.marks(), &view);
             let of = format!("{} {} {}", self.origin.uid, view.id, now.as_nanosecond());

@@ -47,7 +47,7 @@ impl Client {
 
     /// Asks, and waits for the answer.
     pub fn call(&mut self, request: Request) -> Result<Reply, CallError> {
-        let mut line = serde_json::to_vec(&RequestLine { v: VERSION, request })
+        let mut line = serde_json::to_vec(&RequestLine { v: VERSION, on_behalf: None, request })
             .map_err(|error| CallError::Unintelligible(error.to_string()))?;
         line.push(b'\n');
         // A daemon that refuses the connection answers and closes before it has read the request.

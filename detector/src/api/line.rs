@@ -14,12 +14,20 @@ pub const LONGEST: usize = 64 << 10;
 /// The longest reply in bytes that a client reads.
 pub const LONGEST_REPLY: usize = 64 << 20;
 
+/// The longest name in characters of a person in whose name a program asks.
+const LONGEST_NAME: usize = 128;
+
+/// What is asked, and in whose name, where that is not the caller's own.
+pub type Asked = (Request, Option<String>);
+
 /// Reads a request. The version is looked at first, so that a client of another version is told so
 /// whatever else it says.
-pub fn parse(line: &str) -> Result<Request, ApiError> {
+pub fn parse(line: &str) -> Result<Asked, ApiError> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         v: u32,
+        #[serde(default)]
+        on_behalf: Option<String>,
         #[serde(borrow)]
         request: Option<&'a RawValue>,
     }
@@ -46,7 +54,8 @@ pub fn parse(line: &str) -> Result<Request, ApiError> {
     if line.len() > limit {
         return Err(too_long(limit));
     }
-    Ok(request)
+    let name = envelope.on_behalf;
+    Ok((request, name.map(|name| name.chars().take(LONGEST_NAME).collect())))
 }
 
 /// The refusal of a line that is longer than `limit` bytes.
@@ -64,7 +73,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        let code = |line: &str| parse(line).map_err(|error| error.code);
+        let code = |line: &str| parse(line).map(|asked| asked.0).map_err(|error| error.code);
         let long =
             format!(r#"{{"v":1,"request":{{"vm-show":{{"name":"{}"}}}}}}"#, "x".repeat(LONGEST));
         let xml =
@@ -90,7 +99,10 @@ mod tests {
         for (line, expect) in cases {
             assert_eq!(code(line), expect, "{line:.80}");
         }
-        assert!(matches!(parse(&xml), Ok(Request::Admit { .. })));
+        assert!(matches!(parse(&xml), Ok((Request::Admit { .. }, None))));
+        let name = "ü".repeat(LONGEST_NAME);
+        let named = format!(r#"{{"v":1,"on_behalf":"{name}ü","request":{{"status":{{}}}}}}"#);
+        assert_eq!(parse(&named), Ok((Request::Status {}, Some(name))));
         let nested = "[".repeat(10_000);
         assert_eq!(code(&nested), Err(ErrorCode::BadRequest));
     }

@@ -19,6 +19,8 @@ pub struct Peer {
     pub pid: i32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
+    /// The person in whose name it says that it asks. It proves nothing, and gives no right.
+    pub on_behalf: Option<String>,
 }
 
 /// Who may ask.
@@ -70,7 +72,7 @@ impl Peer {
         let credentials = stream.peer_cred()?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
         let pid = credentials.pid().unwrap_or_default();
-        Ok(Self { uid, gid, pid, groups: groups(stream)? })
+        Ok(Self { uid, gid, pid, groups: groups(stream)?, on_behalf: None })
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
             (1000, 0, &[0], None, None),
         ];
         for (uid, gid, groups, open, otherwise) in cases {
-            let peer = Peer { uid, gid, pid: 1, groups: groups.to_vec() };
+            let peer = Peer { uid, gid, pid: 1, groups: groups.to_vec(), on_behalf: None };
             assert_eq!(access.role(&peer), open, "{peer:?}");
             assert_eq!(closed.role(&peer), otherwise, "{peer:?}");
             assert_eq!(access.may_be_a_provisioner(&peer), uid == 990, "{peer:?}");

@@ -166,19 +166,20 @@ async fn converse(
                 return;
             }
         };
-        let outcome = request.and_then(|request| {
-            let for_people = access.may_be_a_provisioner(peer) && Role::is_for_people(&request);
+        let outcome = request.and_then(|(request, on_behalf)| {
+            let peer = Peer { on_behalf, ..peer.clone() };
+            let for_people = access.may_be_a_provisioner(&peer) && Role::is_for_people(&request);
             if role >= Role::needed_for(&request) && !for_people {
-                return Ok(request);
+                return Ok((peer, request));
             }
-            let denial = Denial { for_people, ..Denial::new(peer.clone(), Some(request)) };
+            let denial = Denial { for_people, ..Denial::new(peer, Some(request)) };
             let error = denial.error();
             // Where nobody takes it, it is refused all the same.
             let _ = denials.try_send(denial);
             Err(error)
         });
         let open = match outcome {
-            Ok(request) => relay(&mut lines, peer, request, calls).await,
+            Ok((peer, request)) => relay(&mut lines, peer, request, calls).await,
             Err(error) => send(&mut lines, Err(error)).await,
         };
         if open.is_none() {
@@ -190,7 +191,7 @@ async fn converse(
 /// Hands a request on and sends its replies, until there are no more or the client closes.
 async fn relay(
     lines: &mut Lines,
-    peer: &Peer,
+    peer: Peer,
     request: Request,
     calls: &mpsc::Sender<Call>,
 ) -> Option<()> {
@@ -201,7 +202,7 @@ async fn relay(
         _ => false,
     };
     let (replies, mut inbox) = mpsc::channel(BACKLOG);
-    let call = Call { peer: peer.clone(), on_behalf: None, request, replies };
+    let call = Call { peer, on_behalf: None, request, replies };
     let mut answered = false;
     if calls.send(call).await.is_ok() {
         loop {

@@ -245,6 +245,7 @@ fn a_record_is_bounded() {
         command: Some(long.clone()),
         login_uid: None,
         login_user: None,
+        on_behalf: None,
     };
     let entry = Entry::new(Kind::ActionAsked, Who::Person(person))
         .on(Subject::new("vm", long.clone()).named(long.clone()))

@@ -41,6 +41,9 @@ pub struct Person {
     pub login_uid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_user: Option<String>,
+    /// Of a program that many people use, such as the monitor: in whose name it asks, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
 }
 
 /// Which way a person took.
@@ -60,7 +63,8 @@ pub enum Via {
 impl Who {
     /// Whoever is at the other end of the socket. Blocks: users may be looked up over a network.
     pub fn peer(peer: &Peer) -> Self {
-        Self::Person(Person::of(Via::Api, peer.uid, peer.gid, peer.pid))
+        let person = Person::of(Via::Api, peer.uid, peer.gid, peer.pid);
+        Self::Person(Person { on_behalf: peer.on_behalf.clone(), ..person })
     }
 
     /// Whoever runs this process.
@@ -71,10 +75,12 @@ impl Who {
 
     pub(super) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         let texts: Vec<_> = match self {
-            Self::Person(one) => [&mut one.user, &mut one.command, &mut one.login_user]
-                .into_iter()
-                .flatten()
-                .collect(),
+            Self::Person(one) => {
+                [&mut one.user, &mut one.command, &mut one.login_user, &mut one.on_behalf]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
             Self::Fleet { monitor, user, .. } => vec![monitor, user],
             Self::Daemon | Self::User { .. } => Vec::new(),
         };
@@ -91,7 +97,7 @@ impl Person {
             Some(login) if login == uid => user.clone(),
             other => other.and_then(self::user),
         };
-        Self { via, uid, gid, user, pid, command, login_uid, login_user }
+        Self { via, uid, gid, user, pid, command, login_uid, login_user, on_behalf: None }
     }
 }
 

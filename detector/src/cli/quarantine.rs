@@ -59,7 +59,8 @@ pub(super) fn run(global: &Global, command: &QuarantineCommand) -> Result<Done> 
             show(&mut output, origin, &quarantine)?;
         }
         QuarantineCommand::Release(target) => {
-            let request = Request::QuarantineRelease { target: spec(target) };
+            let request =
+                Request::QuarantineRelease { target: spec(target), reason: String::new() };
             let (source, released) = match try_ask(global, request)? {
                 Ok(Reply::Released(released)) => (Origin::Daemon, released),
                 Ok(other) => return unexpected(&other),

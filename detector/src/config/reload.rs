@@ -1,8 +1,8 @@
 //! What of a configuration can change while the daemon runs.
 
-use serde::{Deserialize, Serialize};
-
 use super::Config;
+
+pub use detector_core::api::view::Kept;
 
 /// What becomes of a key whose value has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +72,6 @@ const KEYS: &[Key] = keys! {
         fleet.servers, fleet.name, fleet.host, fleet.credentials, fleet.authority, fleet.trusted_keys,
         fleet.role, fleet.interval;
 };
-
-/// A key that was changed and does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    pub key: String,
-    /// Whether a restart makes it hold.
-    pub restart: bool,
-    pub why: String,
-}
 
 /// What a reload changes.
 #[derive(Clone, Debug, PartialEq, Eq)]

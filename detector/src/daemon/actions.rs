@@ -43,8 +43,8 @@ impl Action {
             Request::QuarantineAdd { target, reason, .. } => {
                 ("quarantine-add", subject(target), reason.clone(), true)
             }
-            Request::QuarantineRelease { target } => {
-                ("quarantine-release", subject(target), String::new(), false)
+            Request::QuarantineRelease { target, reason } => {
+                ("quarantine-release", subject(target), reason.clone(), false)
             }
             Request::ModeChange { change, reason } => {
                 (mode_action(change), Subject::new("host", "mode"), reason.clone(), is_way_out(change))
@@ -213,5 +213,51 @@ fn is_way_out(change: &ModeRequest) -> bool {
         | ModeRequest::Confirm {}
         | ModeRequest::Maintenance { .. }
         | ModeRequest::EndMaintenance {} => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Role;
+
+    #[test]
+    fn what_is_done_takes_more_than_what_is_asked() {
+        let cases = [
+            (r#"{"status":{}}"#, Role::View),
+            (r#"{"quarantine-watch":{}}"#, Role::View),
+            (r#"{"policy-diff":{"text":""}}"#, Role::View),
+            (r#"{"quarantine-add":{"target":{"vm":"a"},"reason":""}}"#, Role::Operate),
+            (r#"{"quarantine-release":{"target":{"vm":"a"}}}"#, Role::Operate),
+            (r#"{"finding-suppress":{"what":"a","reason":"","seconds":1}}"#, Role::Operate),
+            (r#"{"reload":{}}"#, Role::Operate),
+            (r#"{"mode-change":{"change":{"observe":{}}}}"#, Role::Administer),
+            (r#"{"clock-confirm":{"says":1,"reason":""}}"#, Role::Administer),
+            (r#"{"admit":{"name":"a","op":"start","xml":""}}"#, Role::Administer),
+            (r#"{"remediate-plan":{"vm":"a","outcome":{"patched":{}}}}"#, Role::View),
+            (r#"{"remediate-status":{}}"#, Role::View),
+            (
+                r#"{"remediate-start":{"vm":"a","outcome":{"patched":{}},"reason":""}}"#,
+                Role::Operate,
+            ),
+            (
+                r#"{"remediate-start":{"vm":"a","outcome":{"template":{"template":"t"}},"reason":"",
+                    "digests":["0000000000000000000000000000000000000000000000000000000000000000"]}}"#,
+                Role::Administer,
+            ),
+            (r#"{"remediate-abort":{"vm":"a","reason":""}}"#, Role::Operate),
+            (r#"{"remediate-approve":{"vm":"a","digests":[],"reason":""}}"#, Role::Administer),
+            (r#"{"remediate-reject":{"vm":"a","reason":""}}"#, Role::Administer),
+            (r#"{"mitigation-list":{}}"#, Role::View),
+            (r#"{"mitigation-approve":{"all":true,"reason":""}}"#, Role::Administer),
+            (r#"{"mitigation-reject":{"vms":["a"],"reason":""}}"#, Role::Administer),
+        ];
+        for (text, expect) in cases {
+            let request: Request = serde_json::from_str(text).unwrap();
+            assert_eq!(Role::needed_for(&request), expect, "{text}");
+            // Whatever is put on record as an action changes something.
+            let acts = is_recorded(&request);
+            assert!(!acts || expect > Role::View, "{text}");
+        }
     }
 }

@@ -37,7 +37,7 @@ impl Itself {
     ) -> Option<Result<Reply, ApiError>> {
         let (replies, mut answer) = mpsc::channel(1);
         let pid = nix::unistd::getpid().as_raw();
-        let peer = Peer { uid: self.uid, gid: 0, pid, groups: Vec::new() };
+        let peer = Peer { uid: self.uid, gid: 0, pid, groups: Vec::new(), on_behalf: None };
         self.calls.send(Call { peer, on_behalf, request, replies }).await.ok()?;
         answer.recv().await
     }

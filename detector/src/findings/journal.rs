@@ -48,7 +48,7 @@ impl Journal {
             Change::Changed(finding) => ("changed", finding),
             Change::Closed(finding) => ("closed", finding),
         };
-        let line = Line { at: moment(at), event, finding: &FindingView::from(finding) };
+        let line = Line { at: moment(at), event, finding: &super::view(finding) };
         let written = escape::json(&line).map_err(io::Error::from).and_then(|mut line| {
             line.push('\n');
             self.append(line.as_bytes())

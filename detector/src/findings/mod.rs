@@ -8,6 +8,7 @@ pub use journal::{Journal, log};
 
 use std::collections::BTreeMap;
 
+use detector_core::api::view::FindingView;
 use detector_core::decide::ENRICHED;
 use detector_core::model::{Finding, FindingKey, FindingKind, Subject, Timestamp};
 use sha2::{Digest, Sha256};
@@ -18,6 +19,11 @@ use limit::Limit;
 pub fn id(key: &FindingKey) -> String {
     let text = serde_json::to_vec(key).unwrap_or_default();
     Sha256::digest(text).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As replies show it, before anybody has said anything of it.
+pub fn view(finding: &Finding) -> FindingView {
+    FindingView::new(id(&finding.key), finding)
 }
 
 /// What people are told.

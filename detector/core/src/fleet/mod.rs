@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod message;
 mod name;
 pub mod page;
+pub mod report;
 pub mod subject;
 
 pub use name::{BadName, Name};

@@ -4,6 +4,7 @@ use crate::{
     api::{ApiError, ErrorCode, view::FindingView},
     daemon::brain::Brain,
     enforcer::Enforcer,
+    findings,
 };
 
 impl<E: Enforcer> Brain<E> {
@@ -23,7 +24,7 @@ impl<E: Enforcer> Brain<E> {
 
     /// A finding, with what people have said of it.
     pub(in crate::daemon) fn finding_view(&self, finding: &Finding) -> FindingView {
-        let mut view = FindingView::from(finding);
+        let mut view = findings::view(finding);
         self.alerts.label(&mut view);
         view
     }

@@ -76,7 +76,7 @@ pub(super) fn request<E: Enforcer>(brain: &mut Brain<E>, id: CallId, uid: u32, r
         Request::QuarantineAdd { target, reason, mode } => {
             brain.impose(&target, &reason, mode, uid).map(Reply::Quarantine)
         }
-        Request::QuarantineRelease { target } => brain.release(&target).map(Reply::Released),
+        Request::QuarantineRelease { target, .. } => brain.release(&target).map(Reply::Released),
         Request::QuarantineWatch {} => {
             last = false;
             brain.watchers.insert(id);

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use detector_core::fleet::{
-    message::{HostState, NicState, PolicyState, RefusedBundle, VmState},
-    page::{Page, cut, pages},
+    message::{HostState, PolicyState, RefusedBundle},
+    page::{Page, pages},
+    report::{self, Life},
 };
 use tokio::{
     sync::watch,
@@ -15,10 +16,7 @@ use uuid::Uuid;
 
 use super::{super::itself::Itself, Standing};
 use crate::{
-    api::{
-        Reply, Request,
-        view::{ModeView, Status, VmView, vm_status},
-    },
+    api::{Reply, Request},
     clock,
     fleet::{
         speech::{Speech, Unsaid},
@@ -31,8 +29,6 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(30);
 /// How often all of it is told anew, since the fleet keeps it for some days only.
 const ANEW: Duration = Duration::from_secs(24 * 60 * 60);
-/// Troubles that are told.
-const MOST_TROUBLES: usize = 8;
 
 /// What the fleet keeps of what was said last.
 #[derive(Default)]
@@ -78,8 +74,9 @@ pub(super) async fn keep_telling(
         let refused = standing.now().await.refused;
         let refused = refused.map(|one| RefusedBundle { version: one.version, why: one.why });
         let policy = PolicyState { in_force, refused, drift };
-        let all = pages(vms.iter().map(vm).collect());
-        let host = host(life, &status, policy, all.len());
+        let all = pages(vms.iter().map(report::vm).collect());
+        let life = Life { id: life, every: EVERY.as_secs() };
+        let host = report::host(jiff::Timestamp::now(), life, &status, policy, all.len());
         if let Err(Unsaid::Never(why)) = tell(&speech, &mut said, host, all).await {
             tracing::warn!(%why, "fleet: what there is to tell is not told");
         }
@@ -118,66 +115,4 @@ async fn tell(
         said.host = Some((host, Instant::now()));
     }
     Ok(())
-}
-
-fn host(life: Uuid, status: &Status, policy: PolicyState, pages: usize) -> HostState {
-    let count = |counts: &BTreeMap<String, usize>| {
-        counts.iter().map(|(name, count)| (name.clone(), *count as u64)).collect()
-    };
-    let mut findings = BTreeMap::new();
-    for finding in &status.findings {
-        *findings.entry(finding.severity.as_str().to_owned()).or_insert(0) += 1;
-    }
-    let lost = status.sources.iter().filter(|source| !source.healthy);
-    let mut troubles: Vec<_> = lost
-        .map(|source| {
-            let why = source.why.as_deref().unwrap_or("it does not answer");
-            format!("{}: {why}", source.name)
-        })
-        .take(MOST_TROUBLES)
-        .collect();
-    troubles.iter_mut().for_each(cut);
-    HostState {
-        at: jiff::Timestamp::now(),
-        every: EVERY.as_secs(),
-        life,
-        release: status.version.clone(),
-        started: status.started,
-        mode: match status.mode {
-            ModeView::Observe => "observe",
-            ModeView::Enforce => "enforce",
-            ModeView::None => "none",
-        }
-        .to_owned(),
-        policy,
-        vms: count(&status.vms),
-        ports: count(&status.ports),
-        findings,
-        troubles,
-        pages: u32::try_from(pages).unwrap_or(u32::MAX),
-    }
-}
-
-fn vm(view: &VmView) -> VmState {
-    let nics = view.nics.iter().map(|nic| NicState {
-        mac: nic.mac.clone(),
-        port: nic.port.clone(),
-        status: nic.status.and_then(word),
-        addresses: nic.addresses.iter().chain(&nic.learned).cloned().collect(),
-    });
-    VmState {
-        uuid: view.uuid,
-        name: view.name.clone(),
-        source: view.source.clone(),
-        power: word(view.power).unwrap_or_default(),
-        status: vm_status(view.status).to_owned(),
-        since: view.since,
-        template: view.template_name(),
-        nics: nics.collect(),
-    }
-}
-
-/// As JSON has it.
-fn word(value: impl serde::Serialize) -> Option<String> {
-    serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
 }

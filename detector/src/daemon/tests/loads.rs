@@ -36,7 +36,7 @@ fn a_flood_is_one_finding_and_a_shield_comes_and_goes() {
 
     refuse(&mut host, 10, 2, 50_000);
     assert_eq!(host.kernel().taken(), ["shield 10"]);
-    host.ask(Request::QuarantineRelease { target }).unwrap();
+    host.ask(Request::QuarantineRelease { target, reason: String::new() }).unwrap();
     assert!(host.kernel().taken().ends_with(&["unshield 10".to_owned()]));
     assert_eq!(host.port(10), Port::Granted);
 }

@@ -22,7 +22,8 @@ fn an_operator_cuts_off_and_lets_back() {
             let Ok(Reply::Quarantine(view)) = added else { panic!("{target:?}: {added:?}") };
             assert_eq!((view.cause.as_str(), view.uid), ("operator", 1000));
             assert_eq!(host.port(10), Port::Isolated, "{target:?}");
-            let released = host.ask(Request::QuarantineRelease { target: target.clone() });
+            let released = host
+                .ask(Request::QuarantineRelease { target: target.clone(), reason: String::new() });
             assert!(matches!(released, Ok(Reply::Released(_))), "{released:?}");
             assert_eq!(host.port(10), Port::Granted, "{target:?}");
         }
@@ -34,7 +35,10 @@ fn a_verdict_is_lifted_only_once_the_requirements_are_met() {
     let mut host = Host::new(Mode::Enforce);
     host.turn(vec![tap(10, "vnet0"), listing(vec![vm("web", 1, "vnet0")])]);
     host.read(|_| FOUND);
-    let release = Request::QuarantineRelease { target: TargetSpec::Vm("web".to_owned()) };
+    let release = Request::QuarantineRelease {
+        target: TargetSpec::Vm("web".to_owned()),
+        reason: String::new(),
+    };
     let refused = host.ask(release.clone()).unwrap_err();
     assert_eq!(refused.code, ErrorCode::StillFailing);
     assert!(refused.message.contains("template-registered"), "{}", refused.message);
@@ -87,7 +91,7 @@ fn a_watcher_sees_every_change_until_it_hangs_up() {
     assert_eq!(host.answer(500), Some(Ok(Reply::Quarantines(vec![]))));
     let target = TargetSpec::Vm("web".to_owned());
     host.ask(add(target.clone())).unwrap();
-    host.ask(Request::QuarantineRelease { target: target.clone() }).unwrap();
+    host.ask(Request::QuarantineRelease { target: target.clone(), reason: String::new() }).unwrap();
     let mut imposed = Vec::new();
     while let Some(reply) = host.answer(500) {
         let Ok(Reply::QuarantineChange(change)) = reply else { panic!("{reply:?}") };

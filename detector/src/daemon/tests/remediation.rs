@@ -221,7 +221,8 @@ fn a_patched_vm_comes_back_and_is_known_from_then_on() {
     assert!(held.note.contains("ticket 42"), "{}", held.note);
     assert_eq!(disk.deeds, [Step::Evidence, Step::Provision]);
     // By hand it is not lifted meanwhile, and nothing is approved of what runs.
-    let release = Request::QuarantineRelease { target: TargetSpec::Vm(VM.to_owned()) };
+    let release =
+        Request::QuarantineRelease { target: TargetSpec::Vm(VM.to_owned()), reason: String::new() };
     let refused = host.ask(release.clone()).unwrap_err();
     assert!(refused.message.contains("remediate abort"), "{}", refused.message);
     let refused = ask(&mut host, &mut disk, 1000, approve(FOUND)).unwrap_err();

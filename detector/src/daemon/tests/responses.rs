@@ -169,7 +169,7 @@ fn a_pause_is_asked_for_once_over_crashes() {
     // When the denial is over it is forgotten, and another one is another one.
     fourth.turn(vec![rules(PAUSE)]);
     let target = TargetSpec::Vm("web".to_owned());
-    fourth.ask(Request::QuarantineRelease { target }).unwrap();
+    fourth.ask(Request::QuarantineRelease { target, reason: String::new() }).unwrap();
     assert_eq!((fourth.port(10), pauses_kept(&mut fourth)), (Port::Granted, Some(BTreeSet::new())));
     fourth.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
     assert_eq!((fourth.port(10), pauses(&mut fourth)), (Port::Isolated, 1));

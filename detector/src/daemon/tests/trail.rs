@@ -111,7 +111,7 @@ fn what_people_change_carries_their_name() {
     let recorded = host.recorded();
     assert_eq!(shown(&recorded[0]), "quarantine vm web: - -> drop by 1000");
     assert_eq!(recorded[0].why, "incident 42");
-    host.ask(Request::QuarantineRelease { target }).unwrap();
+    host.ask(Request::QuarantineRelease { target, reason: String::new() }).unwrap();
     assert_eq!(shown(&host.recorded()[0]), "quarantine vm web: drop -> lifted");
     let change = ModeRequest::BreakGlass { lasts: 60 };
     host.ask(Request::ModeChange { change, reason: "cut off".to_owned() }).unwrap();

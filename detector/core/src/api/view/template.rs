@@ -1,6 +1,4 @@
-use detector_core::model::{
-    Image, ImageFormat, MediumRole, SecurityProfile, Template, TemplateStatus,
-};
+use crate::model::{Image, ImageFormat, MediumRole, SecurityProfile, Template, TemplateStatus};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +46,7 @@ pub struct ImageView {
 
 impl TemplateView {
     /// A template with the VMs that descend from it, as it stands at this moment.
-    pub fn of(template: &Template, vms: Vec<String>, now: detector_core::model::Timestamp) -> Self {
+    pub fn of(template: &Template, vms: Vec<String>, now: crate::model::Timestamp) -> Self {
         Self {
             id: template.id.clone(),
             version: template.version.clone(),
@@ -86,7 +84,7 @@ impl From<&Image> for ImageView {
 }
 
 /// The status of a template at this moment, in a word.
-pub fn standing(template: &Template, now: detector_core::model::Timestamp) -> &'static str {
+pub fn standing(template: &Template, now: crate::model::Timestamp) -> &'static str {
     let expired = template.expires.is_some_and(|at| at <= now);
     match template.status {
         TemplateStatus::Approved | TemplateStatus::Deprecated if expired => "expired",

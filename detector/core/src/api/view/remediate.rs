@@ -1,4 +1,4 @@
-use detector_core::{
+use crate::{
     model::MediumRole,
     remediate::{Outcome, Planned, Stage, StepState},
 };

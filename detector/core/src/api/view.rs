@@ -17,19 +17,17 @@ mod template;
 
 use std::collections::BTreeMap;
 
-use detector_common::settings::Mode;
-use detector_core::{
+use crate::{
     decide::{Requirement, VmStatus},
     model::{
         Attachment, Curbed, EvidenceLevel, Finding, FindingKind, GuestClaims, Holds, MediumRole,
         Posture, PowerState, Program, QuarantineTarget, Says, Severity, Subject,
     },
 };
+use detector_common::settings::Mode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::findings;
 
 pub use alert::{AlertEntry, AlertStatus, Mark, Marked, SinkView, Suppression, Tried};
 pub use clock::{ClockView, ConfirmedView};
@@ -41,7 +39,7 @@ pub use policy::{PolicyChange, PolicyDiffView, PolicyView};
 pub use port::{
     CountersView, FramesView, IdentityView, LearnedView, PortState, PortView, SightingView,
 };
-pub use reload::Reloaded;
+pub use reload::{Kept, Reloaded};
 pub use remediate::{
     ApprovalView, DeedView, EventView, PlanView, RemediationView, SightedView, StepView,
 };
@@ -339,7 +337,7 @@ pub struct AdmissionView {
 
 impl AdmissionView {
     /// The answer to what asks for no verdict.
-    pub(crate) fn noted() -> Self {
+    pub fn noted() -> Self {
         Self { start: true, outcome: AdmissionOutcome::Undecided, message: String::new() }
     }
 }
@@ -356,17 +354,18 @@ pub enum AdmissionOutcome {
 }
 
 /// The moment in the form that replies have.
-pub fn moment(at: detector_core::model::Timestamp) -> Timestamp {
+pub fn moment(at: crate::model::Timestamp) -> Timestamp {
     i64::try_from(at.0)
         .ok()
         .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
         .unwrap_or(Timestamp::MAX)
 }
 
-impl From<&Finding> for FindingView {
-    fn from(finding: &Finding) -> Self {
+impl FindingView {
+    /// A finding that nobody has said anything of, under the name that commands know it by.
+    pub fn new(id: String, finding: &Finding) -> Self {
         Self {
-            id: findings::id(&finding.key),
+            id,
             kind: finding.key.kind,
             subject: finding.key.subject.clone(),
             severity: finding.severity,

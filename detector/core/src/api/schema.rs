@@ -1,6 +1,6 @@
 //! Requests and replies of version 1. Fields are added, never renamed or removed, within a version.
 
-use detector_core::{
+use crate::{
     model::{Digest, ModeRequest, QuarantineTarget},
     remediate::Outcome as RemediationOutcome,
 };
@@ -50,6 +50,9 @@ pub enum Request {
     /// Lifts a quarantine; refused while the requirements that led to it still fail.
     QuarantineRelease {
         target: TargetSpec,
+        /// For the audit.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// The quarantines in force, then every change, until the client closes.
     QuarantineWatch {},
@@ -295,6 +298,9 @@ pub enum ErrorCode {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RequestLine {
     pub v: u32,
+    /// The person in whose name a program asks that many people use. It is on record, and gives no right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
     pub request: Request,
 }
 

@@ -1,4 +1,4 @@
-use detector_core::model::FindingKind;
+use crate::model::FindingKind;
 use serde::{Deserialize, Serialize};
 
 use super::Status;

@@ -1,4 +1,4 @@
-use detector_core::{
+use crate::{
     decide::{VmStatus, policy::Rule},
     model::PowerState,
 };

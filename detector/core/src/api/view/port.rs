@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::decide::PortStatus;
 use detector_common::reason::Reason;
-use detector_core::decide::PortStatus;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
+use crate::model::{Deed, ObservedMode};
 use detector_common::settings::{Cause, Mode};
-use detector_core::model::{Deed, ObservedMode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

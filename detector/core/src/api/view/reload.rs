@@ -1,7 +1,5 @@
 use serde::{Deserialize, Serialize};
 
-use crate::config::reload::Kept;
-
 /// What a reload has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
@@ -17,4 +15,13 @@ pub struct Reloaded {
     pub vms: usize,
     /// What of manifests, policy and inventory is not used, with file and line.
     pub trouble: Vec<String>,
+}
+
+/// A key that was changed and does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub key: String,
+    /// Whether a restart makes it hold.
+    pub restart: bool,
+    pub why: String,
 }

@@ -1,4 +1,4 @@
-use detector_core::model::{FindingKind, Severity};
+use crate::model::{FindingKind, Severity};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
