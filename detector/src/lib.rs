@@ -12,7 +12,6 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod enforcer;
-mod escape;
 pub mod findings;
 pub mod fleet;
 mod graces;
@@ -38,3 +37,5 @@ mod sandbox;
 mod stopped;
 pub mod store;
 mod suggest;
+
+use detector_core::escape;

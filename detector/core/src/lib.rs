@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod decide;
+pub mod escape;
 pub mod fleet;
 pub mod model;
 pub mod reconcile;

@@ -7,7 +7,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Makes what would act on a terminal visible: control characters, marks that reorder or hide text
 /// (bidirectional, zero-width), and the backslash, so that what is shown is unambiguous.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_plain(c) {
@@ -21,7 +21,7 @@ pub(crate) fn escape(text: &str) -> String {
 
 /// Writes JSON whose strings hold no character that acts on a terminal; a parser reads them as they
 /// were.
-pub(crate) struct Visible<F>(pub(super) F);
+pub struct Visible<F>(pub F);
 
 impl<F: Formatter> Formatter for Visible<F> {
     fn write_string_fragment<W: ?Sized + io::Write>(
@@ -85,7 +85,7 @@ impl<F: Formatter> Formatter for Visible<F> {
 }
 
 /// JSON on one line that acts on no terminal.
-pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     let formatter = Visible(CompactFormatter);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
