@@ -1,0 +1,153 @@
+//! The configuration of the monitor.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use detector_core::{api::Role, fleet::Name};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub const DEFAULT: &str = "/etc/detector/monitor.toml";
+pub const SOCKET: &str = "/run/detector/detector.sock";
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the page is served.
+    pub listen: SocketAddr,
+    /// The file of accounts.
+    pub accounts: PathBuf,
+    /// Seconds for which two hosts have to say the same before it counts: they speak one after another.
+    pub settle_seconds: u32,
+    /// Networks that each host has for itself.
+    pub separate_networks: Vec<IpNet>,
+    pub local: Option<LocalConfig>,
+    pub fleet: Option<FleetConfig>,
+    pub proxy: Option<Proxy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    pub socket: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetConfig {
+    pub servers: Vec<String>,
+    /// The fleet's name.
+    pub name: Name,
+    /// The name by which the monitor was enrolled.
+    pub monitor: Name,
+    #[serde(default = "credentials")]
+    pub credentials: PathBuf,
+    /// Who has signed the servers' certificate; whom the machine trusts where it is left out.
+    pub authority: Option<PathBuf>,
+}
+
+/// A reverse proxy that says who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// The addresses that it connects from; from all others the header counts for nothing.
+    pub peers: Vec<IpAddr>,
+    /// The header by which it names the person. It has to take away one that others have sent.
+    pub header: String,
+    /// The role of whoever has no account; they are kept out where it is left out.
+    pub role: Option<Role>,
+}
+
+fn credentials() -> PathBuf {
+    "/etc/detector/monitor.creds".into()
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self { socket: SOCKET.into() }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+            accounts: "/etc/detector/monitor-accounts".into(),
+            settle_seconds: 20,
+            // libvirt's own default network, which is another one on each host.
+            separate_networks: vec![IpNet::new_assert(IpAddr::from([192, 168, 122, 0]), 24)],
+            local: None,
+            fleet: None,
+            proxy: None,
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    ///
+    /// It cannot be read, or what it says cannot be.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let config: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        config.check().with_context(|| path.display().to_string())?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.local.is_some() && self.fleet.is_some() {
+            bail!("both [local] and [fleet]: a monitor shows one host or one fleet");
+        }
+        // Passwords and sessions would go over the network for everybody to read.
+        let Some(proxy) = &self.proxy else {
+            if !self.listen.ip().is_loopback() {
+                bail!(
+                    "listen = \"{}\" is not of this machine alone, and nothing here encrypts: listen on 127.0.0.1, or \
+                     behind a reverse proxy that does and that [proxy] names",
+                    self.listen
+                );
+            }
+            return Ok(());
+        };
+        if axum::http::HeaderName::from_bytes(proxy.header.as_bytes()).is_err() {
+            bail!("proxy.header = {:?} is no name of a header", proxy.header);
+        }
+        if proxy.peers.is_empty() {
+            bail!("proxy.peers is empty: name the addresses that the proxy connects from");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_may_say() {
+        let cases = [
+            ("", true),
+            ("listen = \"127.0.0.1:1\"\n[local]\n", true),
+            ("listen = \"[::1]:1\"\n", true),
+            ("listen = \"0.0.0.0:1\"\n", false),
+            (
+                "listen = \"192.0.2.1:1\"\n[proxy]\npeers = [\"192.0.2.2\"]\nheader = \"x-user\"\n",
+                true,
+            ),
+            ("[proxy]\npeers = []\nheader = \"x-user\"\n", false),
+            ("[proxy]\npeers = [\"::1\"]\nheader = \"x user\"\n", false),
+            ("[local]\n[fleet]\nservers = []\nname = \"a\"\nmonitor = \"b\"\n", false),
+            ("[fleet]\nservers = []\nname = \"A\"\nmonitor = \"b\"\n", false),
+            ("lisen = 1\n", false),
+        ];
+        for (text, expect) in cases {
+            let config = toml::from_str::<Config>(text);
+            let good = config.is_ok_and(|config| config.check().is_ok());
+            assert_eq!(good, expect, "{text}");
+        }
+    }
+}

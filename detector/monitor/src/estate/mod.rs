@@ -1,0 +1,112 @@
+//! What is known of all hosts, made from what they tell and from nothing else: whoever hears the same has the same.
+
+mod apply;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use detector_core::{
+    fleet::message::{HostState, Time, VmState},
+    model::Severity,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use apply::Told;
+
+/// Pieces of news of one host that are kept.
+const MOST_NEWS: usize = 1000;
+/// Open findings of one host that are kept, so that none fills the memory of all.
+const MOST_FINDINGS: usize = 10_000;
+
+/// All hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Estate {
+    pub hosts: BTreeMap<String, Host>,
+    /// Why nothing is heard, while nothing is.
+    pub lost: Option<String>,
+    /// What the whole fleet is offered, by its number.
+    pub offered: Option<u64>,
+}
+
+/// One host, as it was heard of last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// `None` while only something else of it has been heard.
+    pub state: Option<HostState>,
+    /// When its state was heard, by the monitor's clock: a host's own may be wrong.
+    pub heard: Option<Time>,
+    /// Why it does not answer, where that is known.
+    pub lost: Option<String>,
+    pages: BTreeMap<u32, Vec<VmState>>,
+    pub findings: BTreeMap<String, OpenFinding>,
+    /// What has happened, the latest last.
+    pub news: VecDeque<News>,
+}
+
+/// A finding that is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFinding {
+    pub id: String,
+    pub kind: String,
+    pub severity: Severity,
+    pub title: String,
+    pub evidence: Vec<(String, String)>,
+    pub next: Option<String>,
+    pub since: Time,
+    /// The VM that it is about, where it is about one.
+    pub vm: Option<Uuid>,
+    /// Somebody has seen to it, or nobody is to be told of it.
+    pub settled: bool,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    pub at: Time,
+    pub vm: Option<Uuid>,
+    /// `opened`, `changed`, `acknowledged`, `suppressed`, `closed`, or `status` of a VM.
+    pub event: String,
+    pub what: String,
+    pub severity: Option<Severity>,
+}
+
+impl Host {
+    /// The VMs that it has said it has, without those of pages of earlier times.
+    pub fn vms(&self) -> impl Iterator<Item = &VmState> {
+        let count = self.state.as_ref().map_or(u32::MAX, |state| state.pages);
+        self.pages.range(..count).flat_map(|(_, vms)| vms)
+    }
+
+    /// Whether it has not been heard of for so long that it is not well.
+    pub fn is_silent(&self, now: Time) -> bool {
+        let (Some(state), Some(heard)) = (&self.state, self.heard) else { return true };
+        // Once missed may be the way.
+        let patience = i64::try_from(state.every.saturating_mul(3)).unwrap_or(i64::MAX);
+        now.as_second().saturating_sub(heard.as_second()) > patience
+    }
+
+    fn note(&mut self, news: News) {
+        if self.news.len() >= MOST_NEWS {
+            self.news.pop_front();
+        }
+        self.news.push_back(news);
+    }
+}
+
+impl Estate {
+    /// Every VM with its host.
+    pub fn vms(&self) -> impl Iterator<Item = (&str, &VmState)> {
+        self.hosts.iter().flat_map(|(name, host)| host.vms().map(move |vm| (name.as_str(), vm)))
+    }
+
+    /// Every open finding with its host.
+    pub fn findings(&self) -> impl Iterator<Item = (&str, &OpenFinding)> {
+        let of = |(name, host): (_, _)| {
+            let (name, host): (&String, &Host) = (name, host);
+            host.findings.values().map(move |finding| (name.as_str(), finding))
+        };
+        self.hosts.iter().flat_map(of)
+    }
+}

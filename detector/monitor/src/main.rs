@@ -1,0 +1,5 @@
+//! `detector-monitor`: see the library.
+
+fn main() -> std::process::ExitCode {
+    detector_monitor::cli::main()
+}

@@ -1,0 +1,71 @@
+//! Where the estate comes from, and who is asked to do something: one host's daemon, or a fleet.
+
+mod fleet;
+mod local;
+
+use detector_core::{
+    api::{ApiError, Reply, Request},
+    model::Subject,
+};
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::estate::{OpenFinding, Told};
+
+pub use fleet::{Access, Fleet};
+pub use local::Local;
+
+/// Somebody who knows hosts and can be asked.
+pub trait Source: Send + Sync {
+    /// Tells everything that is known, and then what changes, for as long as somebody listens.
+    fn follow(&self, told: mpsc::Sender<Told>) -> BoxFuture<'_, ()>;
+
+    /// Has one host asked.
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Reply, AskError>>;
+
+    /// The fleet that it is, where it is one.
+    fn fleet(&self) -> Option<&str>;
+}
+
+/// What one host is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub host: String,
+    /// The person in whose name.
+    pub who: String,
+    /// Names it: where it is asked twice, it is done once.
+    pub id: Uuid,
+    pub request: Request,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("no host {0} is known")]
+    NoHost(String),
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{}", .0.message)]
+    Refused(ApiError),
+    #[error("the answer cannot be read ({0}): it is of another release")]
+    Unintelligible(String),
+}
+
+/// A finding as a daemon lists it.
+fn open_finding(view: detector_core::api::view::FindingView) -> OpenFinding {
+    OpenFinding {
+        id: view.id,
+        kind: view.kind.as_str().to_owned(),
+        severity: view.severity,
+        title: view.title,
+        evidence: view.evidence,
+        next: view.next,
+        since: view.since,
+        vm: match view.subject {
+            Subject::Vm(uuid) => Some(uuid),
+            _ => None,
+        },
+        settled: view.acknowledged.is_some() || view.suppressed.is_some(),
+    }
+}

@@ -1,0 +1,148 @@
+use maud::{Markup, html};
+
+use super::{
+    form::{Place, acknowledge},
+    part::{empty, host_path, icon, segment, severity, state, text, vm_path, when},
+};
+use crate::{
+    view::{Counts, FindingRow, HostRow, VmFilter, VmPage},
+    web::session::Identity,
+};
+
+const STATES: [&str; 5] = ["approved", "pending", "denied", "quarantined", "off"];
+
+pub(super) fn vms(page: &VmPage, filter: &VmFilter) -> Markup {
+    html! {
+        div.title { h1 { "VMs" } p.hint { (page.total) " found" } }
+        form.filter method="get" action="/vms" role="search" {
+            label { "Search" input type="search" name="q" value=(filter.q) placeholder="Name, UUID, MAC, address, template"; }
+            label { "State"
+                select name="status" {
+                    option value="" { "Any" }
+                    @for word in STATES { option value=(word) selected[filter.status == word] { (word) } }
+                }
+            }
+            @if !filter.host.is_empty() { input type="hidden" name="host" value=(filter.host); }
+            button type="submit" { "Show" }
+        }
+        @if page.vms.is_empty() {
+            @if filter == &VmFilter::default() {
+                (empty("vm", "No VM is known yet", &html! { "Start one, or name an inventory in the host's configuration." }))
+            } @else {
+                (empty("vm", "No VM is like that", &html! { a href="/vms" { "Show all VMs" } }))
+            }
+        } @else {
+            div.scroll { table {
+                thead { tr { th scope="col" { "VM" } th scope="col" { "State" } th scope="col" { "Template" } th scope="col" { "NICs" } th scope="col" { "Host" } th scope="col" { "Since" } } }
+                tbody {
+                    @for vm in &page.vms {
+                        tr {
+                            td { a href=(vm_path(&vm.host, vm.uuid)) { strong { (text(&vm.name)) } } }
+                            td { (state(&vm.status)) @if vm.power != "running" && vm.status != "off" { " " span.hint { (text(&vm.power)) } } }
+                            td { @match &vm.template { Some(template) => (text(template)), None => span.hint { "none" } } }
+                            td { @for nic in &vm.nics { div { code { (text(&nic.mac)) } @for address in &nic.addresses { " " span.hint { (text(address)) } } } } }
+                            td { a href=(host_path(&vm.host)) { (text(&vm.host)) } }
+                            td { @if let Some(since) = vm.since { (when(since)) } }
+                        }
+                    }
+                }
+            } }
+            @if page.pages > 1 {
+                nav.pages aria-label="Pages" {
+                    @if page.page > 0 { a.button href=(link(filter, page.page - 1)) { "Before" } }
+                    span { "Page " (page.page + 1) " of " (page.pages) }
+                    @if page.page + 1 < page.pages { a.button href=(link(filter, page.page + 1)) { "Next" } }
+                }
+            }
+        }
+    }
+}
+
+fn link(filter: &VmFilter, page: usize) -> String {
+    let VmFilter { q, status, host, .. } = filter;
+    format!("/vms?q={}&status={}&host={}&page={page}", segment(q), segment(status), segment(host))
+}
+
+pub(super) fn hosts(hosts: &[HostRow]) -> Markup {
+    html! {
+        div.title { h1 { "Hosts" } }
+        @if hosts.is_empty() {
+            (empty("host", "No host has been heard of", &html! { "Enrol one with " code { "detector fleet enrol" } ", or see whether its daemon runs: " code { "systemctl status detector" } "." }))
+        } @else { (hosts_table(hosts)) }
+    }
+}
+
+pub(super) fn hosts_table(hosts: &[HostRow]) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { th scope="col" { "Host" } th scope="col" { "Condition" } th scope="col" { "Mode" } th scope="col" { "VMs" } th scope="col" { "Findings" } th scope="col" { "Bundle" } th scope="col" { "Heard" } } }
+            tbody {
+                @for host in hosts {
+                    tr {
+                        td { a href=(host_path(&host.name)) { strong { (text(&host.name)) } } }
+                        td { (state(&host.condition)) @for trouble in host.troubles.iter().take(2) { div.hint { (text(trouble)) } } }
+                        td { @if let Some(mode) = &host.mode { (state(mode)) } }
+                        td { (counts(&host.vms)) }
+                        td { (counts(&host.findings)) }
+                        td { @match host.bundle { Some(number) => (number), None => span.hint { "own files" } } }
+                        td { @if let Some(heard) = host.heard { (when(heard)) } }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn counts(counts: &Counts) -> Markup {
+    html! {
+        @if counts.is_empty() { span.hint { "none" } }
+        @for (word, count) in counts { span.few { (count) " " (text(word)) } }
+    }
+}
+
+pub(super) fn findings(all: &[FindingRow], identity: &Identity) -> Markup {
+    let (settled, open): (Vec<_>, Vec<_>) = all.iter().partition(|row| row.settled);
+    html! {
+        div.title { h1 { "Findings" } p.hint { (open.len()) " open" } }
+        @if open.is_empty() {
+            (empty("ok", "Nothing is open", &html! { "What administrators must know appears here by itself." }))
+        }
+        ul.cards { @for one in &open { (with_deed(one, identity)) } }
+        @if !settled.is_empty() {
+            h2 { "Somebody sees to these" }
+            ul.cards { @for one in &settled { (card(one)) } }
+        }
+    }
+}
+
+fn with_deed(one: &FindingRow, identity: &Identity) -> Markup {
+    let place = Place { host: &one.host, target: &one.id, back: "/findings" };
+    html! { li.card { (inside(one)) (acknowledge(identity, &place)) } }
+}
+
+pub(super) fn card(one: &FindingRow) -> Markup {
+    html! { li.card { (inside(one)) } }
+}
+
+fn inside(one: &FindingRow) -> Markup {
+    html! {
+        div.title { (severity(one.severity)) span.hint { (text(&one.kind)) " · " (text(&one.host)) " · " (when(one.since)) } }
+        p { strong { (text(&one.title)) } }
+        @if let Some(vm) = one.vm {
+            p { a href=(vm_path(&one.host, vm)) { (icon("vm")) @match &one.vm_name { Some(name) => (text(name)), None => (vm) } } }
+        }
+        (evidence(one))
+    }
+}
+
+pub(super) fn evidence(one: &FindingRow) -> Markup {
+    html! {
+        @if !one.evidence.is_empty() || one.next.is_some() {
+            details id=(format!("evidence-{}", one.id)) {
+                summary { "Evidence" }
+                dl { @for pair in &one.evidence { dt { (text(&pair.name)) } dd { (text(&pair.value)) } } }
+                @if let Some(next) = &one.next { p { "On the host: " code { (text(next)) } } }
+            }
+        }
+    }
+}
