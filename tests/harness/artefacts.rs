@@ -26,6 +26,11 @@ pub fn part() -> Result<PathBuf> {
     existing(&detector()?.with_file_name("detector-part"), "cargo build --bins")
 }
 
+/// The monitor under test, beside the daemon.
+pub fn monitor() -> Result<PathBuf> {
+    existing(&detector()?.with_file_name("detector-monitor"), "cargo build --bins")
+}
+
 /// The guest's only program.
 pub fn guest_init() -> Result<PathBuf> {
     existing(&target().join("lab/guest-init"), "cargo xtask demo")

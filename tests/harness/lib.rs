@@ -26,6 +26,7 @@ pub mod libvirt;
 pub mod link;
 pub mod machine;
 pub mod macvtap;
+pub mod monitor;
 pub mod nats;
 pub mod needs;
 pub mod netns;

@@ -41,6 +41,7 @@ const SUITES: &[&str] = &[
     "audit",
     "storage",
     "fleet",
+    "monitor",
     BOOT,
     PACKAGES,
 ];
@@ -67,6 +68,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "sources",
     "storage",
     "fleet",
+    "monitor",
     BOOT,
     PACKAGES,
 ];

@@ -1,0 +1,155 @@
+//! Two hosts and two monitors of one fleet, over a real NATS server.
+
+use std::io::copy;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+use anyhow::Result;
+use detector_core::fleet::subject::Holder;
+use detector_tests::daemon::{Daemon, Settings};
+use detector_tests::host::Host;
+use detector_tests::monitor::{Monitor, USER, Visitor};
+use detector_tests::nats::{FLEET, Nats, name};
+use detector_tests::scene::{PATIENCE, Scene, vm};
+use serde_json::{Value, json};
+
+use super::{A, B, PORT, await_that};
+
+const NATS: (&str, u16) = ("127.0.0.1", 4222);
+
+/// Lets one host reach the NATS server of another by its own loopback address.
+fn join(from: &Host, to: &Host) -> Result<()> {
+    let listener = from.network().run(|| Ok(TcpListener::bind(NATS)?))?;
+    // Connections are made by a thread that stays in the other host.
+    let (ask, asked) = std::sync::mpsc::channel::<std::sync::mpsc::Sender<TcpStream>>();
+    let serve = move || {
+        for to in asked {
+            if let Ok(stream) = TcpStream::connect(NATS) {
+                let _ = to.send(stream);
+            }
+        }
+    };
+    to.network().run(move || {
+        thread::spawn(serve);
+        Ok(())
+    })?;
+    thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let (tell, told) = std::sync::mpsc::channel();
+            if ask.send(tell).is_err() {
+                return;
+            }
+            let Ok(far) = told.recv() else { continue };
+            for (mut from, mut to) in
+                [(near.try_clone(), far.try_clone()), (far.try_clone(), near.try_clone())]
+                    .into_iter()
+                    .filter_map(|(from, to)| Some((from.ok()?, to.ok()?)))
+            {
+                thread::spawn(move || {
+                    let _ = copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    Ok(())
+}
+
+fn host<'a>(scene: &'a Scene, nats: &Nats<'_>, host: &str, inventory: String) -> Daemon<'a> {
+    let fleet = nats.section(host, "role = \"operate\"\n").unwrap();
+    let more = format!("unknown_port_grace = \"200ms\"\n{fleet}");
+    Daemon::start(scene.host(), &Settings { inventory, more, ..Settings::default() }).unwrap()
+}
+
+fn monitor<'a>(scene: &'a Scene, nats: &Nats<'_>, own: &str, port: u16) -> Monitor<'a> {
+    let credentials = nats.enrol(&Holder::Monitor(name(own).unwrap())).unwrap();
+    std::os::unix::fs::chown(&credentials, Some(USER), Some(USER)).unwrap();
+    let reachable = scene.host().path(&format!("{own}.creds"));
+    std::fs::copy(&credentials, &reachable).unwrap();
+    std::os::unix::fs::chown(&reachable, Some(USER), Some(USER)).unwrap();
+    let authority = scene.host().path(&format!("{own}-ca.pem"));
+    std::fs::copy(nats.directory().join("ca.pem"), &authority).unwrap();
+    let source = format!(
+        "[fleet]\nservers = [\"tls://127.0.0.1:4222\"]\nname = {FLEET:?}\nmonitor = {own:?}\n\
+         credentials = {reachable:?}\nauthority = {authority:?}\n"
+    );
+    Monitor::start(scene.host(), own, port, &source).unwrap()
+}
+
+/// What a monitor says of all hosts, without what differs from moment to moment.
+fn estate(visitor: &mut Visitor<'_>) -> Value {
+    let overview = visitor.json("/api/v1/overview").unwrap();
+    let correlations = overview["correlations"].as_array().unwrap().iter();
+    let titles: Vec<_> = correlations.map(|one| one["title"].clone()).collect();
+    let vms = visitor.json("/api/v1/vms").unwrap()["vms"].clone();
+    let findings = visitor.json("/api/v1/findings").unwrap();
+    json!({ "hosts": overview["hosts"], "vms": vms, "findings": findings, "correlations": titles })
+}
+
+#[test]
+fn two_monitors_of_two_hosts_agree_and_one_acts() {
+    let (one, two) = (Scene::new().unwrap(), Scene::new().unwrap());
+    let nats = Nats::found(one.host()).unwrap();
+    join(two.host(), one.host()).unwrap();
+    let first = host(&one, &nats, "h1", [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat());
+    // Another VM under a MAC that one of the first host has.
+    let second = host(&two, &nats, "h2", vm("c", "tap-c", A));
+    let _a = one.plug_granted(&first, "tap-a").unwrap();
+    let _c = two.plug_granted(&second, "tap-c").unwrap();
+    let _stray = two.plug("stray0").unwrap();
+
+    let mut left = monitor(&one, &nats, "left", PORT);
+    let right = monitor(&one, &nats, "right", PORT + 1);
+    let mut otto = left.log_in("otto").unwrap();
+    let complete = |visitor: &mut Visitor<'_>| {
+        let seen = estate(visitor);
+        let text = seen.to_string();
+        let has_all = ["\"h1\"", "\"h2\"", "stray0", " is on h1 and h2 at once"];
+        let granted = text.matches("\"status\":\"granted\"").count();
+        (has_all.iter().all(|word| text.contains(word)) && granted == 2).then_some(seen)
+    };
+    let seen = await_that("all of it", || complete(&mut otto));
+    let mut vera = right.log_in("vera").unwrap();
+    await_that("the other to agree", || (complete(&mut vera)? == seen).then_some(()));
+    let (code, table) = right.read(&["hosts"]).unwrap();
+    assert!(code == 0 && table.contains("h1") && table.contains("h2"), "{table}");
+
+    // By the page of one, in the name of a person, on the host that is meant and on no other.
+    let vms = seen["vms"].as_array().unwrap();
+    let uuid = vms.iter().find(|vm| vm["host"] == "h2").unwrap()["uuid"].as_str().unwrap();
+    let action = json!({ "action": "quarantine", "target": format!("vm:{uuid}"), "reason": "it has another's MAC",
+        "id": "00000000-0000-4000-8000-000000000042" });
+    for _ in 0..2 {
+        let done = otto.act("h2", &action).unwrap();
+        assert_eq!(done.status, 200, "{}", done.text);
+    }
+    second.await_port("tap-c", "isolated", PATIENCE).unwrap();
+    first.await_port("tap-a", "granted", PATIENCE).unwrap();
+    let records = second.ask(&["audit", "list", "--limit", "0"]).unwrap().json["records"].clone();
+    let asked: Vec<_> = records
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["kind"] == "action-asked" && one["to"] == "quarantine-add")
+        .collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(
+        (&asked[0]["who"]["monitor"], &asked[0]["who"]["user"]),
+        (&"left".into(), &"otto (operate)".into())
+    );
+    let queue = await_that("the other's queue", || {
+        let queue = vera.json("/api/v1/quarantine").unwrap();
+        let items = queue["items"].as_array().unwrap().clone();
+        items.into_iter().find(|item| item["note"] == "it has another's MAC")
+    });
+    assert_eq!(queue["host"], "h2");
+
+    // Killed, it has nothing to lose.
+    left.kill().unwrap();
+    left.run().unwrap();
+    let mut otto = left.log_in("otto").unwrap();
+    await_that("both to agree again", || {
+        let (mine, others) = (estate(&mut otto), estate(&mut vera));
+        (mine == others && mine.to_string().contains("quarantined")).then_some(())
+    });
+}
