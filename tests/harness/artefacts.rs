@@ -31,6 +31,11 @@ pub fn monitor() -> Result<PathBuf> {
     existing(&detector()?.with_file_name("detector-monitor"), "cargo build --bins")
 }
 
+/// A program that holds what it is told to: a tap, a map, nothing. It is built with the tests, beside the daemon.
+pub fn holder() -> Result<PathBuf> {
+    existing(&detector()?.with_file_name("holder"), "cargo build --bins")
+}
+
 /// The guest's only program.
 pub fn guest_init() -> Result<PathBuf> {
     existing(&target().join("lab/guest-init"), "cargo xtask demo")

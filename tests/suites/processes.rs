@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;
 use detector_tests::guest::{Guest, Image};
@@ -31,7 +32,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const FAST: &str = "[scan]\ninterval = \"200ms\"\ngrace = \"300ms\"\n";
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-const HOLDER: &str = env!("CARGO_BIN_EXE_holder");
 /// A VM without anything that is stopped before its first instruction.
 const BARE: &[&str] = &[
     "-nodefaults",
@@ -91,7 +91,7 @@ fn await_listed(daemon: &Daemon<'_>, pid: u32) -> Value {
         .unwrap()
 }
 
-fn copy_of(program: &str, host: &Host, name: &str) -> PathBuf {
+fn copy_of(program: impl AsRef<Path>, host: &Host, name: &str) -> PathBuf {
     let path = host.path(name);
     std::fs::copy(program, &path).unwrap();
     path
@@ -136,14 +136,14 @@ fn each_vm_that_no_inventory_knows_is_a_finding() {
     let host = host();
     let qemu = Path::new(QEMU);
     let renamed = copy_of(QEMU, &host, "nginx");
-    let holder = copy_of(HOLDER, &host, "sshd");
+    let holder = copy_of(artefacts::holder().unwrap(), &host, "sshd");
     let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
     // Whoever is nobody may enter.
     host.check(Command::new("chmod").arg("755").arg(host.directory())).unwrap();
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let elsewhere = ["unshare", "--net"];
     let user = ["-netdev", "user,id=n"];
-    let cloud_hypervisor = copy_of(HOLDER, &host, "cron");
+    let cloud_hypervisor = copy_of(artefacts::holder().unwrap(), &host, "cron");
     let mut file = File::options().append(true).open(&cloud_hypervisor).unwrap();
     file.write_all(b"Launch a cloud-hypervisor VMM.").unwrap();
     drop(file);
@@ -194,7 +194,11 @@ fn each_vm_that_no_inventory_knows_is_a_finding() {
         // There is no such program to be had here: one that has its name, and one that has its help.
         Case {
             name: "of the name of Cloud Hypervisor",
-            words: words(&[], &copy_of(HOLDER, &host, "cloud-hypervisor-static"), &["nothing"]),
+            words: words(
+                &[],
+                &copy_of(artefacts::holder().unwrap(), &host, "cloud-hypervisor-static"),
+                &["nothing"],
+            ),
             severity: "high",
             expect: &[("recognised", "Cloud Hypervisor (by the name")],
         },
@@ -236,7 +240,7 @@ fn who_holds_a_vm_of_the_kernels_hypervisor_is_a_finding() {
         return;
     }
     let host = host();
-    let holder = copy_of(HOLDER, &host, "sshd");
+    let holder = copy_of(artefacts::holder().unwrap(), &host, "sshd");
     let daemon = daemon(&host, Settings::default());
     for mode in ["kvm", "kvm-thread", "kvm-behind-many"] {
         let case = Case {

@@ -89,7 +89,7 @@ fn stage(suites: &[&str]) -> Result<()> {
         link(&executable(name, what)?, &place.join(suite))?;
     }
     let built = process::target().join("debug");
-    ["detector", "detector-part"]
+    ["detector", "detector-part", "detector-fleet", "holder"]
         .into_iter()
         .try_for_each(|program| link(&built.join(program), &place.join(program)))
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use detector_common::samples::{BROADCAST, UDP, dhcp, ethernet, ipv4, udp};
+use detector_tests::artefacts;
 use detector_tests::daemon::Daemon;
 use detector_tests::frames::Station;
 use detector_tests::link;
@@ -11,8 +12,6 @@ use detector_tests::scene::{PATIENCE, Scene, beat};
 use serde_json::Value;
 
 use super::{await_that, place, settings};
-
-const HOLDER: &str = env!("CARGO_BIN_EXE_holder");
 
 fn lines(scene: &Scene) -> Vec<String> {
     let text = std::fs::read_to_string(scene.host().path("alerts.jsonl")).unwrap_or_default();
@@ -101,7 +100,7 @@ fn an_alert_says_who_holds_the_tap_and_what_came_first() {
     let scene = Scene::new().unwrap();
     let daemon = daemon(&scene);
     let host = scene.host();
-    let mut command = Command::new(HOLDER);
+    let mut command = Command::new(artefacts::holder().unwrap());
     command.args(["tap", "held0"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = host.spawn(&mut command).unwrap();
     let mut line = String::new();

@@ -15,6 +15,7 @@ use detector_common::port::flags;
 use detector_common::quarantine::Cause;
 use detector_core::model::{Quarantine, QuarantineTarget, Timestamp};
 use detector_core::reconcile::{Action, GrantEntry, SlotEntry};
+use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::scene::{PATIENCE, SILENCE, Scene, beat, same, stream, vm};
 use detector_tests::{link, wait};
@@ -308,7 +309,8 @@ fn the_brain_has_no_privilege_but_to_read() {
         command.arg("--bounding-set=-all,+dac_read_search").args(words);
         host.output(&mut command).unwrap()
     };
-    let holder = env!("CARGO_BIN_EXE_holder");
+    let holder = artefacts::holder().unwrap();
+    let holder = holder.to_str().unwrap();
     let version = detector_common::maps::SCHEMA_VERSION;
     let grants = format!("/sys/fs/bpf/detector/{version}/maps/{}", detector_common::maps::GRANTS);
     for words in [

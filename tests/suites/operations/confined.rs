@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Launch, Settings};
 use detector_tests::scene::{PATIENCE, Scene, beat, same, vm};
 use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
@@ -121,7 +122,8 @@ fn confine(scene: &Scene, daemon: &mut Daemon<'_>) {
         })
         .collect();
     fs::write(&program, bytes).unwrap();
-    let holder = env!("CARGO_BIN_EXE_holder");
+    let holder = artefacts::holder().unwrap();
+    let holder = holder.to_str().unwrap();
     wrapper.extend([holder, "seccomp", program.to_str().unwrap()].map(str::to_owned));
     daemon.launch_by(Launch { wrapper, ..Launch::default() });
 }
@@ -195,7 +197,8 @@ fn it_does_all_of_its_work_within_its_unit() {
     })
     .unwrap();
     // A process of another user that holds a tap, and that nobody knows.
-    let holder = env!("CARGO_BIN_EXE_holder");
+    let holder = artefacts::holder().unwrap();
+    let holder = holder.to_str().unwrap();
     let lent = [
         "--inh-caps=-all,+net_admin,+dac_override",
         "--ambient-caps=+net_admin,+dac_override",
@@ -241,7 +244,9 @@ fn the_filter_filters() {
 /// The score is stated where people read it.
 #[test]
 fn the_score_is_as_stated() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/detector.service");
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("detector.service");
+    fs::write(&unit, UNIT).unwrap();
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=yes", "--no-pager"])
         .arg(unit)

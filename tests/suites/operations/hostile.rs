@@ -3,6 +3,7 @@
 
 use std::process::{Command, Stdio};
 
+use detector_tests::artefacts;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::scene::{PATIENCE, Scene, beat, vm};
 use detector_tests::wait;
@@ -61,7 +62,7 @@ fn no_name_acts_on_a_terminal() {
     network.ip(&format!("link set stray0 name {EVIL_PORT}")).unwrap();
     network.ip(&format!("link set {EVIL_PORT} up")).unwrap();
     stray.send(&beat(STRAY, 1)).unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_holder"));
+    let mut process = Command::new(artefacts::holder().unwrap());
     std::os::unix::process::CommandExt::arg0(&mut process, EVIL);
     process.args(["tap", "scan0"]).stdin(Stdio::piped()).stdout(Stdio::null());
     let _process = Held(host.spawn(&mut process).unwrap());

@@ -106,7 +106,7 @@ fn who_scans_and_who_listens_are_started_again() {
     }
     daemon.await_no_finding("source-lost", PATIENCE).unwrap();
     // They do their work.
-    let mut holder = Command::new(env!("CARGO_BIN_EXE_holder"));
+    let mut holder = Command::new(artefacts::holder().unwrap());
     holder.args(["tap", "hidden0"]).stdin(Stdio::piped());
     let mut holder = scene.host().spawn(&mut holder).unwrap();
     let listed = wait::until("the process that holds a tap to be listed", PATIENCE, || {

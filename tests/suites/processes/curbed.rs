@@ -28,7 +28,7 @@ fn is_there(host: &Host, pid: u32) -> bool {
 fn a_vm_that_no_inventory_knows_is_suspended_or_ended() {
     let host = host();
     let renamed = copy_of(QEMU, &host, "nginx");
-    let holder = copy_of(HOLDER, &host, "sshd");
+    let holder = copy_of(artefacts::holder().unwrap(), &host, "sshd");
     host.check(Command::new("chmod").arg("755").arg(host.directory())).unwrap();
     let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let user = [BARE, &["-netdev", "user,id=n"]].concat();

@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
     case(
         "every pin removed",
         |crime| {
-            std::fs::remove_dir_all(crime.pins().version()).unwrap();
+            crime.remove_pins();
             Deed::Done
         },
         &[("was removed", "pin")],

@@ -1,5 +1,6 @@
 //! What somebody can do who has the daemon's own capabilities.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -8,7 +9,8 @@ use detector_common::learned::OwnerKey;
 use detector_common::maps;
 use detector_tests::bpf;
 use detector_tests::pins::PinRoot;
-use detector_tests::scene::Scene;
+use detector_tests::scene::{PATIENCE, Scene};
+use detector_tests::wait;
 use nix::net::if_::if_nametoindex;
 
 pub(super) struct Crime<'a> {
@@ -116,6 +118,16 @@ impl Crime<'_> {
 
     pub(super) fn unpin(&self, map: &str) {
         std::fs::remove_file(self.pins().map(map)).unwrap();
+    }
+
+    /// Removes every pin, however many of them are put back meanwhile.
+    pub(super) fn remove_pins(&self) {
+        let pins = self.pins();
+        wait::until("no pins", PATIENCE, || match std::fs::remove_dir_all(pins.version()) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(None),
+            removed => Ok(Some(removed?)),
+        })
+        .unwrap();
     }
 
     /// Makes every address that somebody has or that is protected nobody's.

@@ -191,7 +191,7 @@ impl Fleet {
         let said = seal(&self.access.fleet, &self.access.monitor, &command)
             .map_err(|why| unreachable(why.to_string()))?;
         let client = self.client().await.map_err(|error| unreachable(error.to_string()))?;
-        let asked = client.request(subject::command(&host), said.into());
+        let asked = client.request(subject::command(&host, &self.access.monitor), said.into());
         let answer = timeout(PATIENCE, asked).await;
         let answer = answer.map_err(|_| unreachable(format!("{host} does not answer in time")))?;
         let answer =
