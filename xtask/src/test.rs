@@ -36,6 +36,7 @@ const SUITES: &[&str] = &[
     "registry",
     "lineage",
     "responses",
+    "mitigation",
     "remediation",
     "sources",
     "audit",
@@ -64,6 +65,7 @@ const NEED_LIBVIRT: &[&str] = &[
     "story",
     "lineage",
     "responses",
+    "mitigation",
     "remediation",
     "sources",
     "storage",
@@ -173,4 +175,23 @@ fn dependencies() -> Result<Outcome> {
     deny.args(["--offline", "--log-level", "error", "check", "bans", "licenses", "sources"]);
     process::shown(deny.current_dir(process::workspace()))?;
     Ok(Outcome::done())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_suite_is_run() {
+        let there = std::fs::read_dir(process::workspace().join("tests/suites")).unwrap();
+        let there = there.map(|entry| entry.unwrap().path());
+        let suites = there.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+        let suites: BTreeSet<_> =
+            suites.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        let run: BTreeSet<_> = SUITES.iter().map(|suite| (*suite).to_owned()).collect();
+        assert_eq!(run, suites);
+        assert_eq!(run.len(), SUITES.len(), "each once");
+    }
 }

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::{
     answer::{open, operand},
-    brain::{Brain, source_mut},
+    brain::Brain,
     input::{AdmissionRules, Admit, CallId, Effect},
     links,
-    sources::{runs, stand_in, vouched},
+    sources::{runs, source_mut, stand_in, vouched},
     trail::entries,
 };
 use crate::{

@@ -10,7 +10,7 @@ use detector_core::{
     decide::{Decision, decide_and_act, policy::Rulebook},
     model::{
         Births, Curb, Finding, FleetStanding, Graces, ObservedMode, Policy, ProcessId, Processes,
-        Recorded, Registry, Skew, Source, Timestamp, Unsettled, World,
+        Recorded, Registry, Skew, Timestamp, World,
     },
     reconcile::reconcile,
 };
@@ -388,14 +388,4 @@ impl<E: Enforcer> Brain<E> {
             self.emit(Effect::Tell(change));
         }
     }
-}
-
-/// The source of that name, as far as it has spoken.
-pub(super) fn source_mut<'a>(
-    sources: &'a mut BTreeMap<String, Source>,
-    name: &str,
-    now: Timestamp,
-) -> &'a mut Source {
-    let silent = || sources::silent(now, Unsettled::default());
-    sources.entry(name.to_owned()).or_insert_with(silent)
 }

@@ -11,7 +11,7 @@ use detector_core::model::{
 };
 use uuid::Uuid;
 
-use super::brain::{Brain, source_mut};
+use super::brain::Brain;
 use crate::{
     enforcer::Enforcer,
     inventory::{SourceEvent, Update},
@@ -55,6 +55,16 @@ pub(super) fn silent(now: Timestamp, unsettled: Unsettled) -> Source {
         unsettled,
         rejected: Vec::new(),
     }
+}
+
+/// The source of that name, as far as it has spoken.
+pub(super) fn source_mut<'a>(
+    sources: &'a mut BTreeMap<String, Source>,
+    name: &str,
+    now: Timestamp,
+) -> &'a mut Source {
+    let new = || silent(now, Unsettled::default());
+    sources.entry(name.to_owned()).or_insert_with(new)
 }
 
 /// Takes in what a source says. Returns the VMs that begin to run with it.
