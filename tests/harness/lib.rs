@@ -36,6 +36,7 @@ pub mod order;
 pub mod packet;
 pub mod pins;
 pub mod program;
+pub mod promtool;
 pub mod receivers;
 pub mod run;
 pub mod scene;

@@ -144,7 +144,12 @@ impl<'a> Monitor<'a> {
 
     /// Somebody who has not logged in.
     pub fn visitor(&self) -> Visitor<'_> {
-        Visitor { monitor: self, cookies: BTreeMap::new(), csrf: String::new() }
+        self.visitor_of(self.port)
+    }
+
+    /// Somebody who comes by another port.
+    pub fn visitor_of(&self, port: u16) -> Visitor<'_> {
+        Visitor { monitor: self, port, cookies: BTreeMap::new(), csrf: String::new() }
     }
 
     /// Somebody who has.
@@ -173,6 +178,7 @@ impl Drop for Monitor<'_> {
 /// A browser without a screen.
 pub struct Visitor<'a> {
     monitor: &'a Monitor<'a>,
+    port: u16,
     pub cookies: BTreeMap<String, String>,
     /// What forms have to send.
     pub csrf: String,
@@ -184,7 +190,7 @@ impl Visitor<'_> {
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = format!(
             "{head} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nCookie: {}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.monitor.port,
+            self.port,
             cookies.join("; "),
             body.len()
         );
@@ -196,7 +202,7 @@ impl Visitor<'_> {
                 format!("{line} HTTP/1.1\r\n{more}\r\n{rest}")
             }
         };
-        let port = self.monitor.port;
+        let port = self.port;
         let bytes = self.monitor.host.network().run(move || {
             let mut stream = TcpStream::connect(("127.0.0.1", port))?;
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -6,6 +6,8 @@
 mod fleet;
 #[path = "monitor/local.rs"]
 mod local;
+#[path = "monitor/metrics.rs"]
+mod metrics;
 
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;

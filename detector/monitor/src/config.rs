@@ -27,6 +27,14 @@ pub struct Config {
     pub local: Option<LocalConfig>,
     pub fleet: Option<FleetConfig>,
     pub proxy: Option<Proxy>,
+    pub metrics: Option<Metrics>,
+}
+
+/// Where Prometheus asks: counts and names of hosts, for whoever reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub listen: SocketAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -71,6 +79,12 @@ impl Default for LocalConfig {
     }
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -82,6 +96,7 @@ impl Default for Config {
             local: None,
             fleet: None,
             proxy: None,
+            metrics: None,
         }
     }
 }
@@ -142,6 +157,8 @@ mod tests {
             ("[proxy]\npeers = [\"::1\"]\nheader = \"x user\"\n", false),
             ("[local]\n[fleet]\nservers = []\nname = \"a\"\nmonitor = \"b\"\n", false),
             ("[fleet]\nservers = []\nname = \"A\"\nmonitor = \"b\"\n", false),
+            ("[metrics]\n", true),
+            ("[metrics]\nlisten = \"192.0.2.1:8471\"\n", true),
             ("lisen = 1\n", false),
         ];
         for (text, expect) in cases {

@@ -12,6 +12,7 @@ pub mod correlate;
 pub mod desk;
 pub mod estate;
 mod history;
+mod metrics;
 pub mod source;
 pub mod view;
 pub mod web;

@@ -1,31 +1,12 @@
 //! Metrics, held against Prometheus's own tool.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, Scene, beat, vm};
-use detector_tests::wait;
+use detector_tests::{promtool, wait};
 
 use super::A;
-
-/// What promtool says against the text; nothing where it is content.
-fn judged(text: &str) -> String {
-    let mut tool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool (package prometheus)");
-    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = tool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    assert!(output.status.success(), "{said}\n{text}");
-    said
-}
 
 /// The value of a sample, by its whole name with labels.
 fn value(text: &str, sample: &str) -> Option<f64> {
@@ -54,7 +35,7 @@ fn they_are_well_formed_true_and_bounded_with_the_daemon_and_without() {
         Ok((value(&text, refused) == Some(1_000.0)).then_some(text))
     })
     .unwrap();
-    assert_eq!(judged(&text), "");
+    assert_eq!(promtool::metrics(&text).unwrap(), "");
     for (sample, expect) in [
         ("detector_up", 1.0),
         ("detector_enforcing", 1.0),
@@ -74,7 +55,7 @@ fn they_are_well_formed_true_and_bounded_with_the_daemon_and_without() {
     let text = daemon.show(&["metrics"]).unwrap();
     let text: Vec<_> = text.lines().filter(|line| !line.starts_with("detector: ")).collect();
     let text = format!("{}\n", text.join("\n"));
-    assert_eq!(judged(&text), "");
+    assert_eq!(promtool::metrics(&text).unwrap(), "");
     assert_eq!(value(&text, "detector_up"), Some(0.0));
     assert_eq!(value(&text, "detector_enforcing"), Some(1.0));
     assert_eq!(value(&text, refused), Some(1_000.0), "{text}");

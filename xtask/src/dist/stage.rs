@@ -19,6 +19,12 @@ const FILES: [(&str, &str, u32); 9] = [
     ("policy.cedarschema", "usr/share/doc/detector/examples/policy.cedarschema", 0o644),
     ("policy-cases.toml", "usr/share/doc/detector/examples/policy-cases.toml", 0o644),
     ("template.toml", "usr/share/doc/detector/examples/template.toml", 0o644),
+    ("monitoring/alerts.yaml", "usr/share/doc/detector/examples/monitoring/alerts.yaml", 0o644),
+    (
+        "monitoring/dashboard.json",
+        "usr/share/doc/detector/examples/monitoring/dashboard.json",
+        0o644,
+    ),
     ("../README.md", "usr/share/doc/detector/README.md", 0o644),
 ];
 

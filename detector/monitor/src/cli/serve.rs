@@ -1,6 +1,7 @@
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::args::Global;
@@ -52,10 +53,20 @@ pub(super) fn run(global: &Global) -> Result<ExitCode> {
     runtime.block_on(async {
         let desk = Desk::new(source, config.separate_networks.clone(), config.settle_seconds);
         tokio::spawn(Arc::clone(&desk).keep());
-        let listener = tokio::net::TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
-        web::serve(listener, desk, &config).await
+        let listener = listen(config.listen).await?;
+        let Some(metrics) = config.metrics else {
+            return web::serve(listener, desk, &config).await;
+        };
+        let asked = listen(metrics.listen).await?;
+        tokio::try_join!(
+            web::serve(listener, Arc::clone(&desk), &config),
+            web::serve_metrics(asked, desk)
+        )
+        .map(|((), ())| ())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }

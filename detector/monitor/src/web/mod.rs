@@ -6,6 +6,7 @@ mod assets;
 mod gate;
 mod live;
 mod login;
+mod metrics;
 mod page;
 mod roster;
 mod server;
@@ -66,6 +67,15 @@ pub async fn serve(listener: TcpListener, desk: Arc<Desk>, config: &Config) -> R
     let router = router(desk, config)?;
     tracing::info!(%address, "ready");
     server::serve(listener, router).await
+}
+
+/// Answers Prometheus until the process is told to end, where there is nothing else to be seen.
+///
+/// # Errors
+///
+/// Nobody can be listened to any more.
+pub async fn serve_metrics(listener: TcpListener, desk: Arc<Desk>) -> Result<()> {
+    server::serve(listener, metrics::router(desk)).await
 }
 
 /// The description of the JSON interface.
