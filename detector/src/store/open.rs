@@ -2,7 +2,8 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::Duration,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
@@ -11,6 +12,8 @@ use super::{Schema, SetAside, StoreError, set_aside, set_aside::with_suffix};
 
 /// How long to wait for another process (the daemon, or a command line on the pins) to be done with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two attempts at what SQLite itself does not wait for.
+const PAUSE: Duration = Duration::from_millis(10);
 /// What is written ahead is cut back to this many bytes.
 const LONGEST_WAL: i64 = 4 << 20;
 
@@ -141,10 +144,25 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     harden(connection)?;
     // Pages of what is deleted go back to the file system when asked. It counts for a new file only.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    write_ahead(connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "journal_size_limit", LONGEST_WAL)?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// While another one does the same, SQLite says that the file is busy without waiting first (sqlite.org/wal.html).
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// What is in the file is data: it calls no functions, and makes none of the engine's tables writable.
