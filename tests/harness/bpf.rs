@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use aya::programs::tc::{NlOptions, TcAttachOptions, TcHandle};
+use aya::programs::{SchedClassifier, TcAttachType};
 use aya_obj::generated::{
     BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_type, bpf_prog_type,
 };
@@ -17,6 +19,7 @@ use detector::bpf::{Hook, Method};
 use detector_common::MapData;
 use serde_json::Value;
 
+use crate::pins::PinRoot;
 use crate::run as commands;
 
 /// An instruction: opcode, registers (source in the upper half), offset, immediate.
@@ -280,6 +283,34 @@ pub fn program_of_filter(interface: &str, hook: Hook) -> Result<OwnedFd> {
     let mut ids = filters.iter().filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
     let id = ids.next().with_context(|| format!("no program on {interface}: {text}"))?;
     by_id(u32::try_from(id)?).with_context(|| format!("cannot find program {id}"))
+}
+
+/// Gives our filter on an interface of this network namespace another handle, as one of another release has. For an instant
+/// there is neither. Where there is none, nothing is done.
+pub fn rehandle(interface: &str, hook: Hook, from: u32, to: u32) -> Result<()> {
+    let Ok(program) = program_of_filter(interface, hook) else { return Ok(()) };
+    let root = PinRoot::new()?;
+    std::fs::create_dir_all(root.path())?;
+    let path = root.path().join("filter");
+    pin(program.as_fd(), &path)?;
+    let direction = hook.as_str();
+    let words =
+        format!("filter del dev {interface} {direction} prio 1 handle {from} protocol all bpf");
+    let mut tc = Command::new("tc");
+    tc.args(words.split(' '));
+    let result = tc.output();
+    commands::checked(&tc, result)?;
+    let mut program = SchedClassifier::from_pin(&path)?;
+    let options = NlOptions { priority: 1, handle: TcHandle::from(to), ..NlOptions::default() };
+    let kind = match hook {
+        Hook::Ingress => TcAttachType::Ingress,
+        Hook::Egress => TcAttachType::Egress,
+    };
+    let attached =
+        program.attach_with_options(interface, kind, TcAttachOptions::Netlink(options))?;
+    // Dropping the link would take it off.
+    std::mem::forget(program.take_link(attached)?);
+    Ok(())
 }
 
 /// The kernel's number of a program.

@@ -22,7 +22,8 @@ const ENFORCER: &str = "enforcer";
 const SMOKE: [&str; 2] = ["5.10", "7.2"];
 const SMOKE_TESTS: &str = "gate=a_tap_that_nobody_knows_reaches_nobody,\
                            guard=a_quarantined_port_neither_sends_nor_receives_until_it_is_released,\
-                           restart=kill_and_restart_lose_nothing_and_leak_nothing";
+                           restart=kill_and_restart_lose_nothing_and_leak_nothing,\
+                           operations=another_map_schema_takes_over_without_a_gap";
 
 /// Runs the suites on each kernel, and writes down what came of it.
 pub(crate) fn run(steps: &mut Steps, kernels: &[String], suites: &[&str]) -> Result<()> {

@@ -27,7 +27,7 @@ const OTHER: &str = "other";
 /// # Errors
 ///
 /// It cannot be written.
-pub fn text(desk: &Desk, now: Time) -> Result<String, fmt::Error> {
+pub(crate) fn text(desk: &Desk, now: Time) -> Result<String, fmt::Error> {
     let correlations: Vec<_> = desk.correlations().into_iter().map(|(found, _)| found).collect();
     let all = metrics(&desk.estate(), &correlations, now);
     text_of(all)

@@ -1,6 +1,7 @@
 //! Programs on interfaces: attached, replaced, found again, taken off.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     fs, io, mem,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -11,6 +12,7 @@ use aya::programs::{
     TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
+use detector_common::maps::{SCHEMA_VERSION, programs};
 use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{
@@ -84,7 +86,7 @@ impl Method {
         match self {
             Self::Tcx => overtake_tcx([programs, spare], program, pins, ifindex, hook),
             Self::Clsact => {
-                take_off(&name_of(ifindex)?, hook)?;
+                take_off(&name_of(ifindex)?, hook, CLSACT_HANDLE)?;
                 self.attach(programs, program, pins, ifindex, hook)
             }
         }
@@ -144,9 +146,13 @@ pub(super) fn tcx_alive(
     look().map_err(BpfError::failed(format!("look at the pinned link {}", path.display())))
 }
 
-/// The filter is ours by this place and its name.
+/// A filter is ours by its priority, the last digits of its handle, and its name. The rest of the handle is the map
+/// schema, so that filters of two schemas stand beside each other. Of one priority the kernel runs the newest first, and
+/// goes on to the next one after `TC_ACT_UNSPEC` (`net/sched/cls_bpf.c`).
 const CLSACT_PRIORITY: u16 = 1;
-const CLSACT_HANDLE: u32 = 0xde7;
+const CLSACT_MARK: u32 = 0xde7;
+const CLSACT_MARK_BITS: u32 = 12;
+const CLSACT_HANDLE: u32 = SCHEMA_VERSION << CLSACT_MARK_BITS | CLSACT_MARK;
 
 fn attach_tcx(
     programs: &mut Programs,
@@ -281,9 +287,17 @@ pub(super) fn clsact_standing(
     Ok(Standing::of(filters.iter().position(is_ours)))
 }
 
-/// Takes the filters off, and the qdisc too when nothing else hangs on it: it stands in the way of
-/// an `ingress` qdisc.
 fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
+    take_filters_off(ifindex, &Hook::BOTH, |schema| schema == SCHEMA_VERSION)
+}
+
+/// Takes off the filters that are ours and of such a schema, and the qdisc too when nothing else hangs on it: it
+/// stands in the way of an `ingress` qdisc.
+pub(super) fn take_filters_off(
+    ifindex: u32,
+    hooks: &[Hook],
+    which: impl Fn(u32) -> bool,
+) -> Result<(), BpfError> {
     let Ok(name) = name_of(ifindex) else { return Ok(()) };
     let mut tc = Tc::open()?;
     if tc.clsact_kind(ifindex)?.as_deref() != Some("clsact") {
@@ -292,11 +306,11 @@ fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
     let mut others = false;
     for hook in Hook::BOTH {
         for filter in tc.filters(ifindex, direction(hook))? {
-            if !is_own(&filter) {
+            if hooks.contains(&hook) && schema_of(&filter).is_some_and(&which) {
+                take_off(&name, hook, filter.handle)?;
+            } else {
                 others = true;
-                continue;
             }
-            take_off(&name, hook)?;
         }
     }
     if others { Ok(()) } else { Ok(tc.remove_clsact(ifindex)?) }
@@ -305,26 +319,21 @@ fn detach_clsact(ifindex: u32) -> Result<(), BpfError> {
 /// How many filters of others are on the interface.
 pub(super) fn foreign_filters(ifindex: u32, hook: Hook) -> Result<usize, BpfError> {
     let filters = Tc::open()?.filters(ifindex, direction(hook))?;
-    Ok(filters.iter().filter(|filter| !is_own(filter)).count())
+    Ok(filters.iter().filter(|filter| schema_of(filter).is_none()).count())
 }
 
-/// Whether filters of ours are on the interface.
-pub(super) fn filtered(ifindex: u32) -> Result<bool, BpfError> {
+/// The map schemas that filters on the interface are of.
+pub(super) fn filtered(ifindex: u32) -> Result<BTreeSet<u32>, BpfError> {
+    let mut schemas = BTreeSet::new();
     for hook in Hook::BOTH {
-        if !own_filters(ifindex, hook)?.is_empty() {
-            return Ok(true);
-        }
+        let filters = Tc::open()?.filters(ifindex, direction(hook))?;
+        schemas.extend(filters.iter().filter_map(schema_of));
     }
-    Ok(false)
+    Ok(schemas)
 }
 
-/// Takes off the filters that are ours, by whatever release.
-pub(super) fn take_filters_off(ifindex: u32) -> Result<(), BpfError> {
-    detach_clsact(ifindex)
-}
-
-fn take_off(name: &str, hook: Hook) -> Result<(), BpfError> {
-    let handle = TcHandle::from(CLSACT_HANDLE);
+fn take_off(name: &str, hook: Hook, handle: u32) -> Result<(), BpfError> {
+    let handle = TcHandle::from(handle);
     // Dropping it takes it off.
     SchedClassifierLink::attached(name, attach_type(hook), CLSACT_PRIORITY, handle, None)
         .map(drop)
@@ -338,9 +347,15 @@ fn own_filters(ifindex: u32, hook: Hook) -> Result<Vec<Filter>, BpfError> {
 }
 
 fn is_own(filter: &Filter) -> bool {
-    let names = detector_common::maps::programs::ALL;
-    (filter.priority, filter.handle) == (CLSACT_PRIORITY, CLSACT_HANDLE)
-        && names.iter().any(|name| filter.name == name.as_bytes())
+    schema_of(filter) == Some(SCHEMA_VERSION)
+}
+
+/// The map schema that a filter of ours is of, by whatever release; `None` of one that is not ours.
+fn schema_of(filter: &Filter) -> Option<u32> {
+    let is_ours = filter.priority == CLSACT_PRIORITY
+        && filter.handle & ((1 << CLSACT_MARK_BITS) - 1) == CLSACT_MARK
+        && programs::ALL.iter().any(|name| filter.name == name.as_bytes());
+    is_ours.then_some(filter.handle >> CLSACT_MARK_BITS)
 }
 
 /// The name of an interface. nix takes the null for one that is gone for an empty name.

@@ -145,20 +145,12 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Makes the directory where there is none, and claims it.
+    /// Makes the directory where there is none, and claims it. Lets the pins of other schema versions be.
     ///
     /// # Errors
     ///
-    /// When it is not on a BPF file system, when another process holds it, or when it holds the
-    /// pins of another schema version. Nothing that is pinned has been touched then.
+    /// When it is not on a BPF file system, or when another process holds it.
     pub fn claim(root: &Path) -> Result<Self, BpfError> {
-        on_bpffs(root)?;
-        make(root)?;
-        Self::lock(root)
-    }
-
-    /// The same, and lets the pins of other schema versions be.
-    pub(super) fn claim_beside(root: &Path) -> Result<Self, BpfError> {
         on_bpffs(root)?;
         make(root)?;
         let pins = Self::claim_any(root)?;
@@ -170,11 +162,15 @@ impl Pins {
     ///
     /// # Errors
     ///
-    /// As [`Self::claim`], and when nothing is pinned there.
+    /// As [`Self::claim`], when nothing is pinned there, and when pins of another schema version are: what is
+    /// written to ours would not hold. Nothing that is pinned has been touched then.
     pub fn claim_existing(root: &Path) -> Result<Self, BpfError> {
         PinPaths::new(root).expect_maps()?;
         on_bpffs(root)?;
-        Self::lock(root)
+        let pins = Self::claim_any(root)?;
+        refuse_other_versions(pins.paths())?;
+        pins.make_directories()?;
+        Ok(pins)
     }
 
     /// Claims a directory whatever is pinned in it, for whoever takes all of it away.
@@ -203,13 +199,6 @@ impl Pins {
 
     pub fn paths(&self) -> &PinPaths {
         &self.paths
-    }
-
-    fn lock(root: &Path) -> Result<Self, BpfError> {
-        let pins = Self::claim_any(root)?;
-        refuse_other_versions(pins.paths())?;
-        pins.make_directories()?;
-        Ok(pins)
     }
 
     /// Makes the directories anew where somebody has removed them, and claims the new one. Returns
@@ -363,9 +352,10 @@ mod tests {
         let root = PinRoot::new();
         let other = root.path().join("4000000000");
         DirBuilder::new().recursive(true).create(&other).unwrap();
-        let error = Pins::claim(root.path()).unwrap_err().to_string();
+        drop(Pins::claim(root.path()).unwrap());
+        let error = Pins::claim_existing(root.path()).unwrap_err().to_string();
         assert!(error.contains(&*other.to_string_lossy()), "{error}");
-        assert!(other.exists() && !PinPaths::new(root.path()).version().exists());
+        assert!(other.exists());
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Remains {
         let named =
             |ifindex| interface_name(ifindex).ok().map(|n| n.to_string_lossy().into_owned());
         for link in links()? {
-            if filtered(link.ifindex)? {
+            if !filtered(link.ifindex)?.is_empty() {
                 found.filters.insert(link.ifindex, link.name);
             }
         }
@@ -119,7 +119,8 @@ impl Remains {
         let mut passages = Passages::open()?;
         found.passages.keys().try_for_each(|inner| passages.remove(*inner))?;
         found.take_links_off()?;
-        found.filters.keys().try_for_each(|ifindex| take_filters_off(*ifindex))?;
+        let all = |ifindex: &u32| take_filters_off(*ifindex, &Hook::BOTH, |_| true);
+        found.filters.keys().try_for_each(all)?;
         let mut forwarding = Forwarding::open()?;
         found.forwarding.iter().try_for_each(|(_, entry)| forwarding.remove(*entry))?;
         found.unpin_maps(root)?;
@@ -173,11 +174,15 @@ impl Remains {
 /// The other map schemas that programs are in force of. Their shields go at once: there is one place for an XDP
 /// program, and they only spare work. So does what is left of one without any program.
 pub(super) fn predecessors(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
-    let mut versions = BTreeSet::new();
+    let mut alive = BTreeSet::new();
+    for link in links()? {
+        alive.extend(filtered(link.ifindex)?);
+    }
+    alive.remove(&SCHEMA_VERSION);
+    let mut versions = alive.clone();
     for path in list(pins.paths().root())? {
         versions.extend(version_of(&path).filter(|version| *version != SCHEMA_VERSION));
     }
-    let mut alive = BTreeSet::new();
     for version in versions {
         let one = BTreeSet::from([version]);
         let (shields, guards): (Vec<_>, Vec<_>) =
@@ -185,7 +190,7 @@ pub(super) fn predecessors(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
         shields.iter().try_for_each(PinnedLink::take_off)?;
         if guards.iter().any(|link| link.interface.is_some()) {
             alive.insert(version);
-        } else {
+        } else if !alive.contains(&version) {
             end(pins, &one)?;
         }
     }
@@ -196,6 +201,11 @@ pub(super) fn predecessors(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
 pub(super) fn end(pins: &Pins, versions: &BTreeSet<u32>) -> Result<(), BpfError> {
     let found = of(pins, versions)?;
     found.take_links_off()?;
+    for hook in [Hook::Egress, Hook::Ingress] {
+        for link in links()? {
+            take_filters_off(link.ifindex, &[hook], |schema| versions.contains(&schema))?;
+        }
+    }
     found.unpin_maps(pins.paths().root())
 }
 

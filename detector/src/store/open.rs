@@ -2,7 +2,7 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    thread::sleep,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -155,10 +155,18 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     let begun = Instant::now();
     loop {
         match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => sleep(PAUSE),
+            Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => pause(),
             done => return done,
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "SQLite tells nobody that it is not busy any more; there is a deadline"
+)]
+fn pause() {
+    thread::sleep(PAUSE);
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

@@ -6,17 +6,20 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use detector::bpf::{Hook, Method};
 use detector_common::maps::SCHEMA_VERSION;
 use detector_tests::daemon::Daemon;
 use detector_tests::flow::Flow;
 use detector_tests::frames::Station;
 use detector_tests::scene::{PATIENCE, Scene, stream, vm};
 use detector_tests::{artefacts, bpf, wait};
+use serde_json::Value;
 
 use super::{A, B, STRAY};
 
 const DENIED: Station = Station::number(20);
 const LEARNER: Station = Station::number(30);
+const ANOTHER_SCHEMA: u32 = 1;
 
 /// How many events a second a port may cause, by this build and by the other one.
 const EVENTS: [i32; 2] = [16, 8];
@@ -57,6 +60,19 @@ fn find(all: &[u8], part: &[u8]) -> Option<usize> {
 
 /// What the kernel makes of the instructions of the program that guards a port.
 fn tag(scene: &Scene, daemon: &Daemon<'_>, port: &str) -> String {
+    if bpf::method() == Method::Clsact {
+        let words = format!("-json filter show dev {port} ingress");
+        let filters = scene.host().network().tool("tc", &words).unwrap();
+        let filters: Value = serde_json::from_str(&filters).unwrap();
+        let tags: Vec<_> = filters
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|f| f["options"]["prog"]["tag"].as_str())
+            .collect();
+        assert_eq!(tags.len(), 1, "{filters}");
+        return tags[0].to_owned();
+    }
     let ifindex = &daemon.ask(&["port", "show", port]).unwrap().json["ifindex"];
     let pin = format!("/sys/fs/bpf/detector/{SCHEMA_VERSION}/links/{ifindex}-ingress");
     let link = bpf::open_pin(&scene.host().inside(Path::new(&pin))).unwrap();
@@ -67,10 +83,6 @@ fn tag(scene: &Scene, daemon: &Daemon<'_>, port: &str) -> String {
 
 #[test]
 fn programs_of_another_build_take_over_without_a_gap() {
-    if bpf::method() != detector::bpf::Method::Tcx {
-        eprintln!("skipped: without TCX the tag of a program is not told");
-        return;
-    }
     let scene = Scene::new().unwrap();
     let next = another_build(&scene);
     let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
@@ -106,14 +118,26 @@ fn programs_of_another_build_take_over_without_a_gap() {
     }
 }
 
+/// Makes what is in force that of another map schema: its pins, and where there are no links the filters.
+fn become_another_schema(scene: &Scene) {
+    let (host, pins) = (scene.host(), "/sys/fs/bpf/detector");
+    let rename = format!("mv {pins}/{SCHEMA_VERSION} {pins}/{ANOTHER_SCHEMA}");
+    host.check(std::process::Command::new("sh").args(["-c", &rename])).unwrap();
+    if bpf::method() == Method::Clsact {
+        for port in ["tap-a", "tap-b", "tap-l", "tap-d", "stray0", "br0", "up0"] {
+            for hook in Hook::BOTH {
+                let [from, to] =
+                    [SCHEMA_VERSION, ANOTHER_SCHEMA].map(|schema| schema << 12 | 0xde7);
+                host.network().run(|| bpf::rehandle(port, hook, from, to)).unwrap();
+            }
+        }
+    }
+}
+
 /// Pins of another map schema: they stay in force until ours stand ahead of them and know what they knew. What
 /// is quarantined stays so, the mode is what it was, and nothing is left of them.
 #[test]
 fn another_map_schema_takes_over_without_a_gap() {
-    if bpf::method() != detector::bpf::Method::Tcx {
-        eprintln!("skipped: without TCX another schema is refused");
-        return;
-    }
     let scene = Scene::new().unwrap();
     let host = scene.host();
     let denied = vm("denied", "tap-d", DENIED).replace("\"lab\"", "\"no such template\"");
@@ -130,13 +154,11 @@ fn another_map_schema_takes_over_without_a_gap() {
     assert_eq!(added.code, 0, "{added:?}");
     daemon.await_port("tap-b", "isolated", PATIENCE).unwrap();
     let ears = scene.ears(detector_guest::PORT).unwrap();
-    let pins = "/sys/fs/bpf/detector";
+    let gone = host.inside(Path::new(&format!("/sys/fs/bpf/detector/{ANOTHER_SCHEMA}")));
+    daemon.terminate().unwrap();
+    become_another_schema(&scene);
     let all = [(&a, A), (&b, B), (&denied, DENIED), (&learner, LEARNER), (&stray, STRAY)];
     let sent = stream(&all, |more| {
-        more(50);
-        daemon.terminate().unwrap();
-        let rename = format!("mv {pins}/{SCHEMA_VERSION} {pins}/1");
-        host.check(std::process::Command::new("sh").args(["-c", &rename])).unwrap();
         more(50);
         daemon.run().unwrap();
         // Two gates stand before the host now, and the second one looks for the stamp too.
@@ -145,7 +167,7 @@ fn another_map_schema_takes_over_without_a_gap() {
         let heard = heard(&ears);
         assert!(heard >= 40, "the host has heard {heard} of a hundred");
         wait::until("nothing to be left of the other schema", PATIENCE, || {
-            Ok((!host.inside(Path::new(&format!("{pins}/1"))).exists()).then_some(()))
+            Ok((!gone.exists()).then_some(()))
         })
         .unwrap();
         more(50);
@@ -167,6 +189,10 @@ fn another_map_schema_takes_over_without_a_gap() {
     assert!(quarantines.contains("incident 42"), "{quarantines}");
     daemon.await_no_finding("enforcement-impaired", PATIENCE).unwrap();
     assert!(daemon.complaints().unwrap().is_empty(), "{:?}", daemon.complaints());
+    if bpf::method() == Method::Clsact {
+        let filters = host.network().tool("tc", "filter show dev tap-a ingress").unwrap();
+        assert_eq!(filters.matches("handle 0x").count(), 1, "{filters}");
+    }
     // Nobody else sees the stamp from now on.
     daemon.kill().unwrap();
     daemon.run().unwrap();

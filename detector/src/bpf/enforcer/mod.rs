@@ -100,11 +100,7 @@ impl KernelEnforcer {
         let best = if features.tcx { Method::Tcx } else { Method::Clsact };
         raise_descriptor_limit();
         let method = options.method.unwrap_or(best);
-        // Filters of another release would have to be replaced before ours know what was granted.
-        let pins = match method {
-            Method::Tcx => Pins::claim_beside(&options.pins)?,
-            Method::Clsact => Pins::claim(&options.pins)?,
-        };
+        let pins = Pins::claim(&options.pins)?;
         let predecessors = remains::predecessors(&pins)?;
         let fresh = !pins.paths().map(maps::QUARANTINE).exists();
         let programs = Programs::load(&pins, options.stamp, !predecessors.is_empty())?;
