@@ -10,7 +10,7 @@ use super::{Product, build, licences, pages, remove};
 use crate::process;
 
 /// Where files of the packaging go, and how.
-const FILES: [(&str, &str, u32); 9] = [
+const FILES: [(&str, &str, u32); 11] = [
     ("config.toml", "etc/detector/config.toml", 0o644),
     ("libvirt-hook-qemu", "etc/libvirt/hooks/qemu.d/detector", 0o755),
     ("libvirt-hook-lxc", "etc/libvirt/hooks/lxc.d/detector", 0o755),
