@@ -57,6 +57,7 @@ fn a_name_that_is_mistyped_is_not_far_from_the_right_one() {
         assert!(answer.complaint.contains(&hint), "{words:?}: {}", answer.complaint);
     };
     complaint(&daemon, &["vm", "show", "wbe1"], "web1");
+    complaint(&daemon, &["template", "show", "labb"], "lab");
     complaint(&daemon, &["port", "show", "tapa"], "tap-a");
     complaint(&daemon, &["explain", "web11"], "web1");
     complaint(&daemon, &["quarantine", "add", "vm", "Web1", "--reason", "x"], "web1");

@@ -11,6 +11,7 @@ use detector_core::model::{Registry, Template};
 use crate::{
     cli::{Global, ask::config, escape::escape},
     registry::Manifests,
+    suggest::did_you_mean,
 };
 
 pub(in crate::cli) struct Directory {
@@ -72,10 +73,14 @@ impl Directory {
     /// The one manifest with this name.
     pub(super) fn named(&self, name: &str) -> Result<(&Path, &Template)> {
         match self.all_named(name)[..] {
-            [] => bail!(
-                "no template {name:?} in {}; `detector template list` shows all",
-                self.path.display()
-            ),
+            [] => {
+                let known: Vec<_> = self.registry.templates.iter().map(Template::name).collect();
+                let close = did_you_mean(name, known.iter().map(String::as_str));
+                bail!(
+                    "no template {name:?} in {}{close}; `detector template list` shows all",
+                    self.path.display()
+                )
+            }
             [one] => Ok(one),
             ref several => {
                 let names: Vec<_> = several.iter().map(|(_, one)| one.exact_name()).collect();

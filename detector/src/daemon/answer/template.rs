@@ -4,6 +4,7 @@ use crate::{
     api::{ApiError, ErrorCode, view::TemplateView},
     daemon::brain::Brain,
     enforcer::Enforcer,
+    suggest::did_you_mean,
 };
 
 impl<E: Enforcer> Brain<E> {
@@ -18,7 +19,11 @@ impl<E: Enforcer> Brain<E> {
         let found: Vec<_> = templates.filter(|template| template.is_named(name)).collect();
         match found[..] {
             [] => {
-                let message = format!("no template {name:?}; detector template list shows all");
+                let known = self.world.registry.templates.iter().map(Template::name);
+                let known: Vec<_> = known.collect();
+                let close = did_you_mean(name, known.iter().map(String::as_str));
+                let message =
+                    format!("no template {name:?}{close}; detector template list shows all");
                 Err(ApiError::new(ErrorCode::NotFound, message))
             }
             [one] => Ok(self.template_view(one)),
