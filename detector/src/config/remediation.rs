@@ -91,6 +91,11 @@ fn some_output() -> usize {
 }
 
 impl ProvisionerKeys {
+    /// Whether the VM runs for it.
+    pub(crate) fn runs_vm(&self) -> bool {
+        self.start && self.offline.is_none()
+    }
+
     /// Why what it is to do cannot be meant.
     fn check_work(&self, has_pool: bool) -> Option<String> {
         let name = &self.name;

@@ -197,6 +197,7 @@ fn nic_of(keys: &NicKeys) -> Result<Nic, String> {
         dhcp_server: keys.dhcp_server,
         router: keys.router,
         vrrp: keys.vrrp,
+        unguarded: None,
         settings: Vec::new(),
     })
 }

@@ -33,6 +33,10 @@ pub(crate) fn means(config: &Config, hands: &dyn hands::Hands) -> Means {
         sandbox: config.sandbox.bridge.is_some(),
         approvals: keys.approvals,
         deeds,
-        provisioners: keys.provisioners.iter().map(|one| one.name.clone()).collect(),
+        provisioners: keys
+            .provisioners
+            .iter()
+            .map(|one| (one.name.clone(), one.runs_vm()))
+            .collect(),
     }
 }

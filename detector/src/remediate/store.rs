@@ -276,7 +276,7 @@ fn unread(why: serde_json::Error) -> rusqlite::Error {
 mod tests {
     use detector_core::{
         model::Timestamp,
-        remediate::{By, Means, Outcome, Step, plan},
+        remediate::{By, Means, Outcome, Step, Ways, plan},
     };
 
     use super::*;
@@ -285,7 +285,8 @@ mod tests {
     fn workflow(number: u8) -> Workflow {
         let outcome = Outcome::Patched { provisioner: None };
         let means = Means::default();
-        let plan = plan(&outcome, &means, true).unwrap();
+        let ways = Ways { guarded: true, unguarded: false, placed: true };
+        let plan = plan(&outcome, &means, ways).unwrap();
         let by = By { uid: 0, at: Timestamp(1), why: "a test".to_owned() };
         let vm = Uuid::from_bytes([number; 16]);
         Workflow::start((vm, "web\u{1b}[2J'; DROP"), outcome, plan, by, 1, None, None).unwrap()

@@ -183,6 +183,7 @@ fn join_nics(
             said = true;
             narrow(nic, twin, conflicts, withheld);
             nic.settings.extend(twin.settings.iter().cloned());
+            nic.unguarded = nic.unguarded.or(twin.unguarded);
             let roles = |nic: &Nic| (nic.dhcp_server, nic.router, nic.vrrp);
             if roles(nic) != roles(twin) {
                 conflicts.push((

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AddressRule, Attachment, Posture};
+use super::{AddressRule, Attachment, AttachmentKind, Posture};
 
 /// A virtual machine as an inventory source describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Nic {
     pub dhcp_server: bool,
     pub router: bool,
     pub vrrp: bool,
+    /// What kind of way out of the VM it is, where it is one on which no guard can be.
+    #[serde(default)]
+    pub unguarded: Option<AttachmentKind>,
     /// What the same source adds for reasons of its own: the network that the NIC is on, metadata.
     #[serde(default)]
     pub settings: Vec<NicSettings>,

@@ -42,6 +42,7 @@ impl Workflow {
             approvals: Vec::new(),
             // What was approved before holds until something else is.
             approved: former.map(|former| former.approved.clone()).unwrap_or_default(),
+            approvers: former.map(|former| former.approvers.clone()).unwrap_or_default(),
             before,
             ended: None,
             successor: None,
@@ -200,6 +201,7 @@ impl Workflow {
         }
         self.ended = None;
         self.approved.clear();
+        self.approvers.clear();
         self.approvals.clear();
         self.turn_to(End::Rejected, Step::Seal);
         self.note(by.at, Some(by.uid), format!("rejected: {}", by.why));

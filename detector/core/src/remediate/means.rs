@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Deed;
 
@@ -11,8 +11,8 @@ pub struct Means {
     pub approvals: u8,
     /// What can be done, and why the rest cannot.
     pub deeds: BTreeMap<Deed, Result<(), String>>,
-    /// What the provisioners are called.
-    pub provisioners: BTreeSet<String>,
+    /// What the provisioners are called, and whether the VM runs for each.
+    pub provisioners: BTreeMap<String, bool>,
 }
 
 impl Means {
@@ -22,10 +22,10 @@ impl Means {
 
     /// Why there is no provisioner of the name; `None` where there is one.
     pub(super) fn no_provisioner(&self, name: &str) -> Option<String> {
-        if self.provisioners.contains(name) {
+        if self.provisioners.contains_key(name) {
             return None;
         }
-        let all: Vec<_> = self.provisioners.iter().map(String::as_str).collect();
+        let all: Vec<_> = self.provisioners.keys().map(String::as_str).collect();
         let there = match &all[..] {
             [] => "none".to_owned(),
             all => all.join(", "),
@@ -33,6 +33,17 @@ impl Means {
         Some(format!(
             "{name:?} is no provisioner of this host; remediation.provisioners lists {there}"
         ))
+    }
+
+    /// Why a VM with a way out that no guard can be on is not changed by the provisioner of the name; `None` where
+    /// it does not run for that.
+    pub(super) fn lets_out(&self, name: &str) -> Option<String> {
+        self.provisioners.get(name).is_some_and(|runs| *runs).then(|| {
+            format!(
+                "the VM runs for {name:?}, and has a way out that no guard can be on (detector explain vm): take \
+                 that out of its description, or choose a provisioner for which it is off"
+            )
+        })
     }
 
     /// Why the deed cannot be done.

@@ -15,7 +15,7 @@ mod workflow;
 
 pub use means::Means;
 pub use next::{Next, Passed};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, Ways, plan};
 pub use sight::{Shown, Sight, SightedMedium};
 pub use step::{Deed, Planned, Step, StepState};
 pub use workflow::{

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use detector_common::quarantine::Cause;
 
-use super::{Planned, Sight, Step, StepState, Workflow};
+use super::{Deed, Outcome, Planned, Sight, Step, StepState, Workflow};
 use crate::model::{Image, PowerState};
 
 /// How long a source may take to say that a VM has been contained.
@@ -30,8 +30,8 @@ pub enum Next {
 /// What is kept of a step that has waited for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
-    /// Approved for the VM alone.
-    Approved(Vec<Image>),
+    /// These are approved, by these people.
+    Approved(Vec<Image>, BTreeSet<u32>),
     /// Judged, and how.
     Verified(String),
 }
@@ -45,10 +45,13 @@ impl Workflow {
         if let Some(lost) = self.lost(sight) {
             return lost;
         }
-        if self.runs_on(sight) {
-            return Next::Redo(Step::Contain, "somebody has had it run on");
+        if let Some(why) = self.runs_on(sight) {
+            return Next::Redo(Step::Contain, why);
         }
         let Some(planned) = self.current() else { return Next::End };
+        if let Some(why) = self.lets_out(planned, sight) {
+            return Next::Wait(why);
+        }
         match planned.state {
             StepState::Failed(_) => Next::Wait(format!(
                 "{} has failed: {}. See to it, and start once more",
@@ -82,20 +85,36 @@ impl Workflow {
         lost.then_some(Next::Redo(Step::Quarantine, "somebody has lifted its quarantine"))
     }
 
-    /// Whether a VM without a port was contained, and runs, though nothing is done yet that has it run.
-    fn runs_on(&self, sight: &Sight<'_>) -> bool {
-        let contained = self.steps.iter().find(|planned| planned.step == Step::Contain);
-        let Some(StepState::Done(at)) = contained.map(|planned| planned.state) else {
-            return false;
-        };
+    /// Why a VM that its ports do not hold is contained once more, or after all: it runs, and nothing is done that
+    /// has it run.
+    fn runs_on(&self, sight: &Sight<'_>) -> Option<&'static str> {
         let is_at_rest = self.current().is_some_and(|planned| match planned.step {
             Step::Evidence | Step::Sandbox | Step::Move | Step::Approve | Step::Replace => true,
-            Step::Provision => planned.state == StepState::Waiting,
+            // One that has failed has it run no more. What runs meanwhile may go by the VM's name, and be another.
+            Step::Provision => !planned.has_begun(),
             _ => false,
         });
-        // Until then its source may not have said yet that it does not.
-        let is_settled = sight.now >= at + SETTLE;
-        is_at_rest && is_settled && sight.power == Some(PowerState::Running)
+        if !is_at_rest || sight.power != Some(PowerState::Running) {
+            return None;
+        }
+        let contained = self.steps.iter().find(|planned| planned.step == Step::Contain);
+        match contained.map(|planned| planned.state) {
+            // Until then its source may not have said yet that it does not.
+            Some(StepState::Done(at)) if sight.now >= at + SETTLE => {
+                Some("somebody has had it run on")
+            }
+            None if sight.unguarded && sight.means.can(Deed::Contain) => {
+                Some("by now it has a way out that no guard can be on")
+            }
+            _ => None,
+        }
+    }
+
+    /// Why it is not provisioned yet: it would run with a way out that no guard can be on.
+    fn lets_out(&self, planned: &Planned, sight: &Sight<'_>) -> Option<String> {
+        let Outcome::Patched { provisioner: Some(name) } = &self.outcome else { return None };
+        let is_next = planned.step == Step::Provision && !planned.has_failed();
+        sight.means.lets_out(name).filter(|_| is_next && sight.unguarded)
     }
 
     fn wait_or_begin(&self, planned: &Planned, sight: &Sight<'_>) -> Next {
@@ -116,7 +135,7 @@ impl Workflow {
             },
         };
         let needed = self.needed(sight.means.approvals);
-        let counted = self.counted(needed).len();
+        let counted = self.counted(needed);
         let named = self.approvals.last().map(|approval| &approval.digests);
         if let Some(named) = named.filter(|_| self.replacing().is_none()) {
             let there: Vec<_> = images.iter().map(|image| image.sha256).collect();
@@ -133,8 +152,8 @@ impl Workflow {
                 ));
             }
         }
-        match usize::from(needed).checked_sub(counted) {
-            None | Some(0) => Next::Pass(Step::Approve, Passed::Approved(images)),
+        match usize::from(needed).checked_sub(counted.len()) {
+            None | Some(0) => Next::Pass(Step::Approve, Passed::Approved(images, counted)),
             Some(missing) => {
                 let who = if needed > 1 { " other than who has started it" } else { "" };
                 let people = if missing == 1 { "person has" } else { "people have" };

@@ -1,4 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::{Deed, Means, Outcome, Planned, Refusal, Step};
+use crate::model::{AttachmentKind, Vm};
 
 /// What a remediation would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,19 +11,62 @@ pub struct Plan {
     pub left_out: Vec<(Deed, String)>,
 }
 
-/// The steps that lead to an outcome. A VM without a port is one that no quarantine reaches.
+/// Why no VM can take the place of one.
+const NOT_PLACED: &str = "a VM that takes its place has its MACs, on the networks where they are, and this one has no \
+                          interface, or one that is on no network (user-mode networking, SR-IOV, vhost-user): give it \
+                          such interfaces only, or bring it back by another outcome";
+
+/// How a VM reaches others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// By a NIC that a guard can be on, and a quarantine with it.
+    pub guarded: bool,
+    /// By something that no guard can be on, and no quarantine reaches.
+    pub unguarded: bool,
+    /// By NICs that are all on networks which another VM can be put on.
+    pub placed: bool,
+}
+
+impl Ways {
+    /// By what sources say of it; `told` says whether it was found to have a way out without a guard.
+    pub fn of<'a>(said: impl Iterator<Item = &'a Vm>, told: bool) -> Self {
+        let (mut nics, mut bare, mut placed, mut listed) =
+            (BTreeSet::new(), BTreeSet::new(), true, false);
+        for vm in said {
+            listed |= !vm.attachments.is_empty();
+            nics.extend(vm.nics.iter().map(|nic| nic.mac));
+            for (mac, kind) in vm.nics.iter().filter_map(|nic| Some((nic.mac, nic.unguarded?))) {
+                bare.insert(mac);
+                // Such a macvtap is on a device of the host, by name.
+                placed &= kind == AttachmentKind::Macvtap;
+            }
+        }
+        Self {
+            guarded: nics.difference(&bare).next().is_some(),
+            unguarded: told || listed || !bare.is_empty(),
+            placed: placed && !nics.is_empty(),
+        }
+    }
+
+    /// Whether a quarantine of its ports leaves it nothing, and there is something that it leaves it nothing of.
+    const fn are_held(self) -> bool {
+        self.guarded && !self.unguarded
+    }
+}
+
+/// The steps that lead to an outcome.
 ///
 /// # Errors
 ///
-/// What the outcome needs and this host does not have.
-pub fn plan(outcome: &Outcome, means: &Means, has_port: bool) -> Result<Plan, Refusal> {
+/// What the outcome needs and this host, or the VM, does not have.
+pub fn plan(outcome: &Outcome, means: &Means, ways: Ways) -> Result<Plan, Refusal> {
     let mut plan = Plan { steps: Vec::new(), left_out: Vec::new() };
     plan.add(Step::Quarantine);
     plan.add_if_possible(Deed::Evidence, Step::Evidence, means);
-    if !has_port {
+    if !ways.are_held() {
         plan.need(Deed::Contain, Step::Contain, means)?;
     }
-    if means.sandbox && has_port {
+    if means.sandbox && ways.guarded {
         plan.add(Step::Sandbox);
     }
     match outcome {
@@ -28,7 +74,8 @@ pub fn plan(outcome: &Outcome, means: &Means, has_port: bool) -> Result<Plan, Re
             plan.add_if_possible(Deed::Move, Step::Move, means);
             if let Some(name) = provisioner {
                 plan.need(Deed::Provision, Step::Provision, means)?;
-                if let Some(why) = means.no_provisioner(name) {
+                let lets_out = || means.lets_out(name).filter(|_| ways.unguarded);
+                if let Some(why) = means.no_provisioner(name).or_else(lets_out) {
                     return Err(Refusal(why));
                 }
             }
@@ -36,6 +83,9 @@ pub fn plan(outcome: &Outcome, means: &Means, has_port: bool) -> Result<Plan, Re
         }
         Outcome::Template { .. } => plan.add(Step::Approve),
         Outcome::Replaced { .. } => {
+            if !ways.placed {
+                return Err(Refusal(NOT_PLACED.to_owned()));
+            }
             plan.add(Step::Approve);
             plan.need(Deed::Replace, Step::Replace, means)?;
         }

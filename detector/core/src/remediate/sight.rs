@@ -13,6 +13,8 @@ pub struct Sight<'a> {
     pub means: &'a Means,
     /// `None` of a VM that no source lists.
     pub power: Option<PowerState>,
+    /// Whether it has a way out that no guard can be on.
+    pub unguarded: bool,
     /// The quarantine on the VM itself.
     pub quarantine: Option<&'a Quarantine>,
     /// What it boots from.

@@ -11,7 +11,7 @@ pub enum Step {
     Quarantine,
     /// What it is now is kept.
     Evidence,
-    /// A VM without a port is frozen or stopped.
+    /// A VM that no quarantine of its ports holds is frozen or stopped.
     Contain,
     /// Its quarantine lets it speak with the sandbox.
     Sandbox,
@@ -108,7 +108,9 @@ impl Step {
             Self::Evidence => {
                 "its description and the digests of its disks are kept, with a manifest"
             }
-            Self::Contain => "it has no port to cut off: it is frozen, or stopped",
+            Self::Contain => {
+                "it has no port to cut off, or another way out, too: it is frozen, or stopped"
+            }
             Self::Sandbox => "its ports speak with the sandbox's bridge, and with nothing else",
             Self::Move => {
                 "it is shut down, and its disks and NVRAM are moved to the pool of the sandbox"
@@ -163,7 +165,7 @@ impl Deed {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Evidence => "keeping evidence",
-            Self::Contain => "containing a VM without a port",
+            Self::Contain => "containing a VM that its ports do not hold",
             Self::Move => "moving images to a pool of the sandbox",
             Self::Provision => "provisioning",
             Self::Replace => "replacing a VM by one of a template",

@@ -1,3 +1,5 @@
+mod contained;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -19,6 +21,11 @@ const ROGUE: Digest = Digest([9; 32]);
 const PATCHED: Digest = Digest([8; 32]);
 const KERNEL: Digest = Digest([1; 32]);
 
+/// A VM that its ports hold, one without any, and one that has another way out as well.
+const HELD: Ways = Ways { guarded: true, unguarded: false, placed: true };
+const NONE: Ways = Ways { guarded: false, unguarded: false, placed: false };
+const MIXED: Ways = Ways { unguarded: true, placed: false, ..HELD };
+
 const EVERY_DEED: [Deed; 5] =
     [Deed::Evidence, Deed::Contain, Deed::Move, Deed::Provision, Deed::Replace];
 
@@ -27,6 +34,7 @@ struct Case {
     workflow: Workflow,
     means: Means,
     power: Option<PowerState>,
+    unguarded: bool,
     quarantine: Option<Quarantine>,
     media: Vec<SightedMedium>,
     reading: bool,
@@ -39,7 +47,8 @@ fn means(deeds: &[Deed], approvals: u8) -> Means {
         false => Err(format!("{} is not there", deed.as_str())),
     };
     let deeds: BTreeMap<_, _> = EVERY_DEED.into_iter().map(|deed| (deed, can(deed))).collect();
-    let provisioners = ["offline", "p"].map(str::to_owned).into();
+    let provisioners = [("offline", false), ("p", true)];
+    let provisioners = provisioners.map(|(name, runs)| (name.to_owned(), runs)).into();
     Means { sandbox: true, approvals, deeds, provisioners }
 }
 
@@ -59,13 +68,14 @@ fn medium(role: MediumRole, digest: Digest, known: bool) -> SightedMedium {
 impl Case {
     fn new(outcome: Outcome, deeds: &[Deed], approvals: u8) -> Self {
         let means = means(deeds, approvals);
-        let plan = plan(&outcome, &means, true).unwrap();
+        let plan = plan(&outcome, &means, HELD).unwrap();
         let workflow =
             Workflow::start((VM, "web"), outcome, plan, by(1000), approvals, None, None).unwrap();
         Self {
             workflow,
             means,
             power: Some(PowerState::Off),
+            unguarded: false,
             quarantine: None,
             media: vec![
                 medium(MediumRole::Disk, ROGUE, false),
@@ -81,6 +91,7 @@ impl Case {
             now: NOW,
             means: &self.means,
             power: self.power,
+            unguarded: self.unguarded,
             quarantine: self.quarantine.as_ref(),
             media: &self.media,
             reading: self.reading,
@@ -103,10 +114,8 @@ impl Case {
                     self.workflow.finish(step, NOW, Ok(String::new())).unwrap();
                 }
                 Next::Pass(step, passed) => {
-                    if let Passed::Approved(images) = passed
-                        && self.workflow.approves_images()
-                    {
-                        self.workflow.approved = images;
+                    if let Passed::Approved(images, by) = passed {
+                        self.workflow.approve_images(images, by);
                     }
                     self.workflow.finish(step, NOW, Ok(String::new())).unwrap();
                 }
@@ -184,42 +193,61 @@ fn what_is_planned_follows_from_the_outcome_and_from_what_there_is() {
     let replaced = || Outcome::Replaced { template: "debian".to_owned() };
     let template = || Outcome::Template { template: "web".to_owned() };
     let provisioned = || Outcome::Patched { provisioner: Some("offline".to_owned()) };
+    let by_p = || Outcome::Patched { provisioner: Some("p".to_owned()) };
     type Expect = Result<&'static [Step], &'static str>;
-    let cases: &[(Outcome, &[Deed], bool, Expect)] = &[
-        (patched(), &[], true, Ok(&[Quarantine, Sandbox, Approve, Verify, Release])),
+    let cases: &[(Outcome, &[Deed], Ways, Expect)] = &[
+        (patched(), &[], HELD, Ok(&[Quarantine, Sandbox, Approve, Verify, Release])),
         (
             provisioned(),
             &EVERY_DEED,
-            true,
+            HELD,
             Ok(&[Quarantine, Evidence, Sandbox, Move, Provision, Approve, Verify, Release]),
         ),
         (
             template(),
             &EVERY_DEED,
-            true,
+            HELD,
             Ok(&[Quarantine, Evidence, Sandbox, Approve, Verify, Release]),
         ),
         (
             replaced(),
             &EVERY_DEED,
-            true,
+            HELD,
             Ok(&[Quarantine, Evidence, Sandbox, Approve, Replace, Verify, Release]),
         ),
-        (template(), &[Deed::Contain], false, Ok(&[Quarantine, Contain, Approve, Verify, Release])),
-        (provisioned(), &[], true, Err("provisioning is not there")),
+        (template(), &[Deed::Contain], NONE, Ok(&[Quarantine, Contain, Approve, Verify, Release])),
+        (provisioned(), &[], HELD, Err("provisioning is not there")),
         (
             Outcome::Patched { provisioner: Some("ofline".to_owned()) },
             &EVERY_DEED,
-            true,
+            HELD,
             Err(
                 "\"ofline\" is no provisioner of this host; remediation.provisioners lists offline, p",
             ),
         ),
-        (replaced(), &[], true, Err("replacing a VM by one of a template is not there")),
-        (patched(), &[], false, Err("containing a VM without a port is not there")),
+        (replaced(), &[], HELD, Err("replacing a VM by one of a template is not there")),
+        (patched(), &[], NONE, Err("containing a VM that its ports do not hold is not there")),
+        (
+            provisioned(),
+            &EVERY_DEED,
+            MIXED,
+            Ok(&[
+                Quarantine, Evidence, Contain, Sandbox, Move, Provision, Approve, Verify, Release,
+            ]),
+        ),
+        (patched(), &[], MIXED, Err("containing a VM that its ports do not hold is not there")),
+        (by_p(), &EVERY_DEED, MIXED, Err("the VM runs for \"p\", and has a way out")),
+        (
+            by_p(),
+            &EVERY_DEED,
+            NONE,
+            Ok(&[Quarantine, Evidence, Contain, Move, Provision, Approve, Verify, Release]),
+        ),
+        (replaced(), &EVERY_DEED, NONE, Err("this one has no interface, or one that is on no")),
+        (replaced(), &EVERY_DEED, MIXED, Err("this one has no interface, or one that is on no")),
     ];
-    for (outcome, deeds, has_port, expect) in cases {
-        match (plan(outcome, &means(deeds, 1), *has_port), expect) {
+    for (outcome, deeds, ways, expect) in cases {
+        match (plan(outcome, &means(deeds, 1), *ways), expect) {
             (Ok(plan), Ok(expect)) => {
                 let steps: Vec<_> = plan.steps.iter().map(|planned| planned.step).collect();
                 assert_eq!(steps, *expect, "{outcome:?}");
@@ -229,7 +257,7 @@ fn what_is_planned_follows_from_the_outcome_and_from_what_there_is() {
             (planned, _) => panic!("{outcome:?}: {planned:?}"),
         }
     }
-    let Ok(plan) = plan(&patched(), &means(&[], 1), true) else { panic!() };
+    let Ok(plan) = plan(&patched(), &means(&[], 1), HELD) else { panic!() };
     let left_out: Vec<_> = plan.left_out.iter().map(|(deed, _)| *deed).collect();
     assert_eq!(left_out, [Deed::Evidence, Deed::Move]);
 }
@@ -376,6 +404,38 @@ fn what_was_approved_may_be_approved_anew_while_it_is_verified() {
     assert!(case.approve(1000, &[ROGUE]).unwrap_err().0.contains("verify comes first"));
 }
 
+/// A certificate of birth names those who have approved what it is about, whoever says what later.
+#[test]
+fn a_birth_names_who_has_approved_it() {
+    let said = |case: &Case| case.workflow.birth().unwrap().reason.unwrap();
+    let mut case = Case::new(patched(), &[], 2);
+    case.run();
+    for uid in [1001, 1002] {
+        case.approve(uid, &[ROGUE]).unwrap();
+    }
+    waits(case.run());
+    let both = "approved for this VM alone by uid 1001, 1002";
+    assert_eq!(said(&case), both);
+    // Somebody approves another image, which is not enough yet.
+    case.media[0] = medium(MediumRole::Disk, PATCHED, false);
+    case.approve(1003, &[PATCHED]).unwrap();
+    waits(case.run());
+    assert_eq!(said(&case), both);
+    case.approve(1001, &[PATCHED]).unwrap();
+    waits(case.run());
+    let others = "approved for this VM alone by uid 1001, 1003";
+    assert_eq!(said(&case), others);
+    case.judged(VmStatus::Approved);
+    assert_eq!(case.run(), Next::Over);
+    // The next workflow begins without approvals.
+    let plan = plan(&patched(), &case.means, HELD).unwrap();
+    let former = Some(&case.workflow);
+    case.workflow = Workflow::start((VM, "web"), patched(), plan, by(1), 1, None, former).unwrap();
+    assert_eq!(said(&case), others);
+    case.workflow.reject(&by(1)).unwrap();
+    assert!(case.workflow.birth().is_none() && case.workflow.approvers.is_empty());
+}
+
 /// Whoever was killed at any step does it again, and nothing else.
 #[test]
 fn each_step_is_taken_up_again_where_it_was() {
@@ -517,7 +577,7 @@ fn what_is_asked_at_the_wrong_time_is_refused_with_a_sentence() {
         let again = Workflow::start(
             (VM, "web"),
             patched(),
-            plan(&patched(), &case.means, true).unwrap(),
+            plan(&patched(), &case.means, HELD).unwrap(),
             by(1),
             1,
             None,
@@ -573,6 +633,7 @@ fn copy(case: &Case) -> Case {
         workflow: case.workflow.clone(),
         means: case.means.clone(),
         power: case.power,
+        unguarded: case.unguarded,
         quarantine: case.quarantine.clone(),
         media: case.media.clone(),
         reading: case.reading,
@@ -584,7 +645,7 @@ fn copy(case: &Case) -> Case {
 fn what_is_kept_is_bounded() {
     let mut case = Case::new(patched(), &[], 1);
     let name = "\u{1b}]0;x\u{7}".repeat(10_000);
-    let plan = plan(&patched(), &case.means, true).unwrap();
+    let plan = plan(&patched(), &case.means, HELD).unwrap();
     let why = "é".repeat(10_000);
     let started = By { why, ..by(1) };
     case.workflow = Workflow::start((VM, &name), patched(), plan, started, 1, None, None).unwrap();
@@ -594,32 +655,4 @@ fn what_is_kept_is_bounded() {
     assert_eq!(case.workflow.history.len(), MOST_EVENTS);
     let size = serde_json::to_string(&case.workflow).unwrap().len();
     assert!(size < 100_000, "{size}");
-}
-
-/// A VM without a port that somebody resumes is contained again, as long as nothing else has it run.
-#[test]
-fn who_is_contained_and_runs_on_is_contained_again() {
-    let means = means(&[Deed::Contain], 1);
-    let plan = plan(&patched(), &means, false).unwrap();
-    let workflow = Workflow::start((VM, "web"), patched(), plan, by(1000), 1, None, None).unwrap();
-    let mut case = Case { workflow, means, ..Case::new(patched(), &[], 1) };
-    case.power = Some(PowerState::Paused);
-    assert!(matches!(case.run(), Next::Wait(_)));
-    assert!(case.workflow.has_done(Step::Contain));
-    case.power = Some(PowerState::Running);
-    let later = |seconds| NOW + Duration::from_secs(seconds);
-    let next = |case: &Case, now| case.workflow.next(&Sight { now, ..case.sight() });
-    assert!(matches!(next(&case, later(1)), Next::Wait(_)), "its source may be late");
-    let again = next(&case, later(60));
-    let Next::Redo(Step::Contain, why) = again else { panic!("{again:?}") };
-    case.workflow.redo(Step::Contain, later(60), why);
-    assert_eq!(next(&case, later(60)), Next::Begin(Step::Contain));
-    assert!(case.workflow.history.back().unwrap().what.contains("run on"));
-    // Whoever is verified is to run.
-    case.power = Some(PowerState::Off);
-    case.run();
-    case.approve(1, &[ROGUE]).unwrap();
-    case.run();
-    case.power = Some(PowerState::Running);
-    assert!(matches!(next(&case, later(600)), Next::Wait(_)));
 }

@@ -27,6 +27,9 @@ pub struct Workflow {
     /// What the VM may boot from, and no other VM: the digests that people have approved.
     #[serde(default)]
     pub approved: Vec<Image>,
+    /// The people who have approved that.
+    #[serde(default)]
+    pub approvers: BTreeSet<u32>,
     /// The quarantine of before it began.
     pub before: Option<Quarantine>,
     /// What it leads to.
@@ -188,10 +191,14 @@ impl Workflow {
         if self.approved.is_empty() {
             return None;
         }
-        let by = |approval: &Approval| approval.by.uid.to_string();
-        let by: Vec<_> = self.approvals.iter().map(by).collect();
+        let by: Vec<_> = self.approvers.iter().map(u32::to_string).collect();
+        // Of what was written down by an earlier release nobody knows by whom.
+        let by = match &by[..] {
+            [] => String::new(),
+            by => format!(" by uid {}", by.join(", ")),
+        };
         Some(Template {
-            reason: Some(format!("approved for this VM alone by uid {}", by.join(", "))),
+            reason: Some(format!("approved for this VM alone{by}")),
             images: self.approved.clone(),
             ..Template::new(format!("remediated/{}", self.vm), TemplateStatus::Approved)
         })
@@ -274,12 +281,29 @@ impl Workflow {
         }
     }
 
-    /// A step that was done is not any more, and comes again.
+    /// A step that was done is not any more, and comes again; one that was not planned comes before what is done to
+    /// the VM.
     pub fn redo(&mut self, step: Step, now: Timestamp, why: &str) {
-        let done = self.steps.iter_mut().find(|planned| planned.step == step);
-        if let Some(planned) = done {
-            *planned = Planned::new(step);
-            self.note(now, None, format!("{} once more: {why}", step.as_str()));
+        let what = match self.steps.iter_mut().find(|planned| planned.step == step) {
+            Some(planned) => {
+                *planned = Planned::new(step);
+                "once more"
+            }
+            None => {
+                let is_before =
+                    |planned: &&Planned| matches!(planned.step, Step::Quarantine | Step::Evidence);
+                let place = self.steps.iter().take_while(is_before).count();
+                self.steps.insert(place, Planned::new(step));
+                "after all"
+            }
+        };
+        self.note(now, None, format!("{} {what}: {why}", step.as_str()));
+    }
+
+    /// What has been approved, and by whom.
+    pub fn approve_images(&mut self, images: Vec<Image>, by: BTreeSet<u32>) {
+        if self.approves_images() {
+            (self.approved, self.approvers) = (images, by);
         }
     }
 

@@ -373,6 +373,7 @@ fn vm(n: u8) -> Vm {
             dhcp_server: false,
             router: false,
             vrrp: false,
+            unguarded: None,
             settings: Vec::new(),
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(disk(n)) }],

@@ -128,7 +128,7 @@ impl<E: Enforcer> Brain<E> {
     fn remediation_plan(&self, name: &str, outcome: Outcome) -> Result<PlanView, ApiError> {
         let (_, vm) = self.vm_named(name)?;
         let means = self.means();
-        let plan = remediate::plan(&outcome, &means, !vm.nics.is_empty()).map_err(refused)?;
+        let plan = remediate::plan(&outcome, &means, self.ways(vm.uuid)).map_err(refused)?;
         let media = self.sighted_media(&vm.media);
         let alike = self.alike(vm).into_iter().filter_map(|uuid| {
             let name = self.vm(uuid)?.1.name.clone();
@@ -214,7 +214,7 @@ impl<E: Enforcer> Brain<E> {
     ) -> Result<Workflow, ApiError> {
         let means = self.means();
         let needed = means.approvals.max(1);
-        let plan = remediate::plan(outcome, &means, !vm.nics.is_empty()).map_err(refused)?;
+        let plan = remediate::plan(outcome, &means, self.ways(vm.uuid)).map_err(refused)?;
         let target = QuarantineTarget::Vm(vm.uuid);
         let before = self.world.observed.quarantines.get(&target).cloned();
         let former = self.remediation.workflow(vm.uuid);

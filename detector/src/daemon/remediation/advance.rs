@@ -57,10 +57,8 @@ impl<E: Enforcer> Brain<E> {
             Next::Do(step) => return self.do_step(vm, step),
             Next::Pass(step, passed) => {
                 let says = match passed {
-                    Passed::Approved(images) => {
-                        if workflow.approves_images() {
-                            workflow.approved = images;
-                        }
+                    Passed::Approved(images, by) => {
+                        workflow.approve_images(images, by);
                         String::new()
                     }
                     Passed::Verified(says) => says,

@@ -2,8 +2,11 @@
 
 use detector_core::{
     decide,
-    model::{Evidence, Medium, MediumRole, MediumSource, PowerState, Quarantine, QuarantineTarget},
-    remediate::{Means, Shown, Sight, SightedMedium, Workflow},
+    model::{
+        Evidence, FindingKey, FindingKind, Medium, MediumRole, MediumSource, PowerState,
+        Quarantine, QuarantineTarget, Subject,
+    },
+    remediate::{Means, Shown, Sight, SightedMedium, Ways, Workflow},
 };
 use uuid::Uuid;
 
@@ -14,6 +17,7 @@ use crate::{daemon::brain::Brain, enforcer::Enforcer};
 pub(in crate::daemon) struct Sighting {
     means: Means,
     pub(in crate::daemon) power: Option<PowerState>,
+    unguarded: bool,
     quarantine: Option<Quarantine>,
     pub(in crate::daemon) media: Vec<SightedMedium>,
     pub(super) reading: bool,
@@ -30,6 +34,7 @@ impl<E: Enforcer> Brain<E> {
         Sighting {
             means: self.means(),
             power: vm.map(|vm| vm.power),
+            unguarded: !workflow.is_over() && self.ways(workflow.vm).unguarded,
             quarantine: self.world.observed.quarantines.get(&target).cloned(),
             media: vm.map(|vm| self.sighted_media(&vm.media)).unwrap_or_default(),
             reading: self.vm(judged).is_some_and(|(_, vm)| self.media.reads(vm)),
@@ -43,12 +48,20 @@ impl<E: Enforcer> Brain<E> {
             now: self.world.now,
             means: &of.means,
             power: of.power,
+            unguarded: of.unguarded,
             quarantine: of.quarantine.as_ref(),
             media: &of.media,
             reading: of.reading,
             verdict: self.decision.vms.get(&of.judged),
             runs: of.runs,
         }
+    }
+
+    /// How a VM reaches others, as its sources say, and as was found.
+    pub(in crate::daemon) fn ways(&self, vm: Uuid) -> Ways {
+        let key = FindingKey { kind: FindingKind::UnguardedAttachment, subject: Subject::Vm(vm) };
+        let told = self.decision.findings.iter().any(|finding| finding.key == key);
+        Ways::of(self.world.sources.values().filter_map(|source| source.vms.get(&vm)), told)
     }
 
     /// What this host has to remediate with, at present.

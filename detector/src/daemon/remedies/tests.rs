@@ -2,7 +2,7 @@ use std::{ops::ControlFlow, sync::atomic::AtomicUsize};
 
 use detector_core::{
     model,
-    remediate::{By, Deed, Means, Outcome, Step, plan},
+    remediate::{By, Deed, Means, Outcome, Step, Ways, plan},
 };
 
 use super::*;
@@ -42,7 +42,8 @@ fn audit(state: &std::path::Path) -> (Writer, Place) {
 
 fn workflow() -> Workflow {
     let outcome = Outcome::Patched { provisioner: None };
-    let plan = plan(&outcome, &Means::default(), true).unwrap();
+    let ways = Ways { guarded: true, unguarded: false, placed: true };
+    let plan = plan(&outcome, &Means::default(), ways).unwrap();
     let by = By { uid: 0, at: model::Timestamp(1), why: "a test".to_owned() };
     Workflow::start((Uuid::from_u128(1), "web"), outcome, plan, by, 1, None, None).unwrap()
 }

@@ -291,6 +291,7 @@ fn vm(name: &str, number: u8, port: &str) -> Vm {
             dhcp_server: false,
             router: false,
             vrrp: false,
+            unguarded: None,
             settings: Vec::new(),
         }],
         media: vec![Medium { role: MediumRole::Disk, source: MediumSource::File(image(name)) }],

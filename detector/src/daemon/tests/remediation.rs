@@ -50,7 +50,7 @@ impl Disk {
 
 fn means(approvals: u8) -> Means {
     let can = [Deed::Evidence, Deed::Provision, Deed::Replace].map(|deed| (deed, Ok(())));
-    let provisioners = ["offline".to_owned()].into();
+    let provisioners = [("offline".to_owned(), false)].into();
     Means { sandbox: true, approvals, deeds: can.into(), provisioners }
 }
 

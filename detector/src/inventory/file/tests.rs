@@ -43,6 +43,7 @@ fn everything_is_taken() {
         dhcp_server: false,
         router: true,
         vrrp: true,
+        unguarded: None,
         settings: Vec::new(),
     };
     let vm = |name: &str, uuid, template: Option<&str>, nics| Vm {

@@ -21,7 +21,8 @@ pub(super) fn attachments(domain: Node<'_, '_>) -> Vec<Attachment> {
     ways
 }
 
-fn interface(interface: Node<'_, '_>) -> Option<Attachment> {
+/// The way out that an interface is, where no guard can be on it.
+pub(super) fn interface(interface: Node<'_, '_>) -> Option<Attachment> {
     use AttachmentKind::{Macvtap, Passthrough, Socket, Unbridged, UserMode, VhostUser};
     let kind = interface.attribute("type").unwrap_or_default();
     let source = |name| attribute(interface, "source", name);

@@ -155,6 +155,7 @@ fn interface(interface: Node<'_, '_>, context: &Context) -> Result<Nic, XmlError
         dhcp_server: false,
         router: false,
         vrrp: false,
+        unguarded: attachments::interface(interface).map(|way| way.kind),
         settings: network.and_then(|network| network.settings(mac)).into_iter().collect(),
     })
 }

@@ -39,14 +39,14 @@ impl HostHands {
             let ended = offline::run(&at, request, work, &limits, stop, tell)?;
             return result_of(name, ended);
         }
-        if keys.start {
+        if keys.runs_vm() {
             switch_on(&patient.source, patient.uuid, tell)?;
         }
         let ended =
             provision::run(&keys.program(), request, &self.state, stop, |said| tell(said.into()));
         let ended = ended.map_err(|error| Failed::Refused(error.to_string()));
         let result = ended.and_then(|ended| result_of(name, ended));
-        if !keys.start {
+        if !keys.runs_vm() {
             return result;
         }
         // What becomes of it is judged by what it leaves on its disks: whoever was told to stop leaves it off, too.

@@ -96,7 +96,7 @@ pub fn shut_off(
     }
 }
 
-/// Has a domain run that is off. Whether it was started. Blocks.
+/// Has a domain run that is off, or suspended. Whether it was started, or resumed. Blocks.
 ///
 /// # Errors
 ///
@@ -105,8 +105,15 @@ pub fn switch_on(uri: &str, domain: Uuid, tell: &Tell) -> Result<bool, StorageEr
     let session = Session::open(uri, PATIENCE, tell)?;
     let gone = || StorageError::Interfered(format!("libvirt knows no domain {domain} any more"));
     let found = session.domain(domain)?.ok_or_else(gone)?;
-    if session.ask("say whether the domain runs", |_| found.is_active())? {
-        return Ok(false);
+    let state = |_: &_| Ok((found.is_active()?, found.get_state()?.0));
+    match session.ask("say whether the domain runs", state)? {
+        (true, sys::VIR_DOMAIN_PAUSED) => {
+            session.ask("resume the domain", |_| found.resume())?;
+            tell(Progress::Step { what: "it has been resumed".to_owned() });
+            return Ok(true);
+        }
+        (true, _) => return Ok(false),
+        (false, _) => {}
     }
     session.ask("start the domain", |_| found.create())?;
     tell(Progress::Step { what: "it has been started".to_owned() });

@@ -114,6 +114,7 @@ fn nic(rule: Option<AddressRule>, list: &[&str]) -> Nic {
         dhcp_server: false,
         router: false,
         vrrp: false,
+        unguarded: None,
         settings: Vec::new(),
     }
 }
