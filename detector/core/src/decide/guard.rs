@@ -12,9 +12,10 @@ use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Outcome, VmDecision, VmStatus, inventory::Merged, ports};
+use super::{Outcome, VmDecision, VmStatus, inventory::Merged, is_listed, ports};
 use crate::model::{
-    BlastLimits, Curb, Hold, Mitigations, PowerState, ProcessId, QuarantineTarget, Timestamp, World,
+    BlastLimits, Curb, Curbed, Hold, Mitigations, PowerState, ProcessId, QuarantineTarget,
+    Timestamp, World,
 };
 
 /// What a VM fails that no inventory knows.
@@ -65,10 +66,16 @@ impl Guard {
 /// VMs that would lose something, with the rules that they fail.
 pub type Losers = BTreeMap<Uuid, BTreeSet<String>>;
 
+/// The process that a UUID stands for here: an inventory may have given a VM one that looks like it.
+pub(super) fn stray(uuid: Uuid, is_listed: impl Fn(Uuid) -> bool) -> Option<ProcessId> {
+    ProcessId::of_uuid(uuid).filter(|_| !is_listed(uuid))
+}
+
 /// Lets verdicts take from as many VMs as the limits allow, and says what is to be written down.
 ///
 /// `strays` are VMs that no inventory knows and that are to be kept from running on; those of which that cannot be yet
-/// are taken out.
+/// are taken out. They are counted by themselves, against the same limits: anybody may run as many as they like, and
+/// uses nothing up of what is allowed for VMs of an inventory.
 pub(super) fn apply(
     inventory: &[Merged<'_>],
     decisions: &mut [VmDecision],
@@ -84,7 +91,9 @@ pub(super) fn apply(
         if decisions.iter().any(is_bad) { InForce::new(world) } else { InForce::default() };
     let (mut losers, mut granted) = (Losers::new(), BTreeSet::new());
     // What no source lists at present is not forgotten.
-    let mut stays: BTreeSet<Uuid> = known.held.keys().take(MOST_HELD).copied().collect();
+    let stray = |uuid: &Uuid| stray(*uuid, |uuid| is_listed(inventory, uuid));
+    let held = known.held.keys().filter(|uuid| stray(uuid).is_none());
+    let mut stays: BTreeSet<Uuid> = held.take(MOST_HELD).copied().collect();
     for (merged, decision) in inventory.iter().zip(&*decisions) {
         let vm = merged.vm.as_ref();
         let has = in_force.of(vm);
@@ -108,16 +117,28 @@ pub(super) fn apply(
         }
     }
     // A process is there, or it never comes back.
-    stays.retain(|uuid| ProcessId::of_uuid(*uuid).is_none_or(|id| strays.contains_key(&id)));
-    let unknown = || [UNKNOWN_PROCESS.to_owned()].into();
-    // One that does not run on has nothing more to lose.
-    let is_curbed = |id: &ProcessId| world.processes.is_curbed(*id);
-    losers.extend(strays.keys().filter(|id| !is_curbed(id)).map(|id| (id.uuid(), unknown())));
-    next.held.retain(|uuid, _| stays.contains(uuid));
-    granted.extend(next.taken.keys().chain(losers.keys()).copied());
+    let is_there = |uuid: &Uuid| stray(uuid).is_some_and(|id| strays.contains_key(&id));
+    next.held.retain(|uuid, _| stays.contains(uuid) || is_there(uuid));
+    // Of one that goes on all the same nothing was taken.
+    let goes_on =
+        |id: ProcessId| matches!(world.processes.curbed.get(&id), Some(Curbed::Refused(_)));
+    next.taken.retain(|uuid, _| !stray(uuid).is_some_and(goes_on));
+    // What was tried has nothing more to lose.
+    let is_tried = |id: &ProcessId| world.processes.is_tried(*id);
+    let fresh = strays.keys().filter(|id| !is_tried(id)).map(|id| id.uuid());
+    let fresh: Losers = fresh.map(|uuid| (uuid, [UNKNOWN_PROCESS.to_owned()].into())).collect();
+
     let is_blind = next.blind_until.is_some() || world.recorded.lost.is_some();
-    let allowed = if is_blind { 0 } else { limits.allowed(granted.len()) };
-    admit(&mut next, &losers, limits, allowed, world.now);
+    let taken: Vec<Uuid> = next.taken.keys().copied().collect();
+    let (of_strays, of_vms): (Vec<_>, Vec<_>) =
+        taken.into_iter().partition(|uuid| stray(uuid).is_some());
+    for (losers, taken, mut all) in
+        [(&losers, of_vms, granted), (&fresh, of_strays, BTreeSet::new())]
+    {
+        all.extend(taken.iter().chain(losers.keys()).copied());
+        let allowed = if is_blind { 0 } else { limits.allowed(all.len()) };
+        admit(&mut next, losers, limits, allowed.saturating_sub(taken.len()), world.now);
+    }
 
     for (merged, decision) in inventory.iter().zip(decisions) {
         let uuid = merged.vm.uuid;
@@ -126,7 +147,7 @@ pub(super) fn apply(
         }
         decision.guard = said(uuid, known, &next);
     }
-    strays.retain(|id, _| is_curbed(id) || said(id.uuid(), known, &next) == Guard::Clear);
+    strays.retain(|id, _| is_tried(id) || said(id.uuid(), known, &next) == Guard::Clear);
     next
 }
 
@@ -141,12 +162,12 @@ fn said(uuid: Uuid, known: &Mitigations, next: &Mitigations) -> Guard {
     }
 }
 
-/// Takes from as many as there is room for, and holds the others.
+/// Takes from as many more as there is room for, and holds the others.
 pub fn admit(
     next: &mut Mitigations,
     losers: &Losers,
     limits: BlastLimits,
-    allowed: usize,
+    mut room: usize,
     now: Timestamp,
 ) {
     let mut fresh = Vec::new();
@@ -176,7 +197,8 @@ pub fn admit(
     }
     fresh.sort_by_key(|(uuid, grounds)| (sizes[grounds], **uuid));
     for (uuid, grounds) in fresh {
-        if next.taken.len() < allowed {
+        if let Some(left) = room.checked_sub(1) {
+            room = left;
             next.taken.insert(*uuid, now);
             next.held.remove(uuid);
         } else {

@@ -59,8 +59,8 @@ pub(super) fn owners(world: &World, inventory: &[Merged<'_>]) -> BTreeMap<Proces
 }
 
 /// VMs that no inventory knows and that are to be kept from running on, as far as the guard lets that be: while
-/// enforcing holds, and every source speaks, since one that is silent may know them. Those that do not run on by then stay
-/// so: losing a source changes nothing.
+/// enforcing holds, and every source speaks, since one that is silent may know them. Of those that were tried by then nothing
+/// changes with it.
 pub(super) fn strays(
     world: &World,
     owners: &BTreeMap<ProcessId, ProcessOwner>,
@@ -75,7 +75,7 @@ pub(super) fn strays(
             && process.lasting
             && process.recorded.is_none()
             && owners.get(&process.id) == Some(&ProcessOwner::Nobody)
-            && (is_sure || world.processes.is_curbed(process.id))
+            && (is_sure || world.processes.is_tried(process.id))
     };
     let strays = world.processes.found.values().filter(is_stray);
     strays.map(|process| (process.id, curb)).collect()

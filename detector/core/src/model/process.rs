@@ -162,9 +162,9 @@ pub enum Curbed {
 }
 
 impl Processes {
-    /// Whether it is kept from running on.
-    pub fn is_curbed(&self, id: ProcessId) -> bool {
-        matches!(self.curbed.get(&id), Some(Curbed::Suspended | Curbed::Ended))
+    /// Whether it was tried to keep it from running on.
+    pub fn is_tried(&self, id: ProcessId) -> bool {
+        self.curbed.contains_key(&id)
     }
 }
 

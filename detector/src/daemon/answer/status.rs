@@ -23,6 +23,7 @@ impl<E: Enforcer> Brain<E> {
             let interfaces = self.world.observed.interfaces.values();
             interfaces.filter(|interface| interface.slot.role() == role).count()
         };
+        let taken = self.decision.mitigations.taken.keys();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             schema: SCHEMA_VERSION,
@@ -37,7 +38,7 @@ impl<E: Enforcer> Brain<E> {
             uplinks: of_role(Role::Uplink),
             quarantines: self.world.observed.quarantines.len(),
             held: self.decision.vms.values().filter(|vm| vm.guard.held().is_some()).count(),
-            recently_cut_off: self.decision.mitigations.taken.len(),
+            recently_cut_off: taken.filter(|uuid| self.stray(**uuid).is_none()).count(),
             templates: self.world.registry.templates.len(),
             events: self.events,
             findings: self.finding_views(),

@@ -105,6 +105,21 @@ fn unknown(process: &VmProcess, more: usize, facts: &Facts<'_>, found: &mut Foun
     let next = Some(format!("detector process show {pid}"));
     let since = process.first.min(facts.world.now);
     found.add(finding(key, severity, title, evidence, next, since));
+    if let Some(Curbed::Refused(why)) = facts.world.processes.curbed.get(&process.id) {
+        goes_on(process, why, found);
+    }
+}
+
+/// It was to be kept from running on.
+fn goes_on(process: &VmProcess, why: &str, found: &mut Found) {
+    let (pid, exe) = (process.id.pid, quoted(&process.exe));
+    let title = format!(
+        "Process {pid} ({exe}), a VM that no inventory knows, was to be kept from running on, and runs."
+    );
+    let evidence = vec![pair("pid", pid), pair("user", user(process)), pair("why", bounded(why))];
+    let key = (FindingKind::PauseFailed, Subject::Process(process.id));
+    let next = Some(format!("kill -KILL {pid}"));
+    found.add(finding(key, Severity::High, title, evidence, next, process.first));
 }
 
 /// Whether it is kept from running on, where that is configured.

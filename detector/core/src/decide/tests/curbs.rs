@@ -6,11 +6,12 @@ use detector_common::settings::Mode;
 
 use super::processes::process;
 use crate::{
-    decide::Guard,
+    decide::{Guard, PortStatus},
     model::{
-        BlastLimits, Curb, Curbed, FindingKind, Health, ProcessId, Timestamp, VmProcess, Word,
+        BlastLimits, Curb, Curbed, FindingKind, Health, ProcessId, Severity, Timestamp, VmProcess,
+        Word,
     },
-    testing::{Lab, MINUTE},
+    testing::{Lab, MINUTE, UNKNOWN},
 };
 
 const WINDOW: Duration = Duration::from_secs(600);
@@ -94,13 +95,17 @@ fn losing_a_source_changes_nothing_for_who_is_suspended() {
     assert_eq!(settle(&mut lab), [STRAY]);
 }
 
-/// As the daemon does: nothing is done before it is written down.
 fn settle(lab: &mut Lab) -> Vec<u32> {
-    for _ in 0..4 {
-        let decision = lab.decide();
+    settle_as(lab, &Curbed::Suspended)
+}
+
+/// As the daemon does: nothing is done before it is written down. This becomes of what is done.
+fn settle_as(lab: &mut Lab, state: &Curbed) -> Vec<u32> {
+    for _ in 0..12 {
+        let (decision, _) = lab.settle();
         let before =
             std::mem::replace(&mut lab.world.recorded.mitigations, decision.mitigations.clone());
-        let told = decision.curb.keys().map(|id| (*id, Curbed::Suspended));
+        let told = decision.curb.keys().map(|id| (*id, state.clone()));
         let told: BTreeMap<_, _> = told.collect();
         let done = before == decision.mitigations && told == lab.world.processes.curbed;
         lab.world.processes.curbed = told;
@@ -138,4 +143,80 @@ fn the_guard_holds_what_would_be_too_many() {
     assert!(lab.world.recorded.mitigations.held.is_empty());
     assert!(lab.decide().vms.values().all(|vm| vm.guard == Guard::Clear));
     assert_eq!(lab.manager().health, Health::Healthy);
+}
+
+/// Anybody may run as many of them as they like: that uses nothing up of what is allowed for VMs.
+#[test]
+fn strays_keep_no_denied_vm_connected() {
+    let limits = BlastLimits { vms: 2, percent: 100, window: WINDOW };
+    for state in [Curbed::Suspended, Curbed::Refused("no CAP_KILL".to_owned())] {
+        let mut lab = lab();
+        lab.world.policy.blast = Some(limits);
+        (1..10).for_each(|n| put(&mut lab, process(STRAY + n)));
+        // The others wait for a person, whatever has become of these.
+        assert_eq!(settle_as(&mut lab, &state), [STRAY, STRAY + 1]);
+        let is_refused = state != Curbed::Suspended;
+        let counted = lab.world.recorded.mitigations.taken.len();
+        assert_eq!(counted, if is_refused { 0 } else { 2 }, "{state:?}");
+
+        lab.base(1, UNKNOWN);
+        settle_as(&mut lab, &state);
+        let decision = lab.decide();
+        let vm = Lab::uuid(1);
+        assert_eq!(decision.vms[&vm].guard, Guard::Clear, "{state:?}");
+        assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Isolated, "{state:?}");
+        let text = format!("{:?}", decision.findings);
+        assert!(text.contains("8 VMs would be cut off"), "{text}");
+        // What goes on all the same has lost nothing, and is not counted with each window anew.
+        lab.pass(WINDOW + MINUTE);
+        settle_as(&mut lab, &state);
+        let strays = lab.world.recorded.mitigations.taken.keys().filter(|uuid| **uuid != vm);
+        assert_eq!(strays.count(), 0, "{state:?}");
+        let goes_on = |f: &&crate::model::Finding| f.key.kind == FindingKind::PauseFailed;
+        let told: Vec<_> = decision.findings.iter().filter(goes_on).collect();
+        assert_eq!(told.len(), if is_refused { 2 } else { 0 });
+        assert!(told.iter().all(|one| one.severity == Severity::High), "{told:?}");
+    }
+}
+
+/// And denied VMs use nothing up of what is allowed for strays.
+#[test]
+fn denied_vms_and_strays_are_counted_by_themselves() {
+    let mut lab = Lab::with_vms(Mode::Enforce, 4);
+    lab.world.policy.curb = Some(Curb::Suspend);
+    lab.world.policy.blast = Some(BlastLimits { vms: 10, percent: 50, window: WINDOW });
+    lab.settle();
+    (1..=4).for_each(|n| lab.base(n, UNKNOWN));
+    (0..4).for_each(|n| put(&mut lab, process(STRAY + n)));
+    assert_eq!(settle(&mut lab), [STRAY, STRAY + 1]);
+    let decision = lab.decide();
+    let held = decision.vms.values().filter(|vm| vm.guard.held().is_some()).count();
+    let taken = &decision.mitigations.taken;
+    assert_eq!((held, taken.len(), decision.mitigations.held.len()), (2, 4, 4));
+    let text = format!("{:?}", decision.findings);
+    let said = ["(\"cut off within that time\", \"2\")", "running on within that time\", \"2\")"];
+    assert!(said.iter().all(|said| text.contains(said)), "{text}");
+}
+
+/// Whoever defines a VM may give it a UUID that looks like what stands for a process.
+#[test]
+fn a_vm_is_held_and_approved_whatever_its_uuid_is() {
+    let uuid = ProcessId { pid: STRAY, started: 99 }.uuid();
+    let mut lab = Lab::with_vms(Mode::Enforce, 1);
+    let mut vm = lab.manager().vms.remove(&Lab::uuid(1)).expect("a VM");
+    vm.uuid = uuid;
+    lab.manager().vms.insert(uuid, vm);
+    lab.world.policy.blast = Some(BlastLimits { vms: 0, percent: 100, window: WINDOW });
+    lab.settle();
+    lab.base(1, UNKNOWN);
+    settle(&mut lab);
+    assert!(lab.decide().vms[&uuid].guard.held().is_some());
+    let text = format!("{:?}", lab.decide().findings);
+    assert!(text.contains("1 VM would be cut off"), "it is told once, and as a VM: {text}");
+    let word = Word { approves: true, uid: 7, at: lab.world.now, why: "seen".to_owned() };
+    lab.world.recorded.mitigations.held.get_mut(&uuid).expect("it is held").word = Some(word);
+    settle(&mut lab);
+    let decision = lab.decide();
+    assert_eq!(decision.vms[&uuid].guard, Guard::Clear);
+    assert_eq!(decision.ports[&Lab::port(1)].status, PortStatus::Isolated);
 }

@@ -283,11 +283,11 @@ impl FindingKind {
             ),
             Self::PauseFailed => class(
                 Operations,
-                Low..=Medium,
+                Low..=High,
                 None,
                 "A VM that is denied was to be suspended, and is not; it is cut off all the \
-                 same.",
-                "The evidence has libvirt's answer.",
+                 same. High of one that no inventory knows.",
+                "The evidence has libvirt's answer, or says who or what has it run on.",
             ),
             Self::RemediationStuck => class(
                 Operations,
