@@ -312,7 +312,7 @@ impl<E: Enforcer> Brain<E> {
         let now = self.world.now;
         self.settled = now;
         self.world.stopped = self.pauses.asked();
-        self.world.conduct = self.conduct.with(self.decision.conduct(), now);
+        self.world.conduct = self.conduct.with(self.decision.conduct(&self.world), now);
         self.claims.take_all(now);
         self.media.retry(now);
         self.expire_provisional();

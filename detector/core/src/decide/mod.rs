@@ -13,6 +13,7 @@
 //!   takes nothing away and grants nothing.
 
 mod approval;
+mod conduct;
 mod contests;
 mod devices;
 mod findings;
@@ -63,9 +64,8 @@ use self::{
 };
 use crate::{
     model::{
-        AddressRule, Curb, Finding, FindingKey, FindingKind, ImageFile, Link, LinkKind,
-        Mitigations, PowerState, ProcessId, QuarantineTarget, Subject, Template, TemplateStatus,
-        Timestamp, Vm, World,
+        AddressRule, Curb, Finding, ImageFile, Link, LinkKind, Mitigations, PowerState, ProcessId,
+        QuarantineTarget, Template, TemplateStatus, Timestamp, Vm, World,
     },
     reconcile::{Desired, InterfacePlan, PortPlan},
 };
@@ -96,22 +96,6 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// What VMs do, as far as findings say so: the next decision may rest on it.
-    pub fn conduct(&self) -> BTreeMap<Uuid, BTreeSet<FindingKind>> {
-        let mut conduct = BTreeMap::<_, BTreeSet<_>>::new();
-        for FindingKey { kind, subject } in self.findings.iter().map(|finding| &finding.key) {
-            let vm = match subject {
-                Subject::Vm(uuid) => Some(*uuid),
-                Subject::Port { ifindex, .. } => self.ports.get(ifindex).and_then(|port| port.vm),
-                _ => None,
-            };
-            if let Some(vm) = vm.filter(|_| FindingKind::OF_CONDUCT.contains(kind)) {
-                conduct.entry(vm).or_default().insert(*kind);
-            }
-        }
-        conduct
-    }
-
     /// The VMs that the MAC is listed for, in the order of their UUIDs.
     fn owners_of(&self, mac: Mac) -> impl Iterator<Item = Uuid> {
         let first = self.macs.partition_point(|(other, _)| *other < mac);

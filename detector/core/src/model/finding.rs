@@ -136,8 +136,8 @@ impl Finding {
 }
 
 impl FindingKind {
-    /// What a VM does, as far as findings say so of it alone. None of these follows from a verdict, so that a verdict
-    /// may follow from them; and none is what others do to it.
+    /// What a VM does. None of these follows from a verdict, so that a verdict may follow from them; where others could
+    /// have brought one about, it does not count ([`crate::decide::Decision::conduct`]).
     pub const OF_CONDUCT: [Self; 6] = [
         Self::ForeignIdentity,
         Self::AddressConflict,

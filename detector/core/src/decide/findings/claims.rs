@@ -73,7 +73,7 @@ pub fn findings_of_port(
 }
 
 /// A guest port, as far as its claims go.
-pub(super) struct Speaker<'a> {
+pub(in crate::decide) struct Speaker<'a> {
     pub(super) world: &'a World,
     decision: &'a Decision,
     pub(super) link: &'a Link,
@@ -85,7 +85,11 @@ pub(super) struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    pub(super) fn new(ifindex: u32, world: &'a World, decision: &'a Decision) -> Option<Self> {
+    pub(in crate::decide) fn new(
+        ifindex: u32,
+        world: &'a World,
+        decision: &'a Decision,
+    ) -> Option<Self> {
         let link = world.links.get(&ifindex)?;
         let status = decision.ports.get(&ifindex)?.status;
         let observed = world.observed.interfaces.get(&ifindex);

@@ -58,6 +58,12 @@ pub(super) fn report<'a>(
     found.add(finding(key, severity, title, evidence, Some(show_port(port)), *since));
 }
 
+/// Whether the port floods by itself, and not for the most part with what others have claimed before it.
+pub(in crate::decide) fn is_its_own(speaker: &Speaker<'_>) -> bool {
+    let all: u64 = speaker.claims(|_| true).into_iter().map(|seen| seen.count).sum();
+    speaker.contested() <= all / 2
+}
+
 /// Two digits say enough.
 fn rounded(rate: u64) -> u64 {
     let unit = 10_u64.pow(rate.checked_ilog10().unwrap_or(0).saturating_sub(1));

@@ -18,6 +18,27 @@ use crate::{
     reconcile::mapped,
 };
 
+impl Speaker<'_> {
+    /// Whether it claims an address that is protected: whoever came first has no part in that.
+    pub(in crate::decide) fn claims_protected(&self) -> bool {
+        claims(self, Reason::AddressTaken).into_iter().any(|seen| is_protected(seen, self))
+    }
+
+    /// Whether it has learned as many addresses as a port may.
+    pub(in crate::decide) fn has_filled_its_places(&self) -> bool {
+        own(self).count() >= LEARNED_PER_PORT as usize
+    }
+
+    /// Claims of its that were refused for what others have.
+    pub(super) fn contested(&self) -> u64 {
+        let taken = claims(self, Reason::AddressTaken);
+        let taken = taken.into_iter().filter(|seen| !is_protected(seen, self));
+        let full = claims(self, Reason::LearnedFull);
+        let full = full.into_iter().filter(|_| !self.has_filled_its_places());
+        taken.chain(full).map(|seen| seen.count).sum()
+    }
+}
+
 pub(super) fn report(speaker: &Speaker<'_>, found: &mut Found) {
     of_reason(Reason::AddressTaken, speaker, found);
     of_reason(Reason::LearnedFull, speaker, found);
@@ -102,15 +123,22 @@ fn owner(seen: &Seen, speaker: &Speaker<'_>) -> Option<String> {
         let name = name.unwrap_or_else(|| format!("#{ifindex}"));
         return Some(format!("port {name} ({address})"));
     }
-    let is_among = |keys: &BTreeSet<OwnerKey>| {
-        let key = |address| OwnerKey { address, scope, vlan: seen.claim.vlan, pad: 0 };
-        keys.contains(&key(mapped(address)))
-    };
-    if is_among(&world.observed.routers) {
+    if is_among(&world.observed.routers, seen, speaker) {
         return Some(format!("a router that the network has named ({address})"));
     }
-    is_among(&world.observed.protected)
+    is_protected(seen, speaker)
         .then(|| format!("the network itself, or another NIC for its own, ({address})"))
+}
+
+/// Whether it is the network's own, or granted to another NIC.
+fn is_protected(seen: &Seen, speaker: &Speaker<'_>) -> bool {
+    is_among(&speaker.world.observed.protected, seen, speaker)
+}
+
+fn is_among(keys: &BTreeSet<OwnerKey>, seen: &Seen, speaker: &Speaker<'_>) -> bool {
+    let (scope, vlan) = (speaker.link.scope(), seen.claim.vlan);
+    let key = |address| OwnerKey { address: mapped(address), scope, vlan, pad: 0 };
+    address(seen).is_some_and(|address| keys.contains(&key(address)))
 }
 
 fn address(seen: &Seen) -> Option<IpAddr> {

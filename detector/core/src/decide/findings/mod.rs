@@ -17,9 +17,12 @@ mod vms;
 
 use std::collections::BTreeMap;
 
+pub(super) use claims::Speaker;
 pub use claims::{OF_CLAIMS, findings_of_port, kind_of_claim};
 pub use enrich::ENRICHED;
+pub(super) use floods::is_its_own as is_its_own_flood;
 pub use frame::layers;
+pub(super) use vms::has_another_medium;
 
 use super::{
     Decision,

@@ -15,8 +15,9 @@ use crate::{
         text::{bounded, explain, moment, quoted, quoted_path},
     },
     model::{
-        AddressRule, Chain, Evidence, Finding, FindingKind, Link, MediumSource, PowerState,
-        QuarantineTarget, Severity, Subject, Template, TemplateStatus, Timestamp, Vm, World,
+        AddressRule, Chain, Evidence, Finding, FindingKind, ImageFile, Link, MediumSource,
+        PowerState, QuarantineTarget, Severity, Subject, Template, TemplateStatus, Timestamp, Vm,
+        World,
     },
 };
 
@@ -112,17 +113,13 @@ fn no_evidence(
 
 /// A change that proves nothing new is told all the same: nobody writes to these files while a VM runs.
 fn changed(vm: &Vm, world: &World, found: &mut Found) {
-    let booted = world.booted.get(&vm.uuid);
     let mut evidence = Vec::new();
     for medium in &vm.media {
         let MediumSource::File(file) = &medium.source else { continue };
-        let now = match (world.disturbed.get(file), world.evidence.get(file)) {
+        let now = match (world.disturbed.get(file), another(vm, file, world)) {
             (Some(why), _) => format!("cannot be read any more: {}", bounded(why)),
-            (None, Some(Evidence::Chain(now))) => match booted.and_then(|files| files.get(file)) {
-                Some(before) => differs(before, now),
-                None => continue,
-            },
-            _ => continue,
+            (None, Some((before, now))) => differs(before, now),
+            (None, None) => continue,
         };
         evidence.push(pair(medium.role.as_str(), format!("{}: {now}", quoted_path(&file.path))));
     }
@@ -133,6 +130,25 @@ fn changed(vm: &Vm, world: &World, found: &mut Found) {
     let name = quoted(&vm.name);
     let title = format!("What VM {name} has booted was replaced or rewritten while it runs.");
     found.add(about(vm, FindingKind::MediumChanged, Severity::High, title, evidence, world.now));
+}
+
+/// Whether something that it has booted shows something else by now.
+pub(in crate::decide) fn has_another_medium(vm: &Vm, world: &World) -> bool {
+    let files = vm.media.iter().filter_map(|medium| match &medium.source {
+        MediumSource::File(file) => Some(file),
+        MediumSource::Remote(_) => None,
+    });
+    let mut read = files.filter(|file| !world.disturbed.contains_key(*file));
+    read.any(|file| another(vm, file, world).is_some())
+}
+
+/// What the file has shown when the VM began to run, and what it shows instead.
+fn another<'a>(vm: &Vm, file: &ImageFile, world: &'a World) -> Option<(&'a Chain, &'a Chain)> {
+    let before = world.booted.get(&vm.uuid)?.get(file)?;
+    match world.evidence.get(file) {
+        Some(Evidence::Chain(now)) => Some((before, now)),
+        _ => None,
+    }
 }
 
 fn differs(before: &Chain, now: &Chain) -> String {
