@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io,
-    process::{ChildStdin, ChildStdout},
+    process::{self, ChildStdin, ChildStdout},
     sync::mpsc::{RecvTimeoutError, channel},
     thread,
     time::Duration,
@@ -53,7 +53,8 @@ impl Curbing {
         if config.mitigation.unknown_processes.curb().is_none() {
             return Ok(None);
         }
-        let (wanted, told) = start(WORD, words)?;
+        let own = ["--daemon".into(), process::id().to_string().into()];
+        let (wanted, told) = start(WORD, &[words, &own].concat())?;
         Ok(Some(Self { wanted, told }))
     }
 
@@ -96,15 +97,16 @@ impl Curbing {
 }
 
 /// Is this part, until the daemon has gone. What it has suspended stays so.
-pub(super) fn curb(config: &Config) -> Result<()> {
+pub(super) fn curb(config: &Config, daemon: u32) -> Result<()> {
     begin()?;
     settle(config, &NEEDED, sandbox::only_curb)?;
-    let mut curbs = Curbs::new(ScanOptions {
+    let options = ScanOptions {
         interval: config.scan.interval,
         grace: config.scan.grace,
         records: config.scan.records.clone(),
         ignored: config.scan.ignored.clone(),
-    });
+    };
+    let mut curbs = Curbs::new(options, daemon);
     let (send, lists) = channel();
     thread::Builder::new()
         .name("curb-wanted".to_owned())

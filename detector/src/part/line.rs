@@ -57,7 +57,11 @@ enum Word {
     /// Listen to ports
     ListenToPorts,
     /// Keep processes from running on
-    CurbProcesses,
+    CurbProcesses {
+        /// The process of the daemon
+        #[arg(long)]
+        daemon: u32,
+    },
     /// Read what is handed over
     ReadImages,
     /// See to one provisioner
@@ -108,9 +112,9 @@ fn carry_out(line: Line) -> Result<()> {
         }
         Word::ScanProcesses if once => scan::scan(&places.load()?),
         Word::ListenToPorts if once => listen::listen(&places.load()?),
-        Word::CurbProcesses if once => curb::curb(&places.load()?),
+        Word::CurbProcesses { daemon } if once => curb::curb(&places.load()?, daemon),
         Word::ScanProcesses => keep(&scan::NEEDED),
-        Word::CurbProcesses => keep(&curb::NEEDED),
+        Word::CurbProcesses { .. } => keep(&curb::NEEDED),
         Word::ListenToPorts => keep(&listen::NEEDED),
         Word::ReadImages | Word::SuperviseProvisioner => Ok(()),
     }

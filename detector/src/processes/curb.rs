@@ -2,21 +2,33 @@
 //! its own at what the process is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
 };
 
 use detector_core::model::{Curb, Curbed, ProcessId, Timestamp};
 
 use super::{
     ScanOptions,
-    procfs::ProcFs,
+    procfs::{ProcFs, Stat},
     scan::{Rules, Scanner},
 };
 
+/// What is said of one that does not stay suspended.
+const LET_GO_ON: &str =
+    "somebody lets it go on, time and again (SIGCONT): end it, or whoever does so";
+
 /// Processes between one and its first that are looked at.
 const DEEPEST: usize = 64;
+
+/// How often a suspended process may be let go on within [`SPAN`] before that is somebody's who does not want it
+/// suspended: each time it has run until the next look.
+const MOST_RUNS: usize = 3;
+const SPAN: Duration = Duration::from_secs(60);
+/// How long a signal may take to be acted upon.
+const PROMPT: Duration = Duration::from_millis(500);
 
 /// Whoever keeps processes from running on.
 #[derive(Debug)]
@@ -25,6 +37,7 @@ pub(crate) struct Curbs {
     rules: Rules,
     /// This process and those that it descends from.
     own: Vec<u32>,
+    daemon: u32,
     held: BTreeMap<ProcessId, Held>,
 }
 
@@ -35,15 +48,22 @@ struct Held {
     /// Its descriptor, where it was found to be what is wanted: it stands for this one life of its number.
     process: Option<OwnedFd>,
     state: Curbed,
+    /// When it was signalled last.
+    signalled: Timestamp,
+    /// How much it had run when it was last seen at rest.
+    rested: Option<u64>,
+    /// When it was found to have run on.
+    runs: VecDeque<Timestamp>,
 }
 
 impl Curbs {
-    pub(crate) fn new(options: ScanOptions) -> Self {
+    /// `daemon` is the process for which it does so: what that has started is spared.
+    pub(crate) fn new(options: ScanOptions, daemon: u32) -> Self {
         let ScanOptions { grace, records, ignored, .. } = options;
         let proc = ProcFs::open();
         let own = std::process::id();
         let own = [own].into_iter().chain(ancestors(&proc, own)).collect();
-        Self { proc, rules: Rules { grace, records, ignored }, own, held: BTreeMap::new() }
+        Self { proc, rules: Rules { grace, records, ignored }, own, daemon, held: BTreeMap::new() }
     }
 
     /// Keeps these from running on, and lets go on what it has suspended and nobody wants suspended any more.
@@ -56,7 +76,8 @@ impl Curbs {
         self.held.retain(|id, held| {
             let stays = wanted.get(id) == Some(&held.how);
             if !stays
-                && held.state == Curbed::Suspended
+                && held.how == Curb::Suspend
+                && held.state != Curbed::Ended
                 && let Some(process) = &held.process
             {
                 // Where it has ended there is nothing to let go on.
@@ -66,13 +87,15 @@ impl Curbs {
         });
         for (id, how) in wanted {
             if let Some(held) = self.held.get_mut(id) {
-                held.hold(&self.proc, *id);
+                held.hold(&self.proc, *id, now);
                 continue;
             }
-            let held = match self.take(*id, *how, now) {
-                Ok((process, state)) => Held { how: *how, process: Some(process), state },
-                Err(why) => Held { how: *how, process: None, state: Curbed::Refused(why) },
+            let (process, state) = match self.take(*id, *how, now) {
+                Ok((process, state)) => (Some(process), state),
+                Err(why) => (None, Curbed::Refused(why)),
             };
+            let (how, signalled) = (*how, now);
+            let held = Held { how, process, state, signalled, rested: None, runs: VecDeque::new() };
             self.held.insert(*id, held);
         }
         self.held.iter().map(|(id, held)| (*id, held.state.clone())).collect()
@@ -103,7 +126,7 @@ impl Curbs {
 
     /// Whether it is a VM's, by what it holds and is, and no manager's.
     fn look(&self, id: ProcessId, now: Timestamp) -> Result<(), String> {
-        if ancestors(&self.proc, id.pid).iter().any(|pid| Some(pid) == self.own.get(2)) {
+        if ancestors(&self.proc, id.pid).contains(&self.daemon) {
             return Err("the daemon has started it".to_owned());
         }
         let unreadable = |error: io::Error| format!("it cannot be looked into: {error}");
@@ -122,21 +145,54 @@ impl Curbs {
 
 impl Held {
     /// Whoever has let it go on does not have it run on.
-    fn hold(&mut self, proc: &ProcFs, id: ProcessId) {
+    fn hold(&mut self, proc: &ProcFs, id: ProcessId, now: Timestamp) {
         let Some(process) = &self.process else { return };
         if signal(process, 0).is_err() {
             self.state = Curbed::Ended;
         } else if self.how == Curb::Stop {
             let _ = signal(process, libc::SIGKILL);
-        } else if proc.stat(id.pid).is_some_and(|stat| stat.id == id && !stat.is_stopped()) {
-            let _ = signal(process, libc::SIGSTOP);
+        } else if let Some(stat) = proc.stat(id.pid).filter(|stat| stat.id == id) {
+            let has_run = self.has_run(&stat, now);
+            self.rested = stat.is_stopped().then_some(stat.ran);
+            if !stat.is_stopped() {
+                let _ = signal(process, libc::SIGSTOP);
+                self.signalled = now;
+            }
+            self.count(has_run, now);
+        }
+    }
+
+    /// Whether it has run since it was suspended, or looked at.
+    fn has_run(&self, stat: &Stat, now: Timestamp) -> bool {
+        match self.rested {
+            // It may have been at rest again in time for the look.
+            Some(before) => stat.ran > before || !stat.is_stopped(),
+            None => !stat.is_at_rest() && now >= self.signalled + PROMPT,
+        }
+    }
+
+    /// One that is let go on time and again is not suspended, whatever state it is in at the moment. It is once it
+    /// has stayed so for some time.
+    fn count(&mut self, has_run: bool, now: Timestamp) {
+        if has_run {
+            self.runs.push_back(now);
+        }
+        while self.runs.front().is_some_and(|at| now >= *at + SPAN)
+            || self.runs.len() > MOST_RUNS + 1
+        {
+            self.runs.pop_front();
+        }
+        if self.runs.len() > MOST_RUNS {
+            self.state = Curbed::Refused(LET_GO_ON.to_owned());
+        } else if self.runs.is_empty() {
+            self.state = Curbed::Suspended;
         }
     }
 }
 
 /// The processes that this one descends from, the closest first.
 fn ancestors(proc: &ProcFs, pid: u32) -> Vec<u32> {
-    let parent = |pid: &u32| proc.stat(*pid).map(|stat| stat.parent).filter(|pid| *pid > 1);
+    let parent = |pid: &u32| proc.stat(*pid).map(|stat| stat.parent).filter(|pid| *pid > 0);
     std::iter::successors(parent(&pid), parent).take(DEEPEST).collect()
 }
 

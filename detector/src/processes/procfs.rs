@@ -43,12 +43,19 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// Its first letter of proc_pid_stat(5), such as `T`.
     pub(super) state: u8,
+    /// How much processor time all of its threads have had, in clock ticks.
+    pub(super) ran: u64,
 }
 
 impl Stat {
     /// Whether a signal keeps it from running on.
     pub(super) const fn is_stopped(&self) -> bool {
         self.state == b'T'
+    }
+
+    /// Whether it runs nothing of its own: a signal, a tracer, or the wait for a device keeps it from that.
+    pub(super) const fn is_at_rest(&self) -> bool {
+        matches!(self.state, b'T' | b't' | b'D')
     }
 }
 
@@ -182,12 +189,14 @@ fn stat(pid: u32, text: &[u8]) -> Option<Stat> {
     let rest = str::from_utf8(text.get(end + 1..)?).ok()?;
     let field = |number: usize| rest.split_whitespace().nth(number - 3);
     let flags: u64 = field(9)?.parse().ok()?;
+    let ticks = |number| field(number)?.parse::<u64>().ok();
     Some(Stat {
         id: ProcessId { pid, started: field(22)?.parse().ok()? },
         kernel: flags & KERNEL_THREAD != 0,
         threads: field(20)?.parse().ok()?,
         parent: field(4)?.parse().ok()?,
         state: *field(3)?.as_bytes().first()?,
+        ran: ticks(14)?.saturating_add(ticks(15)?),
     })
 }
 
@@ -201,7 +210,7 @@ mod tests {
         for name in ["sh", "a) R 1 (b", ")", "", "a\nb"] {
             let text = format!("9 ({name}) {tail}");
             let id = ProcessId { pid: 9, started: 4711 };
-            let expect = Stat { id, kernel: false, threads: 7, parent: 1, state: b'S' };
+            let expect = Stat { id, kernel: false, threads: 7, parent: 1, state: b'S', ran: 5 + 5 };
             assert_eq!(stat(9, text.as_bytes()), Some(expect), "{name:?}");
             for cut in 0..text.len() - " 4711 1 1".len() {
                 assert_eq!(stat(9, &text.as_bytes()[..cut]), None, "{cut}");

@@ -111,3 +111,31 @@ fn the_guard_counts_what_no_inventory_knows() {
     assert_eq!(daemon.ask(&approve).unwrap().code, 0);
     await_state(&host, running[0].pid(), true);
 }
+
+/// Who lets it go on time and again has it run all the same: that is told, and it is not called suspended.
+#[test]
+fn one_that_is_let_go_on_time_and_again_is_told() {
+    let host = host();
+    let more = curbing("suspend", "guard = false");
+    let daemon = daemon(&host, Settings { mode: "enforce", more, ..Settings::default() });
+    let vm = start(&host, &words(&[], Path::new(QEMU), BARE));
+    await_state(&host, vm.pid(), true);
+    let pid = vm.pid().to_string();
+    let script = format!("while kill -CONT {pid}; do sleep 0.01; done");
+    let helper = start(&host, &["sh", "-c", &script].map(str::to_owned));
+    let told = daemon.await_finding("pause-failed", &pid, PATIENCE).unwrap();
+    assert_eq!(told["severity"], "high", "{told}");
+    assert!(evidence(&told, "why").contains("lets it go on"), "{told}");
+    wait::until("the process not to be called suspended", PATIENCE, || {
+        let shown = daemon.show(&["process", "show", &pid])?;
+        let said = evidence(&finding(&daemon, vm.pid()), "kept from running on");
+        let runs = !shown.contains("it is suspended") && said.starts_with("no: somebody lets it");
+        Ok(runs.then_some(()))
+    })
+    .unwrap();
+    let audit = daemon.ask(&["audit", "list", "--kind", "pause"]).unwrap().json.to_string();
+    assert!(audit.contains("\"failed\"") && audit.contains("lets it go on"), "{audit}");
+    // It is stopped each second all the same.
+    drop(helper);
+    await_state(&host, vm.pid(), true);
+}

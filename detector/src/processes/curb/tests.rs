@@ -13,8 +13,17 @@ struct Running(Child);
 
 impl Running {
     fn start(program: &Path) -> Self {
+        Self::start_with(program, &["600"])
+    }
+
+    fn start_with(program: &Path, words: &[&str]) -> Self {
         let mut command = Command::new(program);
-        Self(command.arg("600").stdin(Stdio::null()).spawn().unwrap())
+        Self(command.args(words).stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, number: libc::c_int) {
+        signal(&open(self.0.id()).unwrap(), number).unwrap();
+        self.becomes(number == libc::SIGSTOP);
     }
 
     fn id(&self) -> ProcessId {
@@ -49,8 +58,9 @@ fn named_as_a_vm(place: &Path) -> std::path::PathBuf {
 
 fn curbs(records: Vec<std::path::PathBuf>) -> Curbs {
     let (interval, grace) = (Duration::from_secs(1), Duration::ZERO);
-    let mut curbs = Curbs::new(ScanOptions { interval, grace, records, ignored: Vec::new() });
-    // What a test starts it has started itself: as if that were the daemon's doing only further up.
+    let options = ScanOptions { interval, grace, records, ignored: Vec::new() };
+    let mut curbs = Curbs::new(options, u32::MAX);
+    // What a test descends from is the host's.
     curbs.own.truncate(1);
     curbs
 }
@@ -89,9 +99,13 @@ fn only_a_vm_that_is_still_the_same_process_is_touched() {
     for process in [&vm, &other] {
         assert!(!process.is_stopped() && ProcFs::open().stat(process.0.id()).is_some());
     }
-    // One that the daemon has started is its own.
-    curbs.own = vec![u32::MAX, u32::MAX - 1, std::process::id()];
-    assert!(refused(&mut curbs, id).contains("the daemon has started it"));
+    // One that the daemon has started is its own, also where that is the first process of a container.
+    for daemon in [std::process::id(), 1] {
+        curbs.daemon = daemon;
+        let said = refused(&mut curbs, id);
+        assert!(said.contains("the daemon has started it"), "{daemon}: {said}");
+        curbs.keep(&BTreeMap::new(), clock::now());
+    }
 }
 
 #[test]
@@ -116,9 +130,7 @@ fn a_suspended_one_stays_so_until_nobody_wants_it_and_an_ended_one_is_gone() {
     assert_eq!(keep(&mut curbs, Curb::Suspend), Some(Curbed::Suspended));
     vm.becomes(true);
     // Whoever runs it lets it go on.
-    let process = open(id.pid).unwrap();
-    signal(&process, libc::SIGCONT).unwrap();
-    vm.becomes(false);
+    vm.signal(libc::SIGCONT);
     assert_eq!(keep(&mut curbs, Curb::Suspend), Some(Curbed::Suspended));
     vm.becomes(true);
     assert_eq!(curbs.keep(&BTreeMap::new(), clock::now()), BTreeMap::new());
@@ -127,4 +139,72 @@ fn a_suspended_one_stays_so_until_nobody_wants_it_and_an_ended_one_is_gone() {
     assert_eq!(keep(&mut curbs, Curb::Stop), Some(Curbed::Ended));
     assert!(!vm.0.wait().unwrap().success());
     assert_eq!(keep(&mut curbs, Curb::Stop), Some(Curbed::Ended));
+}
+
+/// One that is let go on time and again is not called suspended, until it stays so.
+#[test]
+fn one_that_does_not_stay_suspended_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let vm = Running::start(&named_as_a_vm(place.path()));
+    let id = vm.id();
+    let mut curbs = curbs(Vec::new());
+    let start = clock::now();
+    let mut keep = |seconds| {
+        let now = start + Duration::from_secs(seconds);
+        curbs.keep(&one(id, Curb::Suspend), now).remove(&id).unwrap()
+    };
+    let let_go_on = Curbed::Refused(LET_GO_ON.to_owned());
+    assert_eq!(keep(0), Curbed::Suspended);
+    for (second, expect) in
+        (1..).zip([&Curbed::Suspended, &Curbed::Suspended, &Curbed::Suspended, &let_go_on])
+    {
+        vm.becomes(true);
+        vm.signal(libc::SIGCONT);
+        assert_eq!(keep(second), *expect, "{second}");
+        // Each look counts once, also where the signal is not acted upon yet.
+        assert_eq!(keep(second), *expect, "{second}");
+    }
+    vm.becomes(true);
+    for (second, expect) in [(30, &let_go_on), (63, &let_go_on), (64, &Curbed::Suspended)] {
+        assert_eq!(keep(second), *expect, "{second}");
+    }
+    for second in 70..74 {
+        vm.signal(libc::SIGCONT);
+        keep(second);
+        vm.becomes(true);
+    }
+    assert_eq!(keep(74), let_go_on);
+    // Nobody wants it any more.
+    vm.becomes(true);
+    assert_eq!(curbs.keep(&BTreeMap::new(), clock::now()), BTreeMap::new());
+    vm.becomes(false);
+}
+
+/// Whoever lets it run between two looks, and suspends it in time for each, has let it go on.
+#[test]
+fn what_runs_between_two_looks_has_run() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("qemu-system-x86_64");
+    fs::copy("/bin/sh", &path).unwrap();
+    let vm = Running::start_with(&path, &["-c", "while :; do :; done"]);
+    let id = vm.id();
+    let mut curbs = curbs(Vec::new());
+    let start = clock::now();
+    let mut keep = |seconds| {
+        let now = start + Duration::from_secs(seconds);
+        curbs.keep(&one(id, Curb::Suspend), now).remove(&id).unwrap()
+    };
+    let ran = || ProcFs::open().stat(id.pid).unwrap().ran;
+    keep(0);
+    for second in 1..=4 {
+        vm.becomes(true);
+        assert_eq!(keep(second), Curbed::Suspended, "{second}");
+        let before = ran();
+        vm.signal(libc::SIGCONT);
+        while ran() == before {
+            std::thread::yield_now();
+        }
+        vm.signal(libc::SIGSTOP);
+    }
+    assert_eq!(keep(5), Curbed::Refused(LET_GO_ON.to_owned()));
 }
