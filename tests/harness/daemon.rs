@@ -1,7 +1,8 @@
 //! The daemon under test, and its command line.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -196,7 +197,20 @@ impl<'a> Daemon<'a> {
 
     /// Runs a command of the command line.
     pub fn ask(&self, words: &[&str]) -> Result<Answer> {
-        let mut command = self.command();
+        self.answer(self.command(), words)
+    }
+
+    /// The same by another user, who is in no group but their own.
+    pub fn ask_as(&self, user: u32, words: &[&str]) -> Result<Answer> {
+        // The directory is a temporary one of root's.
+        std::fs::set_permissions(self.host.directory(), Permissions::from_mode(0o711))?;
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={user}")]);
+        command.arg("--clear-groups").arg(&self.binary).arg("--config").arg(self.config());
+        self.answer(command, words)
+    }
+
+    fn answer(&self, mut command: Command, words: &[&str]) -> Result<Answer> {
         command.args(["--output", "json"]).args(words);
         let output = self.host.output(&mut command)?;
         let text = String::from_utf8_lossy(&output.stdout);

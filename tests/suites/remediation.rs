@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+#[path = "remediation/contained.rs"]
+mod contained;
+#[path = "remediation/people.rs"]
+mod people;
+
 use std::path::Path;
 use std::time::Duration;
 
