@@ -18,6 +18,9 @@ pub(super) const COOKIE: &str = "__Host-detector";
 /// Of the form by which somebody logs in.
 pub(super) const LOGIN_COOKIE: &str = "__Host-detector-login";
 
+/// By which a page that renews itself says so.
+const RENEWS: &str = "x-renews";
+
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -47,6 +50,7 @@ pub(super) fn identify(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
 ) -> Option<Identity> {
+    let renews = headers.contains_key(RENEWS);
     if let (Some(proxy), Some(peer)) = (&app.proxy, peer)
         && proxy.peers.contains(&peer.ip().to_canonical())
     {
@@ -56,14 +60,14 @@ pub(super) fn identify(
             let user = name.to_str().ok().filter(|name| is_name(name))?;
             let role = app.roster.role(user).or(proxy.role)?;
             let csrf = app.secret.csrf(user);
-            return Some(Identity { user: user.to_owned(), role, csrf, by_proxy: true });
+            return Some(Identity { user: user.to_owned(), role, csrf, by_proxy: true, renews });
         }
     }
     let token = cookie(headers, COOKIE)?;
     let found = super::session::lock(&app.sessions).of(token, Instant::now());
     let (user, csrf) = found?;
     let role = app.roster.role(&user)?;
-    Some(Identity { user, role, csrf, by_proxy: false })
+    Some(Identity { user, role, csrf, by_proxy: false, renews })
 }
 
 fn is_name(name: &str) -> bool {

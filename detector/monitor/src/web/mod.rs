@@ -119,6 +119,8 @@ fn router(desk: Arc<Desk>, config: &Config) -> Result<Router> {
         .route("/assets/style.css", get(assets::style))
         .route("/assets/live.js", get(assets::script))
         .route("/assets/icon.svg", get(assets::icon))
+        // Where browsers look beside what is no page.
+        .route("/favicon.ico", get(assets::icon))
         .fallback(page::not_found)
         .layer(axum::extract::DefaultBodyLimit::max(LONGEST_BODY))
         .layer(middleware::from_fn(gate::harden))

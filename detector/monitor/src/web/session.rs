@@ -31,6 +31,8 @@ pub(super) struct Identity {
     pub(super) csrf: String,
     /// A proxy says who they are, so that there is nothing to leave.
     pub(super) by_proxy: bool,
+    /// It is the page that asks, to renew itself: nobody would see a message.
+    pub(super) renews: bool,
 }
 
 impl Identity {
@@ -100,6 +102,9 @@ impl Sessions {
     }
 
     pub(super) fn note(&mut self, identity: &Identity) -> Option<Note> {
+        if identity.renews {
+            return None;
+        }
         self.notes.remove(&identity.csrf)
     }
 }

@@ -25,7 +25,7 @@
     busy = true;
     wanted = false;
     try {
-      const answer = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html" } });
+      const answer = await fetch(location.href, { credentials: "same-origin", headers: { accept: "text/html", "x-renews": "1" } });
       if (answer.redirected) {
         location.reload();
         return;
@@ -39,6 +39,7 @@
         own.replaceChildren(...other.childNodes);
         open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
         if (focus) document.getElementById(focus)?.focus();
+        document.title = next.title;
         const nav = next.querySelector("header.top nav");
         if (nav) document.querySelector("header.top nav").replaceChildren(...nav.childNodes);
         say("Up to date by itself", true);
@@ -60,7 +61,17 @@
     wanted = true;
     renew();
   });
-  document.addEventListener("toggle", () => renew(), true);
+  document.addEventListener("toggle", (event) => {
+    // Whoever opens a form wants to fill it in.
+    if (event.target.open && event.target.matches("details.deed")) event.target.querySelector("input[name=reason]")?.focus();
+    renew();
+  }, true);
+  document.addEventListener("keydown", (event) => {
+    const open = event.key === "Escape" && document.querySelector("details.deed[open]");
+    if (!open) return;
+    open.removeAttribute("open");
+    open.querySelector("summary").focus();
+  });
   document.addEventListener("focusout", () => setTimeout(renew, 100));
   addEventListener("pagehide", () => events.close());
 })();

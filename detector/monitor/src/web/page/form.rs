@@ -26,13 +26,25 @@ pub(super) struct Place<'a> {
     pub(super) back: &'a str,
 }
 
+/// Says why there are no buttons.
+pub(super) fn only_looks(identity: &Identity) -> Markup {
+    html! {
+        @if identity.role == Role::View {
+            p.hint { "You look: to act takes the role " (Role::Operate.as_str()) ", and yours is " (Role::View.as_str()) "." }
+        }
+    }
+}
+
 pub(super) fn deed(identity: &Identity, place: &Place<'_>, deed: &Deed<'_>) -> Markup {
     if identity.role < deed.needed {
+        // Who may do nothing is told so once, by `only_looks`.
         return html! {
-            span.hint { (deed.title) " takes the role " (deed.needed.as_str()) "." }
+            @if identity.role > Role::View {
+                span.hint { (deed.title) " takes the role " (deed.needed.as_str()) "." }
+            }
         };
     }
-    let name = format!("{}-{}", deed.action, place.target);
+    let name = format!("{}-{}-{}", deed.action, place.host, place.target);
     html! {
         details.deed name="deed" id=(name) {
             summary.button { (deed.title) }
@@ -45,7 +57,7 @@ pub(super) fn deed(identity: &Identity, place: &Place<'_>, deed: &Deed<'_>) -> M
                 input type="hidden" name="back" value=(place.back);
                 p { (deed.effect) }
                 (deed.more)
-                label { "Reason, for the audit" input name="reason" required maxlength="300" placeholder="Ticket or a few words"; }
+                label { "Reason, for the audit" input name="reason" required maxlength="300" autocomplete="off" placeholder="Ticket or a few words"; }
                 button.main type="submit" { (deed.title) }
             }
         }

@@ -6,6 +6,9 @@ use super::{
 };
 use crate::view::HostView;
 
+/// Ports of a bridge that are shown.
+const MOST: usize = 60;
+
 pub(super) fn show(view: &HostView) -> Markup {
     let host = &view.row;
     let path = host_path(&host.name);
@@ -17,12 +20,12 @@ pub(super) fn show(view: &HostView) -> Markup {
         }
         @for trouble in &host.troubles { div.note.bad { (icon("alert")) p { (text(trouble)) } } }
         div.columns {
-            section {
+            section.panel {
                 h2 { "VMs" }
                 (bar(&host.vms))
-                p { a href=(format!("/vms?host={}", segment(&host.name))) { "All VMs of this host" } }
+                p { a.button href=(format!("/vms?host={}", segment(&host.name))) { "All VMs of this host" } }
             }
-            section {
+            section.panel {
                 h2 { "This host" }
                 dl {
                     @if let Some(release) = &host.release { dt { "Release" } dd { (text(release)) } }
@@ -33,6 +36,6 @@ pub(super) fn show(view: &HostView) -> Markup {
                 p { a.button href=(format!("{path}/policy")) { "Policy" } " " a.button href=(format!("{path}/templates")) { "Templates" } }
             }
         }
-        section { h2 { "What is plugged in" } (picture::show(view)) }
+        section { h2 { "What is plugged in" } (picture::show(view, MOST)) }
     }
 }

@@ -26,13 +26,13 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("rules", "/rules", "Rules"),
 ];
 
-fn head(title: &str) -> Markup {
+fn head(title: &str, waiting: usize) -> Markup {
     html! {
         head {
             meta charset="utf-8";
             meta name="viewport" content="width=device-width, initial-scale=1";
             meta name="color-scheme" content="light dark";
-            title { (detector_core::escape::escape(title)) " · detector" }
+            title { @if waiting > 0 { "(" (waiting) ") " } (detector_core::escape::escape(title)) " · detector" }
             link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
             link rel="stylesheet" href="/assets/style.css";
             script src="/assets/live.js" defer {}
@@ -44,7 +44,7 @@ pub(super) fn whole(page: &Page<'_>, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (head(page.title))
+            (head(page.title, page.waiting))
             body {
                 (sprite())
                 a.skip href="#content" { "To the content" }
@@ -110,7 +110,7 @@ pub(super) fn alone(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (head(title))
+            (head(title, 0))
             body.alone { (sprite()) main { (body) } }
         }
     }

@@ -1,13 +1,16 @@
 use maud::{Markup, html};
 
 use super::{
-    form::{Place, acknowledge},
-    part::{empty, host_path, icon, segment, severity, state, text, vm_path, when},
+    form::{Place, acknowledge, only_looks},
+    part::{empty, host_path, icon, segment, severity, state, text, tone, vm_path, when},
 };
 use crate::{
     view::{Counts, FindingRow, HostRow, VmFilter, VmPage},
     web::session::Identity,
 };
+
+/// Findings that are shown at a time: a host may have thousands.
+const MOST: usize = 200;
 
 const STATES: [&str; 5] = ["approved", "pending", "denied", "quarantined", "off"];
 
@@ -32,17 +35,17 @@ pub(super) fn vms(page: &VmPage, filter: &VmFilter) -> Markup {
                 (empty("vm", "No VM is like that", &html! { a href="/vms" { "Show all VMs" } }))
             }
         } @else {
-            div.scroll { table {
+            div.scroll { table.stack {
                 thead { tr { th scope="col" { "VM" } th scope="col" { "State" } th scope="col" { "Template" } th scope="col" { "NICs" } th scope="col" { "Host" } th scope="col" { "Since" } } }
                 tbody {
                     @for vm in &page.vms {
                         tr {
                             td { a href=(vm_path(&vm.host, vm.uuid)) { strong { (text(&vm.name)) } } }
-                            td { (state(&vm.status)) @if vm.power != "running" && vm.status != "off" { " " span.hint { (text(&vm.power)) } } }
-                            td { @match &vm.template { Some(template) => (text(template)), None => span.hint { "none" } } }
-                            td { @for nic in &vm.nics { div { code { (text(&nic.mac)) } @for address in &nic.addresses { " " span.hint { (text(address)) } } } } }
-                            td { a href=(host_path(&vm.host)) { (text(&vm.host)) } }
-                            td { @if let Some(since) = vm.since { (when(since)) } }
+                            td data-label="State" { (state(&vm.status)) @if vm.power != "running" && vm.status != "off" { " " span.hint { (text(&vm.power)) } } }
+                            td data-label="Template" { @match &vm.template { Some(template) => (text(template)), None => span.hint { "none" } } }
+                            td data-label="NICs" { @if vm.nics.is_empty() { span.hint { "none" } } @for nic in &vm.nics { div { code.whole { (text(&nic.mac)) } @for address in &nic.addresses { " " span.hint { (text(address)) } } } } }
+                            td data-label="Host" { a href=(host_path(&vm.host)) { (text(&vm.host)) } }
+                            td data-label="Since" { @match vm.since { Some(since) => (when(since)), None => span.hint { "unknown" } } }
                         }
                     }
                 }
@@ -74,18 +77,18 @@ pub(super) fn hosts(hosts: &[HostRow]) -> Markup {
 
 pub(super) fn hosts_table(hosts: &[HostRow]) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll { table.stack {
             thead { tr { th scope="col" { "Host" } th scope="col" { "Condition" } th scope="col" { "Mode" } th scope="col" { "VMs" } th scope="col" { "Findings" } th scope="col" { "Bundle" } th scope="col" { "Heard" } } }
             tbody {
                 @for host in hosts {
                     tr {
                         td { a href=(host_path(&host.name)) { strong { (text(&host.name)) } } }
-                        td { (state(&host.condition)) @for trouble in host.troubles.iter().take(2) { div.hint { (text(trouble)) } } }
-                        td { @if let Some(mode) = &host.mode { (state(mode)) } }
-                        td { (counts(&host.vms)) }
-                        td { (counts(&host.findings)) }
-                        td { @match host.bundle { Some(number) => (number), None => span.hint { "own files" } } }
-                        td { @if let Some(heard) = host.heard { (when(heard)) } }
+                        td data-label="Condition" { (state(&host.condition)) @for trouble in host.troubles.iter().take(2) { div.hint { (text(trouble)) } } }
+                        td data-label="Mode" { @match &host.mode { Some(mode) => (state(mode)), None => span.hint { "unknown" } } }
+                        td data-label="VMs" { (counts(&host.vms)) }
+                        td data-label="Findings" { (counts(&host.findings)) }
+                        td data-label="Bundle" { @match host.bundle { Some(number) => (number), None => span.hint { "own files" } } }
+                        td data-label="Heard" { @match host.heard { Some(heard) => (when(heard)), None => span.hint { "never" } } }
                     }
                 }
             }
@@ -107,21 +110,30 @@ pub(super) fn findings(all: &[FindingRow], identity: &Identity) -> Markup {
         @if open.is_empty() {
             (empty("ok", "Nothing is open", &html! { "What administrators must know appears here by itself." }))
         }
-        ul.cards { @for one in &open { (with_deed(one, identity)) } }
+        @else { (only_looks(identity)) }
+        ul.cards { @for one in open.iter().take(MOST) { (with_deed(one, identity)) } }
+        (beyond(open.len()))
         @if !settled.is_empty() {
-            h2 { "Somebody sees to these" }
-            ul.cards { @for one in &settled { (card(one)) } }
+            section.later {
+                h2 { "Somebody sees to these" }
+                ul.cards { @for one in settled.iter().take(MOST) { (card(one)) } }
+                (beyond(settled.len()))
+            }
         }
     }
 }
 
+fn beyond(count: usize) -> Markup {
+    html! { @if count > MOST { p.hint { (count - MOST) " more are not shown; " code { "detector-monitor findings" } " lists all." } } }
+}
+
 fn with_deed(one: &FindingRow, identity: &Identity) -> Markup {
     let place = Place { host: &one.host, target: &one.id, back: "/findings" };
-    html! { li.card { (inside(one)) (acknowledge(identity, &place)) } }
+    html! { li.card.(tone(one.severity)) { (inside(one)) (acknowledge(identity, &place)) } }
 }
 
 pub(super) fn card(one: &FindingRow) -> Markup {
-    html! { li.card { (inside(one)) } }
+    html! { li.card.(tone(one.severity)) { (inside(one)) } }
 }
 
 fn inside(one: &FindingRow) -> Markup {

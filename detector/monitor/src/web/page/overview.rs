@@ -10,6 +10,9 @@ use crate::{
     view::{Counts, HostRow, HostView, Overview},
 };
 
+/// Ports of a bridge that are shown here; the host's own page has more.
+const PORTS: usize = 8;
+
 pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView>) -> Markup {
     let count = |word: &str| view.vms.get(word).copied().unwrap_or(0);
     let (denied, cut_off) = (count("denied"), count("quarantined"));
@@ -17,7 +20,7 @@ pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView
     let open: u64 = view.findings.values().sum();
     let observes = view.modes.get("observe").copied().unwrap_or(0);
     html! {
-        section.verdict.bad[denied + cut_off > 0].good[denied + cut_off == 0 && total > 0] {
+        section.verdict.bad[denied > 0].cut[denied == 0 && cut_off > 0].good[denied + cut_off == 0 && total > 0] {
             (icon(if denied + cut_off > 0 { "lock" } else { "shield" }))
             div {
                 h1 { (headline(total, denied, cut_off)) }
@@ -55,7 +58,9 @@ pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView
         div.columns {
             section {
                 div.title { h2 { "Needs attention" } a href="/findings" { "All findings" } }
-                @if view.latest.is_empty() {
+                @if total == 0 && view.latest.is_empty() {
+                    (empty("vm", "No VM is known yet", &html! { "Start one, or name an inventory in the host's configuration. It appears here by itself." }))
+                } @else if view.latest.is_empty() {
                     (empty("ok", "Nothing is open", &html! { "Findings appear here by themselves, the most severe first." }))
                 } @else {
                     ul.cards { @for finding in &view.latest { (lists::card(finding)) } }
@@ -64,16 +69,18 @@ pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView
             section {
                 @if let Some(host) = picture {
                     div.title { h2 { "What is plugged in" } a href="/vms" { "All VMs" } }
-                    (picture::show(host))
+                    (picture::show(host, PORTS))
                 } @else {
                     div.title { h2 { "Hosts" } a href="/hosts" { "All hosts" } }
                     (lists::hosts_table(hosts))
                 }
             }
         }
-        div.columns {
-            (table("By template", "Template", &view.templates))
-            (table("By where they run", "Inventory", &view.platforms))
+        @if total > 0 {
+            div.columns {
+                (table("By template", "Template", &view.templates))
+                (table("By where they run", "Inventory", &view.platforms))
+            }
         }
     }
 }
@@ -100,24 +107,26 @@ fn tile(name: &str, now: u64, history: &[Sample], of: impl Fn(&Sample) -> u64) -
             h2 { (name) }
             p.figure { (now) }
             (line(history, of))
-            p.hint { @match history.first() {
-                Some(first) => { "At most " (most) " since " (when(first.at)) }
-                None => "No history yet",
-            } }
+            p.hint { (past(history, most, now)) }
         }
     }
+}
+
+/// How it has been, in words.
+fn past(history: &[Sample], most: u64, now: u64) -> Markup {
+    let Some(first) = history.first().filter(|_| history.len() > 1) else {
+        return html! { "No history yet" };
+    };
+    html! { @if most > now { "At most " (most) } @else { "Never more" } ", as far as " (when(first.at)) }
 }
 
 fn table(title: &str, head: &str, counts: &Counts) -> Markup {
     html! {
         section {
             h2 { (title) }
-            @if counts.is_empty() { p.hint { "No VM is known yet." } }
-            @else {
-                table {
-                    thead { tr { th scope="col" { (head) } th.number scope="col" { "VMs" } } }
-                    tbody { @for (word, count) in counts { tr { td { (text(word)) } td.number { (count) } } } }
-                }
+            table {
+                thead { tr { th scope="col" { (head) } th.number scope="col" { "VMs" } } }
+                tbody { @for (word, count) in counts { tr { td { (text(word)) } td.number { (count) } } } }
             }
         }
     }

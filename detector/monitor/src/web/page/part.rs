@@ -80,14 +80,17 @@ pub(super) fn state(word: &str) -> Markup {
     html! { span.state.(tone) { (icon(name)) (escape(word)) } }
 }
 
-pub(super) fn severity(severity: Severity) -> Markup {
-    let tone = match severity {
+pub(super) fn tone(severity: Severity) -> &'static str {
+    match severity {
         Severity::Critical => "cut",
         Severity::High => "bad",
         Severity::Medium => "attention",
         Severity::Low | Severity::Info => "plain",
-    };
-    html! { span.state.(tone) { (icon("alert")) (severity.as_str()) } }
+    }
+}
+
+pub(super) fn severity(severity: Severity) -> Markup {
+    html! { span.state.(tone(severity)) { (icon("alert")) (severity.as_str()) } }
 }
 
 /// A moment, as long ago as it is.

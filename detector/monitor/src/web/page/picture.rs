@@ -1,11 +1,12 @@
-//! Host → bridge → port → VM, as lists within each other.
+//! Host → bridge → port → VM, as lists within each other: whoever needs somebody comes first.
 
 use maud::{Markup, html};
 
-use super::part::{empty, host_path, icon, state, text, vm_path};
+use super::part::{empty, host_path, icon, segment, state, text, vm_path};
 use crate::view::{HostView, PortRow};
 
-pub(super) fn show(view: &HostView) -> Markup {
+/// At one place so many are shown at the most; the rest is counted.
+pub(super) fn show(view: &HostView, most: usize) -> Markup {
     let host = &view.row;
     html! {
         @if let Some(why) = &view.unasked {
@@ -26,14 +27,14 @@ pub(super) fn show(view: &HostView) -> Markup {
                                     span.hint { "out by " @for (number, uplink) in bridge.uplinks.iter().enumerate() { @if number > 0 { ", " } (text(uplink)) } }
                                 }
                             }
-                            @if bridge.ports.is_empty() { ul { li { span.node.hint { "No guest is plugged in" } } } }
-                            @else { ul { @for port in &bridge.ports { (leaf(&host.name, port)) } } }
+                            @if bridge.ports.is_empty() { ul { li { span.node.quiet { "No guest is plugged in" } } } }
+                            @else { (leaves(&host.name, &bridge.ports, most)) }
                         }
                     }
                     @if !view.portless.is_empty() {
                         li {
-                            div.node { (icon("off")) span.hint { "Without a port" } }
-                            ul { @for vm in &view.portless { (leaf(&host.name, vm)) } }
+                            div.node { (icon("off")) "Without a port" span.hint { (view.portless.len()) } }
+                            (leaves(&host.name, &view.portless, most))
                         }
                     }
                 }
@@ -43,6 +44,30 @@ pub(super) fn show(view: &HostView) -> Markup {
             (empty("bridge", "Nothing to guard yet", &html! { "Name bridges in " code { "network.bridges" } " of the host's configuration, or plug a VM in." }))
         }
     }
+}
+
+fn leaves(host: &str, ports: &[PortRow], most: usize) -> Markup {
+    let mut ports: Vec<_> = ports.iter().collect();
+    ports.sort_by_key(|port| (is_fine(port), &port.vm_name, &port.name));
+    let rest = ports.split_off(most.min(ports.len()));
+    html! {
+        ul {
+            @for port in ports { (leaf(host, port)) }
+            @if !rest.is_empty() {
+                li {
+                    a.node href=(format!("/vms?host={}", segment(host))) {
+                        "and " (rest.len()) " more"
+                        @if rest.iter().all(|port| is_fine(port)) { span.hint { "all fine" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is_fine(port: &PortRow) -> bool {
+    let state = port.vm_status.as_deref();
+    matches!(state, Some("approved" | "off")) && (port.name.is_empty() || port.status == "granted")
 }
 
 fn leaf(host: &str, port: &PortRow) -> Markup {

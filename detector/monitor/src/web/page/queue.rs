@@ -1,7 +1,7 @@
 use maud::{Markup, html};
 
 use super::{
-    form::{Place, quarantine, release},
+    form::{Place, only_looks, quarantine, release},
     lists::evidence,
     part::{empty, icon, severity, state, text, vm_path, when},
 };
@@ -9,6 +9,9 @@ use crate::{
     view::{Queue, QueueItem},
     web::session::Identity,
 };
+
+/// What is shown at a time: the VMs' own page searches all of them.
+const MOST: usize = 200;
 
 pub(super) fn show(queue: &Queue, identity: &Identity) -> Markup {
     html! {
@@ -19,14 +22,23 @@ pub(super) fn show(queue: &Queue, identity: &Identity) -> Markup {
         @if queue.items.is_empty() && queue.unasked.is_empty() {
             (empty("shield", "Nobody is cut off", &html! { "A VM that fails the policy appears here, with what speaks against it and what can be done." }))
         }
-        ul.cards.large { @for item in &queue.items { (card(item, identity)) } }
+        @else { (only_looks(identity)) }
+        ul.cards.large { @for item in queue.items.iter().take(MOST) { (card(item, identity)) } }
+        @if queue.items.len() > MOST {
+            p.hint { (queue.items.len() - MOST) " more: " a href="/vms?status=quarantined" { "all VMs in quarantine" } ", " a href="/vms?status=denied" { "all that are denied" } }
+        }
     }
 }
 
 fn card(item: &QueueItem, identity: &Identity) -> Markup {
     let place = Place { host: &item.host, target: &item.target, back: "/quarantine" };
+    let tone = match item.status.as_str() {
+        "denied" => "bad",
+        "quarantined" => "cut",
+        _ => "attention",
+    };
     html! {
-        li.card id=(format!("item-{}", item.target)) {
+        li.card.(tone) id=(format!("item-{}-{}", item.host, item.target)) {
             div.title {
                 h2 {
                     @match item.vm {

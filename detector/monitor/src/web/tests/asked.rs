@@ -112,8 +112,11 @@ async fn nothing_is_done_without_token_role_and_reason() {
     let request = serde_json::to_value(request).unwrap();
     assert_eq!(request["quarantine-add"]["reason"], "ticket 42");
     assert!(browser.get("/quarantine").await.text.contains("neither sends nor receives"));
-    // What a host says is text, and is said once.
+    // What a host says is text, and is said once, to a person.
     browser.post("/act", &act(&csrf, "release", "ticket 42")).await;
+    browser.more = vec![("x-renews", "1".to_owned())];
+    assert!(!browser.get("/").await.text.contains("note bad"));
+    browser.more.clear();
     let text = browser.get("/").await.text;
     assert!(text.contains("note bad") && text.contains("&lt;script&gt;"), "{text}");
     assert!(!text.contains(HOSTILE));
