@@ -7,6 +7,7 @@
 pub mod artefacts;
 pub mod block;
 pub mod bpf;
+pub mod browser;
 pub mod capture;
 pub mod cgroups;
 pub mod cpio;

@@ -8,6 +8,8 @@ mod fleet;
 mod local;
 #[path = "monitor/metrics.rs"]
 mod metrics;
+#[path = "monitor/page.rs"]
+mod page;
 
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;
@@ -18,6 +20,8 @@ use detector_tests::wait;
 const A: Station = Station::number(10);
 const B: Station = Station::number(11);
 const PORT: u16 = 8470;
+/// A name that would like to be more than text: to a browser, a terminal, a reader. As TOML has it.
+const HOSTILE: &str = r#"<script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202Egpj.exe"#;
 
 /// A daemon that lets the monitor's user operate.
 fn daemon<'a>(scene: &'a Scene, vms: &[String], more: &str) -> Daemon<'a> {

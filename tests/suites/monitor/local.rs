@@ -4,10 +4,7 @@ use detector_tests::monitor::Visitor;
 use detector_tests::scene::{PATIENCE, Scene, vm};
 use serde_json::{Value, json};
 
-use super::{A, B, await_that, daemon, monitor};
-
-/// A name that would like to be more than text: to a browser, a terminal, a reader.
-const HOSTILE: &str = r#"<script>alert(1)<\/script>\"'><img src=x onerror=alert(1)>\u202Egpj.exe"#;
+use super::{A, B, HOSTILE, await_that, daemon, monitor};
 
 fn find(visitor: &mut Visitor<'_>, port: &str) -> Option<Value> {
     let vms = visitor.json("/api/v1/vms").unwrap()["vms"].as_array().unwrap().clone();
@@ -17,8 +14,7 @@ fn find(visitor: &mut Visitor<'_>, port: &str) -> Option<Value> {
 #[test]
 fn whatever_a_vm_is_called_it_is_text() {
     let scene = Scene::new().unwrap();
-    let hostile = HOSTILE.replace(r"<\/", "</");
-    let daemon = daemon(&scene, &[vm(&hostile, "tap-a", A), vm("b", "tap-b", B)], "");
+    let daemon = daemon(&scene, &[vm(HOSTILE, "tap-a", A), vm("b", "tap-b", B)], "");
     let monitor = monitor(&scene);
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let _stray = scene.plug("stray0").unwrap();

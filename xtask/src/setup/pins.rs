@@ -53,6 +53,8 @@ pub(super) const LAB: &[&str] = &[
     "nats-server",
     "minisign",
     "systemd",
+    "chromium",
+    "fonts-dejavu-core",
 ];
 
 /// Making the disk of a whole machine.

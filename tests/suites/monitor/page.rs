@@ -1,0 +1,220 @@
+//! The page in a real browser.
+
+use detector_tests::browser::{Browser, Shape};
+use detector_tests::daemon::Daemon;
+use detector_tests::monitor::{Monitor, PASSWORD};
+use detector_tests::scene::{PATIENCE, Scene, vm};
+
+use serde_json::Value;
+
+use super::{A, B, HOSTILE, await_that, daemon, monitor};
+
+/// What is wrong with a page for somebody with a small screen, weak eyes or a keyboard only.
+const LOOK: &str = include_str!("look.js");
+const SHAPES: [(&str, Shape); 4] = [
+    ("wide", Shape { width: 1280, dark: false }),
+    ("wide-dark", Shape { width: 1280, dark: true }),
+    ("phone", Shape { width: 360, dark: false }),
+    ("phone-dark", Shape { width: 360, dark: true }),
+];
+
+fn log_in(browser: &mut Browser, monitor: &Monitor<'_>, name: &str) {
+    browser.open(&monitor.url()).unwrap();
+    browser.fill("input[name=name]", name).unwrap();
+    browser.fill("input[name=password]", PASSWORD).unwrap();
+    browser.click("form.login button").unwrap();
+    browser.await_text("Up to date by itself").unwrap();
+}
+
+#[test]
+fn a_rogue_from_alert_to_release_by_clicking() {
+    let scene = Scene::new().unwrap();
+    let approved = vm(HOSTILE, "tap-r", B);
+    let rogue = approved.replace("template = \"lab\"\n", "");
+    let daemon = daemon(&scene, &[vm("web1", "tap-a", A), rogue], "");
+    let monitor = monitor(&scene);
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    let mut browser = Browser::start(scene.host()).unwrap();
+    log_in(&mut browser, &monitor, "otto");
+
+    // It appears, and nobody loads the page again.
+    browser.evaluate("window.before = true").unwrap();
+    let _rogue = scene.plug("tap-r").unwrap();
+    daemon.await_port("tap-r", "isolated", PATIENCE).unwrap();
+    browser.await_text("1 VM is in quarantine").unwrap();
+    assert_eq!(browser.evaluate("window.before").unwrap(), true);
+    assert_eq!(browser.evaluate("document.title").unwrap(), "(1) Overview · detector");
+
+    // What it is called is text.
+    browser.click("a.button[href='/quarantine']").unwrap();
+    browser.await_text("neither sends nor receives").unwrap();
+    let shown = browser.text().unwrap();
+    assert!(shown.contains("<script>alert(1)</script>") && !shown.contains('\u{202e}'), "{shown}");
+    let foreign = "document.querySelectorAll('main script, main img, [onerror], [style]').length";
+    assert_eq!(browser.evaluate(foreign).unwrap(), 0);
+
+    browser.click("li.card a.button").unwrap();
+    browser.await_text("A VM descends from a registered template").unwrap();
+    // By the keyboard: the form takes the focus, and the return key sends it.
+    browser.evaluate("document.querySelector('details.deed summary').focus()").unwrap();
+    browser.press("Enter").unwrap();
+    await_that("the focus", || {
+        let focused = browser.evaluate("document.activeElement.name").unwrap();
+        (focused == "reason").then_some(())
+    });
+    browser.type_text("it looks fine to me").unwrap();
+    browser.press("Enter").unwrap();
+    browser.await_text("the quarantine stays").unwrap();
+    assert_eq!(quarantines(&daemon), 1, "the policy speaks against it");
+
+    // Another site has got hold of the token; the browser keeps the session from it.
+    let token = "document.querySelector('input[name=csrf]').value";
+    let token = browser.evaluate(token).unwrap().as_str().unwrap().to_owned();
+    let page = browser.evaluate("location.href").unwrap().as_str().unwrap().to_owned();
+    let target = page.rsplit('/').next().unwrap().to_owned();
+    let host = page.rsplit('/').nth(2).unwrap();
+    let fields = [("csrf", token.as_str()), ("host", host), ("action", "sandbox"), ("reason", "x")]
+        .map(|(name, value)| format!("<input name={name} value={value}>"))
+        .concat();
+    browser
+        .open(&format!(
+            "data:text/html,<form method=post action={}/act>{fields}<input name=target value=vm:{target}><button>Win</button></form>",
+            monitor.url()
+        ))
+        .unwrap();
+    browser.click("button").unwrap();
+    browser.await_text("log in first").unwrap();
+    let complaints = browser.take_faults();
+    assert!(complaints.iter().all(|one| one.contains("status of 401")), "{complaints:?}");
+
+    // Somebody approves of what it is made from; now it is lifted.
+    browser.open(&page).unwrap();
+    daemon.write_inventory(&[vm("web1", "tap-a", A), approved].concat()).unwrap();
+    await_that("all requirements to be met", || {
+        let failed = browser.evaluate("document.querySelectorAll('.checks .bad').length").unwrap();
+        (failed == 0).then_some(())
+    });
+    browser.click("details.deed summary").unwrap();
+    browser.fill("details[open] input[name=reason]", "its template is approved").unwrap();
+    browser.click("details[open] button").unwrap();
+    browser.await_text("The quarantine is lifted.").unwrap();
+    daemon.await_port("tap-r", "granted", PATIENCE).unwrap();
+    browser.await_text("It is approved").unwrap();
+    assert_eq!(quarantines(&daemon), 0);
+    let records = daemon.ask(&["audit", "list", "--limit", "0"]).unwrap().json["records"].clone();
+    let released =
+        |one: &&Value| one["kind"] == "action-asked" && one["to"] == "quarantine-release";
+    let asked: Vec<_> = records.as_array().unwrap().iter().filter(released).collect();
+    let whys: Vec<_> = asked.iter().map(|one| one["why"].as_str().unwrap()).collect();
+    assert_eq!(whys, ["it looks fine to me", "its template is approved"], "{asked:?}");
+    assert!(asked.iter().all(|one| one["who"]["on_behalf"] == "otto (operate)"), "{asked:?}");
+
+    // Who only looks has nothing to click on, and a form of their own making is refused.
+    browser.click("form[action='/logout'] button").unwrap();
+    browser.await_text("Password").unwrap();
+    log_in(&mut browser, &monitor, "vera");
+    browser.open(&page).unwrap();
+    browser.await_text("yours is view").unwrap();
+    let ways = "document.querySelectorAll('details.deed, form[action=\"/act\"]').length";
+    assert_eq!(browser.evaluate(ways).unwrap(), 0);
+    assert_eq!(browser.take_faults(), [""; 0]);
+    let forged = format!(
+        "fetch('/act', {{ method: 'POST', body: new URLSearchParams({{
+            csrf: document.querySelector('input[name=csrf]').value, host: {host:?},
+            action: 'quarantine', target: 'vm:{target}', reason: 'x',
+            id: '00000000-0000-4000-8000-000000000001' }}) }}).then((answer) => answer.status)"
+    );
+    assert_eq!(browser.evaluate(&forged).unwrap(), 403);
+    assert_eq!(quarantines(&daemon), 0);
+}
+
+fn quarantines(daemon: &Daemon<'_>) -> usize {
+    let listed = daemon.ask(&["quarantine", "list"]).unwrap().json;
+    listed["quarantines"].as_array().unwrap().len()
+}
+
+/// Somebody who looks at pages from all sides, and takes pictures of them where they are wanted.
+struct Tour<'a> {
+    browser: Browser,
+    monitor: &'a Monitor<'a>,
+    faults: Vec<String>,
+}
+
+impl Tour<'_> {
+    fn visit(&mut self, when: &str, pages: &[(&str, &str)]) {
+        for (name, path) in pages {
+            self.browser.open(&format!("{}{path}", self.monitor.url())).unwrap();
+            self.look(&format!("{when}-{name}"));
+        }
+    }
+
+    fn look(&mut self, name: &str) {
+        for (shape, how) in SHAPES {
+            self.browser.shape(how).unwrap();
+            let faults = self.browser.evaluate(LOOK).unwrap();
+            self.browser.picture(&format!("{name}-{shape}")).unwrap();
+            let faults = faults.as_array().unwrap().iter();
+            self.faults.extend(faults.map(|one| format!("{name}-{shape}: {one}")));
+        }
+        self.browser.shape(SHAPES[0].1).unwrap();
+        // There is a page that is not there.
+        let complaints = self.browser.take_faults().into_iter();
+        let complaints = complaints.filter(|one| !one.contains("status of 404"));
+        self.faults.extend(complaints.map(|one| format!("{name}: {one}")));
+    }
+}
+
+#[test]
+fn every_page_can_be_read_by_everybody() {
+    let scene = Scene::new().unwrap();
+    let daemon = daemon(&scene, &[], "");
+    let monitor = monitor(&scene);
+    let browser = Browser::start(scene.host()).unwrap();
+    let mut tour = Tour { browser, monitor: &monitor, faults: Vec::new() };
+    tour.visit("0", &[("login", "/login")]);
+    log_in(&mut tour.browser, &monitor, "ada");
+    let mut ada = monitor.log_in("ada").unwrap();
+    let host = ada.json("/api/v1/hosts").unwrap()[0]["name"].as_str().unwrap().to_owned();
+    let host = format!("/hosts/{host}");
+    let (policy, templates) = (format!("{host}/policy"), format!("{host}/templates"));
+    let pages = [
+        ("overview", "/"),
+        ("quarantine", "/quarantine"),
+        ("vms", "/vms"),
+        ("hosts", "/hosts"),
+        ("host", &host),
+        ("findings", "/findings"),
+        ("policy", &policy),
+        ("templates", &templates),
+    ];
+    tour.visit("0", &pages);
+
+    daemon.write_inventory(&vm("web1", "tap-a", A)).unwrap();
+    let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
+    tour.browser.open(&monitor.url()).unwrap();
+    tour.browser.await_text("web1").unwrap();
+    tour.visit("1", &pages[..1]);
+
+    let rogue = vm(HOSTILE, "tap-b", B).replace("template = \"lab\"\n", "");
+    let guest = |number: usize| {
+        let guest = vm(&format!("guest-{number}"), &format!("t{number}"), A);
+        guest.replace("mac = \"52:54", &format!("mac = \"5e:{number:02x}"))
+    };
+    let many: String = (0..200).map(guest).collect();
+    daemon.write_inventory(&[vm("web1", "tap-a", A), rogue, many].concat()).unwrap();
+    let _b = scene.plug("tap-b").unwrap();
+    let _stray = scene.plug("stray0").unwrap();
+    let rogue = await_that("all of it", || {
+        let vms = ada.json("/api/v1/vms?status=quarantined").unwrap();
+        let uuid = vms["vms"][0]["uuid"].as_str()?.to_owned();
+        ada.get("/findings").unwrap().text.contains("stray0").then_some(uuid)
+    });
+    let rogue = format!("{host}/vms/{rogue}");
+    tour.browser.open(&format!("{}{rogue}", monitor.url())).unwrap();
+    tour.browser.click("details.deed summary").unwrap();
+    tour.look("200-form");
+    tour.visit("200", &pages);
+    let nowhere = format!("{host}/vms/00000000-0000-4000-8000-000000000001");
+    tour.visit("200", &[("vm", &rogue), ("none", "/vms?q=nobody"), ("nowhere", &nowhere)]);
+    assert!(tour.faults.is_empty(), "{}", tour.faults.join("\n"));
+}
