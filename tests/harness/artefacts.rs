@@ -75,12 +75,18 @@ pub fn clean_root() -> Result<PathBuf> {
     existing(&target().join("clean/root"), "cargo xtask test --suite packages")
 }
 
-/// The packages that are tried out, of one kind, by their versions.
-pub fn packages(ending: &str) -> Result<Vec<PathBuf>> {
+/// What is tried out of a package, of one kind, by its versions.
+pub fn packages(name: &str, ending: &str) -> Result<Vec<PathBuf>> {
     let directory = existing(&target().join("dist/dev"), "cargo xtask test --suite packages")?;
     let paths = std::fs::read_dir(&directory)?.map(|entry| Ok(entry?.path()));
     let mut paths = paths.collect::<Result<Vec<_>>>()?;
-    paths.retain(|path| path.extension().is_some_and(|e| e == ending));
+    paths.retain(|path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let version = file.strip_prefix(name).and_then(|rest| rest.strip_prefix(['-', '_']));
+        let is_of_it =
+            version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()));
+        is_of_it && path.extension().is_some_and(|e| e == ending)
+    });
     paths.sort();
     Ok(paths)
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::cgroups::Cgroups;
 use crate::host::only_child;
+use crate::netns::NetNs;
 use crate::{artefacts, run, wait};
 
 /// How long a start may take, and anything that the service manager is asked for.
@@ -55,6 +56,7 @@ exec env -i container=namespaces /lib/systemd/systemd --log-target=null > /dev/n
 pub struct Debian {
     holder: Child,
     init: u32,
+    network: NetNs,
     directory: TempDir,
     /// Gone after everything that was in them.
     _cgroups: Cgroups,
@@ -88,7 +90,8 @@ impl Debian {
             bail!("the system's first process did not get ready: {}", holder.wait()?);
         }
         let init = only_child(holder.id())?;
-        let system = Self { holder, init, directory, _cgroups: cgroups };
+        let network = NetNs::open(&format!("/proc/{init}/ns/net"))?;
+        let system = Self { holder, init, network, directory, _cgroups: cgroups };
         let state = || system.output("systemctl is-system-running");
         wait::until("the service manager", PATIENCE, || {
             Ok((state()?.stdout.trim_ascii() == b"running").then_some(()))
@@ -113,6 +116,11 @@ impl Debian {
         Path::new(&format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
     }
 
+    /// Its network namespace.
+    pub fn network(&self) -> &NetNs {
+        &self.network
+    }
+
     /// A directory outside of it, which goes with it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -132,7 +140,7 @@ impl Drop for Debian {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let said = self.output(
-                "systemctl --no-pager --full status detector; journalctl --no-pager --lines=40",
+                "systemctl --no-pager --full status detector detector-monitor; journalctl --no-pager --lines=40",
             );
             let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
             eprintln!("{}", said.unwrap_or_default());

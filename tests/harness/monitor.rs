@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::host::Host;
+use crate::netns::NetNs;
 use crate::scene::PATIENCE;
 use crate::{artefacts, wait};
 
@@ -144,26 +145,13 @@ impl<'a> Monitor<'a> {
 
     /// Somebody who has not logged in.
     pub fn visitor(&self) -> Visitor<'_> {
-        self.visitor_of(self.port)
-    }
-
-    /// Somebody who comes by another port.
-    pub fn visitor_of(&self, port: u16) -> Visitor<'_> {
-        Visitor { monitor: self, port, cookies: BTreeMap::new(), csrf: String::new() }
+        Visitor::new(self.host.network(), self.port)
     }
 
     /// Somebody who has.
     pub fn log_in(&self, name: &str) -> Result<Visitor<'_>> {
         let mut visitor = self.visitor();
-        let form = visitor.get("/login")?;
-        let csrf = form.hidden("csrf")?;
-        let entered =
-            visitor.post("/login", &[("csrf", &csrf), ("name", name), ("password", PASSWORD)])?;
-        if entered.status != 303 {
-            bail!("{name} was not let in: {entered:?}");
-        }
-        let session = visitor.json("/api/v1/session")?;
-        visitor.csrf = session["csrf"].as_str().unwrap_or_default().to_owned();
+        visitor.log_in(name)?;
         Ok(visitor)
     }
 }
@@ -177,14 +165,32 @@ impl Drop for Monitor<'_> {
 
 /// A browser without a screen.
 pub struct Visitor<'a> {
-    monitor: &'a Monitor<'a>,
+    network: &'a NetNs,
     port: u16,
     pub cookies: BTreeMap<String, String>,
     /// What forms have to send.
     pub csrf: String,
 }
 
-impl Visitor<'_> {
+impl<'a> Visitor<'a> {
+    /// Of what listens at a port of a namespace.
+    pub fn new(network: &'a NetNs, port: u16) -> Self {
+        Self { network, port, cookies: BTreeMap::new(), csrf: String::new() }
+    }
+
+    /// With [`PASSWORD`].
+    pub fn log_in(&mut self, name: &str) -> Result<()> {
+        let csrf = self.get("/login")?.hidden("csrf")?;
+        let fields = [("csrf", csrf.as_str()), ("name", name), ("password", PASSWORD)];
+        let entered = self.post("/login", &fields)?;
+        if entered.status != 303 {
+            bail!("{name} was not let in: {entered:?}");
+        }
+        let session = self.json("/api/v1/session")?;
+        self.csrf = session["csrf"].as_str().unwrap_or_default().to_owned();
+        Ok(())
+    }
+
     fn send(&mut self, head: &str, body: &str) -> Result<Answer> {
         let cookies: Vec<_> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -203,7 +209,7 @@ impl Visitor<'_> {
             }
         };
         let port = self.port;
-        let bytes = self.monitor.host.network().run(move || {
+        let bytes = self.network.run(move || {
             let mut stream = TcpStream::connect(("127.0.0.1", port))?;
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;
             stream.write_all(request.as_bytes())?;

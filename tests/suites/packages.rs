@@ -4,6 +4,8 @@
 
 #[path = "packages/deb.rs"]
 mod deb;
+#[path = "packages/monitor.rs"]
+mod monitor;
 #[path = "packages/rpm.rs"]
 mod rpm;
 #[path = "packages/tarball.rs"]

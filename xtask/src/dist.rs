@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: a Debian package, an RPM and a tarball, the same bytes from the same commit.
+//! `cargo xtask dist`: Debian packages, RPMs and a tarball, the same bytes from the same commit.
 
 mod build;
 mod deb;
@@ -150,15 +150,17 @@ impl Product {
             Ok(Outcome::done())
         })?;
         for kind in kinds {
-            let (name, make): (_, fn(&Self) -> Result<PathBuf>) = match kind {
-                Kind::Deb => ("Debian package", deb::make),
-                Kind::Rpm => ("RPM", rpm::make),
+            let (name, make): (_, fn(&Self) -> Result<Vec<PathBuf>>) = match kind {
+                Kind::Deb => ("Debian packages", deb::make),
+                Kind::Rpm => ("RPMs", rpm::make),
                 Kind::Tarball => ("tarball", tarball::make),
             };
             steps.quiet(name, || {
-                let path = make(self)?;
-                let size = std::fs::metadata(&path)?.len();
-                made.push(path);
+                let mut size = 0;
+                for path in make(self)? {
+                    size += std::fs::metadata(&path)?.len();
+                    made.push(path);
+                }
                 Ok(Outcome::Done(format!("{size} bytes")))
             })?;
         }
@@ -184,7 +186,7 @@ impl Product {
         process::quiet(command.args(arguments))
     }
 
-    /// The laid out tree.
+    /// The laid out trees, one for each package by its name.
     fn stage(&self) -> PathBuf {
         self.place.join("stage").join(&self.machine.target)
     }
@@ -233,10 +235,12 @@ impl Machine {
 }
 
 fn check(made: &[PathBuf]) -> Result<()> {
-    let Some(deb) = made.iter().find(|path| path.extension().is_some_and(|e| e == "deb")) else {
+    let debs: Vec<_> =
+        made.iter().filter(|path| path.extension().is_some_and(|e| e == "deb")).collect();
+    if debs.is_empty() {
         return Ok(());
-    };
-    Steps::default().quiet("lintian", || deb::check(deb).map(|()| Outcome::done()))
+    }
+    Steps::default().quiet("lintian", || deb::check(&debs).map(|()| Outcome::done()))
 }
 
 fn compare(made: &[PathBuf], again: &[PathBuf]) -> Result<()> {

@@ -142,6 +142,41 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// What the package has, with every key that is commented out.
+    fn packaged() -> Config {
+        let text = include_str!("../../../packaging/monitor.toml");
+        let is_key = |line: &str| line.starts_with('[') || line.contains(" = ");
+        let lines = text.lines().filter_map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(' ') => None,
+            Some(rest) => Some(rest),
+            None => Some(line),
+        });
+        let lines: Vec<_> = lines.filter(|line| is_key(line)).collect();
+        toml::from_str(&lines.join("\n")).unwrap()
+    }
+
+    #[test]
+    fn the_packaged_configuration_has_every_key_with_its_default() {
+        let Config { listen, accounts, settle_seconds, separate_networks, local, fleet, proxy } =
+            packaged();
+        let default = Config::default();
+        assert_eq!(
+            (listen, accounts, settle_seconds, separate_networks),
+            (default.listen, default.accounts, default.settle_seconds, default.separate_networks)
+        );
+        assert_eq!(local, Some(LocalConfig::default()));
+        let FleetConfig { servers, name: _, monitor: _, credentials: of_fleet, authority } =
+            fleet.unwrap();
+        assert_eq!((servers.len(), of_fleet, authority.is_some()), (1, credentials(), true));
+        let Proxy { peers, header, role } = proxy.unwrap();
+        assert_eq!((peers.len(), header.is_empty(), role), (1, false, Some(Role::View)));
+        // As it is, it shows this host.
+        let text = include_str!("../../../packaging/monitor.toml");
+        let as_it_is: Config = toml::from_str(text).unwrap();
+        as_it_is.check().unwrap();
+        assert_eq!(as_it_is, Config { local: Some(LocalConfig::default()), ..Config::default() });
+    }
+
     #[test]
     fn what_a_configuration_may_say() {
         let cases = [

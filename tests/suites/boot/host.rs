@@ -143,7 +143,7 @@ pub(crate) fn host_with(more: impl FnOnce(&Files) -> Result<()>) -> Result<Machi
     for vm in Vm::ALL {
         files.text(&format!("/etc/libvirt/qemu/{}.xml", vm.name), &vm.domain())?;
     }
-    files.copy("/detector.deb", &artefacts::packages("deb")?[0])?;
+    files.copy("/detector.deb", &artefacts::packages("detector", "deb")?[0])?;
     files.text("/etc/detector/config.toml", CONFIG)?;
     more(&files)?;
     Machine::new(&files, &format!("{INSTALL}{HASTE}{PACKAGE}"))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use detector_tests::monitor::Monitor;
+use detector_tests::monitor::{Monitor, Visitor};
 use detector_tests::promtool;
 use detector_tests::scene::{PATIENCE, Scene, vm};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn they_are_well_formed_and_true_and_nothing_else_is_told_there() {
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let _stray = scene.plug("stray0").unwrap();
     daemon.await_finding("unknown-port", "stray0", PATIENCE).unwrap();
-    let mut prometheus = monitor.visitor_of(METRICS_PORT);
+    let mut prometheus = Visitor::new(scene.host().network(), METRICS_PORT);
     let is = |text: &str, name: &str, more: &str, value: &str| {
         let mut lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{host=")));
         lines.any(|line| line.contains(more) && line.ends_with(&format!(" {value}")))

@@ -13,7 +13,7 @@ const ALL_ROOT: &str = "rm usr/lib/sysusers.d/detector.conf; sed -i 's/systemd-s
     sed -i '/^User=/d; s/^ExecStart=!/ExecStart=/' usr/lib/systemd/system/detector.service";
 
 /// Installs a package that lies in the directory; what apt says, and whether it was content.
-fn install(system: &Debian, name: &str) -> (bool, String) {
+pub(super) fn install(system: &Debian, name: &str) -> (bool, String) {
     let line = format!(
         "apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confold /root/{name}.deb 2>&1"
     );
@@ -28,7 +28,7 @@ fn installs(system: &Debian, name: &str) {
 }
 
 /// Puts the package into the system.
-fn put(system: &Debian, package: &Path, name: &str) {
+pub(super) fn put(system: &Debian, package: &Path, name: &str) {
     fs::copy(package, system.inside(&format!("/root/{name}.deb"))).unwrap();
 }
 
@@ -49,7 +49,7 @@ fn put_later(system: &Debian, package: &Path, name: &str, version: &str, change:
 
 #[test]
 fn it_is_installed_upgraded_and_removed() {
-    let package = artefacts::packages("deb").unwrap().remove(0);
+    let package = artefacts::packages("detector", "deb").unwrap().remove(0);
     let system = with_a_port();
     // As releases were that knew no user.
     put_later(&system, &package, "first", "0.0.0-1", ALL_ROOT);

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn it_is_installed_upgraded_and_removed() {
-    let packages = artefacts::packages("rpm").unwrap();
+    let packages = artefacts::packages("detector", "rpm").unwrap();
     let [first, second] = &packages[..] else { panic!("{packages:?}") };
     let system = with_a_port();
     // This distribution keeps its packages in another database; what they need is there.

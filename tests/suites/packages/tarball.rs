@@ -1,4 +1,4 @@
-//! The tarball holds what the packages hold.
+//! The tarball holds what all packages hold.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -23,19 +23,28 @@ fn files(paths: BTreeSet<String>) -> BTreeSet<String> {
 
 #[test]
 fn all_packages_hold_the_same() {
-    let of = |ending| artefacts::packages(ending).unwrap().remove(0).display().to_string();
-    let tarball = lines("tar", &["--list", "--file", &of("gz")]);
+    let of = |name: &str, ending: &str| {
+        artefacts::packages(name, ending).unwrap().remove(0).display().to_string()
+    };
+    let all = |line: &str, ending: &str| -> BTreeSet<String> {
+        let packages = ["detector", "detector-monitor"].map(|name| of(name, ending));
+        packages.iter().flat_map(|path| lines("sh", &["-c", line, "sh", path])).collect()
+    };
+    let tarball = lines("tar", &["--list", "--file", &of("detector", "gz")]);
     let below = |path: &str| path.split_once('/').map(|(_, path)| format!("/{path}"));
     let tarball = files(tarball.iter().filter_map(|path| below(path)).collect());
-    let deb = lines("sh", &["-c", "dpkg-deb --fsys-tarfile \"$1\" | tar --list", "sh", &of("deb")]);
+    let deb = all("dpkg-deb --fsys-tarfile \"$1\" | tar --list", "deb");
     let deb = files(deb.iter().map(|path| path.trim_start_matches('.').to_owned()).collect());
     let rpm = "rpm -qp --queryformat '[%{FILEMODES:perms} %{FILENAMES}\\n]' \"$1\" | sed -n 's/^-[^ ]* //p'";
-    let rpm = files(lines("sh", &["-c", rpm, "sh", &of("rpm")]));
+    let rpm = files(all(rpm, "rpm"));
     assert_eq!(tarball, deb);
     assert_eq!(tarball, rpm);
     for file in [
         "/usr/sbin/detector",
+        "/usr/sbin/detector-monitor",
+        "/etc/detector/monitor.toml",
         "/usr/share/man/man8/detector.8.gz",
+        "/usr/share/man/man8/detector-monitor-run.8.gz",
         "/usr/share/man/man5/detector-config.5.gz",
     ] {
         assert!(tarball.contains(file), "{file}: {tarball:?}");

@@ -12,6 +12,8 @@ use crate::{build_ebpf, process};
 pub(super) const PART: &str = "detector-part";
 /// What speaks to the fleet.
 pub(super) const FLEET: &str = "detector-fleet";
+/// What shows it all to people.
+pub(super) const MONITOR: &str = "detector-monitor";
 
 /// Builds it, with the kernel object that is the same for every processor; the answer is where it is. The other
 /// programs are beside it.
@@ -21,7 +23,7 @@ pub(super) fn build(product: &Product) -> Result<PathBuf> {
     if !holds(&std::fs::read(&part)?, &std::fs::read(&object)?) {
         bail!("{} does not hold {}", part.display(), object.display());
     }
-    for program in [part, binary.with_file_name(FLEET)] {
+    for program in [part, binary.with_file_name(FLEET), binary.with_file_name(MONITOR)] {
         needs::only_the_c_library(&product.machine, &program)?;
     }
     Ok(binary)
@@ -54,7 +56,8 @@ fn compile(product: &Product) -> Result<PathBuf> {
         Optimisation::Dev => "dev",
     };
     cargo
-        .args(["build", "--locked", "--package", "detector", "--profile", profile])
+        .args(["build", "--locked", "--package", "detector", "--package", MONITOR])
+        .args(["--profile", profile])
         .args(["--target", &machine.target, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", rust.join("\u{1f}"))
@@ -74,7 +77,7 @@ fn compile(product: &Product) -> Result<PathBuf> {
 pub(super) fn check(processor: Processor) -> Result<()> {
     let mut cargo = processor.cargo()?;
     cargo
-        .args(["check", "--quiet", "--locked", "--package", "detector"])
+        .args(["check", "--quiet", "--locked", "--package", "detector", "--package", MONITOR])
         .args(["--target", processor.target, "--target-dir"])
         .arg(process::target().join("cross/check"))
         .env("DETECTOR_EBPF_OBJECT", build_ebpf::object())

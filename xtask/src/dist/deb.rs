@@ -11,7 +11,7 @@ use crate::process;
 /// Packages of a version that was not released with another one's packaging.
 const REVISION: &str = "1";
 
-pub(super) fn make(product: &Product) -> Result<PathBuf> {
+pub(super) fn make(product: &Product) -> Result<Vec<PathBuf>> {
     let version = format!("{}-{REVISION}", product.version);
     let place = product.place.join("deb").join(&product.machine.target);
     remove(&place)?;
@@ -21,8 +21,11 @@ pub(super) fn make(product: &Product) -> Result<PathBuf> {
     let mut copy = Command::new("cp");
     process::quiet(copy.arg("-a").arg(product.packaging("debian")).arg(&debian))?;
     stage::write(&debian.join("changelog"), &changelog(product, &version)?)?;
-    let programs = stage::PROGRAMS.map(|(_, to)| product.stage().join(to));
-    let needs = needs::debian(&product.machine, &programs)?;
+    let [needs, of_monitor] = stage::PACKAGES.each_ref().map(|package| {
+        let root = product.stage().join(package.name);
+        let programs: Vec<_> = package.programs.iter().map(|(_, to)| root.join(to)).collect();
+        needs::debian(&product.machine, &programs)
+    });
     copyright(product, &debian.join("copyright"))?;
 
     // Trying a package out is no reason to compress much.
@@ -33,22 +36,27 @@ pub(super) fn make(product: &Product) -> Result<PathBuf> {
         .env("STAGE", product.stage())
         .env("CHANGELOG", product.source.join("CHANGELOG.md"))
         .env("COMPRESSION", compression)
-        .env("NEEDS", needs)
+        .env("NEEDS", needs?)
+        .env("NEEDS_MONITOR", of_monitor?)
         .env("SOURCE_DATE_EPOCH", product.epoch.to_string())
         .env("LC_ALL", "C")
         .current_dir(&work);
     process::quiet(process::without_toolchain(&mut build))?;
-    let name = format!("detector_{version}_{}.deb", product.machine.debian);
-    let to = product.out().join(&name);
-    std::fs::copy(place.join(&name), &to).context("debhelper made no package")?;
-    Ok(to)
+    let taken = stage::PACKAGES.iter().map(|package| {
+        let name = format!("{}_{version}_{}.deb", package.name, product.machine.debian);
+        let to = product.out().join(&name);
+        std::fs::copy(place.join(&name), &to)
+            .with_context(|| format!("debhelper made no {name}"))?;
+        Ok(to)
+    });
+    taken.collect()
 }
 
-/// Has lintian look at the package.
-pub(super) fn check(package: &Path) -> Result<()> {
+/// Has lintian look at packages.
+pub(super) fn check(packages: &[&PathBuf]) -> Result<()> {
     let mut lintian = Command::new("lintian");
     lintian.args(["--allow-root", "--fail-on", "error,warning"]);
-    process::quiet(lintian.arg(package)).context("lintian does not like the package").map(drop)
+    process::quiet(lintian.args(packages)).context("lintian does not like the packages").map(drop)
 }
 
 /// What a person is told of a release is in the changelog of the source.

@@ -14,7 +14,7 @@ use crate::process;
 const FILES: [&str; 6] = ["license", "licence", "copying", "copyright", "notice", "unlicense"];
 
 /// A text with each dependency, its licence, and every notice that comes with it, each once.
-pub(super) fn of_dependencies(product: &Product) -> Result<String> {
+pub(super) fn of_dependencies(product: &Product, name: &str) -> Result<String> {
     let mut cargo = process::cargo();
     cargo
         .args(["metadata", "--locked", "--format-version=1"])
@@ -24,7 +24,7 @@ pub(super) fn of_dependencies(product: &Product) -> Result<String> {
     let packages: BTreeMap<_, _> = each(&metadata["packages"])
         .filter_map(|package| Some((package["id"].as_str()?, package)))
         .collect();
-    let product = packages.iter().find(|(_, package)| package["name"] == "detector");
+    let product = packages.iter().find(|(_, package)| package["name"] == name);
     let (product, _) = product.context("cargo metadata does not know of the product")?;
 
     let mut list = "Libraries that are part of the program, and their licences\n\n".to_owned();

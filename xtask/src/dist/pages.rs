@@ -9,29 +9,42 @@ use anyhow::{Context, Result, bail};
 use super::Product;
 use crate::process;
 
-/// Name, what `whatis` says of it, and what it is made of.
-const FILES: [(&str, &str, &str); 3] = [
+/// The package, the name, what `whatis` says of it, and what it is made of.
+const FILES: [(&str, &str, &str, &str); 4] = [
     (
+        "detector",
         "detector-config",
         "configuration, template manifests and inventory of detector",
         "configuration.md",
     ),
-    ("detector-policy", "the rules by which detector judges virtual machines", "policy.md"),
-    ("detector-templates", "approved templates of virtual machines", "templates.md"),
+    (
+        "detector",
+        "detector-policy",
+        "the rules by which detector judges virtual machines",
+        "policy.md",
+    ),
+    ("detector", "detector-templates", "approved templates of virtual machines", "templates.md"),
+    (
+        "detector-monitor",
+        "detector-monitor-config",
+        "configuration and use of the monitor of detector",
+        "monitor.md",
+    ),
 ];
 
-pub(super) fn write(product: &Product, binary: &Path, root: &Path) -> Result<()> {
+/// Those of a package, whose commands are a program's.
+pub(super) fn write(product: &Product, package: &str, program: &Path, root: &Path) -> Result<()> {
     let (commands, files) = (root.join("man8"), root.join("man5"));
     std::fs::create_dir_all(&commands)?;
     std::fs::create_dir_all(&files)?;
-    product.run(binary, &["man", "--directory", &commands.to_string_lossy()])?;
+    product.run(program, &["man", "--directory", &commands.to_string_lossy()])?;
     let date = process::quiet(Command::new("date").args([
         "--utc",
         "+%F",
         "--date",
         &format!("@{}", product.epoch),
     ]))?;
-    for (name, summary, source) in FILES {
+    for (_, name, summary, source) in FILES.into_iter().filter(|(of, ..)| *of == package) {
         let source = product.source.join("docs").join(source);
         let text = std::fs::read_to_string(&source)
             .with_context(|| format!("cannot read {}", source.display()))?;

@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use super::{Product, remove, stage};
 use crate::process;
 
-pub(super) fn make(product: &Product) -> Result<PathBuf> {
+pub(super) fn make(product: &Product) -> Result<Vec<PathBuf>> {
     let place = product.place.join("rpm").join(&product.machine.target);
     remove(&place)?;
     std::fs::create_dir_all(&place)?;
-    let units = stage::units(product)?.join(" ");
+    let units = stage::PACKAGES[0].units.join(" ");
     let payload = if product.is_optimised() { "w19.zstdio" } else { "w1.zstdio" };
     let mut build = Command::new("rpmbuild");
     build.args(["-bb", "--target", &format!("{}-linux", product.machine.rpm)]);
@@ -33,8 +33,12 @@ pub(super) fn make(product: &Product) -> Result<PathBuf> {
         .env("SOURCE_DATE_EPOCH", product.epoch.to_string());
     process::quiet(process::without_toolchain(&mut build))?;
     let rpm = &product.machine.rpm;
-    let name = format!("detector-{}-1.{rpm}.rpm", product.version);
-    let to = product.out().join(&name);
-    std::fs::copy(place.join("RPMS").join(rpm).join(&name), &to).context("rpmbuild made no RPM")?;
-    Ok(to)
+    let taken = stage::PACKAGES.iter().map(|package| {
+        let name = format!("{}-{}-1.{rpm}.rpm", package.name, product.version);
+        let to = product.out().join(&name);
+        let made = place.join("RPMS").join(rpm).join(&name);
+        std::fs::copy(made, &to).with_context(|| format!("rpmbuild made no {name}"))?;
+        Ok(to)
+    });
+    taken.collect()
 }

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Product;
+use super::{Product, stage};
 use crate::process;
 
-pub(super) fn make(product: &Product) -> Result<PathBuf> {
+pub(super) fn make(product: &Product) -> Result<Vec<PathBuf>> {
     let name = format!("detector-{}-{}", product.version, product.machine.target);
     let to = product.out().join(format!("{name}.tar.gz"));
     let compress =
@@ -25,10 +25,10 @@ pub(super) fn make(product: &Product) -> Result<PathBuf> {
     .args(["--mtime", &format!("@{}", product.epoch)])
     .args(["--transform", &format!("s,^\\.,{name},"), "--use-compress-program", compress])
     .arg("--file")
-    .arg(&to)
-    .arg("--directory")
-    .arg(product.stage())
-    .arg(".");
+    .arg(&to);
+    for package in &stage::PACKAGES {
+        tar.arg("--directory").arg(product.stage().join(package.name)).arg(".");
+    }
     process::quiet(&mut tar)?;
-    Ok(to)
+    Ok(vec![to])
 }
