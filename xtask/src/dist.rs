@@ -53,6 +53,9 @@ const KINDS: [Kind; 3] = [Kind::Deb, Kind::Rpm, Kind::Tarball];
 /// The versions of the packages that are tried out.
 const TESTED: [&str; 2] = ["0.0.1", "0.0.2"];
 
+/// Makes packages of one kind; the answer is where they are.
+type Make = fn(&Product) -> Result<Vec<PathBuf>>;
+
 /// What is made, and of what.
 #[derive(Clone)]
 struct Product {
@@ -150,7 +153,7 @@ impl Product {
             Ok(Outcome::done())
         })?;
         for kind in kinds {
-            let (name, make): (_, fn(&Self) -> Result<Vec<PathBuf>>) = match kind {
+            let (name, make): (_, Make) = match kind {
                 Kind::Deb => ("Debian packages", deb::make),
                 Kind::Rpm => ("RPMs", rpm::make),
                 Kind::Tarball => ("tarball", tarball::make),

@@ -157,8 +157,16 @@ mod tests {
 
     #[test]
     fn the_packaged_configuration_has_every_key_with_its_default() {
-        let Config { listen, accounts, settle_seconds, separate_networks, local, fleet, proxy } =
-            packaged();
+        let Config {
+            listen,
+            accounts,
+            settle_seconds,
+            separate_networks,
+            local,
+            fleet,
+            proxy,
+            metrics,
+        } = packaged();
         let default = Config::default();
         assert_eq!(
             (listen, accounts, settle_seconds, separate_networks),
@@ -170,6 +178,7 @@ mod tests {
         assert_eq!((servers.len(), of_fleet, authority.is_some()), (1, credentials(), true));
         let Proxy { peers, header, role } = proxy.unwrap();
         assert_eq!((peers.len(), header.is_empty(), role), (1, false, Some(Role::View)));
+        assert_eq!(metrics, Some(Metrics::default()));
         // As it is, it shows this host.
         let text = include_str!("../../../packaging/monitor.toml");
         let as_it_is: Config = toml::from_str(text).unwrap();
