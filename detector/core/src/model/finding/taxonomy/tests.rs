@@ -21,7 +21,10 @@ fn rows() -> Vec<String> {
 #[test]
 fn every_kind_is_documented() {
     let text = include_str!("../../../../../../docs/findings.md");
-    let documented: Vec<_> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let is_row = |line: &&str| line.starts_with("| `");
+    // The first table; what comes further down is about evidence.
+    let documented: Vec<_> =
+        text.lines().skip_while(|line| !is_row(line)).take_while(is_row).collect();
     let rows = rows();
     assert_eq!(documented, rows, "the table has to be:\n{}\n", rows.join("\n"));
 }
