@@ -21,14 +21,23 @@ use crate::{artefacts, wait};
 /// What the fleet is called.
 pub const FLEET: &str = "lab";
 const PORT: u16 = 4222;
+/// Servers of a cluster, and where the first one hears the others.
+const CLUSTER: u16 = 3;
+const ROUTES: u16 = 6222;
 /// How long whoever speaks waits for what must not come.
 const BRIEF: Duration = Duration::from_secs(1);
 /// How long an answer may take that does come.
 const LONG: Duration = Duration::from_secs(5);
 
-/// A fleet's server, and the directory of its keys.
+/// A fleet's servers, and the directory of its keys.
 pub struct Nats<'a> {
     host: &'a Host,
+    servers: Vec<Server>,
+}
+
+struct Server {
+    port: u16,
+    config: PathBuf,
     running: Option<Child>,
     starts: u32,
 }
@@ -36,13 +45,57 @@ pub struct Nats<'a> {
 impl<'a> Nats<'a> {
     /// Makes the fleet, starts its server and makes its buckets.
     pub fn found(host: &'a Host) -> Result<Self> {
-        let mut nats = Self { host, running: None, starts: 0 };
+        let mut nats = Self::init(host)?;
+        let config = nats.directory().join("server/nats-server.conf");
+        nats.servers.push(Server { port: PORT, config, running: None, starts: 0 });
+        nats.start()?;
+        nats.office(&["prepare"])?;
+        Ok(nats)
+    }
+
+    /// The same with a cluster of three servers that each keep everything.
+    pub fn found_cluster(host: &'a Host) -> Result<Self> {
+        let mut nats = Self::init(host)?;
+        let made = nats.directory().join("server");
+        let text = std::fs::read_to_string(made.join("nats-server.conf"))?;
+        let routes: Vec<_> =
+            (0..CLUSTER).map(|n| format!("\"nats://127.0.0.1:{}\"", ROUTES + n)).collect();
+        for n in 0..CLUSTER {
+            let own = nats.directory().join(format!("server-{n}"));
+            let mut copy = Command::new("cp");
+            host.check(copy.arg("-r").arg(&made).arg(&own))?;
+            let port = PORT + n;
+            let text = text
+                .replace(&made.display().to_string(), &own.display().to_string())
+                .replace("listen: \"127.0.0.1\"", &format!("listen: \"127.0.0.1:{port}\""))
+                .replace(&format!("server_name: {FLEET:?}"), &format!("server_name: \"lab-{n}\""));
+            let cluster = format!(
+                "cluster: {{\n  name: {FLEET:?}\n  listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}\n",
+                ROUTES + n,
+                routes.join(", ")
+            );
+            let config = own.join("nats-server.conf");
+            std::fs::write(&config, text + &cluster)?;
+            nats.servers.push(Server { port, config, running: None, starts: 0 });
+        }
+        (0..usize::from(CLUSTER)).try_for_each(|server| nats.start_one(server))?;
+        // They elect somebody first.
+        let mut last = String::new();
+        let prepared = wait::until("the cluster to take buckets", PATIENCE, || {
+            let made = nats.office(&["prepare", "--replicas", &CLUSTER.to_string()]);
+            last = made.as_ref().err().map(|why| format!("{why:#}")).unwrap_or_default();
+            Ok(made.ok().map(drop))
+        });
+        prepared.with_context(|| last)?;
+        Ok(nats)
+    }
+
+    fn init(host: &'a Host) -> Result<Self> {
+        let nats = Self { host, servers: Vec::new() };
         let directory = nats.directory().display().to_string();
         let words =
             ["init", &directory, "--name", FLEET, "--server", "127.0.0.1", "--listen", "127.0.0.1"];
         nats.detector(&words)?;
-        nats.start()?;
-        nats.detector(&["prepare", "--dir", &directory])?;
         Ok(nats)
     }
 
@@ -52,25 +105,42 @@ impl<'a> Nats<'a> {
 
     /// Starts the server (again); returns when it listens.
     pub fn start(&mut self) -> Result<()> {
-        self.starts += 1;
-        let log = std::fs::File::create(self.host.path(&format!("nats-{}.log", self.starts)))?;
+        self.start_one(0)
+    }
+
+    /// The same of one of several.
+    pub fn start_one(&mut self, server: usize) -> Result<()> {
+        let Server { port, config, running, starts } = &mut self.servers[server];
+        *starts += 1;
+        let log = format!("nats-{server}-{starts}.log");
+        let log = std::fs::File::create(self.host.path(&log))?;
         let mut command = Command::new("nats-server");
-        command.arg("-c").arg(self.directory().join("server/nats-server.conf"));
+        command.arg("-c").arg(config);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.running = Some(self.host.spawn(&mut command)?);
+        *running = Some(self.host.spawn(&mut command)?);
+        let port = *port;
         wait::until("NATS to listen", PATIENCE, || {
-            let connect = || Ok(TcpStream::connect(("127.0.0.1", PORT)).is_ok());
+            let connect = move || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok());
             Ok(self.host.network().run(connect)?.then_some(()))
         })
     }
 
     /// The worst that can happen to it.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.running.take() {
+        (0..self.servers.len()).try_for_each(|server| self.kill_one(server))
+    }
+
+    /// The same to one of several.
+    pub fn kill_one(&mut self, server: usize) -> Result<()> {
+        if let Some(mut child) = self.servers[server].running.take() {
             child.kill()?;
             child.wait()?;
         }
         Ok(())
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("tls://127.0.0.1:{}", server.port)).collect()
     }
 
     /// What `detector fleet` prints.
@@ -101,14 +171,16 @@ impl<'a> Nats<'a> {
         let credentials = self.enrol(&Holder::Host(host.parse()?))?;
         let authority = self.directory().join("ca.pem");
         Ok(format!(
-            "[fleet]\nservers = [\"tls://127.0.0.1:{PORT}\"]\nname = {FLEET:?}\nhost = {host:?}\n\
-             credentials = {credentials:?}\nauthority = {authority:?}\ninterval = \"200ms\"\n{more}"
+            "[fleet]\nservers = {:?}\nname = {FLEET:?}\nhost = {host:?}\n\
+             credentials = {credentials:?}\nauthority = {authority:?}\ninterval = \"200ms\"\n{more}",
+            self.urls()
         ))
     }
 
     /// Connects as somebody who has been enrolled before.
     pub fn connect(&self, holder: &Holder, credentials: &Path) -> Result<Member> {
-        Member::connect(self.host, holder, credentials, &self.directory().join("ca.pem"))
+        let authority = self.directory().join("ca.pem");
+        Member::connect(self.host, self.urls(), (holder, credentials), &authority)
     }
 
     /// Enrols a monitor, and connects as that.
@@ -134,7 +206,12 @@ pub struct Member {
 }
 
 impl Member {
-    fn connect(host: &Host, holder: &Holder, credentials: &Path, authority: &Path) -> Result<Self> {
+    fn connect(
+        host: &Host,
+        urls: Vec<String>,
+        (holder, credentials): (&Holder, &Path),
+        authority: &Path,
+    ) -> Result<Self> {
         let runtime = host
             .network()
             .run(|| Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?))?;
@@ -142,7 +219,6 @@ impl Member {
         let (inbox, credentials) = (holder.inbox(), std::fs::read_to_string(credentials)?);
         let (name, authority, told) = (holder.title(), authority.to_owned(), Arc::clone(&events));
         let connected = runtime.spawn(async move {
-            let urls = [format!("tls://127.0.0.1:{PORT}")];
             let access = Access {
                 urls: &urls,
                 credentials: &credentials,

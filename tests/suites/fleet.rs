@@ -5,6 +5,8 @@
 
 #[path = "fleet/bundles.rs"]
 mod bundles;
+#[path = "fleet/cluster.rs"]
+mod cluster;
 #[path = "fleet/commands.rs"]
 mod commands;
 #[path = "fleet/credentials.rs"]
