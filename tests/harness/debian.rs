@@ -44,6 +44,7 @@ for node in null zero full random urandom tty; do
     touch dev/$node
     mount --bind /dev/$node dev/$node
 done
+ln -s pts/ptmx dev/ptmx
 mount -t tmpfs tmpfs run
 echo ready
 pivot_root . mnt

@@ -34,7 +34,7 @@ fn an_administrator_starts_it_and_people_act_by_it() {
     system
         .check(&format!(
             "sed -i 's/^\\[roles\\]/&\\nadminister = [\"detector-monitor\"]/' /etc/detector/config.toml && \
-             systemctl reload detector && \
+             systemctl restart detector && \
              echo '{PASSWORD}' | detector-monitor account add otto --role operate && \
              systemctl enable --now detector-monitor"
         ))
@@ -55,7 +55,8 @@ fn an_administrator_starts_it_and_people_act_by_it() {
     assert!(audit.contains("otto (operate)"), "{audit}");
 
     let uid = system.check("id --user detector-monitor").unwrap();
-    let pid = system.check("systemctl show --property=MainPID --value detector-monitor").unwrap();
+    let main = "systemctl show --property=MainPID --value detector-monitor";
+    let pid = system.check(main).unwrap();
     let status = system.check(&format!("cat /proc/{}/status", pid.trim())).unwrap();
     for line in [
         &format!("Uid:\t{0}\t{0}\t{0}\t{0}", uid.trim()),
@@ -66,6 +67,16 @@ fn an_administrator_starts_it_and_people_act_by_it() {
     ] {
         assert!(status.contains(line), "{line}: {status}");
     }
+
+    // An upgrade has it start anew, where it ran.
+    let again = "apt-get install --yes --reinstall /root/detector-monitor.deb";
+    system.check(again).unwrap();
+    assert_eq!(says(&system, "is-active"), "active");
+    assert_ne!(system.check(main).unwrap(), pid);
+    system.check("systemctl disable --now detector-monitor").unwrap();
+    system.check(again).unwrap();
+    assert_eq!(says(&system, "is-active"), "inactive");
+    system.check("systemctl start detector-monitor").unwrap();
 
     // Neither takes the other one with it.
     system.check("apt-get purge --yes detector").unwrap();
