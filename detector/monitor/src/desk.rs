@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     correlate::{Correlation, Settling, correlate},
-    estate::{Estate, Told},
+    estate::{Estate, News, Told},
     history::{History, Sample},
     source::{AskError, Question, Source},
 };
@@ -120,6 +120,11 @@ impl Desk {
     /// Counts up whenever there is something else to see.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// What is on record of a VM, beyond what was told.
+    pub async fn past(&self, host: &str, vm: Uuid) -> Vec<News> {
+        self.source.past(host, vm).await
     }
 
     /// Asks a host that is known.

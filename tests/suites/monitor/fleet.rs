@@ -137,6 +137,15 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
         (&asked[0]["who"]["monitor"], &asked[0]["who"]["user"]),
         (&"left".into(), &"otto (operate)".into())
     );
+    // On the VM's page it is, too, by what the host has told the fleet's audit.
+    await_that("the record of it", || {
+        let vm = vera.json(&format!("/api/v1/hosts/h2/vms/{uuid}")).unwrap();
+        let is_it = |event: &&Value| {
+            event["event"] == "action-asked"
+                && event["what"] == "quarantine-add: by otto (operate): it has another's MAC"
+        };
+        vm["timeline"].as_array().unwrap().iter().find(is_it).cloned()
+    });
     let queue = await_that("the other's queue", || {
         let queue = vera.json("/api/v1/quarantine").unwrap();
         let items = queue["items"].as_array().unwrap().clone();

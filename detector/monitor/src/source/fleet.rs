@@ -1,5 +1,7 @@
 //! A fleet: what its hosts have put into NATS JetStream, and commands by request and reply.
 
+mod past;
+
 use std::{io, path::PathBuf, time::Duration};
 
 use async_nats::{
@@ -25,9 +27,10 @@ use tokio::{
     sync::{OnceCell, mpsc},
     time::{sleep, timeout},
 };
+use uuid::Uuid;
 
 use super::{AskError, Question, Source};
-use crate::estate::Told;
+use crate::estate::{News, Told};
 
 /// How long a host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -219,6 +222,16 @@ impl Source for Fleet {
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Reply, AskError>> {
         Box::pin(self.command(question))
+    }
+
+    fn past<'a>(&'a self, host: &'a str, vm: Uuid) -> BoxFuture<'a, Vec<News>> {
+        Box::pin(async move {
+            let Ok(host) = host.parse::<Name>() else { return Vec::new() };
+            self.past_of(&host, vm).await.unwrap_or_else(|why| {
+                tracing::warn!(%host, why, "fleet: the audit is not read");
+                Vec::new()
+            })
+        })
     }
 
     fn fleet(&self) -> Option<&str> {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::estate::{OpenFinding, Told};
+use crate::estate::{News, OpenFinding, Told};
 
 pub use fleet::{Access, Fleet};
 pub use local::Local;
@@ -23,6 +23,11 @@ pub trait Source: Send + Sync {
 
     /// Has one host asked.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Reply, AskError>>;
+
+    /// What is on record of a VM, beyond what was told; nothing where nobody keeps that.
+    fn past<'a>(&'a self, _host: &'a str, _vm: Uuid) -> BoxFuture<'a, Vec<News>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 
     /// The fleet that it is, where it is one.
     fn fleet(&self) -> Option<&str>;

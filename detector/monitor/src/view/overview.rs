@@ -32,7 +32,7 @@ pub struct Overview {
     pub latest: Vec<FindingRow>,
     /// What follows from what several hosts say.
     pub correlations: Vec<Seen>,
-    /// The latest hour, as far as this monitor has seen it.
+    /// The latest week, as far as this monitor has seen it: closely for the latest hour.
     pub history: Vec<Sample>,
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{VmRow, row};
 use crate::{
     desk::Desk,
-    estate::Host,
+    estate::{Host, News},
     view::{FindingRow, Missing, finding, no_host, word},
 };
 
@@ -96,7 +96,7 @@ pub struct StepRow {
 pub struct Event {
     #[schema(value_type = String, format = DateTime)]
     pub at: Time,
-    /// `opened`, `closed`, `status`, `quarantine`, `remediation`, …
+    /// `opened`, `closed`, `status`, `quarantine`, `remediation`, …, or the kind of a record of the audit.
     pub event: String,
     pub what: String,
     #[schema(value_type = Option<String>)]
@@ -122,6 +122,7 @@ pub async fn vm(desk: &Desk, host: &str, uuid: Uuid, who: &str) -> Result<VmDeta
     if let Ok(Reply::Remediations(all)) = asked {
         all.into_iter().for_each(|one| detail.remediate(one));
     }
+    detail.remember(desk.past(host, uuid).await);
     detail.timeline.sort_by_key(|event| std::cmp::Reverse(event.at));
     detail.timeline.truncate(MOST_EVENTS);
     Ok(detail)
@@ -131,12 +132,7 @@ fn known_of(name: &str, host: &Host, uuid: Uuid) -> Result<VmDetail, Missing> {
     let vm = host.vms().find(|vm| vm.uuid == uuid);
     let vm = vm.ok_or_else(|| Missing::NotFound(format!("{name} has no VM {uuid}")))?;
     let about = host.findings.values().filter(|finding| finding.vm == Some(uuid));
-    let news = host.news.iter().filter(|news| news.vm == Some(uuid)).map(|news| Event {
-        at: news.at,
-        event: news.event.clone(),
-        what: news.what.clone(),
-        severity: news.severity,
-    });
+    let news = host.news.iter().filter(|news| news.vm == Some(uuid)).cloned().map(event);
     Ok(VmDetail {
         row: row(name, vm),
         summary: String::new(),
@@ -153,7 +149,24 @@ fn known_of(name: &str, host: &Host, uuid: Uuid) -> Result<VmDetail, Missing> {
     })
 }
 
+fn event(news: News) -> Event {
+    let News { at, event, what, severity, .. } = news;
+    Event { at, event, what, severity }
+}
+
 impl VmDetail {
+    /// What is on record says more than what was heard, and when it was.
+    fn remember(&mut self, records: Vec<News>) {
+        let has = |kind: &str| records.iter().any(|record| record.event == kind);
+        let (verdicts, quarantines) = (has("vm"), has("quarantine"));
+        self.timeline.retain(|event| match event.event.as_str() {
+            "status" => !verdicts,
+            "quarantine" => !quarantines,
+            _ => true,
+        });
+        self.timeline.extend(records.into_iter().map(event));
+    }
+
     fn explain(&mut self, explanation: Explanation) {
         self.summary = explanation.summary;
         let remedy =

@@ -147,11 +147,15 @@ pub(super) fn bar(counts: &Counts) -> Markup {
 /// How a number has been, as a line.
 pub(super) fn line(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> Markup {
     let most = samples.iter().map(&of).max().unwrap_or(0).max(1);
-    let last = samples.len().saturating_sub(1).max(1) as u64;
-    let point = |(number, sample): (usize, &Sample)| {
-        format!("{},{}", number as u64 * 200 / last, 30 - of(sample) * 28 / most)
+    let second = |sample: Option<&Sample>| sample.map_or(0, |sample| sample.at.as_second());
+    let begin = second(samples.first());
+    let span = (second(samples.last()) - begin).max(1);
+    let point = |sample: &Sample| {
+        // A clock may have been set back in between.
+        let x = ((second(Some(sample)) - begin) * 200 / span).clamp(0, 200);
+        format!("{x},{}", 30 - of(sample) * 28 / most)
     };
-    let points: Vec<_> = samples.iter().enumerate().map(point).collect();
+    let points: Vec<_> = samples.iter().map(point).collect();
     html! {
         @if samples.len() > 1 {
             svg.line viewBox="0 0 200 32" preserveAspectRatio="none" aria-hidden="true" {
@@ -179,6 +183,25 @@ mod tests {
             assert_eq!(text(given).into_string(), expect);
         }
         assert_eq!(segment("a/b?c #ü"), "a%2Fb%3Fc%20%23%C3%BC");
+    }
+
+    #[test]
+    fn a_line_goes_by_time() {
+        let sample = |(second, cut_off): &(i64, u64)| {
+            let at = Time::from_second(*second).unwrap();
+            Sample { at, vms: 0, cut_off: *cut_off, findings: 0, silent: 0 }
+        };
+        let cases: [(&[(i64, u64)], &str); 4] = [
+            (&[], ""),
+            (&[(5, 1)], ""),
+            (&[(0, 0), (50, 2), (200, 1)], "\"0,30 50,2 200,16\""),
+            (&[(100, 0), (0, 0)], "\"0,30 0,30\""),
+        ];
+        for (samples, expect) in cases {
+            let samples: Vec<_> = samples.iter().map(sample).collect();
+            let drawn = line(&samples, |one| one.cut_off).into_string();
+            assert!(drawn.contains(expect) && drawn.is_empty() == expect.is_empty(), "{drawn}");
+        }
     }
 
     #[test]
