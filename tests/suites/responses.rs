@@ -156,3 +156,57 @@ fn a_denied_vm_is_shut_down_by_its_power_where_its_guest_does_not_listen() {
     })
     .unwrap();
 }
+
+/// While libvirt is away nobody can ask a guest: it is asked when libvirt is back, and has all of its time from then on.
+#[test]
+fn a_guest_that_nobody_could_ask_keeps_its_power_until_it_was_asked() {
+    const SHUT_DOWN: &str =
+        "@id(\"off\") permit (principal, action == Action::\"shut-down\", resource);\n";
+    const TIME: Duration = Duration::from_secs(3);
+    let host = Host::new().unwrap();
+    link::bridge(host.network(), "br0").unwrap();
+    let image = Image::make(host.directory(), "base", "an image that was reviewed").unwrap();
+    let settings = Settings {
+        evidence: "digest",
+        libvirt: true,
+        templates: vec![("lab.toml".to_owned(), image.manifest("lab").unwrap())],
+        more: "default_rule = \"any\"\n[remediation]\nshutdown_grace = \"3s\"\n".to_owned(),
+        ..Settings::default()
+    };
+    let mut daemon = Daemon::configure(&host, &settings).unwrap();
+    let mut libvirt = Libvirt::start(&host, Some(&daemon.hook())).unwrap();
+    daemon.run().unwrap();
+    let web = Guest::new("web", 41);
+    libvirt.define(&web, &image, "br0").unwrap();
+    libvirt.start_domain(&web).unwrap();
+    let tap = libvirt.tap(&web).unwrap();
+    daemon.await_port(&tap, "granted", PATIENCE).unwrap();
+
+    libvirt.kill().unwrap();
+    let denied = RULES.split("@id(\"twenty-seconds\")").next().unwrap().to_owned();
+    let new = host.path("policy.new");
+    std::fs::write(&new, format!("{denied}{SHUT_DOWN}{DEFAULT}")).unwrap();
+    std::fs::rename(&new, host.path("policy.cedar")).unwrap();
+    daemon.await_port(&tap, "isolated", PATIENCE).unwrap();
+    daemon.await_finding("pause-failed", "web", PATIENCE).unwrap();
+    wait::pause(2 * TIME);
+    libvirt.restart().unwrap();
+    wait::until("the VM to be off", PATIENCE, || {
+        Ok((libvirt.virsh(&["domstate", "web"])?.trim() == "shut off").then_some(()))
+    })
+    .unwrap();
+    let records = wait::until("its records", PATIENCE, || {
+        let words = ["audit", "list", "--kind", "pause", "--limit", "0"];
+        let all = daemon.ask(&words)?.json["records"].as_array().cloned().unwrap_or_default();
+        Ok(all.iter().any(|one| one["to"] == "off").then_some(all))
+    })
+    .unwrap();
+    let happened: Vec<_> = records.iter().filter_map(|one| one["to"].as_str()).collect();
+    assert_eq!(happened, ["asked", "unasked", "shutting-down", "asked", "off"], "{records:?}");
+    assert!(records[3]["why"].to_string().contains("its guest was asked at "), "{records:?}");
+    let at = |number: usize| -> jiff::Timestamp {
+        records[number]["at"].as_str().unwrap().parse().unwrap()
+    };
+    let time = at(3).duration_since(at(2));
+    assert!(time >= TIME.try_into().unwrap(), "{time:?}: {records:?}");
+}

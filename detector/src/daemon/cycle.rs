@@ -2,12 +2,18 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use detector_core::model::Timestamp;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{brain::Brain, hands::Hands, input::Input, supervisor::Pulse};
+use super::{
+    brain::Brain,
+    hands::Hands,
+    input::{Effect, Input},
+    supervisor::Pulse,
+};
 use crate::{
     bpf::busy,
     clock,
@@ -111,10 +117,8 @@ pub(super) async fn run<E: Enforcer>(
         }
         let looks = batch.iter().any(|input| matches!(input, Input::Signs(_)));
         let now = clock::now();
-        let today = clock::read().day;
-        for effect in brain.turn(now, batch) {
-            hands.carry_out(today, effect);
-        }
+        let effects = brain.turn(now, batch);
+        carry_out(&mut brain, &mut hands, now, effects);
         brain.turns.count += 1;
         brain.turns.took += start.elapsed();
         pulse.beat(Instant::now(), || brain.sentence());
@@ -126,6 +130,21 @@ pub(super) async fn run<E: Enforcer>(
             rested = end + rest.max(SIGNS_PAUSE);
             glance = end + rest.max(GLANCE);
         }
+    }
+}
+
+/// Has carried out what the brain wants. What has come of it already it hears in the same turn: no queue is between them.
+pub(super) fn carry_out<E: Enforcer>(
+    brain: &mut Brain<E>,
+    hands: &mut Hands,
+    now: Timestamp,
+    mut effects: Vec<Effect>,
+) {
+    let today = clock::read().day;
+    while !effects.is_empty() {
+        let come = effects.into_iter().filter_map(|effect| hands.carry_out(today, effect));
+        let come: Vec<_> = come.collect();
+        effects = if come.is_empty() { Vec::new() } else { brain.turn(now, come) };
     }
 }
 

@@ -127,13 +127,14 @@ impl Drop for Release {
 }
 
 impl Hands {
-    /// `today` is the time of day, for people.
-    pub(super) fn carry_out(&mut self, today: Timestamp, effect: Effect) {
+    /// `today` is the time of day, for people. What has come of it already is for the brain to hear.
+    #[must_use]
+    pub(super) fn carry_out(&mut self, today: Timestamp, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Reply { id, reply, last } => {
                 if !self.callers.answer(id, reply, last) && !last {
                     // The watcher's task says so too; saying it twice does no harm.
-                    let _ = self.inputs.try_send(Input::HungUp(id));
+                    return Some(Input::HungUp(id));
                 }
             }
             Effect::Gather { file, ticket } => {
@@ -189,9 +190,8 @@ impl Hands {
                 });
             }
             Effect::Stop { source, vm, power } => {
-                if let Err(why) = self.suspender.put(&source, vm, power) {
-                    let _ = self.inputs.try_send(Input::Paused(vm, Err(why)));
-                }
+                let unasked = self.suspender.put(&source, vm, power).err();
+                return unasked.map(|why| Input::Paused(vm, Err(why)));
             }
             Effect::Curb(wanted) => {
                 if let Some(curbs) = &self.curbs {
@@ -215,7 +215,7 @@ impl Hands {
                 if let Err(why) = &result {
                     tracing::error!(why, "the mode cannot be kept for after a restart of the host");
                 }
-                let _ = self.inputs.try_send(Input::ModeKept(result));
+                return Some(Input::ModeKept(result));
             }
             Effect::KeepQuarantines(kept) => {
                 if self.quarantines.send(kept).is_err() {
@@ -244,6 +244,7 @@ impl Hands {
                 }
             }
         }
+        None
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     config::{Config, OnRefusal},
     enforcer::Sign,
     findings::Change,
-    inventory::{Power, SourceEvent},
+    inventory::{NotDone, Power, SourceEvent},
     mode,
     net::{LinkEvent, overhear::PortLife},
     part::Heard,
@@ -129,7 +129,7 @@ pub enum Input {
     /// Whether it is on the disk, as [`Effect::KeepMitigations`] asked.
     MitigationsKept(Result<(), Rejected>),
     /// A VM is suspended, or asked to shut down, or why it is not, as [`Effect::Stop`] asked.
-    Paused(Uuid, Result<(), String>),
+    Paused(Uuid, Result<(), NotDone>),
     /// Which VMs had been suspended before the start; `None` where nobody knows.
     Pauses(Option<BTreeSet<Uuid>>),
     /// Whether that has been kept, as [`Effect::KeepPauses`] asked.

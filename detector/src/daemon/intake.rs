@@ -86,11 +86,7 @@ impl<E: Enforcer> Brain<E> {
             }
             Input::Mitigations(mitigations) => self.recall_mitigations(mitigations),
             Input::MitigationsKept(result) => self.mitigations_kept(result),
-            Input::Paused(vm, result) => {
-                let power = self.pauses.wanted(vm);
-                self.record_stop(vm, power, Some(result.clone()));
-                self.pauses.answered(vm, self.world.now, result);
-            }
+            Input::Paused(vm, result) => self.stopped(vm, result),
             Input::Pauses(known) => self.pauses.recall(known, &self.world),
             Input::PausesKept(result) => self.pauses.kept(self.world.now, result),
             Input::Unknown(names) => self.strangers.take(self.world.now, names),

@@ -349,10 +349,9 @@ fn think(
                 }
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            let today = clock::read().day;
-            for effect in brain.begin(clock::now(), first) {
-                hands.carry_out(today, effect);
-            }
+            let now = clock::now();
+            let effects = brain.begin(now, first);
+            cycle::carry_out(&mut brain, &mut hands, now, effects);
             cycle::run(brain, ears, hands, move || drop(ready.send(Ok(())))).await;
         });
     };

@@ -16,13 +16,19 @@ use detector_core::{
 use uuid::Uuid;
 
 use super::{brain::Brain, input::Effect};
-use crate::{enforcer::Enforcer, inventory::Power};
+use crate::{
+    enforcer::Enforcer,
+    inventory::{NotDone, Power},
+};
 
 /// Libvirt takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Until what could not be kept is tried again.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// Until libvirt is asked again where it has not heard.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Characters of a name.
 const LONGEST_NAME: usize = 80;
@@ -42,13 +48,39 @@ pub(super) struct Pauses {
 }
 
 #[derive(Debug)]
-enum Pause {
-    /// Its manager was asked.
+struct Pause {
+    state: State,
+    /// When its guest was asked to shut down, or refused to be asked.
+    guest_asked: Option<Timestamp>,
+    /// Since when its manager does not hear of it, and why.
+    unheard: Option<(Timestamp, String)>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its manager is being asked.
     Asked(Timestamp, Power),
+    /// Its manager has not heard of it, and is asked again then.
+    Unasked(Timestamp, Power),
     /// Its guest shuts down, or does not.
     Ending(Timestamp),
     Done,
     Failed(Timestamp, String),
+}
+
+impl Pause {
+    fn done() -> Self {
+        Self { state: State::Done, guest_asked: None, unheard: None }
+    }
+
+    /// What is still to be done to it, if anything is.
+    fn waits_for(&self) -> Option<Power> {
+        match self.state {
+            State::Unasked(_, power) => Some(power),
+            State::Ending(_) => Some(Power::Off),
+            State::Asked(..) | State::Done | State::Failed(..) => None,
+        }
+    }
 }
 
 impl Pauses {
@@ -70,7 +102,7 @@ impl Pauses {
             })
         };
         let suspended = known.clone().unwrap_or_else(|| denied().collect());
-        self.asked.extend(suspended.into_iter().map(|uuid| (uuid, Pause::Done)));
+        self.asked.extend(suspended.into_iter().map(|uuid| (uuid, Pause::done())));
         self.keeping = known;
         self.recalled = true;
     }
@@ -82,7 +114,7 @@ impl Pauses {
 
     /// What is to be kept, where that has changed.
     fn keep(&mut self, now: Timestamp) -> Option<BTreeSet<Uuid>> {
-        let done = |pause: &Pause| matches!(pause, Pause::Done);
+        let done = |pause: &Pause| matches!(pause.state, State::Done);
         let suspended = self.asked.iter().filter(|(_, pause)| done(pause));
         let suspended: BTreeSet<_> = suspended.map(|(uuid, _)| *uuid).collect();
         // That there are none is written down, too: from then on a denial is known to be a new one.
@@ -97,23 +129,43 @@ impl Pauses {
         Some(suspended)
     }
 
-    /// What its manager was asked to do last.
-    pub(super) fn wanted(&self, vm: Uuid) -> Power {
-        match self.asked.get(&vm) {
-            Some(Pause::Asked(_, power)) => *power,
-            _ => Power::Suspend,
+    /// What has come of asking its manager for it. Answers what is worth a record: that nobody hears is one, and
+    /// not each time.
+    fn answered(
+        &mut self,
+        vm: Uuid,
+        now: Timestamp,
+        result: Result<(), NotDone>,
+    ) -> Option<(Power, Result<(), NotDone>)> {
+        let pause = self.asked.get_mut(&vm)?;
+        let State::Asked(_, power) = pause.state else { return None };
+        let known = pause.unheard.is_some();
+        pause.state = match (&result, power) {
+            (Err(NotDone::Unasked(why)), _) => {
+                let since = pause.unheard.take().map_or(now, |(since, _)| since);
+                pause.unheard = Some((since, why.clone()));
+                State::Unasked(now + ASK_AGAIN, power)
+            }
+            // A guest that cannot be asked is one that does not shut down.
+            (_, Power::ShutDown) => {
+                pause.guest_asked = Some(now);
+                State::Ending(now)
+            }
+            (Ok(()), _) => State::Done,
+            (Err(NotDone::Refused(why)), _) => State::Failed(now, why.clone()),
+        };
+        let unasked = matches!(pause.state, State::Unasked(..));
+        if !unasked {
+            pause.unheard = None;
         }
+        (!(unasked && known)).then_some((power, result))
     }
 
-    pub(super) fn answered(&mut self, vm: Uuid, now: Timestamp, result: Result<(), String>) {
-        if let Some(pause) = self.asked.get_mut(&vm) {
-            *pause = match (result, &*pause) {
-                // A guest that cannot be asked is one that does not shut down.
-                (_, Pause::Asked(at, Power::ShutDown)) => Pause::Ending(*at),
-                (Ok(()), _) => Pause::Done,
-                (Err(why), _) => Pause::Failed(now, why),
-            };
-        }
+    /// Its manager is asked for it now. Answers whether that is news, and when its guest was asked.
+    fn ask(&mut self, vm: Uuid, now: Timestamp, power: Power) -> (bool, Option<Timestamp>) {
+        let pause = self.asked.entry(vm).or_insert_with(Pause::done);
+        pause.state = State::Asked(now, power);
+        (pause.unheard.is_none(), pause.guest_asked)
     }
 
     /// VMs that go on running although they were to be suspended.
@@ -122,12 +174,13 @@ impl Pauses {
             let (_, vm) = live(world, *uuid)?;
             Some(vm.name.chars().take(LONGEST_NAME).collect::<String>())
         };
-        let late = |pause: &Pause| match pause {
-            Pause::Asked(at, _) if world.now >= *at + PATIENCE => {
+        let late = |pause: &Pause| match (&pause.state, &pause.unheard) {
+            (_, Some(unheard)) => Some(unheard.clone()),
+            (State::Asked(at, _), None) if world.now >= *at + PATIENCE => {
                 Some((*at, "libvirt does not answer".to_owned()))
             }
-            Pause::Failed(at, why) => Some((*at, why.clone())),
-            Pause::Asked(..) | Pause::Ending(_) | Pause::Done => None,
+            (State::Failed(at, why), None) => Some((*at, why.clone())),
+            (_, None) => None,
         };
         let failed = self.asked.iter().filter_map(|(uuid, pause)| {
             let ((since, why), name) = (late(pause)?, running(uuid)?);
@@ -163,13 +216,15 @@ impl Pauses {
         })
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        let due = self.asked.values().filter_map(|pause| match pause {
-            Pause::Asked(at, _) => Some(*at + PATIENCE),
+    /// What was due when it was last looked at has been seen to, as far as it could be.
+    pub(super) fn wake_at(&self, looked: Timestamp) -> Option<Timestamp> {
+        let due = self.asked.values().filter_map(|pause| match pause.state {
+            State::Asked(at, _) => Some(at + PATIENCE),
+            State::Unasked(again, _) => Some(again),
             // The loop looks often enough.
-            Pause::Ending(_) | Pause::Done | Pause::Failed(..) => None,
+            State::Ending(_) | State::Done | State::Failed(..) => None,
         });
-        due.min()
+        due.filter(|at| *at > looked).min()
     }
 }
 
@@ -203,24 +258,26 @@ impl<E: Enforcer> Brain<E> {
         let mut wanted = Vec::new();
         let lasts = !self.world.is_on_trial() && !self.world.is_under_maintenance();
         self.pauses.asked.retain(|uuid, pause| match self.decision.vms.get(uuid) {
-            // Nobody wants its power any more.
-            Some(one) if matches!(pause, Pause::Ending(_)) && is_spared_its_power(one) => false,
+            // Nobody wants it any more.
+            Some(one) if pause.waits_for().is_some_and(|power| is_spared(one, power)) => false,
             Some(one) => matches!(one.status, VmStatus::Denied | VmStatus::Quarantined),
             // At each start nobody lists it yet.
             None => self.world.observed.quarantines.contains_key(&QuarantineTarget::Vm(*uuid)),
         });
         for (uuid, decision) in &self.decision.vms {
             let Some(stop) = decision.responses.stops() else { continue };
+            let power = match (self.pauses.asked.get(uuid).map(|pause| &pause.state), stop) {
+                (None, Stop::Suspend) => Power::Suspend,
+                (None, Stop::ShutDown) => Power::ShutDown,
+                (Some(State::Unasked(again, power)), _) if *again <= self.world.now => *power,
+                (Some(_), _) => continue,
+            };
             let asks = lasts && decision.verdict == VmStatus::Denied;
-            if !asks || self.pauses.asked.contains_key(uuid) || !self.is_cut_off(*uuid, decision) {
+            if !asks || !self.is_cut_off(*uuid, decision) {
                 continue;
             }
             let Some((source, vm)) = live(&self.world, *uuid) else { continue };
             if self.live.contains(source) && self.world.mode_of(vm) == Mode::Enforce {
-                let power = match stop {
-                    Stop::Suspend => Power::Suspend,
-                    Stop::ShutDown => Power::ShutDown,
-                };
                 wanted.push((source.to_owned(), *uuid, power));
             }
         }
@@ -228,12 +285,21 @@ impl<E: Enforcer> Brain<E> {
             wanted.extend(self.force());
         }
         for (source, vm, power) in wanted {
-            self.pauses.asked.insert(vm, Pause::Asked(self.world.now, power));
-            self.record_stop(vm, power, None);
+            let (is_new, guest_asked) = self.pauses.ask(vm, self.world.now, power);
+            if is_new {
+                self.record_stop(vm, power, guest_asked, None);
+            }
             self.emit(Effect::Stop { source, vm, power });
         }
         if let Some(suspended) = self.pauses.keep(self.world.now) {
             self.emit(Effect::KeepPauses(suspended));
+        }
+    }
+
+    /// What libvirt says of what it was asked for, or that nobody could ask it.
+    pub(super) fn stopped(&mut self, vm: Uuid, result: Result<(), NotDone>) {
+        if let Some((power, result)) = self.pauses.answered(vm, self.world.now, result) {
+            self.record_stop(vm, power, None, Some(result));
         }
     }
 
@@ -245,9 +311,9 @@ impl<E: Enforcer> Brain<E> {
         let is_denied =
             |uuid| decisions.get(uuid).is_some_and(|one| one.verdict == VmStatus::Denied);
         for (uuid, pause) in &mut self.pauses.asked {
-            let Pause::Ending(since) = *pause else { continue };
+            let State::Ending(since) = pause.state else { continue };
             match live(&self.world, *uuid) {
-                None => *pause = Pause::Done,
+                None => pause.state = State::Done,
                 Some(_) if now < since + rules.grace => {}
                 // What is looked at again, or only observed by now, waits.
                 Some((_, vm)) if self.world.mode_of(vm) != Mode::Enforce || !is_denied(uuid) => {}
@@ -255,7 +321,8 @@ impl<E: Enforcer> Brain<E> {
                     forced.push((source.to_owned(), *uuid, Power::Off));
                 }
                 Some(_) => {
-                    *pause = Pause::Failed(now, "its guest has not shut down in time".to_owned());
+                    let why = "its guest has not shut down in time".to_owned();
+                    pause.state = State::Failed(now, why);
                 }
             }
         }
@@ -276,11 +343,15 @@ impl<E: Enforcer> Brain<E> {
     }
 }
 
-/// Whether a VM that was asked to shut down may go on, as far as the policy is concerned.
-fn is_spared_its_power(decision: &VmDecision) -> bool {
+/// Whether a VM to which this is still to be done may go on, as far as the policy is concerned.
+fn is_spared(decision: &VmDecision, power: Power) -> bool {
+    let stop = match power {
+        Power::Suspend => Stop::Suspend,
+        Power::ShutDown | Power::Off => Stop::ShutDown,
+    };
     match decision.verdict {
         VmStatus::Approved => true,
-        VmStatus::Denied => decision.responses.stops() != Some(Stop::ShutDown),
+        VmStatus::Denied => decision.responses.stops() != Some(stop),
         _ => false,
     }
 }

@@ -18,7 +18,7 @@ use super::{brain::Brain, input::Effect};
 use crate::{
     audit::{Entry, Trouble},
     enforcer::Enforcer,
-    inventory::Power,
+    inventory::{NotDone, Power},
 };
 use entries::Words;
 use pace::Pace;
@@ -100,10 +100,11 @@ impl<E: Enforcer> Brain<E> {
         &mut self,
         uuid: Uuid,
         power: Power,
-        result: Option<Result<(), String>>,
+        guest_asked: Option<Timestamp>,
+        result: Option<Result<(), NotDone>>,
     ) {
         let name = self.vm(uuid).map_or_else(String::new, |(_, vm)| vm.name.clone());
-        self.record(entries::stop(uuid, &name, power, result));
+        self.record(entries::stop(uuid, &name, (power, guest_asked), result));
     }
 
     /// A person has said something of a VM that is held: it may not be any more when decisions are looked at next.

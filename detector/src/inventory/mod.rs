@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 pub use file::FileSource;
 pub(crate) use libvirt::Client;
-pub use libvirt::{Agents, Connection, LibvirtSource, Power, Suspender, Told};
+pub use libvirt::{Agents, Connection, LibvirtSource, NotDone, Power, Suspender, Told};
 pub use xml::MetadataTrust;
 
 /// Somewhere that VMs are known from, which says so by itself.

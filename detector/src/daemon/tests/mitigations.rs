@@ -8,7 +8,11 @@ use detector_core::{
 };
 
 use super::*;
-use crate::{inventory::Power, mitigations::MitigationFile};
+use crate::{
+    audit::Kind,
+    inventory::{NotDone, Power},
+    mitigations::MitigationFile,
+};
 
 const LIMITS: BlastLimits = BlastLimits { vms: 1, percent: 100, window: Duration::from_secs(600) };
 const NOBODY: &str = "@id(\"nobody\") @sentence(\"Nobody.\") \
@@ -165,13 +169,76 @@ fn a_vm_is_shut_down_and_its_power_is_taken_where_its_guest_does_not() {
     assert_eq!(taken, [uuid(1)].into());
     assert_eq!(stops(&mut host), [(1, Power::ShutDown)], "who is held is not stopped either");
     // A guest that cannot even be asked does not shut down.
-    host.turn(vec![Input::Paused(uuid(1), Err("no such operation".to_owned()))]);
+    host.turn(vec![Input::Paused(uuid(1), Err(NotDone::Refused("no such operation".to_owned())))]);
     host.wait(Duration::from_secs(59));
     assert_eq!(stops(&mut host), []);
     host.wait(Duration::from_secs(2));
     assert_eq!(stops(&mut host), [(1, Power::Off)]);
     host.turn(vec![Input::Paused(uuid(1), Ok(()))]);
     host.wait(Duration::from_secs(600));
+    assert_eq!(stops(&mut host), []);
+}
+
+/// What is on record of VMs that are stopped, with the reason.
+fn stops_recorded(host: &mut Host) -> Vec<(String, String)> {
+    let recorded = host.recorded().into_iter().filter(|entry| entry.kind == Kind::Pause);
+    recorded.map(|entry| (entry.to.unwrap_or_default(), entry.why)).collect()
+}
+
+/// While libvirt is started anew, or too many wait for it, nobody has asked the guest.
+#[test]
+fn nobody_loses_power_whose_guest_was_never_asked() {
+    let unasked = || Input::Paused(uuid(1), Err(NotDone::Unasked("no connection".to_owned())));
+    let mut host = three();
+    host.turn(vec![rules(&format!("{SHUT_DOWN}{NOBODY}"))]);
+    kept(&mut host);
+    assert_eq!(stops(&mut host), [(1, Power::ShutDown)]);
+    host.told();
+    host.recorded();
+    host.turn(vec![unasked()]);
+    assert!(host.told().contains(&"+pause-failed".to_owned()));
+    let again = host.brain.wake_at().expect("it is asked again").0 - host.now;
+    assert!(again <= 5_000, "{again}");
+    // Longer than a guest has, again and again.
+    for _ in 0..13 {
+        assert_eq!(stops(&mut host), []);
+        host.wait(Duration::from_secs(5));
+        assert_eq!(stops(&mut host), [(1, Power::ShutDown)]);
+        host.turn(vec![unasked()]);
+    }
+    assert_eq!(host.told(), [""; 0], "it is one finding all the time");
+    let recorded = stops_recorded(&mut host);
+    assert_eq!(recorded, [("unasked".to_owned(), "no connection".to_owned())], "once");
+    host.wait(Duration::from_secs(5));
+    assert_eq!(stops(&mut host), [(1, Power::ShutDown)]);
+    host.turn(vec![Input::Paused(uuid(1), Ok(()))]);
+    assert_eq!(host.told(), ["-pause-failed"]);
+    host.wait(Duration::from_secs(59));
+    assert_eq!(stops(&mut host), [], "its guest has all of its time");
+    host.wait(Duration::from_secs(2));
+    assert_eq!(stops(&mut host), [(1, Power::Off)]);
+    let recorded = stops_recorded(&mut host);
+    let states: Vec<_> = recorded.iter().map(|(to, _)| to.as_str()).collect();
+    assert_eq!(states, ["shutting-down", "asked"]);
+    assert!(recorded[1].1.contains("its guest was asked at "), "{recorded:?}");
+    // Nor is it off because nobody could ask for that.
+    host.turn(vec![unasked()]);
+    host.wait(Duration::from_secs(5));
+    assert_eq!(stops(&mut host), [(1, Power::Off)]);
+    host.turn(vec![Input::Paused(uuid(1), Ok(()))]);
+    host.wait(Duration::from_secs(600));
+    assert_eq!(stops(&mut host), []);
+}
+
+#[test]
+fn nobody_is_asked_again_for_what_nobody_wants_any_more() {
+    let mut host = three();
+    host.turn(vec![rules(&format!("{SHUT_DOWN}{NOBODY}"))]);
+    kept(&mut host);
+    assert_eq!(stops(&mut host), [(1, Power::ShutDown)]);
+    host.turn(vec![Input::Paused(uuid(1), Err(NotDone::Unasked("no connection".to_owned())))]);
+    host.turn(vec![rules(NOBODY)]);
+    host.wait(Duration::from_secs(61));
     assert_eq!(stops(&mut host), []);
 }
 

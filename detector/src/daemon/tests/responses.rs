@@ -8,7 +8,7 @@ use detector_core::{
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::api::schema::TargetSpec;
+use crate::{api::schema::TargetSpec, inventory::NotDone};
 
 const GRACE: &str = "@id(\"some-time\") @grace(\"1m\") \
                      permit (principal, action == Action::\"grace\", resource);\n";
@@ -154,7 +154,7 @@ fn a_pause_is_asked_for_once_over_crashes() {
     // It crashes before libvirt has answered, or was asked at all: what is quarantined is so already.
     let mut second = next(&mut host, Some(BTreeSet::new()));
     assert_eq!((second.port(10), pauses(&mut second)), (Port::Isolated, 1));
-    second.turn(vec![Input::Paused(uuid(1), Err("it hangs".to_owned()))]);
+    second.turn(vec![Input::Paused(uuid(1), Err(NotDone::Refused("it hangs".to_owned())))]);
     assert_eq!(pauses_kept(&mut second), None);
     let mut third = next(&mut second, Some(BTreeSet::new()));
     assert_eq!(pauses(&mut third), 1);
@@ -182,6 +182,36 @@ fn a_pause_is_asked_for_once_over_crashes() {
     assert_eq!(fifth.told(), ["+pause-failed"]);
 }
 
+/// Nothing has come of what libvirt has not heard of, and so nothing is kept.
+#[test]
+fn a_pause_that_libvirt_has_not_heard_of_is_asked_for_again() {
+    let mut host = Host::new(Mode::Enforce);
+    host.turn(vec![Input::Pauses(None)]);
+    host.approved();
+    host.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
+    pauses_kept(&mut host);
+    for _ in 0..2 {
+        assert_eq!(pauses(&mut host), 1);
+        let why = NotDone::Unasked("no connection".to_owned());
+        host.turn(vec![Input::Paused(uuid(1), Err(why))]);
+        assert_eq!((pauses(&mut host), pauses_kept(&mut host)), (0, None));
+        host.wait(Duration::from_secs(5));
+    }
+    assert_eq!(pauses(&mut host), 1);
+    host.turn(vec![Input::Paused(uuid(1), Ok(()))]);
+    assert_eq!(pauses_kept(&mut host), Some([uuid(1)].into()));
+}
+
+/// Else it would spin.
+#[test]
+fn what_is_late_wakes_once() {
+    let mut host = Host::new(Mode::Enforce);
+    host.approved();
+    host.turn(vec![rules(&format!("{PAUSE}{NO_WEB}"))]);
+    host.wait(Duration::from_secs(11));
+    assert!(host.brain.wake_at().is_none_or(|at| at > Timestamp(host.now)));
+}
+
 #[test]
 fn who_is_not_to_be_suspended_is_not() {
     for (mode, text) in [(Mode::Observe, PAUSE), (Mode::Enforce, "")] {
@@ -203,7 +233,10 @@ fn a_vm_that_goes_on_running_is_a_finding() {
         assert_eq!(pauses(&mut host), 1);
         assert_eq!(host.told(), ["+rogue-vm"]);
         if refused {
-            host.turn(vec![Input::Paused(uuid(1), Err("access denied".to_owned()))]);
+            host.turn(vec![Input::Paused(
+                uuid(1),
+                Err(NotDone::Refused("access denied".to_owned())),
+            )]);
         } else {
             // Libvirt hangs.
             host.wait(Duration::from_secs(11));

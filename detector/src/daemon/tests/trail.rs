@@ -20,7 +20,7 @@ const PAUSE: &str = "@id(\"hold\") permit (principal, action == Action::\"pause\
 
 impl Host {
     /// Takes what was to be put on record.
-    fn recorded(&mut self) -> Vec<Entry> {
+    pub(super) fn recorded(&mut self) -> Vec<Entry> {
         let mut entries = Vec::new();
         self.effects.retain(|effect| match effect {
             Effect::Record(entry) => {

@@ -5,7 +5,7 @@ use detector_core::{
     decide::{Grace, Outcome, PortDecision, PortStatus, VmDecision, VmStatus, policy::Rules},
     model::{
         Curb, Curbed, Digest, Evidence, Hold, MediumSource, ObservedMode, ProcessId, Quarantine,
-        QuarantineTarget, Registry, Template, Vm, VmProcess, World,
+        QuarantineTarget, Registry, Template, Timestamp, Vm, VmProcess, World,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -17,7 +17,7 @@ use crate::{
         view::{AdmissionView, ModeDetail, ModeView, moment, vm_status},
     },
     audit::{Entry, Kind, Subject, Who},
-    inventory::Power,
+    inventory::{NotDone, Power},
 };
 
 /// What is known while something is decided.
@@ -267,18 +267,23 @@ fn standing(template: &Template) -> String {
 pub(in crate::daemon) fn stop(
     uuid: Uuid,
     name: &str,
-    power: Power,
-    result: Option<Result<(), String>>,
+    (power, guest_asked): (Power, Option<Timestamp>),
+    result: Option<Result<(), NotDone>>,
 ) -> Entry {
     let (done, asked) = match power {
         Power::Suspend => ("paused", "the policy suspends what it denies"),
         Power::ShutDown => ("shutting-down", "the policy shuts down what it denies"),
-        Power::Off => ("off", "the policy shuts down what it denies, and its guest has not"),
+        Power::Off => ("off", "the policy shuts down what it denies"),
     };
-    let (to, why) = match result {
-        None => ("asked", asked.to_owned()),
-        Some(Ok(())) => (done, String::new()),
-        Some(Err(why)) => ("failed", why),
+    let (to, why) = match (result, guest_asked) {
+        (None, None) => ("asked", asked.to_owned()),
+        (None, Some(at)) => {
+            let at = moment(at);
+            ("asked", format!("{asked}; its guest was asked at {at}, and has not"))
+        }
+        (Some(Ok(())), _) => (done, String::new()),
+        (Some(Err(NotDone::Unasked(why))), _) => ("unasked", why),
+        (Some(Err(NotDone::Refused(why))), _) => ("failed", why),
     };
     Entry::new(Kind::Pause, Who::Daemon).on(vm(uuid, name)).change(None::<String>, to).why(why)
 }

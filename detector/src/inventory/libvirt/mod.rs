@@ -35,7 +35,7 @@ use super::{Inventory, SourceEvent, Update, xml};
 use backoff::Backoff;
 use events::Signal;
 use session::Session;
-pub use suspend::{Power, Suspender};
+pub use suspend::{NotDone, Power, Suspender};
 use watchdog::Watchdog;
 
 /// Everything is listed again this often: not every change of a description has an event.

@@ -21,6 +21,15 @@ pub enum Power {
     Off,
 }
 
+/// Why it is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// Libvirt has not been asked for it, as far as anybody knows.
+    Unasked(String),
+    /// Libvirt was asked, and has refused it.
+    Refused(String),
+}
+
 /// A thread that does so to one domain after the other. A call to libvirt has no deadline; who asks does not
 /// wait for it.
 #[derive(Debug)]
@@ -30,43 +39,59 @@ pub struct Suspender {
 
 impl Suspender {
     /// `tell` is called on the thread with what came of each.
-    pub fn spawn(tell: impl Fn(Uuid, Result<(), String>) + Send + 'static) -> io::Result<Self> {
+    pub fn spawn(tell: impl Fn(Uuid, Result<(), NotDone>) + Send + 'static) -> io::Result<Self> {
         let (requests, asked) = sync_channel::<(String, Uuid, Power)>(WAITING);
         thread::Builder::new().name("suspend".to_owned()).spawn(move || {
             for (uri, uuid, power) in asked {
-                tell(uuid, put(&uri, uuid, power).map_err(|error| error.to_string()));
+                tell(uuid, put(&uri, uuid, power));
             }
         })?;
         Ok(Self { requests })
     }
 
     /// Has it done to a domain soon.
-    pub fn put(&self, uri: &str, uuid: Uuid, power: Power) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// Nobody will be told what has come of it: it is [`NotDone::Unasked`].
+    pub fn put(&self, uri: &str, uuid: Uuid, power: Power) -> Result<(), NotDone> {
         let asked = self.requests.try_send((uri.to_owned(), uuid, power));
         asked.map_err(|error| {
-            match error {
+            let why = match error {
                 TrySendError::Full(_) => "too many wait already: libvirt does not answer",
                 TrySendError::Disconnected(_) => "nobody asks libvirt any more",
-            }
-            .to_owned()
+            };
+            NotDone::Unasked(why.to_owned())
         })
     }
 }
 
 /// By a connection of its own: the one that is followed may only read.
-fn put(uri: &str, uuid: Uuid, power: Power) -> Result<(), Error> {
-    let mut connection = Connect::open(Some(uri))?;
-    let done = Domain::lookup_by_uuid(&connection, uuid).and_then(|domain| {
-        match (power, domain.get_state()?.0) {
-            (_, sys::VIR_DOMAIN_SHUTOFF) => Ok(()),
-            (Power::Suspend, sys::VIR_DOMAIN_PAUSED) => Ok(()),
-            (Power::Suspend, _) => domain.suspend().map(drop),
-            (Power::ShutDown, _) => domain.shutdown().map(drop),
-            (Power::Off, _) => domain.destroy(),
-        }
-    });
+fn put(uri: &str, uuid: Uuid, power: Power) -> Result<(), NotDone> {
+    let mut connection = Connect::open(Some(uri)).map_err(unasked)?;
+    let done = put_on(&connection, uuid, power);
     if let Err(error) = connection.close() {
         tracing::debug!(%error, "closing libvirt");
     }
     done
+}
+
+fn put_on(connection: &Connect, uuid: Uuid, power: Power) -> Result<(), NotDone> {
+    let domain = Domain::lookup_by_uuid(connection, uuid).map_err(unasked)?;
+    let (state, _) = domain.get_state().map_err(unasked)?;
+    let done = match (power, state) {
+        (_, sys::VIR_DOMAIN_SHUTOFF) | (Power::Suspend, sys::VIR_DOMAIN_PAUSED) => return Ok(()),
+        (Power::Suspend, _) => domain.suspend().map(drop),
+        (Power::ShutDown, _) => domain.shutdown().map(drop),
+        (Power::Off, _) => domain.destroy(),
+    };
+    // Whoever goes away meanwhile may not have heard of it: asked twice is better than never.
+    done.map_err(|error| match connection.is_alive() {
+        Ok(true) => NotDone::Refused(error.to_string()),
+        Ok(false) | Err(_) => unasked(error),
+    })
+}
+
+fn unasked(error: Error) -> NotDone {
+    NotDone::Unasked(error.to_string())
 }
