@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use detector_core::model::{Graces, Rejected, Timestamp};
@@ -14,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     clock,
+    latest::Latest,
     leases::{boot_id, replace},
 };
 
@@ -23,8 +23,7 @@ const NAME: &str = "graces.json";
 #[derive(Clone, Debug)]
 pub(crate) struct GraceFile {
     path: PathBuf,
-    /// What is to be written: whoever comes to write it writes the latest.
-    next: Arc<Mutex<Option<BTreeMap<Uuid, Timestamp>>>>,
+    next: Latest<BTreeMap<Uuid, Timestamp>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,7 +37,7 @@ struct Kept {
 
 impl GraceFile {
     pub(crate) fn new(state: &Path) -> Self {
-        Self { path: state.join(NAME), next: Arc::default() }
+        Self { path: state.join(NAME), next: Latest::default() }
     }
 
     /// What was kept. Where that cannot be read there is no grace.
@@ -63,17 +62,16 @@ impl GraceFile {
 
     /// These are to be kept instead; [`Self::write`] does so.
     pub(crate) fn set(&self, begun: BTreeMap<Uuid, Timestamp>) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        self.next.set(begun);
     }
 
     /// Writes what is to be kept; blocks.
     pub(crate) fn write(&self) -> Result<(), Rejected> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(begun) = next.take() else { return Ok(()) };
-        let begun = begun.iter().map(|(vm, at)| (*vm, clock::uptime(*at))).collect();
-        let written = serde_json::to_vec(&Kept { boot: boot_id(), begun })
-            .map_err(io::Error::from)
-            .and_then(|bytes| replace(&self.path, &bytes));
+        let written = self.next.write(|begun| {
+            let begun = begun.iter().map(|(vm, at)| (*vm, clock::uptime(*at))).collect();
+            let bytes = serde_json::to_vec(&Kept { boot: boot_id(), begun })?;
+            replace(&self.path, &bytes)
+        });
         written.map_err(|error| {
             self.rejected(format!(
                 "since when VMs have a grace period cannot be kept ({error}); make room, and restart \

@@ -17,6 +17,7 @@ pub mod fleet;
 mod graces;
 pub mod inventory;
 mod journal;
+mod latest;
 mod leases;
 mod logging;
 mod mark;

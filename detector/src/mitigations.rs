@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use detector_core::model::{BlastLimits, Hold, Mitigations, Rejected, Timestamp, Word};
@@ -14,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     clock,
+    latest::Latest,
     leases::{boot_id, replace},
 };
 
@@ -23,8 +23,7 @@ const NAME: &str = "mitigations.json";
 #[derive(Clone, Debug)]
 pub(crate) struct MitigationFile {
     path: PathBuf,
-    /// What is to be written: whoever comes to write it writes the latest.
-    next: Arc<Mutex<Option<Mitigations>>>,
+    next: Latest<Mitigations>,
 }
 
 /// Moments are milliseconds of the boot: nobody sets this clock.
@@ -51,7 +50,7 @@ struct KeptHold {
 
 impl MitigationFile {
     pub(crate) fn new(state: &Path) -> Self {
-        Self { path: state.join(NAME), next: Arc::default() }
+        Self { path: state.join(NAME), next: Latest::default() }
     }
 
     /// What was kept. Where that cannot be read nobody knows what was taken before, and the whole window has to
@@ -73,16 +72,14 @@ impl MitigationFile {
 
     /// This is to be kept instead; [`Self::write`] does so.
     pub(crate) fn set(&self, mitigations: Mitigations) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(mitigations);
+        self.next.set(mitigations);
     }
 
     /// Writes what is to be kept; blocks.
     pub(crate) fn write(&self) -> Result<(), Rejected> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mitigations) = next.take() else { return Ok(()) };
-        let written = serde_json::to_vec(&Kept::of(mitigations))
-            .map_err(io::Error::from)
-            .and_then(|bytes| replace(&self.path, &bytes));
+        let written: io::Result<()> = self
+            .next
+            .write(|mitigations| replace(&self.path, &serde_json::to_vec(&Kept::of(mitigations))?));
         written.map_err(|error| Rejected {
             place: self.path.display().to_string(),
             why: format!("{}: {error}", self.path.display()),

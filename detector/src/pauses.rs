@@ -6,13 +6,15 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::leases::{boot_id, replace};
+use crate::{
+    latest::Latest,
+    leases::{boot_id, replace},
+};
 
 const NAME: &str = "pauses.json";
 
@@ -20,8 +22,7 @@ const NAME: &str = "pauses.json";
 #[derive(Clone, Debug)]
 pub(crate) struct PauseFile {
     path: PathBuf,
-    /// What is to be written: whoever comes to write it writes the latest.
-    next: Arc<Mutex<Option<BTreeSet<Uuid>>>>,
+    next: Latest<BTreeSet<Uuid>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -34,7 +35,7 @@ struct Kept {
 
 impl PauseFile {
     pub(crate) fn new(state: &Path) -> Self {
-        Self { path: state.join(NAME), next: Arc::default() }
+        Self { path: state.join(NAME), next: Latest::default() }
     }
 
     /// Those that have been suspended; `None` where nobody knows.
@@ -57,16 +58,15 @@ impl PauseFile {
 
     /// These are to be kept instead; [`Self::write`] does so.
     pub(crate) fn set(&self, suspended: BTreeSet<Uuid>) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(suspended);
+        self.next.set(suspended);
     }
 
     /// Writes what is to be kept; blocks.
     pub(crate) fn write(&self) -> Result<(), String> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(suspended) = next.take() else { return Ok(()) };
-        let written = serde_json::to_vec(&Kept { boot: boot_id(), suspended })
-            .map_err(io::Error::from)
-            .and_then(|bytes| replace(&self.path, &bytes));
+        let written = self.next.write(|suspended| {
+            let bytes = serde_json::to_vec(&Kept { boot: boot_id(), suspended })?;
+            replace(&self.path, &bytes)
+        });
         written.map_err(|error| format!("{}: {error}", self.path.display()))
     }
 }

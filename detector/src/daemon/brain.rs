@@ -316,6 +316,7 @@ impl<E: Enforcer> Brain<E> {
         self.claims.take_all(now);
         self.media.retry(now);
         self.expire_provisional();
+        self.doubt_mitigations();
         self.follow_arrivals();
         self.read_stale();
         self.succeed();

@@ -17,15 +17,32 @@ use crate::{
 /// Until what could not be written down is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// How long a disk may take: nobody is let wait for longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What is on its way to the disk.
 #[derive(Debug, Default)]
 pub(super) struct Guarding {
-    writing: Option<(Mitigations, Vec<CallId>)>,
+    writing: Option<Writing>,
     /// What people have said since.
     words: Vec<Said>,
     /// Whose word is on the disk: they are answered when it has been acted upon.
     heard: Vec<CallId>,
     retry: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Writing {
+    mitigations: Mitigations,
+    callers: Vec<CallId>,
+    begun: Timestamp,
+}
+
+impl Writing {
+    /// Whether its disk does not answer. No other write begins before it does: they would all hang.
+    fn is_late(&self, now: Timestamp) -> bool {
+        self.begun + PATIENCE <= now
+    }
 }
 
 /// What a person has said of VMs that are held.
@@ -41,8 +58,10 @@ impl Guarding {
         self.words.push(said);
     }
 
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
-        self.retry
+    /// What was due when it was last looked at has been seen to.
+    pub(super) fn wake_at(&self, looked: Timestamp) -> Option<Timestamp> {
+        let late = self.writing.as_ref().map(|writing| writing.begun + PATIENCE);
+        [self.retry, late].into_iter().flatten().filter(|at| *at > looked).min()
     }
 }
 
@@ -50,6 +69,36 @@ impl<E: Enforcer> Brain<E> {
     /// This was written down before the start.
     pub(super) fn recall_mitigations(&mut self, mitigations: Mitigations) {
         self.world.recorded = Recorded { mitigations, lost: None };
+    }
+
+    /// Takes a disk that does not answer for one that cannot be written to, until it does.
+    pub(super) fn doubt_mitigations(&mut self) {
+        let now = self.world.now;
+        let Some(writing) = self.guarding.writing.as_mut().filter(|writing| writing.is_late(now))
+        else {
+            return;
+        };
+        let place = "mitigations.json".to_owned();
+        let lost = Some(Rejected { place, why: "its disk does not answer".to_owned() });
+        let callers = std::mem::take(&mut writing.callers);
+        if self.world.recorded.lost != lost {
+            tracing::error!(
+                "how many VMs were cut off is not written down: its disk does not answer"
+            );
+            self.world.recorded.lost = lost;
+        }
+        self.refuse(
+            callers,
+            "its disk does not answer: it counts as soon as it is written down, which may be never. \
+             `detector quarantine add vm VM` cuts one off all the same",
+        );
+    }
+
+    fn refuse(&mut self, callers: Vec<CallId>, message: &str) {
+        for id in callers {
+            let reply = Err(ApiError::new(ErrorCode::Unavailable, message));
+            self.emit(Effect::Reply { id, reply, last: true });
+        }
     }
 
     /// Has written down what is to be taken next, and answers whose word is in force.
@@ -63,7 +112,15 @@ impl<E: Enforcer> Brain<E> {
             let guarding = &self.guarding;
             (!guarding.words.is_empty(), guarding.retry.is_none_or(|at| at <= now))
         };
-        if self.guarding.writing.is_some() || !(said || due) {
+        if let Some(writing) = &self.guarding.writing {
+            if writing.is_late(now) {
+                let words = std::mem::take(&mut self.guarding.words);
+                let message = not_done("its disk does not answer");
+                self.refuse(words.into_iter().map(|said| said.by).collect(), &message);
+            }
+            return;
+        }
+        if !(said || due) {
             return;
         }
         let mut next = self.decision.mitigations.clone();
@@ -81,13 +138,16 @@ impl<E: Enforcer> Brain<E> {
             return;
         }
         self.guarding.retry = None;
-        self.guarding.writing = Some((next.clone(), callers));
+        let mitigations = next.clone();
+        self.guarding.writing = Some(Writing { mitigations, callers, begun: now });
         self.emit(Effect::KeepMitigations(Box::new(next)));
     }
 
     /// What was to be written down has been, or cannot be: then nothing more is taken without a person.
     pub(super) fn mitigations_kept(&mut self, result: Result<(), Rejected>) {
-        let Some((mitigations, callers)) = self.guarding.writing.take() else { return };
+        let Some(Writing { mitigations, callers, .. }) = self.guarding.writing.take() else {
+            return;
+        };
         match result {
             Ok(()) => {
                 let before = &self.world.recorded.mitigations.held;
@@ -103,19 +163,19 @@ impl<E: Enforcer> Brain<E> {
                 self.guarding.heard.extend(callers);
             }
             Err(why) => {
-                let message = format!(
-                    "nothing was done: it cannot be written down ({}). `detector quarantine add vm VM` cuts one \
-                     off all the same",
-                    why.why
-                );
+                let message = not_done(&why.why);
                 tracing::error!(why = why.why, "how many VMs were cut off cannot be written down");
                 self.world.recorded.lost = Some(why);
                 self.guarding.retry = Some(self.world.now + RETRY);
-                for id in callers {
-                    let reply = Err(ApiError::new(ErrorCode::Unavailable, message.clone()));
-                    self.emit(Effect::Reply { id, reply, last: true });
-                }
+                self.refuse(callers, &message);
             }
         }
     }
+}
+
+fn not_done(why: &str) -> String {
+    format!(
+        "nothing was done: it cannot be written down ({why}). `detector quarantine add vm VM` cuts one off all \
+         the same"
+    )
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 
 use detector_core::{
-    decide::policy::{DEFAULT, Rulebook, Rules},
+    decide::{
+        Guard,
+        policy::{DEFAULT, Rulebook, Rules},
+    },
     model::{BlastLimits, Mitigations, Rejected},
 };
 
 use super::*;
 use crate::{
+    api::ErrorCode,
     audit::Kind,
     inventory::{NotDone, Power},
     mitigations::MitigationFile,
@@ -145,6 +149,59 @@ fn what_cannot_be_written_down_is_not_done() {
     say(&mut host, approve(&[], true));
     kept(&mut host);
     assert_eq!(isolated(&mut host), 3);
+}
+
+/// A disk that hangs says nothing at all: nobody waits for it, and people are told.
+#[test]
+fn a_disk_that_does_not_answer_holds_up_nobody() {
+    let mut host = three();
+    host.told();
+    host.turn(vec![rules(NOBODY)]);
+    let written = writes(&mut host).expect("something is to be written down");
+    assert_eq!(written.taken.len(), 1);
+    let waits = say(&mut host, approve(&["mail"], false));
+    assert!(host.answer(waits).is_none());
+    let due = host.brain.wake_at().expect("it looks for itself").0 - host.now;
+    assert!(due <= 10_000, "{due}");
+    assert_eq!(host.brain.decision.vms[&uuid(1)].guard, Guard::Counting);
+    host.wait(Duration::from_secs(11));
+    assert!(matches!(host.brain.decision.vms[&uuid(1)].guard, Guard::Held(_)));
+    assert!(host.told().contains(&"+blast-radius".to_owned()));
+    let refused = |host: &mut Host, id| {
+        let Some(Err(error)) = host.answer(id) else { panic!("no answer") };
+        assert_eq!(error.code, ErrorCode::Unavailable);
+        assert!(error.message.contains("its disk does not answer"), "{error:?}");
+    };
+    refused(&mut host, waits);
+    let later = say(&mut host, approve(&[], true));
+    refused(&mut host, later);
+    assert!(host.brain.wake_at().is_none_or(|at| at.0 > host.now), "it does not spin");
+    host.wait(Duration::from_secs(40));
+    assert_eq!(writes(&mut host), None, "there is one write at a time");
+    assert_eq!(isolated(&mut host), 0);
+
+    // What was to be taken then is taken when the disk answers after all; the others wait for a person.
+    host.turn(vec![Input::MitigationsKept(Ok(()))]);
+    assert_eq!(isolated(&mut host), 1);
+    let id = say(&mut host, approve(&[], true));
+    kept(&mut host);
+    assert!(host.answer(id).is_some_and(|reply| reply.is_ok()));
+    assert_eq!(isolated(&mut host), 3);
+}
+
+/// It counts once it is written down, also where nobody waits for it any more.
+#[test]
+fn a_word_that_was_on_its_way_to_a_disk_that_hangs_is_none_before_it_is_there() {
+    let mut host = three();
+    host.turn(vec![rules(NOBODY)]);
+    kept(&mut host);
+    let id = say(&mut host, approve(&["mail"], false));
+    assert!(writes(&mut host).is_some());
+    host.wait(Duration::from_secs(11));
+    assert!(host.answer(id).is_some_and(|reply| reply.is_err()));
+    assert_eq!(isolated(&mut host), 1);
+    host.turn(vec![Input::MitigationsKept(Ok(()))]);
+    assert_eq!(isolated(&mut host), 2);
 }
 
 /// What libvirt is asked.

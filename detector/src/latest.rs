@@ -1,0 +1,87 @@
+//! What is to be kept on the disk, where only the latest state of it is worth a write.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is to be written next. Whoever comes to write it writes the latest, one after the other; whoever sets it
+/// waits for no disk.
+#[derive(Debug)]
+pub(crate) struct Latest<T>(Arc<Shared<T>>);
+
+#[derive(Debug)]
+struct Shared<T> {
+    next: Mutex<Option<T>>,
+    writing: Mutex<()>,
+}
+
+impl<T> Latest<T> {
+    /// This is to be written instead.
+    pub(crate) fn set(&self, value: T) {
+        *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    /// Writes what is to be written, if there is anything still; blocks.
+    pub(crate) fn write<Error>(
+        &self,
+        write: impl FnOnce(T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _alone = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        next.map_or(Ok(()), write)
+    }
+}
+
+impl<T> Default for Latest<T> {
+    fn default() -> Self {
+        Self(Arc::new(Shared { next: Mutex::new(None), writing: Mutex::new(()) }))
+    }
+}
+
+impl<T> Clone for Latest<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::{channel, sync_channel},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn whoever_sets_what_is_written_next_does_not_wait_for_a_disk_that_hangs() {
+        let latest = Latest::default();
+        let (begun, begins) = channel();
+        let (answer, disk) = channel::<()>();
+        latest.set(1);
+        let writer = latest.clone();
+        let writes = thread::spawn(move || {
+            let write = |value| {
+                begun.send(value).unwrap();
+                disk.recv().map_err(drop)
+            };
+            [writer.write(write), writer.write(|value| begun.send(value).map_err(drop))]
+        });
+        assert_eq!(begins.recv_timeout(PATIENCE), Ok(1));
+        let (done, set) = sync_channel(1);
+        let setter = latest.clone();
+        thread::spawn(move || {
+            [2, 3].into_iter().for_each(|value| setter.set(value));
+            done.send(()).unwrap();
+        });
+        set.recv_timeout(PATIENCE).expect("the disk hangs");
+        answer.send(()).unwrap();
+        assert_eq!(
+            begins.recv_timeout(PATIENCE),
+            Ok(3),
+            "what came meanwhile, and the latest of it"
+        );
+        assert_eq!(writes.join().unwrap(), [Ok(()), Ok(())]);
+    }
+}
