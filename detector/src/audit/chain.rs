@@ -1,6 +1,10 @@
 //! The chain in its file: what is appended, and where it ends.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -238,10 +242,37 @@ pub fn record(connection: &Connection, seq: u64) -> rusqlite::Result<Option<(Str
         .optional()
 }
 
-/// Whether a record has this text of letters, digits and `-/` among its evidence.
-pub fn mentions(connection: &Connection, text: &str) -> rusqlite::Result<bool> {
-    let mut find = connection.prepare("SELECT 1 FROM record WHERE line LIKE ?1 LIMIT 1")?;
-    find.exists([format!("%\"{text}\"%")])
+/// How much later a record may have come into the chain than another one that says it is as old.
+const DISORDER: Duration = Duration::from_secs(60 * 60);
+
+/// Which of these texts records have as the evidence of that name, of those that are not older than `since`. Where the
+/// clock was set back by more than an hour later on, some may not be found.
+pub fn mentioned(
+    connection: &Connection,
+    name: &str,
+    since: Timestamp,
+    texts: &BTreeSet<String>,
+) -> rusqlite::Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Known {
+        at: Timestamp,
+        #[serde(default)]
+        evidence: BTreeMap<String, Vec<String>>,
+    }
+    let mut found = BTreeSet::new();
+    let mut latest = connection.prepare("SELECT line FROM record ORDER BY seq DESC")?;
+    let mut rows = latest.query([])?;
+    while found.len() < texts.len()
+        && let Some(row) = rows.next()?
+    {
+        let Ok(known) = serde_json::from_str::<Known>(row.get_ref(0)?.as_str()?) else { continue };
+        if known.at.checked_add(DISORDER).is_ok_and(|at| at < since) {
+            break;
+        }
+        let has = known.evidence.get(name).into_iter().flatten();
+        found.extend(has.filter(|text| texts.contains(*text)).cloned());
+    }
+    Ok(found)
 }
 
 /// What was asked by way of the fleet, the latest last, so many at the most: by which monitor and which command.

@@ -15,7 +15,7 @@ mod who;
 mod writer;
 
 pub use chain::{
-    Chain, Head, behind, checkpoints, fleet_commands, head, mentions, reader, record, sign,
+    Chain, Head, behind, checkpoints, fleet_commands, head, mentioned, reader, record, sign,
 };
 pub use entry::{Entry, Kind, Subject};
 pub use key::{PublicKeys, SigningKey};

@@ -471,3 +471,49 @@ async fn what_comes_too_fast_is_counted_and_the_number_recorded() {
     assert!(told.lock().unwrap().contains_key("lost"));
     assert_eq!(verify(&place, Vec::new()), []);
 }
+
+/// What has to be there in the end waits for that, and is there once.
+#[tokio::test]
+async fn who_has_to_know_waits_until_it_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let place = Place::new(&state);
+    let (writer, told) = writer(&place);
+    let settled = tokio::spawn({
+        let writer = writer.clone();
+        async move { writer.settled(Timestamp::now(), entry(1)).await }
+    });
+    while !told.lock().unwrap().contains_key("unwritable") {
+        tokio::task::yield_now().await;
+    }
+    // It was tried with the first one, and fails again and again.
+    writer.action(Timestamp::now(), entry(2), false).await.unwrap_err();
+    assert!(!settled.is_finished());
+    fs::create_dir(&state).unwrap();
+    assert!(settled.await.unwrap());
+    assert_eq!(kinds(&place), ["chain-begun", "key", "vm"]);
+}
+
+/// From the time on from which they can be there; a name is all of a text, and of its own evidence.
+#[test]
+fn what_is_on_record_is_found_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, mut chain, _) = chain(&directory, 1);
+    let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+    let named = |evidence: &str, name: &str| entry(1).because(evidence, [name]);
+    let entries = [
+        (at(0), named("event", "old")),
+        (at(10_000), named("event", "a/12")),
+        // One that was kept for a moment comes behind those that were made after it.
+        (at(9_000), named("event", "late")),
+        (at(10_001), named("rules", "a/1")),
+    ];
+    chain.append(&entries).unwrap();
+    let found = |since: i64| {
+        let texts = ["old", "a/1", "a/12", "late", "none"].map(str::to_owned).into();
+        let connection = reader(&place.database).unwrap();
+        mentioned(&connection, "event", at(since), &texts).unwrap().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(found(0), ["a/12", "late", "old"]);
+    assert_eq!(found(10_000), ["a/12", "late"]);
+}

@@ -66,10 +66,20 @@ struct Job {
 #[derive(Debug)]
 struct Waiting {
     answer: oneshot::Sender<Result<u64, Unwritten>>,
-    /// What is asked for is done in any case, so that the record is kept.
-    must: bool,
+    unable: Unable,
     /// Nothing comes after it.
     last: bool,
+}
+
+/// What becomes of a record that cannot be written now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unable {
+    /// It is not done what is asked for.
+    Refuse,
+    /// What is asked for is done in any case, so that the record is kept.
+    Keep,
+    /// It is kept, and whoever has it recorded waits.
+    Wait,
 }
 
 /// Why a record is not on the disk.
@@ -107,7 +117,8 @@ impl Writer {
     ///
     /// Why it is not recorded, and so not to be done.
     pub async fn action(&self, at: Timestamp, entry: Entry, must: bool) -> Result<Asked, String> {
-        self.ask(Job::new(at, entry), must, false).await
+        let unable = if must { Unable::Keep } else { Unable::Refuse };
+        self.ask(Job::new(at, entry), unable, false).await
     }
 
     /// Has recorded what has come of an action; waits for it, and keeps it where it cannot be written.
@@ -117,23 +128,25 @@ impl Writer {
             Asked::Written(seq) => entry.of = Some(seq),
             Asked::Kept(ticket) => after = Some(ticket),
         }
-        let _ = self.ask(Job { after, ..Job::new(at, entry) }, true, false).await;
+        let _ = self.ask(Job { after, ..Job::new(at, entry) }, Unable::Keep, false).await;
     }
 
-    /// Has a decision recorded, which is kept where it cannot be written. True once it is on the disk.
+    /// Has a decision recorded, and waits for that however long it takes. False where nobody writes any more.
     pub async fn settled(&self, at: Timestamp, entry: Entry) -> bool {
-        matches!(self.ask(Job::new(at, entry), true, false).await, Ok(Asked::Written(_)))
+        let asked = self.ask(Job::new(at, entry), Unable::Wait, false).await;
+        matches!(asked, Ok(Asked::Written(_)))
     }
 
     /// Records the daemon's end and signs it; waits a moment at most.
     pub async fn end(&self, at: Timestamp, entry: Entry) {
-        let _ = tokio::time::timeout(FAREWELL, self.ask(Job::new(at, entry), true, true)).await;
+        let _ =
+            tokio::time::timeout(FAREWELL, self.ask(Job::new(at, entry), Unable::Keep, true)).await;
     }
 
-    async fn ask(&self, job: Job, must: bool, last: bool) -> Result<Asked, String> {
+    async fn ask(&self, job: Job, unable: Unable, last: bool) -> Result<Asked, String> {
         let (answer, answered) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let waiting = Some(Waiting { answer, must, last });
+        let waiting = Some(Waiting { answer, unable, last });
         let mut job = Job { ticket: Some(ticket), waiting, ..job };
         let gone = || Unwritten::Refused("the thread that writes it has ended".to_owned());
         let wait = async {
@@ -146,10 +159,14 @@ impl Writer {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, wait).await {
+        let waited = match unable {
+            Unable::Wait => Ok(wait.await),
+            Unable::Refuse | Unable::Keep => tokio::time::timeout(PATIENCE, wait).await,
+        };
+        match waited {
             Ok(Ok(seq)) => Ok(Asked::Written(seq)),
             Ok(Err(Unwritten::Kept)) => Ok(Asked::Kept(ticket)),
-            Err(_) if must => Ok(Asked::Kept(ticket)),
+            Err(_) if unable == Unable::Keep => Ok(Asked::Kept(ticket)),
             Ok(Err(Unwritten::Refused(why))) => Err(why),
             Err(_) => Err("its disk does not answer in time".to_owned()),
         }

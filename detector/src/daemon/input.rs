@@ -142,6 +142,8 @@ pub enum Input {
         revision: u64,
         result: Result<(), String>,
     },
+    /// So many records of remediations were dropped, which the audit has never got.
+    RecordsDropped(u64),
     /// What has become of a deed, as [`Effect::Remedy`] asked.
     Remedied {
         vm: Uuid,

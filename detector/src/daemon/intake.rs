@@ -94,6 +94,7 @@ impl<E: Enforcer> Brain<E> {
             Input::WorkflowKept { vm, revision, result } => {
                 self.workflow_kept(vm, revision, result);
             }
+            Input::RecordsDropped(records) => self.trail.dropped(self.world.now, records),
             Input::Remedied { vm, deed, report } => return self.remedied(vm, deed, report),
             Input::Audit(trouble) => self.trail.troubled(self.world.now, trouble),
             Input::Fleet(standing) => self.world.fleet = standing,

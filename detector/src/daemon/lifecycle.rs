@@ -34,7 +34,7 @@ use super::{
     mode::Start,
     names,
     reload::{Load, Reloader},
-    remedies::Remedies,
+    remedies::{Audit, RETRY, Remedies},
     supervisor::Supervisor,
     turns::Turns,
 };
@@ -162,7 +162,7 @@ pub fn run(config: &Config, wanted: Option<Mode>, load: Load, words: &[OsString]
         remedies: Remedies::start(
             store,
             remedying,
-            (audit.clone(), &Place::new(&config.paths.state)),
+            (Audit { writer: audit.clone(), place: Place::new(&config.paths.state) }, RETRY),
             inputs.clone(),
             runtime.handle().clone(),
         )

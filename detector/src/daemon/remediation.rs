@@ -31,7 +31,7 @@ use crate::{
     audit::{Entry, Kind, Subject, Who},
     enforcer::Enforcer,
     remediate::{
-        Recalled,
+        EVENT, Recalled,
         hands::{Done, Failed, Progress},
     },
 };
@@ -40,8 +40,6 @@ use crate::{
 const MOST: usize = 512;
 /// Until what could not be written down, or was refused by the kernel, is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// What the name of an event is called in its record.
-pub(super) const EVENT: &str = "event";
 
 /// What is being done outside of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

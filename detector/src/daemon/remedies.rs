@@ -1,5 +1,7 @@
 //! Writes workflows down and has deeds done, for a brain that waits for neither.
 
+mod owed;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -17,17 +19,17 @@ use detector_core::remediate::{LONGEST_TEXT, Workflow};
 use jiff::Timestamp;
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     task::spawn_blocking,
 };
 use uuid::Uuid;
 
 use super::{
     input::Input,
-    remediation::{EVENT, Report, Running},
+    remediation::{Report, Running},
 };
 use crate::{
-    audit::{self, Entry, Place, Writer},
+    audit::Entry,
     remediate::{
         Owed, Store,
         hands::{Done, Failed, Hands, Order, Patient, Progress},
@@ -36,8 +38,12 @@ use crate::{
 
 /// Deeds at a time: each may copy a whole disk.
 const AT_A_TIME: usize = 2;
+/// Until records are tried again that the audit may not have.
+pub(super) const RETRY: Duration = Duration::from_secs(30);
 /// Between two words on how far a deed is.
 const PACE: Duration = Duration::from_millis(200);
+
+pub(super) use owed::{Audit, Book};
 
 type Stops = Arc<Mutex<BTreeMap<Uuid, Arc<AtomicBool>>>>;
 
@@ -58,34 +64,27 @@ enum Writing {
         records: Vec<Entry>,
     },
     Forget(Uuid),
+    /// Somebody wants to know what the audit is owed.
+    Owed(oneshot::Sender<Result<Vec<Owed>, String>>),
     /// This record is in the audit.
     Paid(i64),
 }
 
 impl Remedies {
-    /// Starts the thread that writes, each state after the one before it. What an earlier daemon has written down and
-    /// not brought into the audit comes first there.
+    /// Starts the thread that writes, each state after the one before it, and what brings records into the audit: nobody
+    /// waits for that.
     pub(super) fn start(
-        mut store: Store,
+        store: Store,
         hands: Arc<dyn Hands>,
-        (audit, place): (Writer, &Place),
+        (book, retry): (impl Book, Duration),
         inputs: mpsc::Sender<Input>,
         runtime: Handle,
     ) -> io::Result<Self> {
         let (writing, wanted) = std_mpsc::channel();
-        let (owing, mut owed) = mpsc::unbounded_channel::<Owed>();
-        unpaid(&mut store, place).into_iter().for_each(|one| drop(owing.send(one)));
+        let more = Arc::new(Notify::new());
+        runtime.spawn(owed::pay(Arc::new(book), writing.clone(), Arc::clone(&more), retry));
         let told = inputs.clone();
-        let body = move || write(store, &wanted, &owing, &told);
-        let paid = writing.clone();
-        // One after the other, and nothing else waits for it.
-        runtime.spawn(async move {
-            while let Some(Owed { number, at, entry }) = owed.recv().await {
-                if audit.settled(at, entry).await {
-                    let _ = paid.send(Writing::Paid(number));
-                }
-            }
-        });
+        let body = move || write(store, &wanted, &more, &told);
         thread::Builder::new().name("remediations".to_owned()).spawn(body)?;
         let places = Arc::new(Semaphore::new(AT_A_TIME));
         Ok(Self { writing, hands, places, stops: Stops::default(), inputs, runtime })
@@ -167,29 +166,6 @@ impl Teller {
     }
 }
 
-/// What is owed to the audit and is not there: of what is there it was only not written down any more.
-fn unpaid(store: &mut Store, place: &Place) -> Vec<Owed> {
-    let owed = store.owed().unwrap_or_else(|why| {
-        tracing::error!(why, "remediations: what the audit is owed cannot be read");
-        Vec::new()
-    });
-    if owed.is_empty() {
-        return owed;
-    }
-    let chain = audit::reader(&place.database).ok();
-    let is_there = |one: &Owed| {
-        let name = one.entry.evidence.get(EVENT).and_then(|names| names.first());
-        let (Some(chain), Some(name)) = (&chain, name) else { return false };
-        // What cannot be looked up is rather there twice.
-        audit::mentions(chain, name).unwrap_or(false)
-    };
-    let (there, missing): (Vec<_>, Vec<_>) = owed.into_iter().partition(is_there);
-    for Owed { number, .. } in there {
-        settle(store, number);
-    }
-    missing
-}
-
 fn settle(store: &mut Store, number: i64) {
     if let Err(why) = store.paid(number) {
         tracing::warn!(
@@ -202,20 +178,27 @@ fn settle(store: &mut Store, number: i64) {
 fn write(
     mut store: Store,
     wanted: &std_mpsc::Receiver<Writing>,
-    owing: &mpsc::UnboundedSender<Owed>,
+    more: &Notify,
     told: &mpsc::Sender<Input>,
 ) {
+    let tell = |dropped: u64| {
+        if dropped > 0 {
+            tracing::error!(dropped, "remediations: the audit takes no records, some are dropped");
+            let _ = told.blocking_send(Input::RecordsDropped(dropped));
+        }
+    };
+    tell(store.dropped().unwrap_or_default());
     while let Ok(writing) = wanted.recv() {
         match writing {
+            Writing::Owed(answer) => drop(answer.send(store.owed())),
             Writing::Paid(number) => settle(&mut store, number),
             Writing::Keep { workflow, at, records } => {
                 let (vm, revision) = (workflow.vm, workflow.revision);
-                let result = store.keep(&workflow, at, records);
-                let result =
-                    result.map(|owed| owed.into_iter().for_each(|one| drop(owing.send(one))));
+                let result = store.keep(&workflow, at, records).map(tell);
                 if let Err(why) = &result {
                     tracing::error!(%vm, why, "remediations: one cannot be written down");
                 }
+                more.notify_one();
                 let _ = told.blocking_send(Input::WorkflowKept { vm, revision, result });
             }
             Writing::Forget(vm) => {

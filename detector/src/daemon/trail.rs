@@ -39,6 +39,8 @@ pub(super) struct Trail {
     rules: Option<(Arc<Rules>, String)>,
     pace: Pace,
     trouble: BTreeMap<&'static str, (Timestamp, String)>,
+    /// Records of remediations that were dropped, and since when.
+    dropped: Option<(Timestamp, u64)>,
 }
 
 /// The status that was told, and the name that goes with it.
@@ -61,18 +63,30 @@ impl Trail {
         self.trouble = trouble.collect();
     }
 
+    /// Takes in how many more records of remediations were dropped.
+    pub(super) fn dropped(&mut self, now: Timestamp, records: u64) {
+        let (_, known) = self.dropped.get_or_insert((now, 0));
+        *known = known.saturating_add(records);
+    }
+
     pub(super) fn findings(&self) -> impl Iterator<Item = Finding> {
-        self.trouble.iter().map(|(name, (since, why))| Finding {
+        let told = |name: &str, since: Timestamp, why: String| Finding {
             key: FindingKey {
                 kind: FindingKind::AuditImpaired,
                 subject: Subject::Place(format!("audit ({name})")),
             },
             severity: Severity::High,
             title: format!("{} What is enforced does not depend on it.", entries::trouble(name)),
-            evidence: vec![("why".to_owned(), why.clone())],
+            evidence: vec![("why".to_owned(), why)],
             next: Some("detector audit verify".to_owned()),
-            since: *since,
-        })
+            since,
+        };
+        let dropped = self.dropped.map(|(since, records)| {
+            let why = format!("{records} records of remediations were dropped, the oldest first");
+            told("dropped", since, why)
+        });
+        let trouble = self.trouble.iter();
+        trouble.map(move |(name, (since, why))| told(name, *since, why.clone())).chain(dropped)
     }
 }
 

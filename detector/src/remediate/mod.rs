@@ -22,7 +22,7 @@ use crate::config::Config;
 
 pub(crate) use host::HostHands;
 pub use store::Recalled;
-pub(crate) use store::{Owed, Store};
+pub(crate) use store::{EVENT, Owed, Store};
 
 /// What this host has to remediate with.
 pub(crate) fn means(config: &Config, hands: &dyn hands::Hands) -> Means {

@@ -8,22 +8,25 @@ use std::{
 
 use detector_core::remediate::Workflow;
 use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    audit::Entry,
+    audit::{Entry, Kind, Who},
     store::{self, Schema, StoreError},
 };
 
 const NAME: &str = "remediations.db";
 
+/// The evidence by which a record is found in the audit: a name of its own.
+pub(crate) const EVENT: &str = "event";
+
 const SCHEMA: Schema = Schema {
     what: "the file of remediations",
     // "dREM"
     application_id: 0x6452_454d,
-    migrations: &[FIRST, OWED],
+    migrations: &[FIRST, OWED, DROPPED],
 };
 
 /// The lists of a workflow are rows of their own, in their order.
@@ -54,6 +57,11 @@ const OWED: &str = "
         at TEXT NOT NULL,
         entry TEXT NOT NULL
     ) STRICT;
+";
+/// How many of them were dropped, and nobody has said so in the audit.
+const DROPPED: &str = "
+    CREATE TABLE dropped (records INTEGER NOT NULL) STRICT;
+    INSERT INTO dropped (records) VALUES (0);
 ";
 /// So many are kept while the audit takes none; the oldest go first.
 const MOST_OWED: i64 = 4096;
@@ -117,22 +125,39 @@ impl Store {
     }
 
     /// Writes a workflow down as it is now, with what has happened to it for the audit; when this returns both outlast
-    /// a loss of power.
+    /// a loss of power. Answers how many records had to be dropped for it.
     pub(crate) fn keep(
         &mut self,
         workflow: &Workflow,
         at: Timestamp,
         records: Vec<Entry>,
-    ) -> Result<Vec<Owed>, String> {
+    ) -> Result<u64, String> {
         self.write(|transaction| {
             put(transaction, workflow)?;
-            records.into_iter().map(|entry| owe(transaction, at, entry)).collect()
+            records.into_iter().try_for_each(|entry| owe(transaction, at, &entry))?;
+            drop_surplus(transaction)
         })
     }
 
-    /// The records that nobody has said to be in the audit, in their order.
+    /// How many records were dropped without a word about it in the audit.
+    pub(crate) fn dropped(&mut self) -> Result<u64, String> {
+        self.write(dropped)
+    }
+
+    /// The records that nobody has said to be in the audit, in their order; one of them says how many were dropped, if
+    /// any were.
     pub(crate) fn owed(&mut self) -> Result<Vec<Owed>, String> {
         self.write(|transaction| {
+            let dropped = dropped(transaction)?;
+            if dropped > 0 {
+                let at = Timestamp::now();
+                let entry = Entry::new(Kind::RecordsLost, Who::Daemon)
+                    .change(None::<String>, dropped.to_string())
+                    .why("the audit has taken no records of remediations for too long: the oldest were dropped")
+                    .because(EVENT, [format!("dropped/{at}")]);
+                owe(transaction, at, &entry)?;
+                transaction.execute("UPDATE dropped SET records = 0", [])?;
+            }
             let mut select =
                 transaction.prepare("SELECT number, at, entry FROM owed ORDER BY number")?;
             let rows = select.query_map([], |row| {
@@ -148,10 +173,12 @@ impl Store {
         })
     }
 
-    /// The record is in the audit.
+    /// The record is in the audit. One that was dropped while it was on its way there is not lost.
     pub(crate) fn paid(&mut self, number: i64) -> Result<(), String> {
         self.write(|transaction| {
-            transaction.execute("DELETE FROM owed WHERE number = ?1", [number]).map(drop)
+            let found = transaction.execute("DELETE FROM owed WHERE number = ?1", [number])?;
+            let late = "UPDATE dropped SET records = max(records - 1, 0)";
+            if found == 0 { transaction.execute(late, []).map(drop) } else { Ok(()) }
         })
     }
 
@@ -203,14 +230,29 @@ impl Store {
     }
 }
 
-fn owe(transaction: &Transaction<'_>, at: Timestamp, entry: Entry) -> rusqlite::Result<Owed> {
+fn owe(transaction: &Transaction<'_>, at: Timestamp, entry: &Entry) -> rusqlite::Result<()> {
     let unfit = |why: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(why.into());
-    let text = serde_json::to_string(&entry).map_err(unfit)?;
-    transaction
-        .execute("INSERT INTO owed (at, entry) VALUES (?1, ?2)", params![at.to_string(), text])?;
-    let number = transaction.last_insert_rowid();
-    transaction.execute("DELETE FROM owed WHERE number <= ?1", [number - MOST_OWED])?;
-    Ok(Owed { number, at, entry })
+    let text = serde_json::to_string(entry).map_err(unfit)?;
+    let insert = "INSERT INTO owed (at, entry) VALUES (?1, ?2)";
+    transaction.execute(insert, params![at.to_string(), text]).map(drop)
+}
+
+fn drop_surplus(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let surplus = "DELETE FROM owed WHERE number <=
+                   (SELECT number FROM owed ORDER BY number DESC LIMIT 1 OFFSET ?1)";
+    let dropped = transaction.execute(surplus, [MOST_OWED])?;
+    if dropped > 0 {
+        let count = "UPDATE dropped SET records = records + ?1";
+        transaction.execute(count, [dropped as i64])?;
+    }
+    Ok(dropped as u64)
+}
+
+fn dropped(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let records = transaction
+        .query_row("SELECT records FROM dropped", [], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(u64::try_from(records.unwrap_or_default()).unwrap_or_default())
 }
 
 fn put(transaction: &Transaction<'_>, workflow: &Workflow) -> rusqlite::Result<()> {
@@ -273,111 +315,4 @@ fn unread(why: serde_json::Error) -> rusqlite::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use detector_core::{
-        model::Timestamp,
-        remediate::{By, Means, Outcome, Step, Ways, plan},
-    };
-
-    use super::*;
-    use crate::audit::{Kind, Who};
-
-    fn workflow(number: u8) -> Workflow {
-        let outcome = Outcome::Patched { provisioner: None };
-        let means = Means::default();
-        let ways = Ways { guarded: true, unguarded: false, placed: true };
-        let plan = plan(&outcome, &means, ways).unwrap();
-        let by = By { uid: 0, at: Timestamp(1), why: "a test".to_owned() };
-        let vm = Uuid::from_bytes([number; 16]);
-        Workflow::start((vm, "web\u{1b}[2J'; DROP"), outcome, plan, by, 1, None, None).unwrap()
-    }
-
-    fn keep(store: &mut Store, workflow: &Workflow) -> Result<(), String> {
-        store.keep(workflow, jiff::Timestamp::UNIX_EPOCH, Vec::new()).map(drop)
-    }
-
-    /// As one step with the workflow, and until somebody says that they are in the audit.
-    #[test]
-    fn records_are_owed_until_they_are_paid() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path());
-        let record = |why: &str| Entry::new(Kind::Remediation, Who::Daemon).why(why);
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        let records = ["one", "two"].map(record).to_vec();
-        let kept = store.keep(&workflow(1), at, records).unwrap();
-        store.forget(Uuid::from_bytes([1; 16])).unwrap();
-        let (mut store, _) = Store::open(directory.path());
-        assert_eq!(store.owed().unwrap(), kept);
-        store.paid(kept[0].number).unwrap();
-        assert_eq!(store.owed().unwrap(), kept[1..]);
-        let later = store.keep(&workflow(1), at, vec![record("three")]).unwrap();
-        assert_eq!(store.owed().unwrap(), [&kept[1..], &later].concat());
-        let many = (0..MOST_OWED).map(|number| record(&number.to_string())).collect();
-        store.keep(&workflow(1), at, many).unwrap();
-        let owed = store.owed().unwrap();
-        assert_eq!((owed.len(), owed[0].entry.why.as_str()), (4096, "0"));
-    }
-
-    #[test]
-    fn what_is_written_down_comes_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut store, recalled) = Store::open(directory.path());
-        assert_eq!(recalled, Recalled::default());
-        let (mut first, second) = (workflow(1), workflow(2));
-        keep(&mut store, &first).unwrap();
-        keep(&mut store, &second).unwrap();
-        first.begin(Step::Quarantine, Timestamp(2)).unwrap();
-        keep(&mut store, &first).unwrap();
-        let (mut store, recalled) = Store::open(directory.path());
-        assert_eq!(recalled.workflows, [first, second.clone()]);
-        store.forget(Uuid::from_bytes([1; 16])).unwrap();
-        assert_eq!(Store::open(directory.path()).1.workflows, [second]);
-    }
-
-    #[test]
-    fn a_damaged_file_is_set_aside_and_known_to_be() {
-        type Damage = fn(&Path);
-        let cases: [(&str, Damage); 3] = [
-            ("garbage", |path| fs::write(path, "x".repeat(9_000)).unwrap()),
-            ("another shape", |path| {
-                let connection = Connection::open(path).unwrap();
-                connection.execute("UPDATE workflow SET state = '{}'", []).unwrap();
-            }),
-            ("no JSON", |path| {
-                let connection = Connection::open(path).unwrap();
-                connection.execute("UPDATE step SET state = 'x'", []).unwrap();
-            }),
-        ];
-        for (name, damage) in cases {
-            let directory = tempfile::tempdir().unwrap();
-            let (mut store, _) = Store::open(directory.path());
-            keep(&mut store, &workflow(1)).unwrap();
-            drop(store);
-            damage(&directory.path().join(NAME));
-            let (mut store, recalled) = Store::open(directory.path());
-            assert!(recalled.workflows.is_empty() && recalled.lost.is_some(), "{name}");
-            keep(&mut store, &workflow(2)).unwrap();
-            drop(store);
-            // Also after the next start, until somebody has moved it away.
-            let (store, recalled) = Store::open(directory.path());
-            assert_eq!(recalled.workflows.len(), 1, "{name}");
-            let lost = recalled.lost.expect("what was lost is still lost");
-            assert!(lost.contains("was damaged"), "{name}: {lost}");
-            fs::remove_file(store.damaged().unwrap()).unwrap();
-            assert_eq!(Store::open(directory.path()).1.lost, None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_disk_that_fails_is_told_of_and_tried_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(directory.path());
-        let path = directory.path().join(NAME);
-        store.connection = None;
-        fs::rename(&path, directory.path().join("away")).unwrap();
-        fs::create_dir(&path).unwrap();
-        assert!(keep(&mut store, &workflow(1)).unwrap_err().contains(NAME));
-        fs::remove_dir(&path).unwrap();
-        keep(&mut store, &workflow(1)).unwrap();
-    }
-}
+mod tests;

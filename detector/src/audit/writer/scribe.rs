@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{BACKLOG, Job, Trouble, Unwritten, Waiting};
+use super::{BACKLOG, Job, Trouble, Unable, Unwritten, Waiting};
 use crate::{
     audit::{
         Chain, Entry, Head, Kind, Limits, Place, SigningKey, Subject, Who, aside,
@@ -98,7 +98,7 @@ impl Scribe {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if job.waiting.is_some() {
+        if job.waiting.as_ref().is_some_and(|waiting| waiting.unable != Unable::Wait) {
             // People are not made to wait for the next attempt.
             self.retry = None;
         }
@@ -283,13 +283,17 @@ impl Scribe {
         }
         self.pending.retain_mut(|job| match job.waiting.take() {
             None => true,
-            Some(Waiting { answer, must: true, .. }) => {
+            waiting @ Some(Waiting { unable: Unable::Wait, .. }) => {
+                job.waiting = waiting;
+                true
+            }
+            Some(Waiting { answer, unable: Unable::Keep, .. }) => {
                 let entry = line::to_line(&job.entry);
                 tracing::warn!(entry, "audit: kept until it can be written");
                 drop(answer.send(Err(Unwritten::Kept)));
                 true
             }
-            Some(Waiting { answer, must: false, .. }) => {
+            Some(Waiting { answer, unable: Unable::Refuse, .. }) => {
                 drop(answer.send(Err(Unwritten::Refused(why.clone()))));
                 false
             }

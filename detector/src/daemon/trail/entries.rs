@@ -313,6 +313,9 @@ pub(super) fn trouble(name: &str) -> &'static str {
         }
         "broken" => "Somebody has changed the audit while the daemon wrote it.",
         "lost" => "Records of the audit are lost: they came faster than they could be written.",
+        "dropped" => {
+            "The audit took no records of remediations for so long that some were dropped."
+        }
         "unsigned" => "The audit is written and not signed.",
         _ => "The audit cannot be written: what is decided meanwhile is kept in memory.",
     }
