@@ -2,7 +2,12 @@
 
 use std::{os::fd::AsFd, time::Instant};
 
-use detector_common::{maps::programs, port::PortSlot};
+use detector_common::{
+    addr::Address,
+    maps::programs,
+    port::PortSlot,
+    services::{Asked, Service},
+};
 use detector_core::reconcile::ProtectedEntry;
 
 use super::*;
@@ -59,6 +64,7 @@ impl Victim {
                 Action::PinForwarding { ifindex: port, mac: Mac(MAC), vlan: 0 },
                 Action::DefendMac { ifindex: port, instance: INSTANCE, mac: Mac(MAC), vlan: 0 },
                 Action::Protect { entries: vec![PROTECTED] },
+                Action::OfferServices { entries: vec![offered(443).into()] },
             ],
         );
         assert_eq!(look(&mut enforcer), Recheck::default());
@@ -91,6 +97,11 @@ impl Victim {
 }
 
 const PROTECTED: ProtectedEntry = ProtectedEntry { scope: 1, vlan: 0, address: [0x20; 16] };
+/// What may be reached in the sandbox.
+fn offered(port: u16) -> Service {
+    Service::new(Address::from_bytes([0x20; 16]), Asked::Tcp(port))
+}
+
 const QUARANTINED: QuarantineTarget = QuarantineTarget::Mac(Mac(OTHER_MAC));
 
 /// Looks at everything.

@@ -13,8 +13,8 @@ use detector_core::model::{self, ModeRecord, QuarantineTarget};
 use super::super::KernelEnforcer;
 use crate::{bpf::BpfError, enforcer::Tampered};
 
-/// Entries that differ, by the port that they are for, if it has any in force.
-type Differences = BTreeMap<Option<(u32, u32)>, u32>;
+/// Entries that differ, by the port that they are for, if it has any in force: how many, and whether they are put back.
+type Differences = BTreeMap<Option<(u32, u32)>, (u32, Result<(), BpfError>)>;
 
 impl KernelEnforcer {
     /// A mode that has ended by itself is no change: its end is part of what was written.
@@ -66,14 +66,13 @@ impl KernelEnforcer {
         let nobodys = self.maps.sweep_owners(&living, self.clock)?;
         self.mirror.routers = nobodys.routers;
         let found = nobodys.protected;
-        let missing: Vec<_> = self.mirror.protected.difference(&found).copied().collect();
-        let foreign: Vec<_> = found.difference(&self.mirror.protected).copied().collect();
+        let (foreign, missing) = differing(&found, &self.mirror.protected);
         let count = missing.len() + foreign.len();
-        missing.into_iter().try_for_each(|key| self.maps.protect(key))?;
-        foreign.into_iter().try_for_each(|key| self.maps.disown(key))?;
+        let dropped = foreign.into_iter().try_for_each(|key| self.maps.disown(key));
+        let put_back = dropped.and(missing.into_iter().try_for_each(|key| self.maps.protect(key)));
         if count > 0 {
             let found = format!("{count} protected addresses were added or removed");
-            self.watch.found(None, Tampered::Grants, found, Ok(()));
+            self.watch.found(None, Tampered::Grants, found, put_back);
         }
         Ok(())
     }
@@ -83,26 +82,26 @@ impl KernelEnforcer {
         let wanted = held().flat_map(|held| held.grants.clone()).collect();
         let mut differences = Differences::new();
         for (key, grant) in different(&self.maps.grants()?, &wanted) {
-            *differences.entry(self.port((key.ifindex, key.instance))).or_default() += 1;
-            match grant {
-                Some(grant) => self.maps.put_grants(&[(key, grant)])?,
-                None => self.maps.drop_grant(key)?,
-            }
+            let put_back = match grant {
+                Some(grant) => self.maps.put_grants(&[(key, grant)]),
+                None => self.maps.drop_grant(key),
+            };
+            count(&mut differences, self.port((key.ifindex, key.instance)), put_back);
         }
         let held = || self.mirror.interfaces.values();
         let wanted = held().flat_map(|held| held.prefixes.clone()).collect();
         for (prefix, grant) in different(&self.maps.prefixes()?, &wanted) {
             let (key, _) = prefix;
             let place = [key.ifindex, key.instance].map(u32::from_ne_bytes);
-            *differences.entry(self.port(place.into())).or_default() += 1;
-            match grant {
-                Some(grant) => self.maps.put_prefix(prefix, grant)?,
-                None => self.maps.drop_prefix(prefix)?,
-            }
+            let put_back = match grant {
+                Some(grant) => self.maps.put_prefix(prefix, grant),
+                None => self.maps.drop_prefix(prefix),
+            };
+            count(&mut differences, self.port(place.into()), put_back);
         }
-        for (port, count) in differences {
+        for (port, (count, put_back)) in differences {
             let found = format!("{count} entries were added, changed or removed");
-            self.watch.found(port, Tampered::Grants, found, Ok(()));
+            self.watch.found(port, Tampered::Grants, found, put_back);
         }
         Ok(())
     }
@@ -153,14 +152,14 @@ impl KernelEnforcer {
     /// What may be reached in the sandbox is what was put there.
     pub(super) fn verify_services(&mut self) -> Result<(), BpfError> {
         let found = self.maps.services()?;
-        let missing: Vec<_> = self.mirror.services.difference(&found).copied().collect();
-        let foreign: Vec<_> = found.difference(&self.mirror.services).copied().collect();
+        let (foreign, missing) = differing(&found, &self.mirror.services);
         let count = missing.len() + foreign.len();
-        missing.into_iter().try_for_each(|service| self.maps.put_service(service))?;
-        foreign.into_iter().try_for_each(|service| self.maps.drop_service(service))?;
+        let dropped = foreign.into_iter().try_for_each(|one| self.maps.drop_service(one));
+        let put_back =
+            dropped.and(missing.into_iter().try_for_each(|one| self.maps.put_service(one)));
         if count > 0 {
             let found = format!("{count} services of the sandbox were added or removed");
-            self.watch.found(None, Tampered::Passages, found, Ok(()));
+            self.watch.found(None, Tampered::Passages, found, put_back);
         }
         Ok(())
     }
@@ -190,7 +189,20 @@ impl KernelEnforcer {
     }
 }
 
-/// The keys on which two maps differ, with what the second has.
+fn count(differences: &mut Differences, port: Option<(u32, u32)>, put_back: Result<(), BpfError>) {
+    let (count, known) = differences.entry(port).or_insert((0, Ok(())));
+    *count += 1;
+    if known.is_ok() {
+        *known = put_back;
+    }
+}
+
+/// What is in the first set only, and what in the second. The former goes first: somebody may have filled the map.
+fn differing<K: Ord + Copy>(found: &BTreeSet<K>, wanted: &BTreeSet<K>) -> (Vec<K>, Vec<K>) {
+    (found.difference(wanted).copied().collect(), wanted.difference(found).copied().collect())
+}
+
+/// The keys on which two maps differ, with what the second has; what it lacks comes first.
 fn different<K: Ord + Copy, V: PartialEq + Copy>(
     found: &BTreeMap<K, V>,
     wanted: &BTreeMap<K, V>,

@@ -118,6 +118,47 @@ pub(super) const CASES: &[Case] = &[
         &[Tampered::Grants],
     ),
     (
+        "a service of the sandbox removed",
+        |victim| victim.maps().drop_service(offered(443)).unwrap(),
+        false,
+        &[Tampered::Passages],
+    ),
+    (
+        "a service of the sandbox added",
+        |victim| victim.maps().put_service(offered(22)).unwrap(),
+        false,
+        &[Tampered::Passages],
+    ),
+    (
+        "the services of the sandbox replaced by as many as there is room for",
+        |victim| {
+            let mut maps = victim.maps();
+            maps.drop_service(offered(443)).unwrap();
+            let others = (1..).filter(|port| *port != 443).map(offered);
+            others.take(maps::MAX_SERVICES as usize).for_each(|one| maps.put_service(one).unwrap());
+            assert!(maps.put_service(offered(443)).is_err(), "there is no room left");
+        },
+        false,
+        &[Tampered::Passages],
+    ),
+    (
+        "the protected addresses replaced by as many as there is room for",
+        |victim| {
+            let mut maps = victim.maps();
+            maps.disown(PROTECTED.into()).unwrap();
+            let other = |number: u32| {
+                let mut address = PROTECTED.address;
+                address[..4].copy_from_slice(&number.to_be_bytes());
+                ProtectedEntry { address, ..PROTECTED }
+            };
+            let mut others = (0..).map(other);
+            while others.next().is_some_and(|one| maps.protect(one.into()).is_ok()) {}
+            assert!(maps.protect(PROTECTED.into()).is_err(), "there is no room left");
+        },
+        false,
+        &[Tampered::Grants],
+    ),
+    (
         "a MAC's owner removed",
         |victim| victim.maps().drop_mac_owner((Mac(MAC), 0)).unwrap(),
         true,
