@@ -17,7 +17,10 @@ mod sandbox;
 mod sections;
 pub(crate) mod text;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use detector_core::model::{
     Digest, FloodLimits, ModeRule, ModeScope, Policy, SandboxRules, ShutDown,
@@ -178,7 +181,10 @@ impl Config {
                 create: self.sandbox.create,
                 rule: self.sandbox.rule,
                 addresses: self.sandbox.addresses.clone(),
-                protected: self.sandbox.protected.clone(),
+                protected: (self.sandbox.reserved().map(|(_, address)| address))
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect(),
                 services: (self.sandbox.services.as_ref())
                     .map(|all| all.iter().filter_map(ServiceKeys::service).collect()),
             }),

@@ -21,7 +21,7 @@ pub struct Sandbox {
     /// What those have to be within; empty for anywhere.
     #[serde(deserialize_with = "networks")]
     pub addresses: Vec<IpNet>,
-    /// Addresses of what is offered there: nobody who is quarantined may use them.
+    /// Addresses of what is offered there, besides those of `services`: nobody who is quarantined may use them.
     pub protected: Vec<IpAddr>,
     /// What they may reach there; everything, where it is absent.
     pub services: Option<Vec<ServiceKeys>>,
@@ -59,6 +59,16 @@ impl ServiceKeys {
             _ => return None,
         };
         Some(SandboxService { address: self.address, kind })
+    }
+}
+
+impl Sandbox {
+    /// Addresses that nobody who is quarantined may use, each with the key that names it: what is offered there passes for
+    /// nobody else.
+    pub(super) fn reserved(&self) -> impl Iterator<Item = (&'static str, IpAddr)> {
+        let protected = self.protected.iter().map(|address| ("protected", *address));
+        let services = self.services.iter().flatten().map(|service| ("services", service.address));
+        protected.chain(services)
     }
 }
 

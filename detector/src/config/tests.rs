@@ -166,6 +166,17 @@ fn errors_name_the_place_and_what_was_expected() {
         ("[sandbox]\naddresses = [\"192.0.2.1\"]", "c.toml:2:13: ", "CIDR"),
         ("[sandbox]\nservices = []", "c.toml:2:12: ", "no sandbox"),
         (
+            "[sandbox]\nbridge = \"sbx0\"\nrule = \"any\"\nservices = [{ address = \"192.0.2.1\", protocol = \"icmp\" }]",
+            "c.toml:4:12: ",
+            "192.0.2.1",
+        ),
+        (
+            "[sandbox]\nbridge = \"sbx0\"\nrule = \"prefix\"\naddresses = [\"192.0.2.0/24\"]\n\
+             services = [{ address = \"192.0.2.1\", protocol = \"icmp\" }]",
+            "c.toml:5:12: ",
+            "prefixes without it",
+        ),
+        (
             "[sandbox]\nbridge = \"sbx0\"\nservices = [{ address = \"192.0.2.1\", protocol = \"tcp\" }]",
             "c.toml:3:12: ",
             "a port from 1 on",

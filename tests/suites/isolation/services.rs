@@ -269,6 +269,44 @@ fn a_quarantined_vm_reaches_the_services_that_are_named_and_nothing_else() {
     assert!(reaches(&daemon, "tap-d").is_null());
 }
 
+/// Whoever is quarantined first does not pass for a service, though nothing but its name protects it.
+#[test]
+fn nobody_has_a_service_s_address() {
+    let scene = Scene::new().unwrap();
+    let sandbox = Sandbox::new(&scene);
+    let bystander = Bystander::new(&scene);
+    let mut named = offering(&[("udp", ", port = 53")]);
+    for family in Family::BOTH {
+        let address = family.address(BYSTANDER.ip);
+        let more = format!("services = [{{ address = \"{address}\", protocol = \"icmp\" }}, ");
+        named = named.replace("services = [", &more);
+    }
+    let daemon = daemon(&scene, "enforce", &inventory(), &named);
+    let rogue = scene.plug("tap-d").unwrap();
+    await_open(&daemon, "tap-d");
+    // Before the service has said anything; to another service an announcement would pass.
+    for family in Family::BOTH {
+        let claims = Station { ip: SERVICE.ip, ..DENIED };
+        let lies =
+            [asks(family, claims, BYSTANDER), datagram(family, claims, BYSTANDER, (53, 53), 1)];
+        lies.iter().for_each(|frame| rogue.send(frame).unwrap());
+        // What follows under its own address shows that they have had their time.
+        let truth = asks(family, DENIED, BYSTANDER);
+        rogue.send(&truth).unwrap();
+        let told = |f: &Frame| same(&f.bytes, &truth);
+        bystander.heard.await_frame("its own question", PATIENCE, told).unwrap();
+        let heard = bystander.heard.frames().unwrap();
+        for lie in &lies {
+            assert!(!heard.iter().any(|f| same(&f.bytes, lie)), "{family:?}: {lie:02x?}");
+        }
+    }
+    assert!(counted(&daemon, "tap-d", "address-taken") > 0);
+    // The service's own answers arrive.
+    let question = datagram(Family::V4, DENIED, SERVICE, (4000, 53), 2);
+    rogue.send(&question).unwrap();
+    sandbox.await_heard("the question", &question);
+}
+
 /// A DHCP server is found by who has no address yet, and a router by who has none to anybody.
 #[test]
 fn servers_and_routers_are_found() {

@@ -8,6 +8,8 @@ use detector_core::model::AddressRule;
 use super::{Checked, Complaint, MAX_INTERFACE_NAME, ensure};
 use crate::config::{Config, Protocol, Sandbox, ServiceKeys};
 
+const SERVICES: &[&str] = &["sandbox", "services"];
+
 /// Services that can be named: each takes some entries of a map.
 const MOST_SERVICES: usize = 128;
 
@@ -46,7 +48,6 @@ pub(super) fn check(config: &Config) -> Checked {
 
 /// Each service is found by its address, and asked at one.
 fn services(sandbox: &Sandbox) -> Checked {
-    const SERVICES: &[&str] = &["sandbox", "services"];
     let Some(named) = &sandbox.services else { return Ok(()) };
     ensure(sandbox.bridge.is_some(), SERVICES, || {
         "there is no sandbox to offer them; expected its bridge as sandbox.bridge".to_owned()
@@ -76,8 +77,7 @@ fn services(sandbox: &Sandbox) -> Checked {
 
 fn addresses(sandbox: &Sandbox) -> Checked {
     const RULE: &[&str] = &["sandbox", "rule"];
-    const PROTECTED: &[&str] = &["sandbox", "protected"];
-    let Sandbox { rule, addresses, protected, .. } = sandbox;
+    let Sandbox { rule, addresses, .. } = sandbox;
     ensure(*rule != AddressRule::Exact, RULE, || {
         "nobody lists addresses for whoever is quarantined; expected \"first-come\", \"dhcp\", \"prefix\" \
          or \"any\""
@@ -95,13 +95,13 @@ fn addresses(sandbox: &Sandbox) -> Checked {
     // Those rules ask nobody whose an address is.
     let within = |address: &IpAddr| addresses.iter().any(|net| net.contains(address));
     let taken = match rule {
-        AddressRule::Any => protected.first(),
-        AddressRule::Prefix => protected.iter().find(|address| within(address)),
+        AddressRule::Any => sandbox.reserved().next(),
+        AddressRule::Prefix => sandbox.reserved().find(|(_, address)| within(address)),
         _ => None,
     };
     match taken {
-        Some(address) => Err(Complaint {
-            key: PROTECTED,
+        Some((named, address)) => Err(Complaint {
+            key: if named == "services" { SERVICES } else { &["sandbox", "protected"] },
             message: format!(
                 "sandbox.rule = {:?} lets anybody use {address}; expected \"first-come\" or \"dhcp\", which \
                  ask whose an address is, or prefixes without it",
