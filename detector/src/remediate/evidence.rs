@@ -140,10 +140,10 @@ impl Evidence {
         if case.id.is_empty() || case.id.len() > 128 || !case.id.chars().all(plain) {
             return Err(EvidenceError::Name(case.id.clone()));
         }
-        let place = self.directory.join(&case.id);
-        if fs::symlink_metadata(&place).is_ok() {
-            return verify(&place);
+        if let Some(kept) = self.find(&case.id) {
+            return kept;
         }
+        let place = self.directory.join(&case.id);
         let io = |why| EvidenceError::Io { place: place.clone(), why };
         let description = visible(&case.description);
         let frames = lines(&case.frames);
@@ -173,6 +173,12 @@ impl Evidence {
         self.write(&case.id, &place, &[files[0], files[1], (MANIFEST, text.as_bytes())])
             .map_err(io)?;
         verify(&place)
+    }
+
+    /// A case that is kept already.
+    pub fn find(&self, id: &str) -> Option<Result<Kept, EvidenceError>> {
+        let place = self.directory.join(id);
+        fs::symlink_metadata(&place).is_ok().then(|| verify(&place))
     }
 
     fn has_room(&self, wanted: u64) -> io::Result<bool> {

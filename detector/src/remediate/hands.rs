@@ -3,7 +3,7 @@
 //! The engine knows this trait and nothing behind it. Every deed may be asked for again after a crash, at whatever
 //! point it was, and then goes on or finds that it is done. It blocks, on a thread of its own.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, ops::ControlFlow, path::PathBuf};
 
 use detector_core::{
     model::{Digest, MediumRole},
@@ -34,8 +34,8 @@ pub enum Order {
     /// End it (in order, then by force), and move its disks and NVRAM to the pool of the sandbox. Files of
     /// templates stay where they are, though the VM names them.
     Move { templates: Vec<PathBuf> },
-    /// Have a provisioner change the images.
-    Provision { provisioner: String },
+    /// Have a provisioner change the VM, which is known under these addresses.
+    Provision { provisioner: String, addresses: Vec<IpAddr> },
     /// Make a VM from the template in its place, and archive it.
     Replace { template: String, images: Vec<TemplateImage> },
     /// Freeze or stop a VM that no port can be cut off of.

@@ -33,6 +33,10 @@ use crate::config::{Config, RemediationKeys};
 /// How often whoever hears is asked whether it shall go on, also where there is nothing to hear.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// What is kept of a VM as it was found, and as it was when it was off.
+const FOUND: &str = "found";
+const OFF: &str = "off";
+
 /// What they go by.
 #[derive(Clone, Debug)]
 pub(crate) struct HostHands {
@@ -128,10 +132,12 @@ impl HostHands {
         }
         match order {
             Order::Evidence { first_frames } => {
-                self.keep(patient, "found", first_frames, &BTreeMap::new(), stop, tell)
+                self.keep(patient, FOUND, first_frames, &BTreeMap::new(), stop, tell)
             }
             Order::Move { templates } => self.shut_off_and_move(patient, templates, stop, tell),
-            Order::Provision { provisioner } => self.provision(patient, provisioner, stop, tell),
+            Order::Provision { provisioner, addresses } => {
+                self.provision(patient, (provisioner, addresses), stop, tell)
+            }
             Order::Replace { images, .. } => self.replace(patient, images, stop, tell),
             Order::Contain => {
                 let how = self.keys.contain;
@@ -154,10 +160,15 @@ impl HostHands {
         stop: &AtomicBool,
         tell: &Tell,
     ) -> Result<Done, Failed> {
-        let id = format!("{}-{}-{what}", patient.uuid, patient.workflow);
-        let (uri, frames) = (&patient.source, frames.to_vec());
-        let case = evidence::of_domain(&id, uri, patient.uuid, frames, known, stop, tell)?;
-        let kept = Evidence::new(&self.state).keep(&case, Timestamp::now());
+        let (evidence, id) = (Evidence::new(&self.state), case(patient, what));
+        let kept = match evidence.find(&id) {
+            Some(kept) => kept,
+            None => {
+                let (uri, frames) = (&patient.source, frames.to_vec());
+                let case = evidence::of_domain(&id, uri, patient.uuid, frames, known, stop, tell)?;
+                evidence.keep(&case, Timestamp::now())
+            }
+        };
         let kept = kept.map_err(|error| Failed::Refused(error.to_string()))?;
         let place = storage::shown(&kept.place);
         let more = [("evidence", place.clone()), ("manifest-sha256", kept.sha256.to_string())];
@@ -183,7 +194,7 @@ impl HostHands {
         // have been.
         let fresh = report.moved.iter().filter(|one| one.fresh);
         let known = fresh.map(|one| (one.target.clone(), one.sha256)).collect();
-        let mut done = self.keep(patient, "off", &[], &known, stop, tell)?;
+        let mut done = self.keep(patient, OFF, &[], &known, stop, tell)?;
         for one in &report.moved {
             done.more.insert(
                 one.target.clone(),
@@ -250,6 +261,11 @@ impl HostHands {
             successor: Some(done.successor),
         })
     }
+}
+
+/// The name of what is kept of a VM in this workflow.
+fn case(patient: &Patient, what: &str) -> String {
+    format!("{}-{}-{what}", patient.uuid, patient.workflow)
 }
 
 impl From<StorageError> for Failed {

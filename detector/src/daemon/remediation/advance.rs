@@ -1,12 +1,16 @@
 //! One turn of every remediation.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
-use detector_common::quarantine::{Cause, QuarantineMode};
+use detector_common::{
+    addr::Mac,
+    quarantine::{Cause, QuarantineMode},
+};
 use detector_core::{
     decide::{VmStatus, layers},
     model::{
-        Image, MediumRole, PowerState, Quarantine, QuarantineTarget, Seen, Template, TemplateStatus,
+        Image, MediumRole, PowerState, Quarantine, QuarantineTarget, Seen, Template,
+        TemplateStatus, Timestamp,
     },
     reconcile::Action,
     remediate::{Next, Outcome, Passed, Sight, Step, Workflow},
@@ -19,6 +23,9 @@ use crate::{
     enforcer::Enforcer,
     remediate::hands::{Order, Patient, TemplateImage},
 };
+
+/// Addresses of a VM that a provisioner is told.
+const MOST_ADDRESSES: usize = 64;
 
 impl<E: Enforcer> Brain<E> {
     /// Does what comes next of every workflow, by the decision that is there.
@@ -174,7 +181,8 @@ impl<E: Enforcer> Brain<E> {
             (Step::Contain, _) => Ok(Order::Contain),
             (Step::Move, _) => Ok(Order::Move { templates: self.template_files() }),
             (Step::Provision, Outcome::Patched { provisioner: Some(provisioner) }) => {
-                Ok(Order::Provision { provisioner: provisioner.clone() })
+                let (provisioner, addresses) = (provisioner.clone(), self.addresses_of(vm));
+                Ok(Order::Provision { provisioner, addresses })
             }
             (Step::Replace, Outcome::Replaced { template }) => self.replacement(template),
             _ => Err(format!("{} is no step of this outcome", step.as_str())),
@@ -215,6 +223,26 @@ impl<E: Enforcer> Brain<E> {
             )
         })?;
         Ok(Order::Replace { template: template.exact_name(), images: parts(template)? })
+    }
+
+    /// Under which addresses a VM is known: what its NICs are granted, and what they have learned or leased.
+    fn addresses_of(&self, vm: Uuid) -> Vec<IpAddr> {
+        let world = &self.world;
+        let listed = world.sources.values().filter_map(|source| source.vms.get(&vm));
+        let nics: Vec<_> = listed.flat_map(|vm| &vm.nics).collect();
+        let granted = nics.iter().flat_map(|nic| &nic.addresses);
+        let granted = granted.filter(|net| net.prefix_len() == net.max_prefix_len());
+        let is_own = |mac: Mac| nics.iter().any(|nic| nic.mac == mac);
+        let lasts = |expires: Option<Timestamp>| expires.is_none_or(|at| at > world.now);
+        let learned = world.learned.values().flatten();
+        let learned = learned.filter(|one| is_own(one.mac) && lasts(one.expires));
+        let leased = world.leases.iter().filter(|one| is_own(one.mac) && lasts(one.expires));
+        let all: BTreeSet<_> = granted
+            .map(|net| net.addr())
+            .chain(learned.map(|one| one.address))
+            .chain(leased.map(|one| one.address))
+            .collect();
+        all.into_iter().take(MOST_ADDRESSES).collect()
     }
 
     /// What a VM has claimed without a right to, and how the first frame of each claim began, as far as that is known.

@@ -1,11 +1,12 @@
 //! Has a provisioner change a VM, which runs meanwhile where it is configured so.
 
-use std::sync::atomic::AtomicBool;
+use std::{net::IpAddr, sync::atomic::AtomicBool};
 
 use uuid::Uuid;
 
-use super::HostHands;
+use super::{HostHands, OFF, case};
 use crate::remediate::{
+    evidence::{DiskEvidence, Evidence},
     hands::{Done, Failed, Patient},
     provision::{
         self, Disk, Ended, Outcome, Request, Subject,
@@ -21,7 +22,7 @@ impl HostHands {
     pub(super) fn provision(
         &self,
         patient: &Patient,
-        name: &str,
+        (name, addresses): (&str, &[IpAddr]),
         stop: &AtomicBool,
         tell: &Tell,
     ) -> Result<Done, Failed> {
@@ -29,9 +30,17 @@ impl HostHands {
             Failed::Refused(format!("remediation.provisioners lists none called {name:?}"))
         })?;
         let vm = Subject { uuid: patient.uuid, name: patient.name.clone() };
-        let files = disks(&patient.source, patient.uuid, tell)?;
+        let mut files = disks(&patient.source, patient.uuid, tell)?;
+        match Evidence::new(&self.state).find(&case(patient, OFF)) {
+            Some(Ok(kept)) => add_digests(&mut files, &kept.manifest.disks),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "remediation: digests of disks are not known")
+            }
+            None => {}
+        }
         let workflow = format!("{}-{}", patient.uuid, patient.workflow);
-        let request = Request::new(&workflow, vm, files);
+        let addresses = addresses.iter().map(IpAddr::to_string).collect();
+        let request = Request { addresses, ..Request::new(&workflow, vm, files) };
         if let Some(work) = &keys.offline {
             let pool = self.pool().map_err(Failed::Refused)?;
             let at = Where { uri: &patient.source, pool: &pool };
@@ -114,6 +123,15 @@ fn disks(uri: &str, vm: Uuid, tell: &Tell) -> Result<Vec<Disk>, StorageError> {
         disks.push(Disk { target: own.target, path, format: own.format, sha256: None });
     }
     Ok(disks)
+}
+
+/// What is known of the same files from when the VM was off.
+fn add_digests(disks: &mut [Disk], known: &[DiskEvidence]) {
+    for disk in disks {
+        let path = storage::shown(&disk.path);
+        let same = known.iter().find(|one| one.target == disk.target && one.path == path);
+        disk.sha256 = same.and_then(|one| one.sha256);
+    }
 }
 
 /// The last lines of what a provisioner has printed, in one.

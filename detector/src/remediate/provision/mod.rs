@@ -69,7 +69,7 @@ pub struct Request {
     pub workflow: String,
     pub vm: Subject,
     pub disks: Vec<Disk>,
-    /// Addresses that the VM is known under, as texts.
+    /// Addresses that the VM is known under, as texts: granted to its NICs, learned or leased by them.
     pub addresses: Vec<String>,
     pub settings: BTreeMap<String, String>,
     /// For how long it may run.
@@ -89,6 +89,7 @@ pub struct Disk {
     pub path: PathBuf,
     /// `raw` or `qcow2`.
     pub format: String,
+    /// What it was when the VM was off, and before anything was changed, as far as that was kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sha256: Option<Digest>,
 }

@@ -1,21 +1,75 @@
 //! What hands do, and whose it is.
 
+use detector_common::learned::Origin;
+use detector_core::model::{KnownLease, Learned};
+
 use super::*;
-use crate::daemon::input::Admit;
+use crate::{daemon::input::Admit, remediate::hands::Order};
 
 /// Lets things happen until a deed is asked for, which nobody does.
 pub(super) fn until_ordered(host: &mut Host, disk: &mut Disk) -> Running {
+    next_order(host, disk).0
+}
+
+fn next_order(host: &mut Host, disk: &mut Disk) -> (Running, Order) {
     for _ in 0..200 {
         let is_order = |effect: &Effect| matches!(effect, Effect::Remedy { .. });
         if let Some(at) = host.effects.iter().position(is_order) {
-            let Effect::Remedy { deed, .. } = host.effects.remove(at) else { panic!() };
-            return deed;
+            let Effect::Remedy { deed, order, .. } = host.effects.remove(at) else { panic!() };
+            return (deed, order);
         }
         if !serve(host, disk) {
             host.turn(vec![Input::Tick]);
         }
     }
     panic!("nothing is asked for");
+}
+
+/// Whatever the inventory, the kernel and lease files say of its own NICs, and of nobody else's.
+#[test]
+fn a_provisioner_is_told_the_addresses_of_its_vm() {
+    let mut disk = Disk::new();
+    let mut host = rogue(&disk, 1);
+    ask(&mut host, &mut disk, 1000, start(patched())).unwrap();
+    let deed = until_ordered(&mut host, &mut disk);
+    let mut listed = disk.vm();
+    listed.nics[0].addresses =
+        ["192.0.2.9/32", "198.51.100.0/24"].map(|net| net.parse().unwrap()).to_vec();
+    host.turn(vec![listing(vec![listed])]);
+    let at = |host: &Host, seconds: u64| Some(Timestamp(host.now) + Duration::from_secs(seconds));
+    let learned = |number: u8, address: &str, expires| Learned {
+        instance: 1,
+        scope: BRIDGE,
+        mac: mac(number),
+        vlan: 0,
+        address: address.parse().unwrap(),
+        origin: Origin::FirstCome,
+        since: Timestamp(1),
+        expires,
+    };
+    let leased = |address: &str, expires| KnownLease {
+        mac: mac(1),
+        vlan: 0,
+        bridge: None,
+        address: address.parse().unwrap(),
+        expires,
+        from_file: true,
+    };
+    let known = vec![
+        learned(1, "2001:db8::7", None),
+        learned(1, "192.0.2.9", None),
+        learned(2, "192.0.2.2", None),
+    ];
+    host.kernel().learned = [(10, known)].into();
+    host.brain.world.learned = host.kernel().learned.clone();
+    host.brain.world.leases =
+        vec![leased("192.0.2.77", at(&host, 600)), leased("192.0.2.78", Some(Timestamp(1)))];
+    let ended = Report::Ended(Ok(Done::default()));
+    host.turn(vec![Input::Remedied { vm: uuid(1), deed, report: ended }]);
+    let (_, order) = next_order(&mut host, &mut disk);
+    let addresses = ["192.0.2.9", "192.0.2.77", "2001:db8::7"];
+    let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
+    assert_eq!(order, Order::Provision { provisioner: "offline".to_owned(), addresses });
 }
 
 /// What a workflow that was aborted had asked for ends when the VM has another one.

@@ -1,3 +1,5 @@
+use detector_core::model::Digest;
+
 use super::*;
 
 #[test]
@@ -12,6 +14,34 @@ fn the_end_of_what_was_printed_is_a_line() {
     for (output, expect) in cases {
         assert_eq!(end_of(output), expect);
     }
+}
+
+#[test]
+fn a_provisioner_is_told_what_was_kept_of_the_same_file() {
+    let disk = |target: &str, path: &str| Disk {
+        target: target.to_owned(),
+        path: path.into(),
+        format: "raw".to_owned(),
+        sha256: None,
+    };
+    let kept = |target: &str, path: &str, sha256| DiskEvidence {
+        target: target.to_owned(),
+        path: path.to_owned(),
+        format: "raw".to_owned(),
+        bytes: 1,
+        sha256,
+        unread: None,
+    };
+    let mut disks =
+        [disk("vda", "/p/a"), disk("vdb", "/p/b"), disk("vdc", "/p/c"), disk("vdd", "/d")];
+    let digests = [1, 2].map(|number| Some(Digest([number; 32])));
+    let known = [
+        kept("vda", "/p/a", digests[0]),
+        kept("vdb", "/elsewhere", digests[1]),
+        kept("vdc", "/p/c", None),
+    ];
+    add_digests(&mut disks, &known);
+    assert_eq!(disks.map(|disk| disk.sha256), [digests[0], None, None, None]);
 }
 
 #[test]
