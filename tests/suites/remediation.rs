@@ -7,7 +7,7 @@ mod contained;
 #[path = "remediation/people.rs"]
 mod people;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use detector_tests::capture::{Capture, Frame};
@@ -354,6 +354,11 @@ fn a_vm_of_a_template_takes_the_place_of_a_rogue_one() {
     let tap = libvirt.tap(&guest).unwrap();
     daemon.await_port(&tap, "isolated", PATIENCE).unwrap();
 
+    wait::until("what the guest says", PATIENCE, || {
+        let shown = daemon.ask(&["port", "show", &tap])?.json;
+        Ok((shown["sightings"].as_array().is_some_and(|all| !all.is_empty())).then_some(()))
+    })
+    .unwrap();
     let words =
         ["start", "web", "--outcome", "replaced", "--template", "lab", "--reason", "ticket 43"];
     done(&daemon, &words);
@@ -373,4 +378,21 @@ fn a_vm_of_a_template_takes_the_place_of_a_rogue_one() {
     daemon.await_port(&tap, "granted", PATIENCE).unwrap();
     let all = libvirt.virsh(&["list", "--all", "--name"]).unwrap();
     assert!(all.contains("web-rogue-"), "{all}");
+
+    // What it was is kept: what it had said when it was found, and its disk as that was when it was off.
+    let kept = |what: &str, name: &str| {
+        let cases = std::fs::read_dir(place.scene.host().path("state/evidence")).unwrap();
+        let cases: Vec<_> = cases.map(|case| case.unwrap().path()).collect();
+        let is_it = |case: &&PathBuf| case.to_str().unwrap().ends_with(&format!("-{what}"));
+        let case = cases.iter().find(is_it).unwrap_or_else(|| panic!("{what}: {cases:?}"));
+        std::fs::read_to_string(case.join(name)).unwrap()
+    };
+    let frames = kept("found", "frames.txt");
+    let mac = guest.mac.map(|byte| format!("{byte:02x}")).join(":");
+    assert!(frames.contains(&mac), "{mac}: {frames}");
+    let off: toml::Table = kept("off", "manifest.toml").parse().unwrap();
+    let disk = &off["disk"][0];
+    let former = digest(&guest.overlay(place.scene.host().directory()));
+    assert_eq!(disk["sha256"].as_str(), Some(&former[..]), "{off}");
+    assert!(disk.get("unread").is_none(), "{off}");
 }

@@ -234,6 +234,7 @@ impl HostHands {
         })?;
         let (grace, force) = (self.keys.shutdown_grace, self.keys.force);
         shut_off(&patient.source, patient.uuid, grace, force, stop, tell)?;
+        self.keep(patient, OFF, &[], &BTreeMap::new(), stop, tell)?;
         let began = i64::try_from(patient.workflow).ok();
         let began =
             began.and_then(|began| Timestamp::from_millisecond(began).ok()).unwrap_or_default();
