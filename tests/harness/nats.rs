@@ -183,6 +183,11 @@ impl<'a> Nats<'a> {
         Member::connect(self.host, self.urls(), (holder, credentials), &authority)
     }
 
+    /// Connects as who may make buckets and offer bundles.
+    pub fn steward(&self) -> Result<Member> {
+        self.connect(&Holder::Steward, &self.directory().join("credentials/steward.creds"))
+    }
+
     /// Enrols a monitor, and connects as that.
     pub fn monitor(&self) -> Result<Member> {
         let holder = Holder::Monitor("desk".parse()?);
@@ -261,7 +266,12 @@ impl Member {
 
     /// Whether a stream keeps what is said there.
     pub fn keeps(&self, subject: &str) -> bool {
-        let answer = self.ask_within(LONG, subject, "{}");
+        self.keeps_this(subject, "{}")
+    }
+
+    /// The same of something that says more.
+    pub fn keeps_this(&self, subject: &str, said: &str) -> bool {
+        let answer = self.ask_within(LONG, subject, said);
         let answer = answer.and_then(|answer| serde_json::from_slice::<Value>(&answer).ok());
         answer.is_some_and(|answer| answer["error"].is_null() && answer["seq"].is_u64())
     }

@@ -11,6 +11,10 @@ mod cluster;
 mod commands;
 #[path = "fleet/credentials.rs"]
 mod credentials;
+#[path = "fleet/drivers.rs"]
+mod drivers;
+#[path = "fleet/roll_out.rs"]
+mod roll_out;
 #[path = "fleet/telling.rs"]
 mod telling;
 

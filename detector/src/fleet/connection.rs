@@ -3,20 +3,21 @@
 use std::{io, path::Path, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions,
-    jetstream::{self, message::PublishMessage, stream},
+    Client, ConnectOptions, header,
+    jetstream::{self, context::PublishErrorKind, message::PublishMessage, stream},
 };
 use bytes::Bytes;
 use detector_core::fleet::{
     Name,
     bundle::Sealed,
     message::{self, Announcement, seal},
+    roll_out::RollOut,
     subject::{self, PLACES, Place},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The same message is taken once within this time.
 const ONCE: Duration = Duration::from_secs(30 * 60);
 const DAY: u64 = 24 * 60 * 60;
@@ -30,7 +31,7 @@ pub enum ConnectionError {
     Failed { what: String, why: String },
 }
 
-fn failed(what: &str, why: impl std::fmt::Display) -> ConnectionError {
+pub(super) fn failed(what: &str, why: impl std::fmt::Display) -> ConnectionError {
     ConnectionError::Failed { what: what.to_owned(), why: why.to_string() }
 }
 
@@ -152,7 +153,7 @@ fn configuration(place: Place, replicas: usize) -> stream::Config {
     }
 }
 
-/// Offers a bundle: first what it says, then that it is there.
+/// Offers a bundle: first what it says, then that it is there, in place of that change of what is announced.
 ///
 /// # Errors
 ///
@@ -161,7 +162,7 @@ pub async fn offer(
     client: &Client,
     (fleet, own): (&Name, &Name),
     bundle: &[u8],
-    announcement: &Announcement,
+    (announcement, over): (&Announcement, u64),
 ) -> Result<(), ConnectionError> {
     const WHAT: &str = "the bundle is not offered";
     Sealed::read(bundle).map_err(|fault| failed(WHAT, fault))?;
@@ -169,20 +170,32 @@ pub async fn offer(
     let mut context = jetstream::new(client.clone());
     context.set_timeout(PATIENCE);
     let key = |key: &str| subject::key(subject::POLICY, key);
+    let message = |payload: Vec<u8>| PublishMessage::build().payload(payload.into());
     let puts = [
-        (key(&subject::bundle(announcement.version.number)), bundle.to_vec()),
-        (key(subject::ANNOUNCED), said.clone()),
+        (key(&subject::bundle(announcement.version.number)), message(bundle.to_vec())),
+        // Not over what somebody else has announced meanwhile.
+        (key(subject::ANNOUNCED), message(said.clone()).expected_last_subject_sequence(over)),
     ];
-    for (subject, payload) in puts {
-        let message = PublishMessage::build().payload(payload.into());
+    for (subject, message) in puts {
         let sent = context.send_publish(subject, message).await;
         let taken = sent.map_err(|error| failed(WHAT, error))?.await;
-        taken.map_err(|error| failed(WHAT, error))?;
+        taken.map_err(|error| match error.kind() {
+            PublishErrorKind::WrongLastSequence => {
+                failed(WHAT, "somebody has offered something else meanwhile: look, and try again")
+            }
+            _ => failed(WHAT, error),
+        })?;
     }
     // Who misses it asks, sooner or later.
     let told = client.publish(subject::NEWS, said.into()).await;
     told.map_err(|error| failed(WHAT, error))?;
     client.flush().await.map_err(|error| failed(WHAT, error))
+}
+
+/// What was kept last under a key, and which change of the bucket that is; 0 where nothing was.
+pub struct Last<T> {
+    pub value: Option<T>,
+    pub revision: u64,
 }
 
 /// What is announced.
@@ -193,13 +206,43 @@ pub async fn offer(
 pub async fn announced(
     client: &Client,
     fleet: &Name,
-) -> Result<Option<Announcement>, ConnectionError> {
-    const WHAT: &str = "what is announced is not known";
-    let asked = client.request(subject::ask(subject::ANNOUNCED), Bytes::new()).await;
-    let answer = asked.map_err(|error| failed(WHAT, error))?;
+) -> Result<Last<Announcement>, ConnectionError> {
+    last(client, fleet, subject::ANNOUNCED, "what is announced is not known").await
+}
+
+/// Why nothing else can be offered now, where a roll-out is under way.
+///
+/// # Errors
+///
+/// It cannot be asked for, or read.
+pub async fn under_way(client: &Client, fleet: &Name) -> Result<Option<String>, ConnectionError> {
+    const WHAT: &str = "whether a roll-out is under way is not known";
+    let last: Last<RollOut> = last(client, fleet, subject::ROLL_OUT, WHAT).await?;
+    Ok(last.value.filter(RollOut::is_under_way).map(|roll_out| in_the_way(&roll_out)))
+}
+
+pub(super) fn in_the_way(under_way: &RollOut) -> String {
+    format!(
+        "the roll-out of version {} is under way: go on with it (`roll-out continue`) or stop it (`roll-out halt`)",
+        under_way.version.number
+    )
+}
+
+/// What was kept last under a key of [`subject::POLICY`].
+async fn last<T: DeserializeOwned>(
+    client: &Client,
+    fleet: &Name,
+    key: &str,
+    what: &str,
+) -> Result<Last<T>, ConnectionError> {
+    let asked = client.request(subject::ask(key), Bytes::new()).await;
+    let answer = asked.map_err(|error| failed(what, error))?;
     if answer.status == Some(async_nats::StatusCode::NOT_FOUND) {
-        return Ok(None);
+        return Ok(Last { value: None, revision: 0 });
     }
-    let (_, said) = message::open(&answer.payload, fleet, None).map_err(|why| failed(WHAT, why))?;
-    Ok(Some(said))
+    let revision = answer.headers.as_ref().and_then(|headers| headers.get(header::NATS_SEQUENCE));
+    let revision = revision.and_then(|revision| revision.as_str().parse().ok());
+    let revision = revision.ok_or_else(|| failed(what, "an answer that is none"))?;
+    let (_, said) = message::open(&answer.payload, fleet, None).map_err(|why| failed(what, why))?;
+    Ok(Last { value: Some(said), revision })
 }

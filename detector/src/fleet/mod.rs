@@ -2,12 +2,13 @@
 //!
 //! The daemon has a process of its own for it ([`speaker`]), to which it speaks by [`speech`]; [`store`] keeps
 //! bundles. Who keeps a fleet's keys works on a directory of files ([`Authority`]) and, for a moment, over a connection
-//! ([`connection`]). What is said and who may say it is in `detector_core::fleet`.
+//! ([`connection`]), or for as long as a bundle is rolled out ([`desk`]). What is said and who may say it is in `detector_core::fleet`.
 
 mod authority;
 mod certificate;
 mod claims;
 pub mod connection;
+pub mod desk;
 pub mod pack;
 mod server;
 pub(crate) mod settings;

@@ -11,9 +11,9 @@ use std::{
 use detector_core::{
     fleet::{
         Name,
-        accept::{Standing, Verdict, judge},
+        accept::{Standing, Verdict, judge, may_give_back},
         bundle::{self, POLICY, TEMPLATES},
-        message::Version,
+        message::{Time, Version},
     },
     model::Today,
 };
@@ -52,15 +52,47 @@ struct Record {
     fleet: Name,
     highest: Option<Version>,
     in_force: Option<Version>,
+    #[serde(default)]
+    before: Option<Before>,
+}
+
+/// What was in force before, and comes back if the fleet withdraws what is, as that allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    /// `None` for the host's own files.
+    version: Option<Version>,
+    until: Time,
 }
 
 /// What has become of a bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// It was there.
     Known,
-    /// It is what the host goes by from the next reload on, in place of this one.
-    Instead { version: Version, of: Option<Version> },
+    /// It is what the host goes by from the next reload on, in place of this.
+    Instead { version: Version, of: Former },
+}
+
+/// What the record was before another bundle was named there, which comes back if that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Former(Box<Record>);
+
+impl Former {
+    /// What was in force; `None` for the host's own files.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.0.in_force
+    }
+}
+
+/// Why a bundle stays that the fleet has withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stays {
+    #[error("{0}")]
+    Forever(String),
+    /// What keeps it may pass.
+    #[error("{0}")]
+    Still(String),
 }
 
 impl Store {
@@ -102,16 +134,53 @@ impl Store {
         let place = self.place(*version);
         self.lay_out(&opened, file, &place).map_err(failed)?;
         self.try_templates(&place)?;
-        let of = record.in_force;
-        let next = Record { highest: Some(*version), in_force: Some(*version), ..record };
+        let of = Former(Box::new(record.clone()));
+        let before = (bundle.withdraw > 0).then(|| {
+            let until = today.latest.0.saturating_add(bundle.withdraw.saturating_mul(1000));
+            let until = i64::try_from(until).ok().and_then(|at| Time::from_millisecond(at).ok());
+            Before { version: record.in_force, until: until.unwrap_or(Time::MIN) }
+        });
+        let next = Record { highest: Some(*version), in_force: Some(*version), before, ..record };
         self.save(&next).map_err(failed)?;
         Ok(Taken::Instead { version: *version, of })
     }
 
-    /// Has the one before be in force again: the newer one did not hold. It does not come back.
-    pub(crate) fn go_back(&self, to: Option<Version>) -> Result<(), String> {
-        let record = self.record()?;
-        self.save(&Record { in_force: to, ..record }).map_err(|error| error.to_string())
+    /// Has that be in force again which was, since what came in its place did not hold. A bundle that was taken does
+    /// not come back.
+    pub(crate) fn go_back(&self, to: Former) -> Result<(), String> {
+        let highest = self.record()?.highest;
+        self.save(&Record { highest, ..*to.0 }).map_err(|error| error.to_string())
+    }
+
+    /// Has the one before be in force again, since the fleet has withdrawn this one, which allows that for a while.
+    ///
+    /// # Errors
+    ///
+    /// Why it stays.
+    pub(crate) fn give_back(&self, today: Today) -> Result<(Option<Version>, Former), Stays> {
+        let record = self.record().map_err(Stays::Still)?;
+        let Some(before) = record.before.clone() else {
+            return Err(Stays::Forever("it says that it is not to be given back".to_owned()));
+        };
+        let until = before.until;
+        match may_give_back(until, today) {
+            Some(true) => {}
+            Some(false) => {
+                return Err(Stays::Forever(format!("it could be given back until {until}")));
+            }
+            None => {
+                return Err(Stays::Still(format!(
+                    "whether it can still be given back (until {until}) is not known, since this host's clock was set"
+                )));
+            }
+        }
+        // What cannot be read any more is no place to go back to.
+        if let Some(version) = before.version {
+            self.sealed(version).map_err(Stays::Still)?;
+        }
+        self.save(&Record { in_force: before.version, before: None, ..record.clone() })
+            .map_err(|error| Stays::Still(error.to_string()))?;
+        Ok((before.version, Former(Box::new(record))))
     }
 
     /// Removes what is neither in force nor was before that.
@@ -217,6 +286,7 @@ impl Store {
                 fleet: self.fleet.clone(),
                 highest: None,
                 in_force: None,
+                before: None,
             });
         }
         let no = |why: String| {

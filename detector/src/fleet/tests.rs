@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{
     Authority, AuthorityError, Found, pack,
-    store::{Store, Taken, configured},
+    store::{Stays, Store, Taken, configured},
 };
 use crate::config::{Config, Places};
 
@@ -109,12 +109,24 @@ impl Signer {
     }
 
     fn sealed(&self, version: u64, files: &[(&str, &str)]) -> Vec<u8> {
+        self.sealed_for(version, files, 0)
+    }
+
+    /// One that can be withdrawn for so many seconds.
+    fn sealed_for(&self, version: u64, files: &[(&str, &str)], withdraw: u64) -> Vec<u8> {
         let files: BTreeMap<_, _> =
             files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let (created, expires) =
             (Time::UNIX_EPOCH, Time::from_second(10 * DAY as i64 / 1000).unwrap());
-        let bundle =
-            Bundle { fleet: name("prod"), version, created, expires, note: String::new(), files };
+        let bundle = Bundle {
+            fleet: name("prod"),
+            version,
+            created,
+            expires,
+            note: String::new(),
+            withdraw,
+            files,
+        };
         self.seal(&bundle.to_text().unwrap())
     }
 
@@ -196,8 +208,8 @@ fn a_bundle_is_taken_once_and_no_older_one_comes_back() {
         assert_eq!(store().in_force(), Ok(None), "{expect}");
     }
 
-    let Ok(Taken::Instead { version, of: None }) = take(&second, 1) else { panic!("not taken") };
-    assert_eq!(store().in_force(), Ok(Some(version)));
+    let Ok(Taken::Instead { version, of }) = take(&second, 1) else { panic!("not taken") };
+    assert_eq!((of.version(), store().in_force()), (None, Ok(Some(version))));
     assert_eq!(take(&second, 11), Ok(Taken::Known));
     let by_bundle = configured(&places, false).unwrap();
     assert_eq!(by_bundle.flood.above, 5000);
@@ -282,6 +294,62 @@ fn a_host_that_requires_signed_templates_requires_them_of_its_fleet() {
 }
 
 #[test]
+fn what_is_withdrawn_is_given_back_while_it_says_so() {
+    let state = tempfile::tempdir().unwrap();
+    let signer = Signer::new();
+    let (_, config) = config(state.path(), &signer.key(), "");
+    let store = Store::new(&config).unwrap();
+    let policy = [("policy.cedar", POLICY)];
+    let number = || store.in_force().unwrap().map(|version| version.number);
+    let days = |days: u64| days * DAY / 1000;
+    let take = |version, withdraw, today| {
+        store.take(&signer.sealed_for(version, &policy, withdraw), today).map(|_| ())
+    };
+    assert!(store.give_back(day(1)).is_err(), "there is none");
+    // One that does not say so stays.
+    take(1, 0, day(1)).unwrap();
+    let forever = |today, expect: &str| match store.give_back(today) {
+        Err(Stays::Forever(why)) => assert!(why.contains(expect), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    forever(day(1), "not to be given back");
+    assert_eq!(number(), Some(1));
+    // One that does goes while it says so, by a clock that is known.
+    take(2, days(2), day(1)).unwrap();
+    forever(day(3), "until");
+    let unknown = Today { earliest: day(1).earliest, latest: day(5).latest };
+    assert!(matches!(store.give_back(unknown), Err(Stays::Still(_))));
+    assert_eq!(number(), Some(2));
+    let give_back = || {
+        let (version, former) = store.give_back(day(2)).unwrap();
+        (version.map(|version| version.number), former)
+    };
+    let (back, former) = give_back();
+    assert_eq!((back, number()), (Some(1), Some(1)));
+    // Where what was before does not hold any more it stays for now, and can be given back later.
+    store.go_back(former).unwrap();
+    assert_eq!(number(), Some(2));
+    // One that is taken and does not hold leaves it as it was.
+    let third = signer.sealed_for(3, &policy, days(2));
+    let Ok(Taken::Instead { of, .. }) = store.take(&third, day(2)) else { panic!("not taken") };
+    store.go_back(of).unwrap();
+    assert_eq!((give_back().0, number()), (Some(1), Some(1)));
+    // Once, and it does not come back; nor does anything from before it.
+    assert!(store.give_back(day(2)).is_err());
+    assert_eq!(store.take(&third, day(2)), Ok(Taken::Known));
+    assert!(take(2, days(2), day(2)).unwrap_err().contains("lower"));
+    assert_eq!(number(), Some(1));
+    assert!(take(1, days(2), day(2)).unwrap_err().contains("lower"));
+    // To the host's own files, where there was nothing before.
+    let state = tempfile::tempdir().unwrap();
+    let (_, config) = super::tests::config(state.path(), &signer.key(), "");
+    let store = Store::new(&config).unwrap();
+    store.take(&signer.sealed_for(1, &policy, days(2)), day(1)).unwrap();
+    assert_eq!(store.give_back(day(1)).unwrap().0, None);
+    assert_eq!(store.in_force(), Ok(None));
+}
+
+#[test]
 fn what_no_host_would_take_is_not_packed() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
@@ -292,6 +360,7 @@ fn what_no_host_would_take_is_not_packed() {
             created: Time::UNIX_EPOCH,
             expires: Time::MAX,
             note: String::new(),
+            withdraw: 0,
             files: BTreeMap::new(),
         };
         pack::pack(directory.path(), bundle)

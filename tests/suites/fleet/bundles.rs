@@ -11,8 +11,9 @@ use detector_tests::wait;
 
 use super::{await_that, daemon};
 
-const LENIENT: &str = r#"@id("all") permit (principal, action == Action::"join", resource);"#;
-const STRICT: &str = r#"
+pub(super) const LENIENT: &str =
+    r#"@id("all") permit (principal, action == Action::"join", resource);"#;
+pub(super) const STRICT: &str = r#"
 @id("all") permit (principal, action == Action::"join", resource);
 @id("nobody")
 @sentence("A VM is none.")
@@ -21,7 +22,7 @@ forbid (principal, action == Action::"join", resource);
 "#;
 
 /// Makes a key that signs without being asked for a password; the answer is its public part.
-fn key(host: &Host, name: &str) -> String {
+pub(super) fn key(host: &Host, name: &str) -> String {
     let path = |ending: &str| host.path(&format!("{name}.{ending}"));
     let mut make = Command::new("minisign");
     make.args(["-G", "-W", "-f", "-p"]).arg(path("pub")).arg("-s").arg(path("key"));
@@ -31,7 +32,11 @@ fn key(host: &Host, name: &str) -> String {
 }
 
 /// Packs, signs and seals a bundle with this policy.
-fn bundle(host: &Host, nats: &Nats<'_>, (version, policy, signer): (u32, &str, &str)) -> PathBuf {
+pub(super) fn bundle(
+    host: &Host,
+    nats: &Nats<'_>,
+    (version, policy, signer): (u32, &str, &str),
+) -> PathBuf {
     let directory = host.path(&format!("policy-{version}-{signer}"));
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("policy.cedar"), policy).unwrap();
@@ -165,4 +170,39 @@ fn what_does_not_come_is_asked_for_again() {
     let place = subject::key(subject::POLICY, &subject::bundle(2));
     monitor.run(monitor.client.request(place, bytes.into())).unwrap();
     await_that(&daemon, "version 2", runs);
+}
+
+/// A bundle that is withdrawn goes when what keeps it has passed.
+#[test]
+fn what_is_withdrawn_is_given_back_once_it_can_be() {
+    let scene = Scene::new().unwrap();
+    let host = scene.host();
+    let nats = Nats::found(host).unwrap();
+    let trusted = key(host, "trusted");
+    let daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
+    let monitor = nats.monitor().unwrap();
+    let in_force = || {
+        let mut state = monitor.value(subject::HOSTS, "h1")?;
+        Some(state["body"]["policy"]["in_force"].take())
+    };
+    let runs = |version: u32| in_force().filter(|one| one["number"] == version);
+    await_that(&daemon, "the host", in_force);
+    let offer = |version: u32| {
+        let path = bundle(host, &nats, (version, LENIENT, "trusted")).display().to_string();
+        nats.office(&["policy", "offer", &path]).unwrap();
+        await_that(&daemon, &format!("version {version}"), || runs(version))
+    };
+    let (first, second) = (offer(1), offer(2));
+    // For now what was before cannot be read.
+    let path = host.path("detector.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, "no = \n").unwrap();
+    let withdraw = serde_json::json!({ "version": first, "withdrawn": [second] });
+    let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": withdraw });
+    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    daemon.await_finding("fleet-refused", "it was withdrawn, and stays", PATIENCE).unwrap();
+    assert!(runs(2).is_some());
+    std::fs::write(&path, config).unwrap();
+    await_that(&daemon, "version 1 again", || runs(1));
+    daemon.await_no_finding("fleet-refused", PATIENCE).unwrap();
 }

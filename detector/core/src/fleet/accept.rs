@@ -76,6 +76,12 @@ pub fn judge(
     }
 }
 
+/// Whether a host gives back a bundle that its fleet has withdrawn, and that said it may be until then; `None` while
+/// that is not known.
+pub fn may_give_back(until: Time, today: Today) -> Option<bool> {
+    today.has_come(moment(until)).map(|has| !has)
+}
+
 /// Before the epoch everything has expired.
 fn moment(at: Time) -> Timestamp {
     Timestamp(u64::try_from(at.as_millisecond()).unwrap_or(0))

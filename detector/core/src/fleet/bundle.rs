@@ -24,6 +24,8 @@ pub const LONGEST_FILE: usize = 256 << 10;
 /// Files of a bundle.
 const MOST_FILES: usize = 1024;
 const LONGEST_NAME: usize = 96;
+/// For how many seconds at most a bundle can be given back.
+pub const LONGEST_WITHDRAW: u64 = 30 * 24 * 60 * 60;
 
 /// Rules in Cedar.
 pub const POLICY: &str = "policy.cedar";
@@ -47,6 +49,9 @@ pub struct Bundle {
     /// What is new, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// For so many seconds after a host has taken it the fleet may have it go back to what it had before.
+    #[serde(default)]
+    pub withdraw: u64,
     #[serde(deserialize_with = "files")]
     pub files: BTreeMap<String, String>,
 }
@@ -127,6 +132,9 @@ impl Bundle {
         }
         if bundle.expires <= bundle.created {
             return no("it expires before it was made");
+        }
+        if bundle.withdraw > LONGEST_WITHDRAW {
+            return no("it could be withdrawn for more than 30 days");
         }
         if !bundle.files.contains_key(POLICY) {
             return no("it has no policy.cedar; expected the whole policy in each bundle");

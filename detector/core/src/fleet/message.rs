@@ -138,6 +138,9 @@ pub struct PolicyState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedBundle {
     pub version: u64,
+    /// Of the signed text: another bundle may have the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     pub why: String,
 }
 
@@ -153,15 +156,96 @@ pub struct Version {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     pub version: Version,
-    /// The hosts that are to take it; all where it is empty.
+    /// The hosts that are to take it. All are where none is named and no share.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Name>,
+    /// How many in a thousand of all hosts are to take it besides: those whose turn it is ([`Version::turn`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
+    /// What the other hosts are to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Version>,
+    /// Those that no host is to go by: one that does, and that may still be given back, is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<Version>,
 }
 
 impl Announcement {
-    /// Whether a host is to take it.
-    pub fn is_for(&self, host: &Name) -> bool {
-        self.hosts.is_empty() || self.hosts.contains(host)
+    /// For every host.
+    pub const fn to_all(version: Version) -> Self {
+        Self { version, hosts: Vec::new(), share: None, others: None, withdrawn: Vec::new() }
+    }
+
+    /// What a host is to have.
+    pub fn version_for(&self, host: &Name) -> Option<Version> {
+        let all = self.hosts.is_empty() && self.share.is_none();
+        let turn = || self.share.is_some_and(|share| self.version.turn(host) < share);
+        let version = if all || self.hosts.contains(host) || turn() {
+            Some(self.version)
+        } else {
+            self.others
+        };
+        version.filter(|version| !self.withdrawn.contains(version))
+    }
+
+    /// Whether a bundle may be announced after this. (Whether a host takes it that host judges.)
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn may_be_followed_by(&self, version: Version) -> Result<(), Unfit> {
+        if self.withdrawn.contains(&version) {
+            return Err(Unfit::Withdrawn(version.number));
+        }
+        for known in [self.version].iter().chain(&self.others).chain(&self.withdrawn) {
+            if known.number > version.number {
+                return Err(Unfit::Older(known.number));
+            }
+            if known.number == version.number && *known != version {
+                return Err(Unfit::OtherText(known.number));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is announced next where a bundle is for these hosts, or for all where none is named: the others are to have what
+    /// they were.
+    pub fn followed_by(&self, version: Version, hosts: Vec<Name>) -> Self {
+        let others = if hosts.is_empty() { None } else { self.settled() };
+        let others = others.filter(|others| *others != version);
+        Self { hosts, others, withdrawn: self.withdrawn.clone(), ..Self::to_all(version) }
+    }
+
+    /// What a host is to have that is told of no wave.
+    pub fn settled(&self) -> Option<Version> {
+        let all = self.hosts.is_empty() && self.share.is_none();
+        if all { Some(self.version) } else { self.others }
+    }
+}
+
+/// Why a bundle is not announced after another one: hosts would not take it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("version {0} was withdrawn, and does not come back: pack this as a later version")]
+    Withdrawn(u64),
+    #[error("version {0} was offered before, and no host goes back: pack this as a later version")]
+    Older(u64),
+    #[error(
+        "version {0} was offered before with another text: raise the version with every change"
+    )]
+    OtherText(u64),
+}
+
+impl Version {
+    /// When it is a host's turn to take this bundle, in thousandths: other hosts are early with each bundle.
+    pub fn turn(&self, host: &Name) -> u16 {
+        // FNV-1a, which is the same everywhere and needs to hold against nobody.
+        let bytes = self.sha256.0.iter().chain(host.as_str().as_bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // The upper bits are the well mixed ones.
+        ((hash >> 32) % 1000) as u16
     }
 }
 

@@ -1,7 +1,8 @@
 //! What hosts and the monitor of a fleet tell each other, and what a host believes of it; pure.
 //!
 //! [`subject`] has the places and who may speak there, [`message`] what is said, [`bundle`] the one file by which a
-//! fleet's policy comes, and [`accept`] whether a host takes it. docs/fleet.md explains the whole.
+//! fleet's policy comes, [`accept`] whether a host takes it, and [`roll_out`] when which host is
+//! to. docs/fleet.md explains the whole.
 
 pub mod accept;
 pub mod bundle;
@@ -9,6 +10,7 @@ pub mod message;
 mod name;
 pub mod page;
 pub mod report;
+pub mod roll_out;
 pub mod subject;
 
 pub use name::{BadName, Name};

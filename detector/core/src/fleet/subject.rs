@@ -18,6 +18,8 @@ pub const AUDIT: &str = "detector-audit";
 
 /// The key of the announcement in [`POLICY`].
 pub const ANNOUNCED: &str = "announced";
+/// The key of the roll-out in [`POLICY`].
+pub const ROLL_OUT: &str = "roll-out";
 /// Where every host hears of an announcement at once. Nothing is kept there: who was away asks for [`ANNOUNCED`].
 pub const NEWS: &str = "detector.news";
 
@@ -216,7 +218,7 @@ impl Holder {
                 answers_for: None,
             },
             Self::Steward => Permissions {
-                publish: vec![own("$JS.API.>"), key(POLICY, ">"), own(NEWS)],
+                publish: vec![own("$JS.API.>"), own("$JS.FC.>"), key(POLICY, ">"), own(NEWS)],
                 subscribe: vec![inbox],
                 answers_for: None,
             },

@@ -1,6 +1,7 @@
 //! Tables of what is believed and what is not.
 
 mod bundle;
+mod roll_out;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -74,12 +75,34 @@ fn only_what_is_of_this_version_and_from_its_sender_is_read() {
 }
 
 #[test]
-fn an_announcement_is_for_all_or_for_those_it_names() {
-    let version = Version { number: 1, sha256: Digest([0; 32]) };
-    let mut announcement = Announcement { version, hosts: Vec::new() };
-    assert!(announcement.is_for(&name("a")));
-    announcement.hosts.push(name("b"));
-    assert!(!announcement.is_for(&name("a")) && announcement.is_for(&name("b")));
+fn an_announcement_says_what_each_host_is_to_have() {
+    let version = |number: u64| Version { number, sha256: Digest([number as u8; 32]) };
+    let all = Announcement::to_all(version(2));
+    let some = Announcement { hosts: vec![name("a")], ..all.clone() };
+    let staged = Announcement { share: Some(0), others: Some(version(1)), ..some.clone() };
+    let everybody = Announcement { share: Some(1000), ..staged.clone() };
+    let withdrawn = Announcement { withdrawn: vec![version(2)], ..all.clone() };
+    for (announcement, a, b, settled) in [
+        (all, Some(2), Some(2), Some(2)),
+        (some, Some(2), None, None),
+        (staged, Some(2), Some(1), Some(1)),
+        (everybody, Some(2), Some(2), Some(1)),
+        (withdrawn, None, None, Some(2)),
+    ] {
+        let told = |host| announcement.version_for(&name(host)).map(|version| version.number);
+        let settled_on = announcement.settled().map(|version| version.number);
+        assert_eq!((told("a"), told("b"), settled_on), (a, b, settled), "{announcement:?}");
+    }
+    // Turns are spread, each wave has all of the one before, and another bundle has others first.
+    let hosts: Vec<_> = (0..2000).map(|n| name(&format!("host-{n}"))).collect();
+    let early = |number, share| -> Vec<_> {
+        hosts.iter().filter(|host| version(number).turn(host) < share).collect()
+    };
+    let (tenth, half) = (early(1, 100), early(1, 500));
+    assert!((120..280).contains(&tenth.len()), "{}", tenth.len());
+    assert!((850..1150).contains(&half.len()), "{}", half.len());
+    assert!(tenth.iter().all(|host| half.contains(host)));
+    assert_ne!(tenth, early(2, 100));
 }
 
 /// Whether a pattern of NATS has a subject.

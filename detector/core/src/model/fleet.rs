@@ -1,4 +1,4 @@
-use super::Timestamp;
+use super::{Digest, Timestamp};
 
 /// How this host stands with the fleet that it is of; empty where it is of none, or all is well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,5 +25,7 @@ pub struct Told {
 pub struct RefusedOffer {
     pub since: Timestamp,
     pub version: u64,
+    /// Of what it says.
+    pub sha256: Digest,
     pub why: String,
 }

@@ -183,7 +183,7 @@ fn hosts_that_are_silent_or_differ() {
     let version = |number| Some(Version { number, sha256: Digest([0; 32]) });
     let goes_by = |number: u64| PolicyState { in_force: version(number), ..PolicyState::default() };
     let drifted = PolicyState { drift: vec!["policy.cedar".to_owned()], ..goes_by(7) };
-    let refused = RefusedBundle { version: 8, why: "it has expired".to_owned() };
+    let refused = RefusedBundle { version: 8, sha256: None, why: "it has expired".to_owned() };
     let refused = PolicyState { refused: Some(refused), ..goes_by(7) };
     let none = PolicyState::default;
     let cases = [

@@ -1,6 +1,6 @@
 //! What can be typed after `detector fleet`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use detector_core::fleet::Name;
@@ -137,6 +137,9 @@ The directory has policy.cedar and, where wanted, settings.toml and templates/*.
         /// What is new, for people
         #[arg(long, default_value = "")]
         note: String,
+        /// For how long after a host has taken it a roll-out that is stopped has the host go back
+        #[arg(long, default_value = "24h", value_name = "TIME", value_parser = humantime::parse_duration)]
+        withdraw: Duration,
         /// The file to write
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
@@ -189,4 +192,105 @@ Each host looks at the signature itself, and takes only what is newer than what 
         #[arg(long)]
         host: Vec<Name>,
     },
+    /// Offer a bundle in waves, and take it back where it cuts off VMs
+    #[command(
+        subcommand_required = true,
+        arg_required_else_help = true,
+        after_help = "\
+Examples:
+  detector fleet policy roll-out start bundle-8 --dir ./prod --canary host-1 --wave 5% --wave 30% --soak 1h
+  detector fleet policy roll-out status --dir ./prod --output json
+  detector fleet policy roll-out continue --dir ./prod       # after an interruption
+  detector fleet policy roll-out halt --dir ./prod --reason 'ticket 4711'"
+    )]
+    RollOut {
+        #[command(subcommand)]
+        command: RollOutCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RollOutCommand {
+    /// Begin, and go on until every host goes by the bundle
+    #[command(after_help = "\
+Examples:
+  detector fleet policy roll-out start bundle-8 --dir ./prod --dry-run
+  detector fleet policy roll-out start bundle-8 --dir ./prod --canary host-1 --wave 5% --wave 30% --soak 1h
+
+Each wave begins once every host of the one before has gone by the bundle for a while. The roll-out stops by itself, and \
+the hosts go back, when more VMs than --most lose their network, or a host refuses the bundle or does not take it in \
+time. It can be interrupted (and a lost connection is waited for): `roll-out continue` goes on, here or elsewhere, and a wave \
+does no harm for as long again as it has to. Exits with 1 when it was stopped.")]
+    Start(StartArgs),
+    /// Go on with the one that is under way
+    #[command(after_help = "\
+Examples:
+  detector fleet policy roll-out continue --dir ./prod
+
+Several may do so side by side, and it does no harm where it goes on already.")]
+    Continue {
+        #[command(flatten)]
+        at: AtArgs,
+    },
+    /// Say how far it has come
+    #[command(after_help = "\
+Examples:
+  detector fleet policy roll-out status --dir ./prod
+  detector fleet policy roll-out status --dir ./prod --output json | jq .progress")]
+    Status {
+        #[command(flatten)]
+        at: AtArgs,
+    },
+    /// Stop it, or take it back once it is done: the hosts go back to the bundle before
+    #[command(after_help = "\
+Examples:
+  detector fleet policy roll-out halt --dir ./prod --reason 'ticket 4711'
+  detector fleet policy roll-out status --dir ./prod         # which hosts have not gone back, and why
+
+A host goes back for as long as the bundle allows (`pack --withdraw`). A later version that was offered stays.")]
+    Halt {
+        #[command(flatten)]
+        at: AtArgs,
+        /// Why, for whoever asks later
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    pub bundle: PathBuf,
+    #[command(flatten)]
+    pub at: AtArgs,
+    /// A host of the first wave; several for several
+    #[arg(long, value_name = "HOST")]
+    pub canary: Vec<Name>,
+    /// The share of all hosts that have it after the next wave; 100% comes last
+    #[arg(long, value_name = "PERCENT", value_parser = share, default_values = ["10%", "50%"])]
+    pub wave: Vec<u16>,
+    /// For how long a wave has to do no harm
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub soak: Duration,
+    /// How long the hosts of a wave may take to go by it
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub patience: Duration,
+    /// How many VMs may lose their network by it, in all
+    #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+    pub most: u64,
+    /// How many hosts of a wave may be silent, or not have it in time
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub late: u64,
+    /// Only say which hosts are in which wave
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Reads a percentage as thousandths.
+fn share(text: &str) -> Result<u16, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>();
+    let thousandths = number.map(|percent| (percent * 10.0).round());
+    match thousandths {
+        Ok(share) if (1.0..=1000.0).contains(&share) => Ok(share as u16),
+        _ => Err("expected a percentage from 0.1% to 100%".to_owned()),
+    }
 }

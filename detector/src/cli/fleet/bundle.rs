@@ -11,17 +11,18 @@ use anyhow::{Context, Result, bail};
 use detector_core::{
     decide::policy::SCHEMA,
     fleet::{
+        Name,
         bundle::{self, Bundle},
-        message::Announcement,
+        message::{Announcement, Version},
     },
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{AtArgs, BundleCommand, as_steward};
+use super::{AtArgs, BundleCommand, Steward, roll_out};
 use crate::{
     cli::{Done, Global, ask, output::Output},
     fleet::{
-        Authority, connection,
+        connection,
         pack::{self, Opened},
     },
     registry::{Trust, edit},
@@ -29,13 +30,14 @@ use crate::{
 
 pub(super) fn run(global: &Global, command: BundleCommand, now: Timestamp) -> Result<Done> {
     match command {
-        BundleCommand::Pack { directory, fleet, serial, days, note, to } => {
+        BundleCommand::Pack { directory, fleet, serial, days, note, withdraw, to } => {
             let created = Timestamp::from_second(now.as_second())?;
             let expires = created + SignedDuration::from_hours(24 * i64::from(days));
             let mut files = BTreeMap::new();
             // By which it was checked here, should a host know another one.
             files.insert(bundle::SCHEMA.to_owned(), SCHEMA.to_owned());
-            let bundle = Bundle { fleet, version: serial, created, expires, note, files };
+            let withdraw = withdraw.as_secs();
+            let bundle = Bundle { fleet, version: serial, created, expires, note, withdraw, files };
             write(&to, &pack::pack(&directory, bundle)?)?;
             println!("Sign it:   minisign -S -m {}", to.display());
             println!("Seal it:   detector fleet policy seal {0} --to BUNDLE", to.display());
@@ -54,6 +56,7 @@ pub(super) fn run(global: &Global, command: BundleCommand, now: Timestamp) -> Re
             show(&mut Output::new(global), &opened)?;
         }
         BundleCommand::Offer { bundle, at, host } => offer(&bundle, &at, host)?,
+        BundleCommand::RollOut { command } => return roll_out::run(global, command),
     }
     Ok(Done::Fine)
 }
@@ -82,33 +85,43 @@ fn seal(text: &Path, signature: Option<PathBuf>, to: &Path) -> Result<()> {
     write(to, &sealed)
 }
 
-fn offer(path: &Path, at: &AtArgs, hosts: Vec<detector_core::fleet::Name>) -> Result<()> {
+fn offer(path: &Path, at: &AtArgs, hosts: Vec<Name>) -> Result<()> {
     let bytes = read(path)?;
-    let Opened { bundle, version, .. } = pack::open(&bytes, None)?;
-    pack::check(&bundle)?;
-    let authority = Authority::open(&at.of.dir)?;
-    if bundle.fleet != *authority.fleet() {
-        bail!("the bundle is of the fleet {}, and this is {}", bundle.fleet, authority.fleet());
-    }
-    let credentials = authority.steward_credentials()?;
-    let fleet = authority.fleet();
-    let before = as_steward(&authority, at, &credentials, async |client| {
+    let (steward, version) = offered(&bytes, at)?;
+    let fleet = &steward.fleet;
+    let in_the_way = steward.speak(async |client| {
         let before = connection::announced(&client, fleet).await?;
-        if before.as_ref().is_some_and(|before| before.version.number > version.number) {
-            return Ok(before);
+        if let Some(under_way) = connection::under_way(&client, fleet).await? {
+            return Ok(Some(under_way));
         }
-        let announcement = Announcement { version, hosts };
-        connection::offer(&client, (fleet, fleet), &bytes, &announcement).await?;
-        Ok(None)
+        let announcement = match &before.value {
+            Some(before) => match before.may_be_followed_by(version) {
+                Ok(()) => before.followed_by(version, hosts),
+                Err(unfit) => return Ok(Some(unfit.to_string())),
+            },
+            None => Announcement { hosts, ..Announcement::to_all(version) },
+        };
+        let announced = (&announcement, before.revision);
+        connection::offer(&client, (fleet, fleet), &bytes, announced).await?;
+        // Whoever has begun one meanwhile announces that.
+        connection::under_way(&client, fleet).await
     })?;
-    if let Some(before) = before {
-        bail!(
-            "version {} was offered before, and no host goes back: pack this as a later version",
-            before.version.number
-        );
+    if let Some(why) = in_the_way {
+        bail!(why);
     }
     println!("Version {} is offered.", version.number);
     Ok(())
+}
+
+/// Looks at a bundle that is to be offered.
+pub(super) fn offered(bytes: &[u8], at: &AtArgs) -> Result<(Steward, Version)> {
+    let Opened { bundle, version, .. } = pack::open(bytes, None)?;
+    pack::check(&bundle)?;
+    let steward = Steward::of(at)?;
+    if bundle.fleet != steward.fleet {
+        bail!("the bundle is of the fleet {}, and this is {}", bundle.fleet, steward.fleet);
+    }
+    Ok((steward, version))
 }
 
 fn show<W: std::io::Write>(output: &mut Output<W>, opened: &Opened) -> Result<()> {
@@ -131,7 +144,7 @@ fn show<W: std::io::Write>(output: &mut Output<W>, opened: &Opened) -> Result<()
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let named = || path.display().to_string();
     let file = File::open(path).with_context(named)?;

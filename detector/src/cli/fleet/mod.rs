@@ -2,15 +2,19 @@
 
 mod args;
 mod bundle;
+mod roll_out;
 
-use std::{future::Future, path::Path};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
-use detector_core::fleet::subject::Holder;
+use detector_core::fleet::{Name, subject::Holder};
 use jiff::Timestamp;
 
 pub(super) use args::FleetCommand;
-use args::{AtArgs, BundleCommand, InitArgs};
+use args::{AtArgs, BundleCommand, InitArgs, RollOutCommand, StartArgs};
 
 use super::{
     Done, Global,
@@ -33,7 +37,7 @@ pub(super) fn run(global: &Global, command: FleetCommand) -> Result<Done> {
     }
 }
 
-fn holder(name: detector_core::fleet::Name, monitor: bool) -> Holder {
+fn holder(name: Name, monitor: bool) -> Holder {
     if monitor { Holder::Monitor(name) } else { Holder::Host(name) }
 }
 
@@ -68,12 +72,9 @@ fn enrol(directory: &Path, holder: &Holder, now: Timestamp) -> Result<Done> {
 }
 
 fn prepare(at: &AtArgs, replicas: u8) -> Result<Done> {
-    let authority = Authority::open(&at.of.dir)?;
-    let credentials = authority.steward_credentials()?;
-    as_steward(&authority, at, &credentials, async |client| {
-        connection::prepare(&client, usize::from(replicas)).await
-    })?;
-    println!("The buckets and streams of the fleet {} are there.", authority.fleet());
+    let steward = Steward::of(at)?;
+    steward.speak(async |client| connection::prepare(&client, usize::from(replicas)).await)?;
+    println!("The buckets and streams of the fleet {} are there.", steward.fleet);
     Ok(Done::Fine)
 }
 
@@ -136,26 +137,41 @@ fn urls(authority: &Authority, at: &AtArgs) -> Vec<String> {
     at.url.clone().map_or_else(|| authority.urls().to_vec(), |url| vec![url])
 }
 
-/// Does something over a connection that may make buckets and offer bundles.
-fn as_steward<T, F>(
-    authority: &Authority,
-    at: &AtArgs,
-    credentials: &str,
-    work: impl FnOnce(async_nats::Client) -> F,
-) -> Result<T>
-where
-    F: Future<Output = Result<T, connection::ConnectionError>>,
-{
-    let (urls, certificate) = (urls(authority, at), authority.certificate());
-    let inbox = Holder::Steward.inbox();
-    let access = Access {
-        urls: &urls,
-        credentials,
-        authority: Some(&certificate),
-        inbox: &inbox,
-        name: "detector fleet",
-    };
-    Ok(block_on(async { work(access.connect().await?).await })??)
+/// Who may make buckets and offer bundles. Nobody else who works with the directory waits until that is done, which may
+/// take hours.
+struct Steward {
+    fleet: Name,
+    urls: Vec<String>,
+    certificate: PathBuf,
+    credentials: String,
+}
+
+impl Steward {
+    fn of(at: &AtArgs) -> Result<Self> {
+        let authority = Authority::open(&at.of.dir)?;
+        Ok(Self {
+            fleet: authority.fleet().clone(),
+            urls: urls(&authority, at),
+            certificate: authority.certificate(),
+            credentials: authority.steward_credentials()?,
+        })
+    }
+
+    /// Does something over a connection.
+    fn speak<T, F>(&self, work: impl FnOnce(async_nats::Client) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, connection::ConnectionError>>,
+    {
+        let inbox = Holder::Steward.inbox();
+        let access = Access {
+            urls: &self.urls,
+            credentials: &self.credentials,
+            authority: Some(&self.certificate),
+            inbox: &inbox,
+            name: "detector fleet",
+        };
+        Ok(block_on(async { work(access.connect().await?).await })??)
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T> {

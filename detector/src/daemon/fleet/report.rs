@@ -72,7 +72,11 @@ pub(super) async fn keep_telling(
             continue;
         };
         let refused = standing.now().await.refused;
-        let refused = refused.map(|one| RefusedBundle { version: one.version, why: one.why });
+        let refused = refused.map(|one| RefusedBundle {
+            version: one.version,
+            sha256: Some(one.sha256),
+            why: one.why,
+        });
         let policy = PolicyState { in_force, refused, drift };
         let all = pages(vms.iter().map(report::vm).collect());
         let life = Life { id: life, every: EVERY.as_secs() };

@@ -6,7 +6,10 @@ use detector_common::{reason::Reason, settings::Mode};
 
 use crate::{
     decide::PortStatus,
-    model::{AddressRule, Evidence, FindingKind, LinkKind, RefusedOffer, Rejected, Severity, Told},
+    model::{
+        AddressRule, Digest, Evidence, FindingKind, LinkKind, RefusedOffer, Rejected, Severity,
+        Told,
+    },
     testing::{BRIDGE, Lab, MINUTE, REVOKED, STALE, UNKNOWN},
 };
 
@@ -50,7 +53,8 @@ fn each_kind() {
                 let fleet = &mut lab.world.fleet;
                 let (since, what) = (lab.world.now, "version 2".to_owned());
                 fleet.unread = Some(Told { since, what: what.clone() });
-                fleet.refused = Some(RefusedOffer { since, version: 7, why: what });
+                fleet.refused =
+                    Some(RefusedOffer { since, version: 7, sha256: Digest([0; 32]), why: what });
             },
             &[FleetRefused, FleetRefused],
         ),
