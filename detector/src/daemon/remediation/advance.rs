@@ -238,7 +238,7 @@ impl<E: Enforcer> Brain<E> {
         let learned = learned.filter(|one| is_own(one.mac) && lasts(one.expires));
         let leased = world.leases.iter().filter(|one| is_own(one.mac) && lasts(one.expires));
         let all: BTreeSet<_> = granted
-            .map(|net| net.addr())
+            .map(ipnet::IpNet::addr)
             .chain(learned.map(|one| one.address))
             .chain(leased.map(|one| one.address))
             .collect();

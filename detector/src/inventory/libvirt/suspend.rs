@@ -92,6 +92,7 @@ fn put_on(connection: &Connect, uuid: Uuid, power: Power) -> Result<(), NotDone>
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it on")]
 fn unasked(error: Error) -> NotDone {
     NotDone::Unasked(error.to_string())
 }

@@ -34,7 +34,7 @@ impl HostHands {
         match Evidence::new(&self.state).find(&case(patient, OFF)) {
             Some(Ok(kept)) => add_digests(&mut files, &kept.manifest.disks),
             Some(Err(error)) => {
-                tracing::warn!(%error, "remediation: digests of disks are not known")
+                tracing::warn!(%error, "remediation: digests of disks are not known");
             }
             None => {}
         }
