@@ -57,7 +57,7 @@ impl History {
     pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
         let [close, coarse] = &self.0;
         let begin = close.front().map(|first| first.at);
-        coarse.iter().filter(move |one| begin.is_some_and(|begin| one.at < begin)).chain(close)
+        coarse.iter().take_while(move |one| begin.is_some_and(|begin| one.at < begin)).chain(close)
     }
 }
 
