@@ -12,7 +12,7 @@ use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Outcome, VmDecision, VmStatus, inventory::Merged, is_listed, ports};
+use super::{Decision, Outcome, VmDecision, VmStatus, inventory::Merged, is_listed, ports};
 use crate::model::{
     BlastLimits, Curb, Curbed, Hold, Mitigations, PowerState, ProcessId, QuarantineTarget,
     Timestamp, World,
@@ -66,8 +66,15 @@ impl Guard {
 /// VMs that would lose something, with the rules that they fail.
 pub type Losers = BTreeMap<Uuid, BTreeSet<String>>;
 
-/// The process that a UUID stands for here: an inventory may have given a VM one that looks like it.
-pub(super) fn stray(uuid: Uuid, is_listed: impl Fn(Uuid) -> bool) -> Option<ProcessId> {
+impl Decision {
+    /// The process that no inventory knows for which the UUID stands among VMs.
+    pub fn stray(&self, uuid: Uuid) -> Option<ProcessId> {
+        stray(uuid, |uuid| self.vms.contains_key(&uuid))
+    }
+}
+
+/// The process that a UUID stands for: an inventory may have given a VM one that looks like it.
+fn stray(uuid: Uuid, is_listed: impl Fn(Uuid) -> bool) -> Option<ProcessId> {
     ProcessId::of_uuid(uuid).filter(|_| !is_listed(uuid))
 }
 

@@ -48,7 +48,7 @@ impl Ways {
         }
     }
 
-    /// Whether a quarantine of its ports leaves it nothing, and there is something that it leaves it nothing of.
+    /// Whether a quarantine of its ports leaves it no way out.
     const fn are_held(self) -> bool {
         self.guarded && !self.unguarded
     }

@@ -53,7 +53,7 @@ impl<E: Enforcer> Brain<E> {
 
     pub(in crate::daemon) fn mitigations_view(&self) -> MitigationsView {
         let name = |uuid: Uuid| {
-            let name = match (self.stray(uuid), self.vm(uuid)) {
+            let name = match (self.decision.stray(uuid), self.vm(uuid)) {
                 (Some(id), _) => of_process(id),
                 (None, Some((_, vm))) => vm.name.clone(),
                 (None, None) => uuid.to_string(),
@@ -65,8 +65,8 @@ impl<E: Enforcer> Brain<E> {
         let mut held: Vec<_> =
             held.map(|(uuid, one, hold)| held_view(name(*uuid), Some(one), hold)).collect();
         let strays = self.decision.mitigations.held.iter();
-        let strays =
-            strays.filter(|(uuid, hold)| self.stray(**uuid).is_some() && !hold.is_approved());
+        let strays = strays
+            .filter(|(uuid, hold)| self.decision.stray(**uuid).is_some() && !hold.is_approved());
         held.extend(strays.map(|(uuid, hold)| held_view(name(*uuid), None, hold)));
         held.sort_by(|a, b| (&a.vm.name, a.vm.uuid).cmp(&(&b.vm.name, b.vm.uuid)));
         let mitigations = &self.decision.mitigations;
@@ -88,12 +88,6 @@ impl<E: Enforcer> Brain<E> {
         Some(held_view(vm, Some(decision), decision.guard.held()?))
     }
 
-    /// The process that a UUID stands for among VMs.
-    pub(in crate::daemon) fn stray(&self, uuid: Uuid) -> Option<ProcessId> {
-        let listed = self.decision.vms.contains_key(&uuid);
-        ProcessId::of_uuid(uuid).filter(|_| !listed)
-    }
-
     fn meant(&self, wish: &Wish) -> Result<Vec<Uuid>, ApiError> {
         if wish.reason.len() > LONGEST_REASON {
             let message =
@@ -102,18 +96,25 @@ impl<E: Enforcer> Brain<E> {
         }
         let hold = |uuid: &Uuid| match self.decision.vms.get(uuid) {
             Some(decision) => decision.guard.held(),
-            None => {
-                self.decision.mitigations.held.get(uuid).filter(|_| self.stray(*uuid).is_some())
-            }
+            None => self
+                .decision
+                .mitigations
+                .held
+                .get(uuid)
+                .filter(|_| self.decision.stray(*uuid).is_some()),
         };
-        let strays =
-            self.decision.mitigations.held.keys().filter(|uuid| self.stray(**uuid).is_some());
+        let strays = self
+            .decision
+            .mitigations
+            .held
+            .keys()
+            .filter(|uuid| self.decision.stray(**uuid).is_some());
         let strays: Vec<Uuid> = strays.copied().collect();
         let mut vms: Vec<Uuid> = Vec::new();
         for name in &wish.vms {
             let stray = strays
                 .iter()
-                .find(|uuid| self.stray(**uuid).is_some_and(|id| of_process(id) == *name));
+                .find(|uuid| self.decision.stray(**uuid).is_some_and(|id| of_process(id) == *name));
             let uuid = match stray {
                 Some(uuid) => *uuid,
                 None => self.vm_named(name)?.1.uuid,

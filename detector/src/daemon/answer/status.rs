@@ -38,7 +38,7 @@ impl<E: Enforcer> Brain<E> {
             uplinks: of_role(Role::Uplink),
             quarantines: self.world.observed.quarantines.len(),
             held: self.decision.vms.values().filter(|vm| vm.guard.held().is_some()).count(),
-            recently_cut_off: taken.filter(|uuid| self.stray(**uuid).is_none()).count(),
+            recently_cut_off: taken.filter(|uuid| self.decision.stray(**uuid).is_none()).count(),
             templates: self.world.registry.templates.len(),
             events: self.events,
             findings: self.finding_views(),

@@ -1,14 +1,12 @@
 //! VMs that keep what they have because too many would lose it.
 
-use uuid::Uuid;
-
 use super::{Facts, Found, finding, pair};
 use crate::{
     decide::{
-        Guard, Outcome, VmDecision, guard,
+        Guard, Outcome, VmDecision,
         text::{bounded, moment, quoted},
     },
-    model::{FindingKind, Hold, ProcessId, Severity, Subject, Timestamp, World},
+    model::{FindingKind, Hold, Severity, Subject, Timestamp, World},
 };
 
 /// Of more of them the finding has the number only.
@@ -21,7 +19,7 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
         Some((said(name, decision, decision.guard.held()?), decision.guard.held()?))
     });
     let strays = facts.decision.mitigations.held.iter().filter_map(|(uuid, hold)| {
-        let pid = stray(*uuid, facts)?.pid;
+        let pid = facts.decision.stray(*uuid)?.pid;
         Some((format!("process {pid}, which no inventory knows"), hold))
     });
     let held: Vec<(String, &Hold)> =
@@ -63,10 +61,6 @@ pub(super) fn report(facts: &Facts<'_>, found: &mut Found) {
     found.add(finding(kind, severity, title, evidence, next, since));
 }
 
-fn stray(uuid: Uuid, facts: &Facts<'_>) -> Option<ProcessId> {
-    guard::stray(uuid, |uuid| facts.decision.vms.contains_key(&uuid))
-}
-
 fn since(held: &[(String, &Hold)]) -> Option<Timestamp> {
     held.iter().map(|(_, hold)| hold.since).min()
 }
@@ -80,7 +74,8 @@ fn limits(world: &World, facts: &Facts<'_>) -> Vec<(String, String)> {
     let span = humantime::format_duration(limits.window);
     let said = format!("{} VMs or {} % of them within {span}", limits.vms, limits.percent);
     let mitigations = &facts.decision.mitigations;
-    let strays = mitigations.taken.keys().filter(|uuid| stray(**uuid, facts).is_some()).count();
+    let strays =
+        mitigations.taken.keys().filter(|uuid| facts.decision.stray(**uuid).is_some()).count();
     let vms = mitigations.taken.len() - strays;
     let mut evidence = vec![pair("limit", said), pair("cut off within that time", vms)];
     if strays > 0 {
