@@ -74,7 +74,7 @@ struct Waiting {
 /// What becomes of a record that cannot be written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unable {
-    /// It is not done what is asked for.
+    /// What is asked for is not done.
     Refuse,
     /// What is asked for is done in any case, so that the record is kept.
     Keep,
