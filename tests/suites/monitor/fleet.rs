@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use anyhow::Result;
+use detector_core::decide::policy::DEFAULT;
 use detector_core::fleet::subject::Holder;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::host::Host;
@@ -14,6 +15,15 @@ use detector_tests::scene::{PATIENCE, Scene, vm};
 use serde_json::{Value, json};
 
 use super::{A, B, PORT, await_that};
+
+/// Ahead of the policy that is built in.
+const NO_C: &str = r#"
+@id("no-c")
+@sentence("A VM is not called c.")
+@remedy("Call it something else.")
+forbid (principal, action == Action::"join", resource == Network::"br0")
+unless { principal has name && principal.name != "c" };
+"#;
 
 const NATS: (&str, u16) = ("127.0.0.1", 4222);
 
@@ -113,6 +123,21 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
     await_that("the other to agree", || (complete(&mut vera)? == seen).then_some(()));
     let (code, table) = right.read(&["hosts"]).unwrap();
     assert!(code == 0 && table.contains("h1") && table.contains("h2"), "{table}");
+
+    // What another policy would do, by asking each host; nothing is done.
+    let policy = one.host().path("new.cedar");
+    std::fs::write(&policy, format!("{NO_C}{DEFAULT}")).unwrap();
+    let policy = policy.to_str().unwrap();
+    let (code, plan) = right.read(&["plan", policy]).unwrap();
+    let line = plan.lines().find(|line| line.starts_with("h2")).unwrap_or_else(|| panic!("{plan}"));
+    assert!(code == 3 && line.contains(" c ") && !plan.contains("h1 "), "{plan}");
+    assert!(plan.contains("1 of 3 VMs on 2 hosts would be judged otherwise"), "{plan}");
+    second.await_port("tap-c", "granted", PATIENCE).unwrap();
+    std::fs::write(policy, DEFAULT).unwrap();
+    assert_eq!(right.read(&["plan", policy]).unwrap().0, 0);
+    std::fs::write(policy, "permit (").unwrap();
+    let (code, plan) = right.read(&["plan", policy]).unwrap();
+    assert!(code == 1 && plan.contains("Hosts that do not say: 2."), "{plan}");
 
     // By the page of one, in the name of a person, on the host that is meant and on no other.
     let vms = seen["vms"].as_array().unwrap();

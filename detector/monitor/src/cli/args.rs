@@ -50,6 +50,17 @@ pub(super) enum Command {
     Vms(VmArgs),
     /// What administrators must know, the most severe first
     Findings,
+    /// What another policy would change for the VMs of all hosts. Nothing is done
+    ///
+    /// Exits with 3 when a VM would be judged otherwise, and with 1 when a host does not say.
+    #[command(after_help = "\
+Examples:
+  detector-monitor plan policy.cedar
+  detector-monitor plan prod-7.bundle
+  detector-monitor plan policy.cedar --output json | jq '.hosts[] | select(.losing > 0) | .host'
+
+Of a bundle it is the policy alone: templates that come or go with it are not looked at.")]
+    Plan(PlanArgs),
     /// Who may log in
     Account {
         #[command(subcommand)]
@@ -75,6 +86,13 @@ pub(super) struct VmArgs {
     /// Of one security state only: approved, pending, denied, quarantined or off
     #[arg(long, default_value = "")]
     pub(super) status: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// A policy in Cedar, or a bundle of the fleet
+    #[arg(value_name = "FILE")]
+    pub(super) policy: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

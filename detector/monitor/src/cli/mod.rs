@@ -1,8 +1,9 @@
-//! The command line. Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status`).
+//! The command line. Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 there is something to report (`status`, `plan`).
 
 mod account;
 mod args;
 mod output;
+mod plan;
 mod read;
 mod serve;
 
@@ -34,6 +35,7 @@ fn carry_out(cli: Cli) -> Result<ExitCode> {
         Command::Status | Command::Hosts | Command::Vms(_) | Command::Findings => {
             read::run(&global, &command)
         }
+        Command::Plan(args) => plan::run(&global, &args.policy),
         Command::Account { command } => account::run(&global, &command),
         Command::Openapi => {
             println!("{}", crate::web::openapi()?);

@@ -19,6 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(1500);
 
 pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode> {
+    with_estate(global, async |desk| show(desk, global, command))
+}
+
+/// Hears what there is, and goes on with that.
+pub(super) fn with_estate(
+    global: &Global,
+    go_on: impl AsyncFnOnce(&Desk) -> Result<ExitCode>,
+) -> Result<ExitCode> {
     let config = config(global)?;
     let (source, apart) = (source(global, &config)?, config.separate_networks);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -37,7 +45,7 @@ pub(super) fn run(global: &Global, command: &Command) -> Result<ExitCode> {
         if desk.estate().hosts.is_empty() {
             bail!("no host has been heard of");
         }
-        show(&desk, global, command)
+        go_on(&desk).await
     })
 }
 

@@ -5,6 +5,7 @@
 mod finding;
 mod host;
 mod overview;
+mod plan;
 mod queue;
 mod rules;
 mod vm;
@@ -20,6 +21,7 @@ use crate::source::AskError;
 pub use finding::{FindingRow, findings};
 pub use host::{BridgeView, HostRow, HostView, PortRow, host, hosts};
 pub use overview::{Overview, overview};
+pub use plan::{HostPlan, Plan, plan};
 pub use queue::{Queue, QueueItem, queue};
 pub use rules::{PolicyView, RuleRow, TemplateRow, policy, templates};
 pub use vm::{
