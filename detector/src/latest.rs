@@ -13,20 +13,25 @@ struct Shared<T> {
     writing: Mutex<()>,
 }
 
-impl<T> Latest<T> {
+impl<T: Clone> Latest<T> {
     /// This is to be written instead.
     pub(crate) fn set(&self, value: T) {
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
-    /// Writes what is to be written, if there is anything still; blocks.
+    /// Writes what is to be written, if there is anything still; blocks. What could not be written is still to be.
     pub(crate) fn write<Error>(
         &self,
         write: impl FnOnce(T) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _alone = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        next.map_or(Ok(()), write)
+        let next = || self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(value) = next().take() else { return Ok(()) };
+        let written = write(value.clone());
+        if written.is_err() {
+            next().get_or_insert(value);
+        }
+        written
     }
 }
 
@@ -53,6 +58,25 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_could_not_be_written_is_written_by_whoever_comes_next() {
+        let latest = Latest::default();
+        latest.set(1);
+        assert_eq!(latest.write(|_| Err("full")), Err("full"));
+        assert_eq!(latest.write(|value| if value == 1 { Ok(()) } else { Err("another") }), Ok(()));
+        assert_eq!(latest.write(|_| Err("nothing is left")), Ok(()));
+        latest.set(2);
+        let newer = latest.clone();
+        assert_eq!(
+            latest.write(|_| {
+                newer.set(3);
+                Err("full")
+            }),
+            Err("full")
+        );
+        assert_eq!(latest.write(|value| if value == 3 { Ok(()) } else { Err("older") }), Ok(()));
+    }
 
     #[test]
     fn whoever_sets_what_is_written_next_does_not_wait_for_a_disk_that_hangs() {

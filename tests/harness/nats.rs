@@ -67,7 +67,7 @@ impl<'a> Nats<'a> {
             let port = PORT + n;
             let text = text
                 .replace(&made.display().to_string(), &own.display().to_string())
-                .replace("listen: \"127.0.0.1\"", &format!("listen: \"127.0.0.1:{port}\""))
+                .replace(&format!("\"127.0.0.1:{PORT}\""), &format!("\"127.0.0.1:{port}\""))
                 .replace(&format!("server_name: {FLEET:?}"), &format!("server_name: \"lab-{n}\""));
             let cluster = format!(
                 "cluster: {{\n  name: {FLEET:?}\n  listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}\n",

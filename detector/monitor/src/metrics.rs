@@ -61,9 +61,8 @@ fn metrics(estate: &Estate, correlations: &[Correlation], now: Time) -> Vec<Metr
         }
         let Some(state) = &host.state else { continue };
         enforcing.push((of_host(name), yes(state.mode == "enforce")));
-        if let Some(version) = state.policy.in_force {
-            policy.push((of_host(name), version.number as f64));
-        }
+        let version = state.policy.in_force.map_or(0, |version| version.number);
+        policy.push((of_host(name), version as f64));
         drift.push((of_host(name), state.policy.drift.len() as f64));
         refused.push((of_host(name), yes(state.policy.refused.is_some())));
         for (status, count) in &state.vms {

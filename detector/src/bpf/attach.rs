@@ -303,17 +303,21 @@ pub(super) fn take_filters_off(
     if tc.clsact_kind(ifindex)?.as_deref() != Some("clsact") {
         return Ok(());
     }
-    let mut others = false;
-    for hook in Hook::BOTH {
-        for filter in tc.filters(ifindex, direction(hook))? {
-            if hooks.contains(&hook) && schema_of(&filter).is_some_and(&which) {
-                take_off(&name, hook, filter.handle)?;
-            } else {
-                others = true;
+    let mut is_ours = false;
+    for hook in hooks {
+        for filter in tc.filters(ifindex, direction(*hook))? {
+            if schema_of(&filter).is_some_and(&which) {
+                take_off(&name, *hook, filter.handle)?;
+                is_ours = true;
             }
         }
     }
-    if others { Ok(()) } else { Ok(tc.remove_clsact(ifindex)?) }
+    let mut is_used = false;
+    for hook in Hook::BOTH {
+        is_used |= tc.has_filters(ifindex, direction(hook))?;
+    }
+    // A qdisc that nothing of ours was on is somebody else's, and so is one with a filter of whatever kind.
+    if is_ours && !is_used { Ok(tc.remove_clsact(ifindex)?) } else { Ok(()) }
 }
 
 /// How many filters of others are on the interface.

@@ -171,6 +171,9 @@ impl Remains {
     }
 }
 
+/// The map schema of filters from before their handles named one.
+const UNNAMED: u32 = 0;
+
 /// The other map schemas that programs are in force of. Their shields go at once: there is one place for an XDP
 /// program, and they only spare work. So does what is left of one without any program.
 pub(super) fn predecessors(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
@@ -190,6 +193,9 @@ pub(super) fn predecessors(pins: &Pins) -> Result<BTreeSet<u32>, BpfError> {
         shields.iter().try_for_each(PinnedLink::take_off)?;
         if guards.iter().any(|link| link.interface.is_some()) {
             alive.insert(version);
+        } else if alive.contains(&UNNAMED) {
+            // Its maps may be those of filters that do not say whose they are.
+            alive.insert(version);
         } else if !alive.contains(&version) {
             end(pins, &one)?;
         }
@@ -202,11 +208,26 @@ pub(super) fn end(pins: &Pins, versions: &BTreeSet<u32>) -> Result<(), BpfError>
     let found = of(pins, versions)?;
     found.take_links_off()?;
     for hook in [Hook::Egress, Hook::Ingress] {
-        for link in links()? {
-            take_filters_off(link.ifindex, &[hook], |schema| versions.contains(&schema))?;
+        for ifindex in filtered_by(versions)? {
+            take_filters_off(ifindex, &[hook], |schema| versions.contains(&schema))?;
         }
     }
+    if let Some(ifindex) = filtered_by(versions)?.first() {
+        let why = format!("filters of another map schema stay on interface {ifindex}");
+        return Err(BpfError::Refused(why));
+    }
     found.unpin_maps(pins.paths().root())
+}
+
+/// Interfaces with filters of these map schemas.
+fn filtered_by(versions: &BTreeSet<u32>) -> Result<Vec<u32>, BpfError> {
+    let mut found = Vec::new();
+    for link in links()? {
+        if !filtered(link.ifindex)?.is_disjoint(versions) {
+            found.push(link.ifindex);
+        }
+    }
+    Ok(found)
 }
 
 fn of(pins: &Pins, versions: &BTreeSet<u32>) -> Result<Remains, BpfError> {

@@ -35,7 +35,9 @@ impl<E: Enforcer> Brain<E> {
     pub(super) fn scanned(&mut self, scanned: Scanned) {
         let processes = &mut self.world.processes;
         match scanned {
-            Ok(found) => (processes.lost, processes.found) = (None, found),
+            Ok(found) => {
+                (processes.scanned, processes.lost, processes.found) = (true, None, found);
+            }
             Err(why) => {
                 let since = processes.lost.take().map_or(self.world.now, |(since, _)| since);
                 processes.lost = Some((since, why));

@@ -311,9 +311,19 @@ impl<E: Enforcer> Brain<E> {
         let is_denied =
             |uuid| decisions.get(uuid).is_some_and(|one| one.verdict == VmStatus::Denied);
         for (uuid, pause) in &mut self.pauses.asked {
-            let State::Ending(since) = pause.state else { continue };
+            let since = match pause.state {
+                State::Ending(since) => since,
+                // What was to be taken has gone by itself meanwhile: the next start is another one.
+                State::Unasked(_, Power::Off) if !has_power(&self.world, *uuid) => {
+                    pause.state = State::Done;
+                    continue;
+                }
+                _ => continue,
+            };
             match live(&self.world, *uuid) {
-                None => pause.state = State::Done,
+                None if !has_power(&self.world, *uuid) => pause.state = State::Done,
+                // It sleeps, and may wake.
+                None => {}
                 Some(_) if now < since + rules.grace => {}
                 // What is looked at again, or only observed by now, waits.
                 Some((_, vm)) if self.world.mode_of(vm) != Mode::Enforce || !is_denied(uuid) => {}
@@ -357,6 +367,12 @@ fn is_spared(decision: &VmDecision, power: Power) -> bool {
 }
 
 /// A VM that runs, and by whose word.
+/// Whether somebody lists it as anything but off.
+fn has_power(world: &World, uuid: Uuid) -> bool {
+    let mut listed = world.sources.values().filter_map(|source| source.vms.get(&uuid));
+    listed.any(|vm| vm.power != PowerState::Off)
+}
+
 fn live(world: &World, uuid: Uuid) -> Option<(&str, &detector_core::model::Vm)> {
     world.sources.iter().find_map(|(name, source)| {
         let vm = source.vms.get(&uuid).filter(|vm| vm.power == PowerState::Running)?;

@@ -78,6 +78,21 @@ impl Tc {
         }
     }
 
+    /// Whether there is a filter of whatever kind in one direction.
+    pub(crate) fn has_filters(
+        &mut self,
+        ifindex: u32,
+        direction: Direction,
+    ) -> Result<bool, NetError> {
+        let request = Request::new(libc::RTM_GETTFILTER, 0, &header(ifindex, direction.parent()));
+        // A chain is listed with a head of its own, which has no handle.
+        let is_filter = |message: Message<'_>| message.u32(8).filter(|handle| *handle != 0);
+        let filters = self.socket.dump(&request, is_filter);
+        filters
+            .map(|handles| !handles.is_empty())
+            .map_err(|source| refused("list the filters", ifindex, source))
+    }
+
     /// Removes a clsact qdisc with all that hangs on it.
     pub(crate) fn remove_clsact(&mut self, ifindex: u32) -> Result<(), NetError> {
         let mut header = header(ifindex, CLSACT_PARENT);

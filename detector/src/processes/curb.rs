@@ -153,7 +153,7 @@ impl Held {
             let _ = signal(process, libc::SIGKILL);
         } else if let Some(stat) = proc.stat(id.pid).filter(|stat| stat.id == id) {
             let has_run = self.has_run(&stat, now);
-            self.rested = stat.is_stopped().then_some(stat.ran);
+            self.rested = stat.is_at_rest().then_some(stat.ran);
             if !stat.is_stopped() {
                 let _ = signal(process, libc::SIGSTOP);
                 self.signalled = now;
@@ -166,7 +166,7 @@ impl Held {
     fn has_run(&self, stat: &Stat, now: Timestamp) -> bool {
         match self.rested {
             // It may have been at rest again in time for the look.
-            Some(before) => stat.ran > before || !stat.is_stopped(),
+            Some(before) => stat.ran > before || !stat.is_at_rest(),
             None => !stat.is_at_rest() && now >= self.signalled + PROMPT,
         }
     }

@@ -108,11 +108,12 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
         (subject::bundle(1), bytes),
         (subject::ANNOUNCED.to_owned(), said.to_string().into_bytes()),
     ];
+    let steward = nats.steward().unwrap();
     for (key, bytes) in puts {
-        let kept = monitor.client.request(subject::key(subject::POLICY, &key), bytes.into());
-        monitor.run(kept).unwrap();
+        let kept = steward.client.request(subject::key(subject::POLICY, &key), bytes.into());
+        steward.run(kept).unwrap();
     }
-    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    steward.run(steward.client.publish(subject::NEWS, said.to_string().into())).unwrap();
     await_that(&daemon, "the refusal of the older one", || {
         policy().filter(|policy| policy["refused"]["version"] == 1)
     });
@@ -161,14 +162,15 @@ fn what_does_not_come_is_asked_for_again() {
     let bytes = std::fs::read(bundle(host, &nats, (2, STRICT, "trusted"))).unwrap();
     let opened = detector::fleet::pack::open(&bytes, None).unwrap();
     let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": { "version": opened.version } });
-    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    let steward = nats.steward().unwrap();
+    steward.run(steward.client.publish(subject::NEWS, said.to_string().into())).unwrap();
     await_that(&daemon, "it to be missed", || {
         let log = std::fs::read_to_string(daemon.log()).unwrap();
         log.contains("a bundle cannot be fetched").then_some(())
     });
     // Nobody announces it once more.
     let place = subject::key(subject::POLICY, &subject::bundle(2));
-    monitor.run(monitor.client.request(place, bytes.into())).unwrap();
+    steward.run(steward.client.request(place, bytes.into())).unwrap();
     await_that(&daemon, "version 2", runs);
 }
 

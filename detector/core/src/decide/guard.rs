@@ -12,10 +12,13 @@ use detector_common::{addr::Mac, quarantine::Cause, settings::Mode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Decision, Outcome, VmDecision, VmStatus, inventory::Merged, is_listed, ports};
+use super::{
+    Decision, Outcome, VmDecision, VmStatus, inventory::Merged, is_listed, ports,
+    processes::knows_strays,
+};
 use crate::model::{
-    BlastLimits, Curb, Curbed, Hold, Mitigations, PowerState, ProcessId, QuarantineTarget,
-    Timestamp, World,
+    BlastLimits, Curb, Curbed, Hold, Mitigations, PowerState, ProcessId, Processes,
+    QuarantineTarget, Timestamp, World,
 };
 
 /// What a VM fails that no inventory knows.
@@ -123,8 +126,15 @@ pub(super) fn apply(
             losers.insert(vm.uuid, grounds(decision));
         }
     }
-    // A process is there, or it never comes back.
-    let is_there = |uuid: &Uuid| stray(uuid).is_some_and(|id| strays.contains_key(&id));
+    // A process is there, or it never comes back; who cannot be judged now may be there.
+    let knows = knows_strays(world);
+    let may_be = |id: &ProcessId| {
+        let Processes { scanned, lost, found, .. } = &world.processes;
+        world.policy.curb.is_some() && (!scanned || lost.is_some() || found.contains_key(id))
+    };
+    let is_there = |uuid: &Uuid| {
+        stray(uuid).is_some_and(|id| strays.contains_key(&id) || (!knows && may_be(&id)))
+    };
     next.held.retain(|uuid, _| stays.contains(uuid) || is_there(uuid));
     // Of one that goes on all the same nothing was taken.
     let goes_on =

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::inventory::Merged;
-use crate::model::{Curb, Health, PowerState, ProcessId, Source, VmProcess, World};
+use crate::model::{Curb, Health, PowerState, ProcessId, Processes, Source, VmProcess, World};
 
 /// The VM that a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +65,8 @@ pub(super) fn strays(
     world: &World,
     owners: &BTreeMap<ProcessId, ProcessOwner>,
 ) -> BTreeMap<ProcessId, Curb> {
-    let speaks = |source: &Source| source.health == Health::Healthy;
-    let is_sure = world.processes.lost.is_none() && world.sources.values().all(speaks);
-    let lasts =
-        world.mode() == Mode::Enforce && !world.is_on_trial() && !world.is_under_maintenance();
-    let (Some(curb), true) = (world.policy.curb, lasts) else { return BTreeMap::new() };
+    let is_sure = is_sure(world);
+    let (Some(curb), true) = (world.policy.curb, lasts(world)) else { return BTreeMap::new() };
     let is_stray = |process: &&VmProcess| {
         process.is_vm()
             && process.lasting
@@ -79,6 +76,21 @@ pub(super) fn strays(
     };
     let strays = world.processes.found.values().filter(is_stray);
     strays.map(|process| (process.id, curb)).collect()
+}
+
+/// Whether all strays are known, and none that is not among them is one.
+pub(super) fn knows_strays(world: &World) -> bool {
+    is_sure(world) && lasts(world)
+}
+
+fn is_sure(world: &World) -> bool {
+    let speaks = |source: &Source| source.health == Health::Healthy;
+    let Processes { scanned, lost, .. } = &world.processes;
+    *scanned && lost.is_none() && world.sources.values().all(speaks)
+}
+
+fn lasts(world: &World) -> bool {
+    world.mode() == Mode::Enforce && !world.is_on_trial() && !world.is_under_maintenance()
 }
 
 impl ProcessOwner {

@@ -9,7 +9,7 @@ use super::message::VmState;
 /// VMs of one page, on average.
 const TARGET: usize = 32;
 /// Pages of a host at the most.
-const MOST: u32 = 256;
+pub const MOST: u32 = 256;
 /// Characters of a text that is told.
 const LONGEST: usize = 200;
 /// NICs of a VM, and addresses of a NIC, that are told.

@@ -184,7 +184,8 @@ impl RollOut {
             let before = self.baseline.get(name).or_else(|| self.absent.get(name));
             // Of a host that is new nobody knows what it was before.
             if let Some(before) = before.filter(|_| self.is_in_force(heard)) {
-                progress.cut_off += heard.cut_off().saturating_sub(*before);
+                let more = heard.cut_off().saturating_sub(*before);
+                progress.cut_off = progress.cut_off.saturating_add(more);
             }
         }
         let is_over = matches!(self.stage, Stage::Halted { .. });

@@ -202,9 +202,7 @@ impl Holder {
             },
             Self::Monitor(name) => Permissions {
                 publish: [
-                    key(POLICY, ">"),
                     format!("detector.command.*.{name}"),
-                    own(NEWS),
                     own("$JS.API.INFO"),
                     own("$JS.API.STREAM.INFO.*"),
                     own("$JS.API.STREAM.MSG.GET.*"),

@@ -170,6 +170,11 @@ fn a_host_speaks_for_itself_only() {
     for place in places.into_iter().chain(["$SYS.REQ.CLAIMS.UPDATE", "detector.finding.b"]) {
         assert!(!may(&monitor.publish, place), "{place}");
     }
+    // Nor says what the policy is: whoever steals its credentials would have hosts go back to an older one.
+    let policy = [subject::key(subject::POLICY, subject::ANNOUNCED), subject::NEWS.to_owned()];
+    for place in policy {
+        assert!(!may(&monitor.publish, &place), "{place}");
+    }
     // Nor asks in the name of another one.
     assert!(may(&monitor.publish, &subject::command(&other, &name("a"))));
     assert!(!may(&monitor.publish, &subject::command(&other, &name("b"))));

@@ -134,6 +134,8 @@ impl AttachmentKind {
 /// What the scans of the host have found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
+    /// Whether there has been a scan in this life of the daemon.
+    pub scanned: bool,
     /// Why the last scan failed, and since when scans do. What an earlier one found stays.
     pub lost: Option<(Timestamp, String)>,
     pub found: BTreeMap<ProcessId, VmProcess>,

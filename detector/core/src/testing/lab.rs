@@ -19,7 +19,7 @@ use crate::{
     model::{
         AddressRule, AdoptionRules, Chain, Deed, Digest, Evidence, EvidenceLevel, FloodLimits,
         Health, Image, ImageFile, Layer, Link, LinkKind, Load, Medium, MediumRole, MediumSource,
-        ModeRecord, ModeRule, ModeScope, Nic, Policy, Posture, PowerState, Quarantine,
+        ModeRecord, ModeRule, ModeScope, Nic, Policy, Posture, PowerState, Processes, Quarantine,
         QuarantineTarget, Registry, Revoked, SandboxRules, Seen, ShutDown, Source, Template,
         TemplateStatus, Ticks, Timestamp, Unsettled, Vm, World,
     },
@@ -125,7 +125,7 @@ impl Lab {
             noticed: BTreeMap::new(),
             fleet: Default::default(),
             guests: BTreeMap::new(),
-            processes: Default::default(),
+            processes: Processes { scanned: true, ..Processes::default() },
             graces: Default::default(),
             recorded: Default::default(),
             stopped: BTreeSet::new(),

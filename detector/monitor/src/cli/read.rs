@@ -31,12 +31,15 @@ pub(super) fn with_estate(
     let (source, apart) = (source(global, &config)?, config.separate_networks);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let desk = Desk::new(source, apart, config.settle_seconds);
+        // Nobody waits here for what has to last a while before it counts: it is told at once.
+        let desk = Desk::new(source, apart, 0);
         let keeper = tokio::spawn(std::sync::Arc::clone(&desk).keep());
         let mut changes = desk.changes();
         let first = timeout(PATIENCE, changes.changed()).await;
         if desk.fleet().is_some() && first.is_ok() {
-            while timeout(PAUSE, changes.changed()).await.is_ok() {}
+            // A large fleet always has something new to say.
+            let all = async { while timeout(PAUSE, changes.changed()).await.is_ok() {} };
+            let _ = timeout(PATIENCE, all).await;
         }
         keeper.abort();
         if let Some(why) = desk.estate().lost.clone() {

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use detector_core::fleet::message::Time;
 
@@ -9,7 +9,8 @@ use super::{Correlation, Kind};
 #[derive(Debug)]
 pub struct Settling {
     lasts: i64,
-    since: BTreeMap<(Kind, String, BTreeSet<String>), Time>,
+    /// By what is the matter with what: a host that joins in and leaves again begins nothing anew.
+    since: BTreeMap<(Kind, String), Time>,
 }
 
 impl Settling {
@@ -20,7 +21,7 @@ impl Settling {
 
     /// What of it is to be told at this moment.
     pub fn turn(&mut self, now: Time, found: Vec<Correlation>) -> Vec<(Correlation, Time)> {
-        let key = |one: &Correlation| (one.kind, one.subject.clone(), one.hosts.clone());
+        let key = |one: &Correlation| (one.kind, one.subject.clone());
         let before = std::mem::take(&mut self.since);
         for one in &found {
             let key = key(one);

@@ -142,6 +142,12 @@ fn what_hosts_say_one_after_another_is_told_once_it_lasts() {
     assert_eq!(told(20, &between), 2);
     assert_eq!(told(21, &after), 0);
     assert_eq!(told(22, &between), 0, "it begins anew");
+    // A third host that joins in now and then keeps nobody from being told.
+    let joined = estate(&[("a", twice()), ("b", twice()), ("c", twice())]);
+    assert_eq!(told(30, &joined), 0);
+    assert_eq!(told(42, &between), 2);
+    told(43, &after);
+    assert_eq!(told(44, &between), 0);
     // A clock that is set back makes nothing last for ever.
     assert_eq!(told(2, &between), 0);
     assert_eq!(told(22, &between), 2);

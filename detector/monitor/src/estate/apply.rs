@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use detector_core::fleet::message::{FindingNews, HostState, Time, VmState};
+use detector_core::fleet::{
+    message::{FindingNews, HostState, Time, VmState},
+    page,
+};
 
 use super::{Estate, Host, MOST_FINDINGS, News, OpenFinding};
 
@@ -69,10 +72,15 @@ impl Host {
     fn hear(&mut self, now: Time, state: HostState) {
         self.lost = None;
         self.heard = Some(now);
+        self.pages.retain(|number, _| *number < state.pages);
         self.state = Some(state);
     }
 
     fn put_page(&mut self, now: Time, number: u32, vms: Vec<VmState>) {
+        // No host has more, whatever it says.
+        if number >= page::MOST {
+            return;
+        }
         let before: BTreeMap<_, _> = self
             .pages
             .get(&number)
@@ -130,6 +138,10 @@ impl Host {
             next,
             ..
         } = news;
+        // Somebody has tried whether alerts arrive.
+        if event == "test" {
+            return;
+        }
         let id = finding;
         let settled = matches!(event.as_str(), "acknowledged" | "suppressed");
         let one = OpenFinding { id, kind, severity, title, evidence, next, since, vm, settled };
@@ -137,7 +149,9 @@ impl Host {
         if event == "closed" {
             self.findings.remove(&one.id);
         } else if self.findings.len() < MOST_FINDINGS || self.findings.contains_key(&one.id) {
-            let before = self.findings.get(&one.id).is_some_and(|before| before.settled);
+            // What is opened again is to be seen to again: the suppression has ended.
+            let before = event != "opened"
+                && self.findings.get(&one.id).is_some_and(|before| before.settled);
             let one = OpenFinding { settled: one.settled || before, ..one };
             self.findings.insert(one.id.clone(), one);
         }

@@ -1,5 +1,8 @@
 use detector_core::{
-    fleet::message::{FindingNews, HostState, PolicyState, Time, VmState},
+    fleet::{
+        message::{FindingNews, HostState, PolicyState, Time, VmState},
+        page,
+    },
     model::Severity,
 };
 use uuid::Uuid;
@@ -105,7 +108,13 @@ fn a_finding_opens_settles_and_closes() {
     tell("changed", &[true]);
     tell("closed", &[]);
     tell("closed", &[]);
-    assert_eq!(estate.hosts[&host()].news.len(), 5);
+    tell("opened", &[false]);
+    tell("suppressed", &[true]);
+    tell("opened", &[false]);
+    tell("closed", &[]);
+    // Whether alerts arrive is no finding.
+    tell("test", &[]);
+    assert_eq!(estate.hosts[&host()].news.len(), 9);
 }
 
 #[test]
@@ -115,6 +124,13 @@ fn what_a_host_says_is_bounded() {
         estate.apply(at(9), Told::Finding { host: host(), news: news("opened", finding) });
     }
     assert_eq!(estate.findings().count(), MOST_FINDINGS);
+    for number in [0, page::MOST - 1, page::MOST, u32::MAX] {
+        let vms = vec![vm(number.into(), "approved")];
+        estate.apply(at(9), Told::Page { host: host(), number, vms });
+    }
+    assert_eq!(estate.hosts[&host()].pages.len(), 2);
+    estate.apply(at(9), Told::State { host: host(), state: state(1) });
+    assert_eq!(estate.hosts[&host()].pages.len(), 1, "of earlier times");
     assert_eq!(estate.hosts[&host()].news.len(), MOST_NEWS);
 }
 

@@ -58,7 +58,7 @@ pub(super) fn identify(
         // One that is there twice may be in part of somebody else.
         if let (Some(name), None) = (named.next(), named.next()) {
             let user = name.to_str().ok().filter(|name| is_name(name))?;
-            let role = app.roster.role(user).or(proxy.role)?;
+            let role = app.roster.role(user, proxy.role)?;
             let csrf = app.secret.csrf(user);
             return Some(Identity { user: user.to_owned(), role, csrf, by_proxy: true, renews });
         }
@@ -66,7 +66,7 @@ pub(super) fn identify(
     let token = cookie(headers, COOKIE)?;
     let found = super::session::lock(&app.sessions).of(token, Instant::now());
     let (user, csrf) = found?;
-    let role = app.roster.role(&user)?;
+    let role = app.roster.role(&user, None)?;
     Some(Identity { user, role, csrf, by_proxy: false, renews })
 }
 

@@ -15,7 +15,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 pub(super) struct Roster {
     path: PathBuf,
-    read: Mutex<Option<(Instant, Accounts)>>,
+    read: Mutex<Option<(Instant, Option<Accounts>)>>,
 }
 
 impl Roster {
@@ -23,25 +23,29 @@ impl Roster {
         Self { path, read: Mutex::default() }
     }
 
-    /// The role of an account; nobody has one while the file cannot be read.
-    pub(super) fn role(&self, name: &str) -> Option<Role> {
+    /// The role of an account, or else the one of whoever has none. Nobody has one while the file cannot be read: the
+    /// account may be there.
+    pub(super) fn role(&self, name: &str, of_others: Option<Role>) -> Option<Role> {
+        let of = |accounts: &Accounts| accounts.role(name).or(of_others);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, accounts)) = &*read
             && at.elapsed() < FRESH
         {
-            return accounts.role(name);
+            return accounts.as_ref().and_then(of);
         }
-        let accounts = self.now();
-        let role = accounts.role(name);
+        let accounts = self.read();
+        let role = accounts.as_ref().and_then(of);
         *read = Some((Instant::now(), accounts));
         role
     }
 
     /// The file as it is at this moment.
     pub(super) fn now(&self) -> Accounts {
-        Accounts::read(&self.path).unwrap_or_else(|error| {
-            tracing::error!(%error, "nobody is let in");
-            Accounts::default()
-        })
+        self.read().unwrap_or_default()
+    }
+
+    fn read(&self) -> Option<Accounts> {
+        let read = Accounts::read(&self.path);
+        read.inspect_err(|error| tracing::error!(%error, "nobody is let in")).ok()
     }
 }

@@ -27,8 +27,8 @@ use crate::{
 
 /// A host that says nothing for longer is silent.
 const EVERY: Duration = Duration::from_secs(30);
-/// How often all of it is told anew, since the fleet keeps it for some days only.
-const ANEW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often all of it is told anew: the fleet keeps it for some days only, and another host may have taken its place.
+const ANEW: Duration = Duration::from_secs(15 * 60);
 
 /// What the fleet keeps of what was said last.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use super::processes::process;
 use crate::{
     decide::{Guard, PortStatus},
     model::{
-        BlastLimits, Curb, Curbed, FindingKind, Health, ProcessId, Severity, Timestamp, VmProcess,
-        Word,
+        BlastLimits, Curb, Curbed, FindingKind, Health, ProcessId, Processes, Severity, Timestamp,
+        VmProcess, Word,
     },
     testing::{Lab, MINUTE, UNKNOWN},
 };
@@ -143,6 +143,34 @@ fn the_guard_holds_what_would_be_too_many() {
     assert!(lab.world.recorded.mitigations.held.is_empty());
     assert!(lab.decide().vms.values().all(|vm| vm.guard == Guard::Clear));
     assert_eq!(lab.manager().health, Health::Healthy);
+}
+
+/// Nobody is forgotten who cannot be judged for a while, nor what a person has said.
+#[test]
+fn what_is_held_stays_held_while_nobody_can_say() {
+    type Blind = fn(&mut Lab);
+    let cases: &[(&str, Blind)] = &[
+        ("a source is silent", |lab| lab.lose()),
+        ("the scan has failed", |lab| {
+            lab.world.processes.lost = Some((Timestamp(1), "no /proc".to_owned()));
+        }),
+        ("the daemon has begun anew", |lab| lab.world.processes = Processes::default()),
+        ("observed", |lab| lab.switch(Mode::Observe)),
+    ];
+    for (name, blind) in cases {
+        let mut lab = lab();
+        lab.world.policy.blast = Some(BlastLimits { vms: 1, percent: 100, window: WINDOW });
+        put(&mut lab, process(STRAY + 1));
+        assert_eq!(settle(&mut lab), [STRAY]);
+        let held = ProcessId { pid: STRAY + 1, started: 7 }.uuid();
+        let word = Word { approves: false, uid: 7, at: lab.world.now, why: "it stays".to_owned() };
+        let mitigations = &mut lab.world.recorded.mitigations;
+        mitigations.held.get_mut(&held).expect("it is held").word = Some(word.clone());
+        blind(&mut lab);
+        lab.settle();
+        let next = lab.decide().mitigations;
+        assert_eq!(next.held.get(&held).and_then(|hold| hold.word.clone()), Some(word), "{name}");
+    }
 }
 
 /// Anybody may run as many of them as they like: that uses nothing up of what is allowed for VMs.

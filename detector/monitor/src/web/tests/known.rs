@@ -212,6 +212,11 @@ impl Browser {
         accounts.write(&self.accounts).unwrap();
     }
 
+    /// Makes the file of accounts one that cannot be read.
+    pub(super) fn break_accounts(&self) {
+        std::fs::write(&self.accounts, "vera:view\n").unwrap();
+    }
+
     /// What was asked of hosts to be done.
     pub(super) fn asked(&self) -> Vec<(String, Asked)> {
         let all = self.source.0.lock().unwrap();

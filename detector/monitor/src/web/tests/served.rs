@@ -157,4 +157,10 @@ async fn a_proxys_word_counts_from_the_proxy_only() {
             .map(|user| format!("{user} {}", session["role"].as_str().unwrap()));
         assert_eq!(said.as_deref(), expect, "{peer} {names:?}");
     }
+    // Whoever has an account may have less than those who have none.
+    let mut browser = Browser::new("proxy-broken", Some(with_role)).await;
+    browser.peer = ("192.0.2.1".parse::<std::net::IpAddr>().unwrap(), 5).into();
+    browser.more = vec![("x-remote-user", "nobody".to_owned())];
+    browser.break_accounts();
+    assert_eq!(browser.get("/api/v1/session").await.status, 401);
 }

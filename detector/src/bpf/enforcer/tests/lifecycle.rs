@@ -36,6 +36,23 @@ fn a_guarded_port_outlives_the_enforcer() {
     }
 }
 
+/// Of whatever kind they are: the qdisc that they hang on is not ours alone.
+#[test]
+fn filters_of_others_outlive_ours() {
+    let _ns = NetNs::enter();
+    let root = PinRoot::new();
+    let port = tap("tap0");
+    let mut enforcer = open_by(&root, Some(Method::Clsact)).unwrap();
+    carry_out(&mut enforcer, &[guard(port)]);
+    run("tc", "filter add dev tap0 egress prio 7 protocol all u32 match u32 0 0 flowid 1:1");
+    carry_out(&mut enforcer, &[Action::Release { ifindex: port }]);
+    assert!(run("tc", "filter show dev tap0 egress").contains("u32"));
+    assert_eq!(run("tc", "filter show dev tap0 ingress"), "");
+    run("tc", "filter del dev tap0 egress prio 7");
+    carry_out(&mut enforcer, &[guard(port), Action::Release { ifindex: port }]);
+    assert!(!run("tc", "qdisc show dev tap0").contains("clsact"), "ours goes with the last of it");
+}
+
 #[test]
 fn an_index_that_comes_again_is_another_port() {
     let _ns = NetNs::enter();
