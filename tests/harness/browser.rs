@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -15,6 +16,9 @@ use tempfile::TempDir;
 use crate::host::Host;
 use crate::scene::PATIENCE;
 use crate::wait;
+
+/// How long a page may take that a click leads to, before it is clicked again.
+const BRIEF: Duration = Duration::from_secs(5);
 
 /// It reads commands from its third descriptor and answers on its fourth. Nobody is to be kept out of it but its host.
 const START: &str = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
@@ -200,6 +204,20 @@ impl Browser {
             self.call("Input.dispatchMouseEvent", &event)?;
         }
         Ok(())
+    }
+
+    /// Clicks on a link until the page shows this: what is renewed between the look and the click may have moved.
+    pub fn follow(&mut self, link: &str, wanted: &str) -> Result<()> {
+        let there = format!("document.querySelector({link:?}) !== null");
+        wait::until(&format!("{link} to lead to {wanted:?}"), PATIENCE, || {
+            if self.evaluate(&there).is_ok_and(|there| there == true) {
+                self.click(link)?;
+            }
+            let shown = wait::until(wanted, BRIEF, || {
+                Ok(self.text().unwrap_or_default().contains(wanted).then_some(()))
+            });
+            Ok(shown.ok())
+        })
     }
 
     /// Clicks into a field and types.

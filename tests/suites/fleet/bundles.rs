@@ -201,7 +201,8 @@ fn what_is_withdrawn_is_given_back_once_it_can_be() {
     std::fs::write(&path, "no = \n").unwrap();
     let withdraw = serde_json::json!({ "version": first, "withdrawn": [second] });
     let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": withdraw });
-    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    let steward = nats.steward().unwrap();
+    steward.run(steward.client.publish(subject::NEWS, said.to_string().into())).unwrap();
     daemon.await_finding("fleet-refused", "it was withdrawn, and stays", PATIENCE).unwrap();
     assert!(runs(2).is_some());
     std::fs::write(&path, config).unwrap();

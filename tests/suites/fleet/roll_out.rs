@@ -100,7 +100,8 @@ fn a_bundle_that_cuts_off_vms_is_taken_back_and_a_good_one_comes_in_waves() {
     let withdrawn =
         monitor.value(subject::POLICY, subject::ANNOUNCED).unwrap()["body"]["withdrawn"][0].take();
     let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": { "version": withdrawn } });
-    monitor.run(monitor.client.publish(subject::NEWS, said.to_string().into())).unwrap();
+    let steward = nats.steward().unwrap();
+    steward.run(steward.client.publish(subject::NEWS, said.to_string().into())).unwrap();
     daemon.await_finding("fleet-refused", "was given back", PATIENCE).unwrap();
     assert!(runs(1).is_some());
 

@@ -46,15 +46,13 @@ fn a_rogue_from_alert_to_release_by_clicking() {
     assert_eq!(browser.evaluate("document.title").unwrap(), "(1) Overview · detector");
 
     // What it is called is text.
-    browser.click("a.button[href='/quarantine']").unwrap();
-    browser.await_text("neither sends nor receives").unwrap();
+    browser.follow("a.button[href='/quarantine']", "neither sends nor receives").unwrap();
     let shown = browser.text().unwrap();
     assert!(shown.contains("<script>alert(1)</script>") && !shown.contains('\u{202e}'), "{shown}");
     let foreign = "document.querySelectorAll('main script, main img, [onerror], [style]').length";
     assert_eq!(browser.evaluate(foreign).unwrap(), 0);
 
-    browser.click("li.card a.button").unwrap();
-    browser.await_text("A VM descends from a registered template").unwrap();
+    browser.follow("li.card a.button", "A VM descends from a registered template").unwrap();
     // By the keyboard: the form takes the focus, and the return key sends it.
     browser.evaluate("document.querySelector('details.deed summary').focus()").unwrap();
     browser.press("Enter").unwrap();

@@ -5,6 +5,8 @@
   if (!freshness || !window.EventSource) return;
   let wanted = false;
   let busy = false;
+  // What is under a finger or a pressed button stays there, or the click would hit nothing.
+  let pressed = false;
 
   // Nobody's form is taken away while they fill it in.
   const isInUse = () =>
@@ -17,7 +19,7 @@
   };
 
   const renew = async () => {
-    if (busy || !wanted) return;
+    if (busy || !wanted || pressed) return;
     if (isInUse()) {
       say("There is news: it is shown when the form is closed", false);
       return;
@@ -33,7 +35,7 @@
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
       const own = document.getElementById("live");
       const other = next.getElementById("live");
-      if (other && !isInUse()) {
+      if (other && !isInUse() && !pressed) {
         const open = [...own.querySelectorAll("details[open][id]")].map((one) => one.id);
         const focus = document.activeElement && own.contains(document.activeElement) ? document.activeElement.id : "";
         own.replaceChildren(...other.childNodes);
@@ -72,6 +74,13 @@
     open.removeAttribute("open");
     open.querySelector("summary").focus();
   });
+  addEventListener("pointerdown", () => { pressed = true; }, true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    addEventListener(end, () => {
+      pressed = false;
+      setTimeout(renew, 100);
+    }, true);
+  }
   document.addEventListener("focusout", () => setTimeout(renew, 100));
   addEventListener("pagehide", () => events.close());
 })();
