@@ -131,7 +131,7 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
     let (code, plan) = right.read(&["plan", policy]).unwrap();
     let line = plan.lines().find(|line| line.starts_with("h2")).unwrap_or_else(|| panic!("{plan}"));
     assert!(code == 3 && line.contains(" c ") && line.contains("is quarantined"), "{plan}");
-    let sum = "2 of 3 VMs on 2 hosts would be judged otherwise; 1 would lose what they have";
+    let sum = "2 of 3 VMs on 2 hosts would be judged otherwise; 1 would be denied";
     assert!(plan.contains(sum), "{plan}");
     second.await_port("tap-c", "granted", PATIENCE).unwrap();
     std::fs::write(policy, DEFAULT).unwrap();

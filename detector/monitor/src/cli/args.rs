@@ -57,7 +57,7 @@ pub(super) enum Command {
 Examples:
   detector-monitor plan policy.cedar
   detector-monitor plan prod-7.bundle
-  detector-monitor plan policy.cedar --output json | jq '.hosts[] | select(.losing > 0) | .host'
+  detector-monitor plan policy.cedar --output json | jq '.hosts[] | select(.denied > 0) | .host'
 
 Of a bundle it is the policy alone: templates that come or go with it are not looked at.")]
     Plan(PlanArgs),

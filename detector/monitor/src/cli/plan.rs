@@ -18,12 +18,12 @@ pub(super) fn run(global: &Global, path: &Path) -> Result<ExitCode> {
         print(global.output, &plan, &["HOST", "VM", "IS", "WOULD BE", "ITS PORTS", "WHY"], rows)?;
         let silent = plan.hosts.iter().filter(|host| host.why.is_some()).count();
         eprintln!(
-            "{} of {} VMs on {} hosts would be judged otherwise; {} would lose what they have ({} only after a person \
-             is asked). Hosts that do not say: {silent}.",
+            "{} of {} VMs on {} hosts would be judged otherwise; {} would be denied ({} only after a person is asked). \
+             Hosts that do not say: {silent}.",
             plan.changes,
             plan.vms,
             plan.hosts.len() - silent,
-            plan.losing,
+            plan.denied,
             plan.held,
         );
         Ok(match (silent, plan.changes) {

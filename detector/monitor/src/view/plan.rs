@@ -1,4 +1,7 @@
-use detector_core::api::{Reply, Request, view::PolicyChange};
+use detector_core::{
+    api::{Reply, Request, view::PolicyChange},
+    decide::VmStatus,
+};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
@@ -14,8 +17,8 @@ pub struct Plan {
     pub vms: usize,
     /// VMs that would be judged otherwise.
     pub changes: usize,
-    /// VMs that would lose what they have, …
-    pub losing: usize,
+    /// VMs that would be denied, …
+    pub denied: usize,
     /// … and of how many of them a person would be asked first.
     pub held: usize,
     pub hosts: Vec<HostPlan>,
@@ -26,7 +29,7 @@ pub struct Plan {
 pub struct HostPlan {
     pub host: String,
     pub vms: usize,
-    pub losing: usize,
+    pub denied: usize,
     pub held: usize,
     pub changes: Vec<PolicyChange>,
     /// Why it is not known.
@@ -47,18 +50,18 @@ pub async fn plan(desk: &Desk, who: &str, policy: &str) -> Plan {
     Plan {
         vms: sum(|host| host.vms),
         changes: sum(|host| host.changes.len()),
-        losing: sum(|host| host.losing),
+        denied: sum(|host| host.denied),
         held: sum(|host| host.held),
         hosts,
     }
 }
 
 fn of_host(host: String, answer: Result<Reply, AskError>) -> HostPlan {
-    let unknown = HostPlan { host, vms: 0, losing: 0, held: 0, changes: Vec::new(), why: None };
+    let unknown = HostPlan { host, vms: 0, denied: 0, held: 0, changes: Vec::new(), why: None };
     match answer {
         Ok(Reply::PolicyDiff(diff)) => HostPlan {
             vms: diff.vms,
-            losing: diff.losing,
+            denied: diff.changes.iter().filter(|one| one.to == VmStatus::Denied).count(),
             held: diff.held,
             changes: diff.changes,
             ..unknown
