@@ -29,6 +29,8 @@ const MOST_RUNS: usize = 3;
 const SPAN: Duration = Duration::from_secs(60);
 /// How long a signal may take to be acted upon.
 const PROMPT: Duration = Duration::from_millis(500);
+/// After which one is tried again that could not be looked at: what was in the way may have passed.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Whoever keeps processes from running on.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ struct Held {
     /// Its descriptor, where it was found to be what is wanted: it stands for this one life of its number.
     process: Option<OwnedFd>,
     state: Curbed,
-    /// When it was signalled last.
+    /// When it was signalled last, or could not be.
     signalled: Timestamp,
     /// How much it had run when it was last seen at rest.
     rested: Option<u64>,
@@ -86,9 +88,12 @@ impl Curbs {
             stays
         });
         for (id, how) in wanted {
-            if let Some(held) = self.held.get_mut(id) {
-                held.hold(&self.proc, *id, now);
-                continue;
+            match self.held.get_mut(id) {
+                Some(held) if held.process.is_some() || now < held.signalled + AGAIN => {
+                    held.hold(&self.proc, *id, now);
+                    continue;
+                }
+                _ => {}
             }
             let (process, state) = match self.take(*id, *how, now) {
                 Ok((process, state)) => (Some(process), state),

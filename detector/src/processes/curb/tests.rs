@@ -77,6 +77,23 @@ fn refused(curbs: &mut Curbs, id: ProcessId) -> String {
 }
 
 #[test]
+fn a_refusal_is_not_for_ever() {
+    let place = tempfile::tempdir().unwrap();
+    let vm = Running::start(&named_as_a_vm(place.path()));
+    let (id, mut curbs, now) = (vm.id(), curbs(Vec::new()), clock::now());
+    curbs.daemon = std::process::id();
+    let keep = |curbs: &mut Curbs, after| {
+        curbs.keep(&one(id, Curb::Suspend), now + Duration::from_secs(after)).remove(&id)
+    };
+    assert!(matches!(keep(&mut curbs, 0), Some(Curbed::Refused(_))));
+    curbs.daemon = u32::MAX;
+    assert!(matches!(keep(&mut curbs, 9), Some(Curbed::Refused(_))), "not all the time");
+    assert!(!vm.is_stopped());
+    assert_eq!(keep(&mut curbs, 10), Some(Curbed::Suspended));
+    vm.becomes(true);
+}
+
+#[test]
 fn only_a_vm_that_is_still_the_same_process_is_touched() {
     let place = tempfile::tempdir().unwrap();
     let (vm, other) =
