@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use detector_core::fleet::subject::Holder;
 use serde_json::Value;
 
 use crate::host::Host;
+use crate::nats::{FLEET, Nats};
 use crate::netns::NetNs;
 use crate::scene::PATIENCE;
 use crate::{artefacts, wait};
@@ -55,6 +57,23 @@ impl<'a> Monitor<'a> {
         std::os::unix::fs::chown(monitor.accounts(), Some(USER), Some(USER))?;
         monitor.run()?;
         Ok(monitor)
+    }
+
+    /// The same of a fleet, in which the monitor has a name of its own.
+    pub fn of_fleet(host: &'a Host, nats: &Nats<'_>, own: &str, port: u16) -> Result<Self> {
+        let credentials = nats.enrol(&Holder::Monitor(own.parse()?))?;
+        // It reaches nothing in the fleet's directory.
+        let reachable = host.path(&format!("{own}.creds"));
+        std::fs::copy(&credentials, &reachable)?;
+        std::os::unix::fs::chown(&reachable, Some(USER), Some(USER))?;
+        let authority = host.path(&format!("{own}-ca.pem"));
+        std::fs::copy(nats.directory().join("ca.pem"), &authority)?;
+        let source = format!(
+            "[fleet]\nservers = {:?}\nname = {FLEET:?}\nmonitor = {own:?}\n\
+             credentials = {reachable:?}\nauthority = {authority:?}\n",
+            nats.urls()
+        );
+        Self::start(host, own, port, &source)
     }
 
     fn add_account(&self, name: &str, role: &str) -> Result<()> {
@@ -192,12 +211,10 @@ impl<'a> Visitor<'a> {
     }
 
     fn send(&mut self, head: &str, body: &str) -> Result<Answer> {
-        let cookies: Vec<_> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let request = format!(
-            "{head} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nCookie: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            "{head} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n{}Content-Length: {}\r\n\r\n{body}",
             self.port,
-            cookies.join("; "),
+            self.cookie(),
             body.len()
         );
         // The head's first line comes first.
@@ -237,6 +254,29 @@ impl<'a> Visitor<'a> {
         Ok(Answer { status: status.context("no status")?, headers, text: body.to_owned() })
     }
 
+    /// Follows what the page is told, as its script does, until that has been silent for `patience`.
+    pub fn follow(&self, patience: Duration) -> Result<Changes> {
+        let request =
+            format!("GET /live HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n", self.port, self.cookie());
+        let port = self.port;
+        let stream = self.network.run(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.write_all(request.as_bytes())?;
+            Ok(stream)
+        })?;
+        let mut lines = BufReader::new(stream);
+        let mut line = String::new();
+        lines.read_line(&mut line)?;
+        if line.contains(" 200 ") { Ok(Changes(lines)) } else { bail!("nothing is told: {line}") }
+    }
+
+    fn cookie(&self) -> String {
+        let pairs: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("Cookie: {}\r\n", pairs.join("; "))
+    }
+
     pub fn get(&mut self, path: &str) -> Result<Answer> {
         self.send(&format!("GET {path}"), "")
     }
@@ -262,6 +302,23 @@ impl<'a> Visitor<'a> {
             self.csrf
         );
         self.send(&head, &action.to_string())
+    }
+}
+
+/// What a page is told, for as long as somebody listens.
+pub struct Changes(BufReader<TcpStream>);
+
+impl Changes {
+    /// Waits until there is something else to see.
+    pub fn next(&mut self) -> Result<()> {
+        let mut line = String::new();
+        while !line.starts_with("event: changed") {
+            line.clear();
+            if self.0.read_line(&mut line)? == 0 {
+                bail!("the monitor tells nothing any more");
+            }
+        }
+        Ok(())
     }
 }
 

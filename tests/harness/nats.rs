@@ -139,8 +139,44 @@ impl<'a> Nats<'a> {
         Ok(())
     }
 
-    fn urls(&self) -> Vec<String> {
+    /// Where hosts find it.
+    pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(|server| format!("tls://127.0.0.1:{}", server.port)).collect()
+    }
+
+    /// The number of the first server's process.
+    pub fn pid(&self) -> Result<u32> {
+        let running = self.servers.first().and_then(|server| server.running.as_ref());
+        Ok(running.context("NATS does not run")?.id())
+    }
+
+    /// Makes a key that signs without being asked for a password; the answer is its public part.
+    pub fn key(&self, name: &str) -> Result<String> {
+        let path = |ending: &str| self.host.path(&format!("{name}.{ending}"));
+        let mut make = Command::new("minisign");
+        make.args(["-G", "-W", "-f", "-p"]).arg(path("pub")).arg("-s").arg(path("key"));
+        self.host.check(&mut make)?;
+        let text = std::fs::read_to_string(path("pub"))?;
+        Ok(text.lines().nth(1).context("no key")?.to_owned())
+    }
+
+    /// Packs, signs and seals a bundle with this policy.
+    pub fn bundle(&self, (version, policy, signer): (u32, &str, &str)) -> Result<PathBuf> {
+        let directory = self.host.path(&format!("policy-{version}-{signer}"));
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join("policy.cedar"), policy)?;
+        let (text, sealed) = (directory.join("text"), directory.join("sealed"));
+        let shown = |path: &Path| path.display().to_string();
+        let (directory, said, to) = (shown(&directory), shown(&text), shown(&sealed));
+        let version = version.to_string();
+        let pack =
+            ["policy", "pack", &directory, "--fleet", FLEET, "--serial", &version, "--to", &said];
+        self.detector(&pack)?;
+        let mut sign = Command::new("minisign");
+        sign.args(["-S", "-s"]).arg(self.host.path(&format!("{signer}.key"))).arg("-m").arg(&text);
+        self.host.check(&mut sign)?;
+        self.detector(&["policy", "seal", &said, "--to", &to])?;
+        Ok(sealed)
     }
 
     /// What `detector fleet` prints.

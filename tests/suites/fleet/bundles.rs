@@ -1,10 +1,8 @@
 //! Which bundles a host takes: signed with minisign itself, offered over NATS.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use detector_core::fleet::subject;
-use detector_tests::host::Host;
 use detector_tests::nats::Nats;
 use detector_tests::scene::{PATIENCE, Scene};
 use detector_tests::wait;
@@ -21,51 +19,13 @@ pub(super) const STRICT: &str = r#"
 forbid (principal, action == Action::"join", resource);
 "#;
 
-/// Makes a key that signs without being asked for a password; the answer is its public part.
-pub(super) fn key(host: &Host, name: &str) -> String {
-    let path = |ending: &str| host.path(&format!("{name}.{ending}"));
-    let mut make = Command::new("minisign");
-    make.args(["-G", "-W", "-f", "-p"]).arg(path("pub")).arg("-s").arg(path("key"));
-    host.check(&mut make).unwrap();
-    let text = std::fs::read_to_string(path("pub")).unwrap();
-    text.lines().nth(1).unwrap().to_owned()
-}
-
-/// Packs, signs and seals a bundle with this policy.
-pub(super) fn bundle(
-    host: &Host,
-    nats: &Nats<'_>,
-    (version, policy, signer): (u32, &str, &str),
-) -> PathBuf {
-    let directory = host.path(&format!("policy-{version}-{signer}"));
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("policy.cedar"), policy).unwrap();
-    let (text, to) = (directory.join("text"), directory.join("sealed"));
-    let words = |paths: &[&Path]| -> Vec<String> {
-        paths.iter().map(|one| one.display().to_string()).collect()
-    };
-    let [directory, said, sealed] = [&directory, &text, &to].map(|path| path.display().to_string());
-    let version = version.to_string();
-    let pack =
-        ["policy", "pack", &directory, "--fleet", "lab", "--serial", &version, "--to", &said];
-    nats.detector(&pack).unwrap();
-    let mut sign = Command::new("minisign");
-    sign.args(["-S", "-s"])
-        .arg(host.path(&format!("{signer}.key")))
-        .arg("-m")
-        .args(words(&[&text]));
-    host.check(&mut sign).unwrap();
-    nats.detector(&["policy", "seal", &said, "--to", &sealed]).unwrap();
-    to
-}
-
 #[test]
 fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
     let scene = Scene::new().unwrap();
     let host = scene.host();
     let mut nats = Nats::found(host).unwrap();
-    let trusted = key(host, "trusted");
-    key(host, "stranger");
+    let trusted = nats.key("trusted").unwrap();
+    nats.key("stranger").unwrap();
     let mut daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let monitor = nats.monitor().unwrap();
@@ -79,7 +39,7 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
         nats.office(&["policy", "offer", &path.display().to_string()])
     };
 
-    let second = bundle(host, &nats, (2, STRICT, "trusted"));
+    let second = nats.bundle((2, STRICT, "trusted")).unwrap();
     let verify = ["policy", "verify", &second.display().to_string(), "--key", &trusted];
     assert!(nats.detector(&verify).unwrap().contains("Version"));
     offer(&nats, &second).unwrap();
@@ -90,7 +50,7 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
     assert!(shown.contains("nobody"), "{shown}");
 
     // By somebody else: it is told, and what was in force stays.
-    offer(&nats, &bundle(host, &nats, (3, LENIENT, "stranger"))).unwrap();
+    offer(&nats, &nats.bundle((3, LENIENT, "stranger")).unwrap()).unwrap();
     let finding = daemon.await_finding("fleet-refused", "not trusted", PATIENCE).unwrap();
     assert_eq!(finding["severity"], "high");
     await_that(&daemon, "the refusal", || {
@@ -98,7 +58,7 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
     });
     assert!(runs(2).is_some());
     // An older one: nobody offers it, and put there past that no host takes it.
-    let first = bundle(host, &nats, (1, LENIENT, "trusted"));
+    let first = nats.bundle((1, LENIENT, "trusted")).unwrap();
     let complaint = offer(&nats, &first).unwrap_err().to_string();
     assert!(complaint.contains("was offered before"), "{complaint}");
     let bytes = std::fs::read(&first).unwrap();
@@ -135,7 +95,7 @@ fn a_host_takes_what_is_signed_and_newer_and_keeps_it_otherwise() {
     // Offered while the host was away.
     nats.start().unwrap();
     daemon.terminate().unwrap();
-    offer(&nats, &bundle(host, &nats, (4, LENIENT, "trusted"))).unwrap();
+    offer(&nats, &nats.bundle((4, LENIENT, "trusted")).unwrap()).unwrap();
     daemon.run().unwrap();
     await_that(&daemon, "version 4", || runs(4));
     wait::until("the finding to close", PATIENCE, || {
@@ -151,7 +111,7 @@ fn what_does_not_come_is_asked_for_again() {
     let scene = Scene::new().unwrap();
     let host = scene.host();
     let nats = Nats::found(host).unwrap();
-    let trusted = key(host, "trusted");
+    let trusted = nats.key("trusted").unwrap();
     let daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
     let monitor = nats.monitor().unwrap();
     let runs = || {
@@ -159,7 +119,7 @@ fn what_does_not_come_is_asked_for_again() {
         (state["body"]["policy"]["in_force"]["number"] == 2).then_some(())
     };
     await_that(&daemon, "the host", || monitor.value(subject::HOSTS, "h1"));
-    let bytes = std::fs::read(bundle(host, &nats, (2, STRICT, "trusted"))).unwrap();
+    let bytes = std::fs::read(nats.bundle((2, STRICT, "trusted")).unwrap()).unwrap();
     let opened = detector::fleet::pack::open(&bytes, None).unwrap();
     let said = serde_json::json!({ "v": 1, "fleet": "lab", "from": "desk", "body": { "version": opened.version } });
     let steward = nats.steward().unwrap();
@@ -180,7 +140,7 @@ fn what_is_withdrawn_is_given_back_once_it_can_be() {
     let scene = Scene::new().unwrap();
     let host = scene.host();
     let nats = Nats::found(host).unwrap();
-    let trusted = key(host, "trusted");
+    let trusted = nats.key("trusted").unwrap();
     let daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
     let monitor = nats.monitor().unwrap();
     let in_force = || {
@@ -190,7 +150,7 @@ fn what_is_withdrawn_is_given_back_once_it_can_be() {
     let runs = |version: u32| in_force().filter(|one| one["number"] == version);
     await_that(&daemon, "the host", in_force);
     let offer = |version: u32| {
-        let path = bundle(host, &nats, (version, LENIENT, "trusted")).display().to_string();
+        let path = nats.bundle((version, LENIENT, "trusted")).unwrap().display().to_string();
         nats.office(&["policy", "offer", &path]).unwrap();
         await_that(&daemon, &format!("version {version}"), || runs(version))
     };

@@ -13,7 +13,7 @@ use detector_tests::scene::PATIENCE;
 use detector_tests::wait;
 use serde_json::{Value, json};
 
-use super::bundles::{LENIENT, bundle, key};
+use super::bundles::LENIENT;
 use super::roll_out::{drive, says};
 
 /// A fleet of two hosts, and a desk that does one step and dies.
@@ -28,7 +28,7 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(host: &'a Host) -> Self {
         let nats = Nats::found(host).unwrap();
-        key(host, "trusted");
+        nats.key("trusted").unwrap();
         let members = ["h1", "h2"].map(|host| {
             let holder = Holder::Host(name(host).unwrap());
             (host, nats.connect(&holder, &nats.enrol(&holder).unwrap()).unwrap())
@@ -38,7 +38,7 @@ impl<'a> Scene<'a> {
     }
 
     fn sealed(&self, number: u32) -> (String, Version) {
-        let path = bundle(self.host, &self.nats, (number, LENIENT, "trusted"));
+        let path = self.nats.bundle((number, LENIENT, "trusted")).unwrap();
         let version = pack::open(&std::fs::read(&path).unwrap(), None).unwrap().version;
         (path.display().to_string(), version)
     }

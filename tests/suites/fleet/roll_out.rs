@@ -11,7 +11,7 @@ use detector_tests::scene::{PATIENCE, Scene};
 use detector_tests::{artefacts, wait};
 use serde_json::Value;
 
-use super::bundles::{LENIENT, STRICT, bundle, key};
+use super::bundles::{LENIENT, STRICT};
 use super::{await_that, daemon};
 
 /// What a host without VMs says that goes by this bundle.
@@ -51,7 +51,7 @@ fn a_bundle_that_cuts_off_vms_is_taken_back_and_a_good_one_comes_in_waves() {
     let scene = Scene::new().unwrap();
     let host = scene.host();
     let nats = Nats::found(host).unwrap();
-    let trusted = key(host, "trusted");
+    let trusted = nats.key("trusted").unwrap();
     let daemon = daemon(&scene, &nats, &format!("trusted_keys = [{trusted:?}]\n"));
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let monitor = nats.monitor().unwrap();
@@ -63,7 +63,7 @@ fn a_bundle_that_cuts_off_vms_is_taken_back_and_a_good_one_comes_in_waves() {
     };
     let runs = |number: u64| in_force()?.filter(|version| version.number == number);
     let sealed = |version, policy| {
-        let path = bundle(host, &nats, (version, policy, "trusted"));
+        let path = nats.bundle((version, policy, "trusted")).unwrap();
         path.display().to_string()
     };
     let roll_out = |words: &[&str]| nats.office(&[&["policy", "roll-out"], words].concat());

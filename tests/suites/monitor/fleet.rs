@@ -6,11 +6,10 @@ use std::thread;
 
 use anyhow::Result;
 use detector_core::decide::policy::DEFAULT;
-use detector_core::fleet::subject::Holder;
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::host::Host;
-use detector_tests::monitor::{Monitor, USER, Visitor};
-use detector_tests::nats::{FLEET, Nats, name};
+use detector_tests::monitor::{Monitor, Visitor};
+use detector_tests::nats::Nats;
 use detector_tests::scene::{PATIENCE, Scene, vm};
 use serde_json::{Value, json};
 
@@ -71,21 +70,6 @@ fn host<'a>(scene: &'a Scene, nats: &Nats<'_>, host: &str, inventory: String) ->
     Daemon::start(scene.host(), &Settings { inventory, more, ..Settings::default() }).unwrap()
 }
 
-fn monitor<'a>(scene: &'a Scene, nats: &Nats<'_>, own: &str, port: u16) -> Monitor<'a> {
-    let credentials = nats.enrol(&Holder::Monitor(name(own).unwrap())).unwrap();
-    std::os::unix::fs::chown(&credentials, Some(USER), Some(USER)).unwrap();
-    let reachable = scene.host().path(&format!("{own}.creds"));
-    std::fs::copy(&credentials, &reachable).unwrap();
-    std::os::unix::fs::chown(&reachable, Some(USER), Some(USER)).unwrap();
-    let authority = scene.host().path(&format!("{own}-ca.pem"));
-    std::fs::copy(nats.directory().join("ca.pem"), &authority).unwrap();
-    let source = format!(
-        "[fleet]\nservers = [\"tls://127.0.0.1:4222\"]\nname = {FLEET:?}\nmonitor = {own:?}\n\
-         credentials = {reachable:?}\nauthority = {authority:?}\n"
-    );
-    Monitor::start(scene.host(), own, port, &source).unwrap()
-}
-
 /// What a monitor says of all hosts, without what differs from moment to moment.
 fn estate(visitor: &mut Visitor<'_>) -> Value {
     let overview = visitor.json("/api/v1/overview").unwrap();
@@ -108,8 +92,8 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
     let _c = two.plug_granted(&second, "tap-c").unwrap();
     let _stray = two.plug("stray0").unwrap();
 
-    let mut left = monitor(&one, &nats, "left", PORT);
-    let right = monitor(&one, &nats, "right", PORT + 1);
+    let mut left = Monitor::of_fleet(one.host(), &nats, "left", PORT).unwrap();
+    let right = Monitor::of_fleet(one.host(), &nats, "right", PORT + 1).unwrap();
     let mut otto = left.log_in("otto").unwrap();
     let complete = |visitor: &mut Visitor<'_>| {
         let seen = estate(visitor);
