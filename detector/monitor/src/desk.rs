@@ -168,7 +168,7 @@ fn differ(before: &Estate, after: &Estate) -> bool {
                 state.map(|state| (state.mode.clone(), state.ports.clone(), state.troubles.clone()))
             };
             name == other
-                && one.findings == two.findings
+                && one.findings().eq(two.findings())
                 && one.lost == two.lost
                 && shape(one) == shape(two)
                 && one.vms().eq(two.vms())

@@ -70,7 +70,7 @@ fn metrics(estate: &Estate, correlations: &[Correlation], now: Time) -> Vec<Metr
             let labels = [of_host(name), vec![("status", known.to_owned())]].concat();
             vms.push((labels, *count as f64));
         }
-        for finding in host.findings.values() {
+        for finding in host.findings() {
             let state = if finding.settled { "settled" } else { "open" };
             let severity = finding.severity.as_str().to_owned();
             let labels = [of_host(name), vec![("severity", severity), ("state", state.to_owned())]];

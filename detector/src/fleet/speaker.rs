@@ -298,7 +298,8 @@ impl Speaker {
         let host = &self.host;
         let subject = match place {
             Place::Host => subject::key(subject::HOSTS, host.as_str()),
-            Place::Vms(page) => subject::key(subject::VMS, &format!("{host}.{page}")),
+            Place::Vms(page) => subject::key(subject::VMS, &subject::vm_page(host, page)),
+            Place::Open(page) => subject::key(subject::VMS, &subject::open_page(host, page)),
             Place::Finding => subject::finding(host),
             Place::Audit => subject::audit(host),
         };

@@ -17,6 +17,8 @@ pub(crate) enum Place {
     Host,
     /// A page of VMs.
     Vms(u32),
+    /// A page of open findings.
+    Open(u32),
     Finding,
     Audit,
 }

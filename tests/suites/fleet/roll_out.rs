@@ -29,6 +29,7 @@ pub(super) fn says(member: &Member, host: &str, in_force: Option<Version>) {
         findings: BTreeMap::new(),
         troubles: Vec::new(),
         pages: 0,
+        open_pages: None,
     };
     let said = seal(&name("lab").unwrap(), &name(host).unwrap(), &state).unwrap();
     let said = String::from_utf8(said).unwrap();

@@ -70,6 +70,12 @@ fn host<'a>(scene: &'a Scene, nats: &Nats<'_>, host: &str, inventory: String) ->
     Daemon::start(scene.host(), &Settings { inventory, more, ..Settings::default() }).unwrap()
 }
 
+/// The open findings that a monitor shows, each as its text, whether anybody has seen to it or not.
+fn open(visitor: &mut Visitor<'_>) -> Vec<String> {
+    let findings = visitor.json("/api/v1/findings").unwrap();
+    findings.as_array().unwrap().iter().map(Value::to_string).collect()
+}
+
 /// What a monitor says of all hosts, without what differs from moment to moment.
 fn estate(visitor: &mut Visitor<'_>) -> Value {
     let overview = visitor.json("/api/v1/overview").unwrap();
@@ -171,4 +177,40 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
         let (mine, others) = (estate(&mut otto), estate(&mut vera));
         (mine == others && mine.to_string().contains("quarantined")).then_some(())
     });
+}
+
+#[test]
+fn what_opened_before_a_host_joined_is_known_until_it_closes() {
+    let scene = Scene::new().unwrap();
+    let nats = Nats::found(scene.host()).unwrap();
+    let more = "unknown_port_grace = \"200ms\"\n";
+    let settings = Settings { more: more.to_owned(), ..Settings::default() };
+    let mut daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let mut strays = ["stray0", "stray1"].map(|name| Some(scene.plug(name).unwrap()));
+    let ids = ["stray0", "stray1"].map(|port| {
+        let finding = daemon.await_finding("unknown-port", port, PATIENCE).unwrap();
+        finding["id"].as_str().unwrap().to_owned()
+    });
+    // Of this one nobody is told any more: also not that it closes.
+    daemon.ask(&["finding", "suppress", &ids[1], "--reason", "a test", "--for", "1d"]).unwrap();
+
+    // It joins.
+    daemon.kill().unwrap();
+    let joined = daemon.configuration().unwrap() + &nats.section("h1", "").unwrap();
+    daemon.write_configuration(&joined).unwrap();
+    daemon.run().unwrap();
+    let monitor = Monitor::of_fleet(scene.host(), &nats, "left", PORT).unwrap();
+    let mut vera = monitor.log_in("vera").unwrap();
+    let mut shows = |port: &str, wanted: bool| {
+        await_that(&format!("{port} to be shown: {wanted}"), || {
+            let is_there = open(&mut vera).iter().any(|text| text.contains(port));
+            (is_there == wanted).then_some(())
+        });
+    };
+    shows("stray0", true);
+    shows("stray1", true);
+    for (port, stray) in ["stray0", "stray1"].into_iter().zip(&mut strays) {
+        drop(stray.take());
+        shows(port, false);
+    }
 }

@@ -120,6 +120,9 @@ pub struct HostState {
     pub troubles: Vec<String>,
     /// How many pages its VMs have: pages from there on are of earlier times.
     pub pages: u32,
+    /// The same of its open findings; `None` of a release that tells only what happens to findings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_pages: Option<u32>,
 }
 
 /// Which bundle a host goes by.
@@ -272,6 +275,23 @@ pub struct NicState {
     pub status: Option<String>,
     /// Granted or learned.
     pub addresses: Vec<String>,
+}
+
+/// A finding that is open. Titles and evidence may be chosen by guests: escape them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFinding {
+    /// As the host names it in commands.
+    pub id: String,
+    pub kind: String,
+    pub severity: Severity,
+    pub title: String,
+    pub evidence: Vec<(String, String)>,
+    pub next: Option<String>,
+    pub since: Time,
+    /// The VM that it is about, where it is about one.
+    pub vm: Option<Uuid>,
+    /// Somebody has seen to it, or nobody is to be told of it.
+    pub settled: bool,
 }
 
 /// Something that has happened to a finding.

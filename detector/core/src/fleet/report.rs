@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::{
-    message::{HostState, NicState, PolicyState, Time, VmState},
+    message::{HostState, NicState, OpenFinding, PolicyState, Time, VmState},
     page::cut,
 };
-use crate::api::view::{ModeView, Status, VmView, vm_status};
+use crate::{
+    api::view::{FindingView, ModeView, Status, VmView, vm_status},
+    model::Subject,
+};
 
 /// Troubles that are told.
 const MOST_TROUBLES: usize = 8;
@@ -22,7 +25,7 @@ pub struct Life {
     pub every: u64,
 }
 
-/// The state of a host at a moment, by what its daemon says of itself.
+/// The state of a host at a moment, by what its daemon says of itself. Its open findings are told elsewhere.
 pub fn host(at: Time, life: Life, status: &Status, policy: PolicyState, pages: usize) -> HostState {
     let count = |counts: &BTreeMap<String, usize>| {
         counts.iter().map(|(name, count)| (name.clone(), *count as u64)).collect()
@@ -58,6 +61,25 @@ pub fn host(at: Time, life: Life, status: &Status, policy: PolicyState, pages: u
         findings,
         troubles,
         pages: u32::try_from(pages).unwrap_or(u32::MAX),
+        open_pages: None,
+    }
+}
+
+/// An open finding as its daemon lists it.
+pub fn finding(view: FindingView) -> OpenFinding {
+    OpenFinding {
+        id: view.id,
+        kind: view.kind.as_str().to_owned(),
+        severity: view.severity,
+        title: view.title,
+        evidence: view.evidence,
+        next: view.next,
+        since: view.since,
+        vm: match view.subject {
+            Subject::Vm(uuid) => Some(uuid),
+            _ => None,
+        },
+        settled: view.acknowledged.is_some() || view.suppressed.is_some(),
     }
 }
 

@@ -9,8 +9,11 @@ use super::Name;
 pub const POLICY: &str = "detector-policy";
 /// The state of each host, by its name.
 pub const HOSTS: &str = "detector-hosts";
-/// The VMs of each host in pages, by its name and the page's number.
+/// The VMs of each host in pages, by its name and the page's number, and its open findings in pages of their own
+/// ([`open_page`]).
 pub const VMS: &str = "detector-vms";
+/// What begins the last token of a page of open findings; one of VMs is a number alone.
+const OPEN: &str = "open-";
 /// Findings as they open, change and close.
 pub const FINDINGS: &str = "detector-findings";
 /// Records of the hosts' audits.
@@ -42,6 +45,34 @@ pub fn bundle(version: u64) -> String {
 /// server is asked by all hosts.
 pub fn ask(policy_key: &str) -> String {
     format!("$JS.API.DIRECT.GET.{}.{}", stream_of(POLICY), key(POLICY, policy_key))
+}
+
+/// The key of a page of VMs in [`VMS`].
+pub fn vm_page(host: &Name, number: u32) -> String {
+    format!("{host}.{number}")
+}
+
+/// The key of a page of open findings in [`VMS`]: where hosts may speak whose credentials were made before there were any.
+pub fn open_page(host: &Name, number: u32) -> String {
+    format!("{host}.{OPEN}{number}")
+}
+
+/// What is under a subject of [`VMS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paged {
+    Vms(u32),
+    Open(u32),
+}
+
+/// Whose page is under a subject of [`VMS`], and which.
+pub fn paged(subject: &str) -> Option<(&str, Paged)> {
+    let mut tokens = subject.rsplit('.');
+    let (page, host) = (tokens.next()?, tokens.next()?);
+    let paged = match page.strip_prefix(OPEN) {
+        Some(number) => Paged::Open(number.parse().ok()?),
+        None => Paged::Vms(page.parse().ok()?),
+    };
+    Some((host, paged))
 }
 
 pub fn finding(host: &Name) -> String {

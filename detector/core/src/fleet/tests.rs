@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use super::{
     Name,
-    message::{Announcement, LONGEST, NicState, Refused, Version, VmState, open, seal},
-    page::{Page, pages},
-    subject::{self, Holder},
+    message::{
+        Announcement, LONGEST, NicState, OpenFinding, Refused, Version, VmState, open, seal,
+    },
+    page::{OpenPage, Page, open_pages, pages},
+    subject::{self, Holder, Paged},
 };
-use crate::model::Digest;
+use crate::model::{Digest, Severity};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -126,7 +128,8 @@ fn a_host_speaks_for_itself_only() {
     let of = |host: &Name| {
         [
             subject::key(subject::HOSTS, host.as_str()),
-            subject::key(subject::VMS, &format!("{host}.0")),
+            subject::key(subject::VMS, &subject::vm_page(host, 0)),
+            subject::key(subject::VMS, &subject::open_page(host, 0)),
             subject::finding(host),
             subject::audit(host),
         ]
@@ -254,5 +257,62 @@ fn vms_are_on_one_page_each_and_pages_fit_a_message() {
     for page in pages((0..32).map(hostile).collect()) {
         assert!(sealed(&page).or_else(|_| sealed(&page.clone().lighter())).is_ok());
         assert!(page.vms[0].name.ends_with('…'));
+    }
+}
+
+#[test]
+fn open_findings_are_on_one_page_each_and_pages_fit_a_message() {
+    let finding = |number: usize| OpenFinding {
+        id: format!("{number:010x}"),
+        kind: "rogue-vm".to_owned(),
+        severity: if number == 9000 { Severity::Critical } else { Severity::Low },
+        title: "\u{1}".repeat(100_000),
+        evidence: vec![("\u{1}".repeat(1000), "\u{1}".repeat(1000)); 100],
+        next: Some("\u{1}".repeat(1000)),
+        since: jiff::Timestamp::UNIX_EPOCH,
+        vm: None,
+        settled: false,
+    };
+    let (fleet, host) = (name("prod"), name("h1"));
+    let sealed = |page: &OpenPage| seal(&fleet, &host, page);
+    for (count, of, told) in [(0, 1, 0), (33, 2, 33), (9001, 256, 8192)] {
+        let all = open_pages((0..count).map(finding).collect());
+        assert_eq!(all.len(), of, "{count}");
+        assert_eq!(all.iter().map(|page| page.findings.len()).sum::<usize>(), told, "{count}");
+        for page in &all {
+            assert!(sealed(page).or_else(|_| sealed(&page.clone().lighter())).is_ok());
+        }
+        let is_there =
+            all.iter().flat_map(|page| &page.findings).any(|one| one.id == finding(9000).id);
+        assert_eq!(is_there, count > 9000, "the most severe is not left out");
+    }
+    // What is told at once is what somebody would act by.
+    let page = |findings: Vec<OpenFinding>| open_pages(findings).remove(0);
+    let before = page(vec![finding(1)]);
+    let other = |change: fn(&mut OpenFinding)| {
+        let mut one = finding(1);
+        change(&mut one);
+        page(vec![one])
+    };
+    assert!(before.is_alike(&other(|one| one.evidence.clear())));
+    assert!(!before.is_alike(&other(|one| one.settled = true)));
+    assert!(!before.is_alike(&other(|one| one.severity = Severity::High)));
+    assert!(!before.is_alike(&page(vec![])));
+    assert!(!before.is_alike(&page(vec![finding(1), finding(2)])));
+}
+
+#[test]
+fn a_page_says_by_its_key_whose_and_what_it_is() {
+    let key = |key: String| subject::key(subject::VMS, &key);
+    let host = name("h1");
+    for (place, expected) in [
+        (key(subject::vm_page(&host, 7)), Some(("h1", Paged::Vms(7)))),
+        (key(subject::open_page(&host, 7)), Some(("h1", Paged::Open(7)))),
+        (key("h1.open-".to_owned()), None),
+        (key("h1.open-x".to_owned()), None),
+        (key("h1.closed-7".to_owned()), None),
+        ("7".to_owned(), None),
+    ] {
+        assert_eq!(subject::paged(&place), expected, "{place}");
     }
 }

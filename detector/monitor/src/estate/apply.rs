@@ -26,6 +26,12 @@ pub enum Told {
         number: u32,
         vms: Vec<VmState>,
     },
+    /// Open findings, as the host lists them.
+    Open {
+        host: String,
+        number: u32,
+        findings: Vec<OpenFinding>,
+    },
     Finding {
         host: String,
         news: FindingNews,
@@ -57,6 +63,9 @@ impl Estate {
             Told::Page { host, number, vms } => {
                 self.hosts.entry(host).or_default().put_page(now, number, vms);
             }
+            Told::Open { host, number, findings } => {
+                self.hosts.entry(host).or_default().put_open(number, findings);
+            }
             Told::Finding { host, news } => self.hosts.entry(host).or_default().take(news),
             Told::Offered(version) => self.offered = Some(version),
             Told::Silent { host, why } => {
@@ -73,6 +82,9 @@ impl Host {
         self.lost = None;
         self.heard = Some(now);
         self.pages.retain(|number, _| *number < state.pages);
+        // What a later release has said may be heard before the state that it says then.
+        let count = state.open_pages.unwrap_or(u32::MAX);
+        self.open.retain(|number, _| *number < count);
         self.state = Some(state);
     }
 
@@ -105,6 +117,13 @@ impl Host {
         self.pages.insert(number, vms);
     }
 
+    /// What has happened to them is told besides.
+    fn put_open(&mut self, number: u32, findings: Vec<OpenFinding>) {
+        if number < page::MOST {
+            self.open.insert(number, findings);
+        }
+    }
+
     /// What is open now, by a host that tells all of it; what has changed is news.
     fn replace_findings(&mut self, now: Time, findings: Vec<OpenFinding>) {
         let next: BTreeMap<_, _> = findings
@@ -112,7 +131,7 @@ impl Host {
             .take(MOST_FINDINGS)
             .map(|finding| (finding.id.clone(), finding))
             .collect();
-        let before = std::mem::take(&mut self.findings);
+        let before = std::mem::take(&mut self.told);
         let is_first = self.state.is_none();
         for finding in next.values().filter(|one| !before.contains_key(&one.id)) {
             let at = if is_first { finding.since } else { finding.since.max(now - HOUR).min(now) };
@@ -121,7 +140,7 @@ impl Host {
         for finding in before.values().filter(|one| !next.contains_key(&one.id)) {
             self.note(news_of(finding, "closed", now));
         }
-        self.findings = next;
+        self.told = next;
     }
 
     fn take(&mut self, news: FindingNews) {
@@ -147,13 +166,13 @@ impl Host {
         let one = OpenFinding { id, kind, severity, title, evidence, next, since, vm, settled };
         self.note(news_of(&one, &event, at));
         if event == "closed" {
-            self.findings.remove(&one.id);
-        } else if self.findings.len() < MOST_FINDINGS || self.findings.contains_key(&one.id) {
+            self.told.remove(&one.id);
+        } else if self.told.len() < MOST_FINDINGS || self.told.contains_key(&one.id) {
             // What is opened again is to be seen to again: the suppression has ended.
-            let before = event != "opened"
-                && self.findings.get(&one.id).is_some_and(|before| before.settled);
+            let before =
+                event != "opened" && self.told.get(&one.id).is_some_and(|before| before.settled);
             let one = OpenFinding { settled: one.settled || before, ..one };
-            self.findings.insert(one.id.clone(), one);
+            self.told.insert(one.id.clone(), one);
         }
     }
 }

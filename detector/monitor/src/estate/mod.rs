@@ -10,10 +10,10 @@ use detector_core::{
     fleet::message::{HostState, Time, VmState},
     model::Severity,
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use apply::Told;
+pub use detector_core::fleet::message::OpenFinding;
 
 /// Pieces of news of one host that are kept.
 const MOST_NEWS: usize = 1000;
@@ -40,25 +40,12 @@ pub struct Host {
     /// Why it does not answer, where that is known.
     pub lost: Option<String>,
     pages: BTreeMap<u32, Vec<VmState>>,
-    pub findings: BTreeMap<String, OpenFinding>,
+    /// What is open by what has happened to findings, …
+    told: BTreeMap<String, OpenFinding>,
+    /// … and as it lists them, which counts where it does.
+    open: BTreeMap<u32, Vec<OpenFinding>>,
     /// What has happened, the latest last.
     pub news: VecDeque<News>,
-}
-
-/// A finding that is open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenFinding {
-    pub id: String,
-    pub kind: String,
-    pub severity: Severity,
-    pub title: String,
-    pub evidence: Vec<(String, String)>,
-    pub next: Option<String>,
-    pub since: Time,
-    /// The VM that it is about, where it is about one.
-    pub vm: Option<Uuid>,
-    /// Somebody has seen to it, or nobody is to be told of it.
-    pub settled: bool,
 }
 
 /// Something that has happened.
@@ -77,6 +64,13 @@ impl Host {
     pub fn vms(&self) -> impl Iterator<Item = &VmState> {
         let count = self.state.as_ref().map_or(u32::MAX, |state| state.pages);
         self.pages.range(..count).flat_map(|(_, vms)| vms)
+    }
+
+    /// Its open findings.
+    pub fn findings(&self) -> impl Iterator<Item = &OpenFinding> {
+        let count = self.state.as_ref().and_then(|state| state.open_pages);
+        let told = self.told.values().filter(move |_| count.is_none());
+        self.open.range(..count.unwrap_or(0)).flat_map(|(_, findings)| findings).chain(told)
     }
 
     /// Whether it has not been heard of for so long that it is not well.
@@ -105,7 +99,7 @@ impl Estate {
     pub fn findings(&self) -> impl Iterator<Item = (&str, &OpenFinding)> {
         let of = |(name, host): (_, _)| {
             let (name, host): (&String, &Host) = (name, host);
-            host.findings.values().map(move |finding| (name.as_str(), finding))
+            host.findings().map(move |finding| (name.as_str(), finding))
         };
         self.hosts.iter().flat_map(of)
     }

@@ -27,6 +27,7 @@ pub(crate) fn state(pages: u32) -> HostState {
         findings: [].into(),
         troubles: Vec::new(),
         pages,
+        open_pages: None,
     }
 }
 
@@ -57,6 +58,20 @@ fn news(event: &str, finding: usize) -> FindingNews {
         vm: None,
         evidence: Vec::new(),
         next: None,
+    }
+}
+
+fn open_finding(id: &str) -> OpenFinding {
+    OpenFinding {
+        id: id.to_owned(),
+        kind: "rogue-vm".to_owned(),
+        severity: Severity::High,
+        title: id.to_owned(),
+        evidence: Vec::new(),
+        next: None,
+        since: at(100),
+        vm: None,
+        settled: false,
     }
 }
 
@@ -118,6 +133,37 @@ fn a_finding_opens_settles_and_closes() {
 }
 
 #[test]
+fn what_a_host_lists_as_open_is_open_and_no_news() {
+    let mut estate = Estate::default();
+    let lists = |pages| HostState { open_pages: Some(pages), ..state(1) };
+    let page = |number, ids: &[usize]| Told::Open {
+        host: host(),
+        number,
+        findings: ids.iter().map(|id| open_finding(&format!("{id:010x}"))).collect(),
+    };
+    let open = |estate: &Estate| {
+        let ids = estate.findings().map(|(_, finding)| finding.id.trim_start_matches('0'));
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    let mut tell = |told: Vec<Told>, expect: &str| {
+        told.into_iter().for_each(|told| estate.apply(at(9), told));
+        assert_eq!(open(&estate), expect);
+    };
+    let happened = |event, id| Told::Finding { host: host(), news: news(event, id) };
+    tell(vec![happened("opened", 1), Told::State { host: host(), state: state(1) }], "1");
+    // It is of a later release from now on; its pages may come before it says so.
+    tell(vec![page(0, &[2, 3]), page(1, &[4])], "1");
+    tell(vec![Told::State { host: host(), state: lists(2) }], "2 3 4");
+    // What closed while nobody could tell is closed.
+    tell(vec![page(0, &[3]), happened("changed", 2)], "3 4");
+    tell(vec![page(0, &[3, 4]), Told::State { host: host(), state: lists(1) }], "3 4");
+    tell(vec![page(page::MOST, &[5]), page(u32::MAX, &[5])], "3 4");
+    // And of the earlier one again.
+    tell(vec![happened("closed", 1), Told::State { host: host(), state: state(1) }], "2");
+    assert_eq!(estate.hosts[&host()].news.len(), 3);
+}
+
+#[test]
 fn what_a_host_says_is_bounded() {
     let mut estate = Estate::default();
     for finding in 0..MOST_FINDINGS + 10 {
@@ -137,19 +183,8 @@ fn what_a_host_says_is_bounded() {
 #[test]
 fn a_host_that_tells_all_of_it_makes_news_of_what_has_changed() {
     let mut estate = Estate::default();
-    let finding = |id: &str| OpenFinding {
-        id: id.to_owned(),
-        kind: "rogue-vm".to_owned(),
-        severity: Severity::High,
-        title: id.to_owned(),
-        evidence: Vec::new(),
-        next: None,
-        since: at(100),
-        vm: None,
-        settled: false,
-    };
     let mut tell = |second, status, findings: &[&str]| {
-        let findings = findings.iter().map(|id| finding(id)).collect();
+        let findings = findings.iter().map(|id| open_finding(id)).collect();
         let vms = vec![vm(1, status)];
         let told = Told::Whole { host: host(), state: state(7), vms, findings };
         estate.apply(at(second), told);

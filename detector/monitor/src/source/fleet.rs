@@ -16,8 +16,8 @@ use detector_core::{
     fleet::{
         Name,
         message::{Announcement, Answer, Command, FindingNews, HostState, open, seal},
-        page::Page,
-        subject::{self, Holder},
+        page::{OpenPage, Page},
+        subject::{self, Holder, Paged},
     },
 };
 use futures::{StreamExt, future::BoxFuture};
@@ -126,10 +126,17 @@ impl Fleet {
     }
 
     fn page(&self, subject: &str, payload: &[u8]) -> Option<Told> {
-        let mut tokens = subject.rsplit('.');
-        let number = tokens.next()?.parse().ok()?;
-        let (host, page) = self.read::<Page>(tokens.next()?, payload)?;
-        (page.number == number).then_some(Told::Page { host, number, vms: page.vms })
+        match subject::paged(subject)? {
+            (host, Paged::Vms(number)) => {
+                let (host, page) = self.read::<Page>(host, payload)?;
+                (page.number == number).then_some(Told::Page { host, number, vms: page.vms })
+            }
+            (host, Paged::Open(number)) => {
+                let (host, page) = self.read::<OpenPage>(host, payload)?;
+                let findings = page.findings;
+                (page.number == number).then_some(Told::Open { host, number, findings })
+            }
+        }
     }
 
     fn finding(&self, subject: &str, payload: &[u8]) -> Option<Told> {

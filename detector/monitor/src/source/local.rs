@@ -21,7 +21,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{AskError, Question, Source, open_finding};
+use super::{AskError, Question, Source};
 use crate::estate::Told;
 
 /// How often it is looked.
@@ -101,7 +101,7 @@ impl Local {
         let now = jiff::Timestamp::now();
         let state = report::host(now, life, &status, PolicyState::default(), 1);
         let vms = vms.iter().map(report::vm).collect();
-        let findings = status.findings.into_iter().map(open_finding).collect();
+        let findings = status.findings.into_iter().map(report::finding).collect();
         Ok(Told::Whole { host: self.host.clone(), state, vms, findings })
     }
 

@@ -3,15 +3,12 @@
 mod fleet;
 mod local;
 
-use detector_core::{
-    api::{ApiError, Reply, Request},
-    model::Subject,
-};
+use detector_core::api::{ApiError, Reply, Request};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::estate::{News, OpenFinding, Told};
+use crate::estate::{News, Told};
 
 pub use fleet::{Access, Fleet};
 pub use local::Local;
@@ -55,22 +52,4 @@ pub enum AskError {
     Refused(ApiError),
     #[error("the answer cannot be read ({0}): it is of another release")]
     Unintelligible(String),
-}
-
-/// A finding as a daemon lists it.
-fn open_finding(view: detector_core::api::view::FindingView) -> OpenFinding {
-    OpenFinding {
-        id: view.id,
-        kind: view.kind.as_str().to_owned(),
-        severity: view.severity,
-        title: view.title,
-        evidence: view.evidence,
-        next: view.next,
-        since: view.since,
-        vm: match view.subject {
-            Subject::Vm(uuid) => Some(uuid),
-            _ => None,
-        },
-        settled: view.acknowledged.is_some() || view.suppressed.is_some(),
-    }
 }

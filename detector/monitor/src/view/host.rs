@@ -80,7 +80,7 @@ pub(super) fn row(name: &str, host: &Host) -> HostRow {
     }
     troubles.extend(state.iter().flat_map(|state| state.troubles.iter().cloned()));
     let mut findings = Counts::new();
-    for finding in host.findings.values().filter(|finding| !finding.settled) {
+    for finding in host.findings().filter(|finding| !finding.settled) {
         *findings.entry(finding.severity.as_str().to_owned()).or_default() += 1;
     }
     let mut vms = Counts::new();

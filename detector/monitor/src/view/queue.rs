@@ -97,7 +97,7 @@ pub async fn queue(desk: &Desk, who: &str) -> Queue {
     }
     for item in &mut queue.items {
         let Some(host) = estate.hosts.get(&item.host) else { continue };
-        let about = host.findings.values().filter(|one| one.vm.is_some() && one.vm == item.vm);
+        let about = host.findings().filter(|one| one.vm.is_some() && one.vm == item.vm);
         item.evidence = about.map(|one| finding::row(&item.host, one, Some(&item.name))).collect();
     }
     let order = |item: &QueueItem| match item.status.as_str() {

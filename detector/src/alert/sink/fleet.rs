@@ -1,8 +1,9 @@
 //! The fleet: each notice is a message of a stream, which keeps it under the notice's own name.
 
-use detector_core::{
-    fleet::{message::FindingNews, page::cut},
-    model::Subject,
+use detector_core::fleet::{
+    message::FindingNews,
+    page::{MOST_EVIDENCE, cut},
+    report,
 };
 
 use super::{Delivered, Failure, Notice};
@@ -10,9 +11,6 @@ use crate::fleet::{
     speech::{Speech, Unsaid},
     words::Place,
 };
-
-/// Of a finding's evidence, as much is told.
-const MOST_EVIDENCE: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Fleet(pub(super) Speech);
@@ -35,25 +33,21 @@ impl Fleet {
 }
 
 fn news(notice: &Notice) -> FindingNews {
-    let finding = &notice.finding;
-    let mut evidence = finding.evidence.clone();
-    evidence.truncate(MOST_EVIDENCE);
-    evidence.iter_mut().for_each(|(_, value)| cut(value));
+    let mut finding = report::finding(notice.finding.clone());
+    finding.evidence.truncate(MOST_EVIDENCE);
+    finding.evidence.iter_mut().for_each(|(_, value)| cut(value));
     FindingNews {
         id: notice.id,
         alert: notice.alert,
         event: notice.event.as_str().to_owned(),
         at: notice.at,
-        finding: finding.id.clone(),
-        kind: finding.kind.as_str().to_owned(),
+        finding: finding.id,
+        kind: finding.kind,
         severity: finding.severity,
-        title: finding.title.clone(),
+        title: finding.title,
         since: finding.since,
-        vm: match finding.subject {
-            Subject::Vm(vm) => Some(vm),
-            _ => None,
-        },
-        evidence,
-        next: finding.next.clone(),
+        vm: finding.vm,
+        evidence: finding.evidence,
+        next: finding.next,
     }
 }

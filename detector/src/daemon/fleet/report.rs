@@ -1,10 +1,10 @@
-//! What the host tells of itself: its state and its VMs, when they change and every so often.
+//! What the host tells of itself: its state, its VMs and its open findings, when they change and every so often.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use detector_core::fleet::{
     message::{HostState, PolicyState, RefusedBundle},
-    page::{Page, pages},
+    page::{OpenPage, Page, open_pages, pages},
     report::{self, Life},
 };
 use tokio::{
@@ -29,12 +29,22 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(30);
 /// How often all of it is told anew: the fleet keeps it for some days only, and another host may have taken its place.
 const ANEW: Duration = Duration::from_secs(15 * 60);
+/// How often no more than the text of open findings is told, such as a count that goes up.
+const TEXT: Duration = Duration::from_secs(60);
 
 /// What the fleet keeps of what was said last.
 #[derive(Default)]
 struct Said {
     host: Option<(HostState, Instant)>,
     pages: BTreeMap<u32, Page>,
+    open: BTreeMap<u32, (OpenPage, Instant)>,
+}
+
+/// What there is to tell.
+struct Report {
+    host: HostState,
+    vms: Vec<Page>,
+    open: Vec<OpenPage>,
 }
 
 /// Tells, for as long as the daemon lives.
@@ -78,24 +88,22 @@ pub(super) async fn keep_telling(
             why: one.why,
         });
         let policy = PolicyState { in_force, refused, drift };
-        let all = pages(vms.iter().map(report::vm).collect());
+        let vms = pages(vms.iter().map(report::vm).collect());
         let life = Life { id: life, every: EVERY.as_secs() };
-        let host = report::host(jiff::Timestamp::now(), life, &status, policy, all.len());
-        if let Err(Unsaid::Never(why)) = tell(&speech, &mut said, host, all).await {
+        let mut host = report::host(jiff::Timestamp::now(), life, &status, policy, vms.len());
+        let open = open_pages(status.findings.into_iter().map(report::finding).collect());
+        host.open_pages = u32::try_from(open.len()).ok();
+        let report = Report { host, vms, open };
+        if let Err(Unsaid::Never(why)) = tell(&speech, &mut said, report).await {
             tracing::warn!(%why, "fleet: what there is to tell is not told");
         }
     }
 }
 
 /// Tells what has changed. What is not kept there is told again the next time.
-async fn tell(
-    speech: &Speech,
-    said: &mut Said,
-    host: HostState,
-    all: Vec<Page>,
-) -> Result<(), Unsaid> {
-    let count = host.pages;
-    for page in all {
+async fn tell(speech: &Speech, said: &mut Said, report: Report) -> Result<(), Unsaid> {
+    let Report { host, vms, open } = report;
+    for page in vms {
         if said.pages.get(&page.number) == Some(&page) {
             continue;
         }
@@ -107,7 +115,23 @@ async fn tell(
         }
         said.pages.insert(page.number, page);
     }
-    said.pages.retain(|number, _| *number < count);
+    said.pages.retain(|number, _| *number < host.pages);
+    for page in open {
+        let known = |(before, at): &(OpenPage, Instant)| {
+            *before == page || (before.is_alike(&page) && at.elapsed() < TEXT)
+        };
+        if said.open.get(&page.number).is_some_and(known) {
+            continue;
+        }
+        said.open.remove(&page.number);
+        let place = Place::Open(page.number);
+        match speech.put(place, &page, None).await {
+            Err(Unsaid::Never(_)) => speech.put(place, &page.clone().lighter(), None).await?,
+            outcome => outcome?,
+        }
+        said.open.insert(page.number, (page, Instant::now()));
+    }
+    said.open.retain(|number, _| host.open_pages.is_some_and(|count| *number < count));
     let same = |(before, at): &(HostState, Instant)| {
         let before = HostState { at: host.at, ..before.clone() };
         before == host && at.elapsed() < EVERY

@@ -34,6 +34,7 @@ fn heard(seconds: i64, denied: u64, in_force: Option<Version>) -> Heard {
         findings: BTreeMap::new(),
         troubles: Vec::new(),
         pages: 0,
+        open_pages: None,
     };
     Heard { at: at(seconds), state }
 }

@@ -131,7 +131,7 @@ pub async fn vm(desk: &Desk, host: &str, uuid: Uuid, who: &str) -> Result<VmDeta
 fn known_of(name: &str, host: &Host, uuid: Uuid) -> Result<VmDetail, Missing> {
     let vm = host.vms().find(|vm| vm.uuid == uuid);
     let vm = vm.ok_or_else(|| Missing::NotFound(format!("{name} has no VM {uuid}")))?;
-    let about = host.findings.values().filter(|finding| finding.vm == Some(uuid));
+    let about = host.findings().filter(|finding| finding.vm == Some(uuid));
     let news = host.news.iter().filter(|news| news.vm == Some(uuid)).cloned().map(event);
     Ok(VmDetail {
         row: row(name, vm),
