@@ -3,8 +3,13 @@
 use std::{io, path::Path, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, header,
-    jetstream::{self, context::PublishErrorKind, message::PublishMessage, stream},
+    Client, ConnectOptions,
+    jetstream::{
+        self,
+        context::PublishErrorKind,
+        message::PublishMessage,
+        stream::{self, LastRawMessageErrorKind},
+    },
 };
 use bytes::Bytes;
 use detector_core::fleet::{
@@ -228,21 +233,26 @@ pub(super) fn in_the_way(under_way: &RollOut) -> String {
     )
 }
 
-/// What was kept last under a key of [`subject::POLICY`].
-async fn last<T: DeserializeOwned>(
+/// What was kept last under a key of [`subject::POLICY`], by the word of whoever leads it: another replica may be behind,
+/// and what is decided by that would undo what was decided since.
+pub(super) async fn last<T: DeserializeOwned>(
     client: &Client,
     fleet: &Name,
     key: &str,
     what: &str,
 ) -> Result<Last<T>, ConnectionError> {
-    let asked = client.request(subject::ask(key), Bytes::new()).await;
-    let answer = asked.map_err(|error| failed(what, error))?;
-    if answer.status == Some(async_nats::StatusCode::NOT_FOUND) {
-        return Ok(Last { value: None, revision: 0 });
-    }
-    let revision = answer.headers.as_ref().and_then(|headers| headers.get(header::NATS_SEQUENCE));
-    let revision = revision.and_then(|revision| revision.as_str().parse().ok());
-    let revision = revision.ok_or_else(|| failed(what, "an answer that is none"))?;
-    let (_, said) = message::open(&answer.payload, fleet, None).map_err(|why| failed(what, why))?;
-    Ok(Last { value: Some(said), revision })
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(PATIENCE);
+    let stream = context.get_stream_no_info(subject::stream_of(subject::POLICY)).await;
+    let stream = stream.map_err(|error| failed(what, error))?;
+    let place = subject::key(subject::POLICY, key);
+    let kept = match stream.get_last_raw_message_by_subject(&place).await {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+            return Ok(Last { value: None, revision: 0 });
+        }
+        Err(error) => return Err(failed(what, error)),
+    };
+    let (_, said) = message::open(&kept.payload, fleet, None).map_err(|why| failed(what, why))?;
+    Ok(Last { value: Some(said), revision: kept.sequence })
 }

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, ConnectionError, PATIENCE, failed};
+use super::connection::{self, ConnectionError, Last, PATIENCE, failed};
 
 /// So often it is looked at where a roll-out stands.
 const TICK: Duration = Duration::from_millis(500);
@@ -267,12 +267,9 @@ impl Desk {
         &self,
         key: &str,
     ) -> Result<Option<Kept<T>>, ConnectionError> {
-        let entry = self.policy.entry(key).await.map_err(|why| failed(key, why))?;
-        let read = |entry: kv::Entry| {
-            let (_, value) = message::open(&entry.value, &self.fleet, None)?;
-            Ok(Kept { value, revision: entry.revision })
-        };
-        entry.map(read).transpose().map_err(|why: message::Refused| failed(key, why))
+        let Last { value, revision } =
+            connection::last(&self.client, &self.fleet, key, key).await?;
+        Ok(value.map(|value| Kept { value, revision }))
     }
 
     /// Writes where nobody has since. Whether that was so.

@@ -2,6 +2,8 @@
 
 use std::process::Child;
 
+use async_nats::jetstream::{self, stream};
+use detector::fleet::connection;
 use detector::fleet::desk::Desk;
 use detector::fleet::pack;
 use detector_core::fleet::message::{Time, Version};
@@ -174,4 +176,27 @@ fn whoever_drives_may_die_and_what_was_decided_last_holds() {
     assert_eq!(scene.stage()["stage"], json!("halted"));
     // Once more is as good as once.
     halt().unwrap();
+}
+
+#[test]
+fn who_decides_asks_the_leader_and_no_replica() {
+    let host = Host::new().unwrap();
+    let scene = Scene::new(&host);
+    let (first, _) = scene.sealed(1);
+    scene.nats.office(&["policy", "offer", &first]).unwrap();
+    let (_, version) = scene.begin(2);
+    let (client, fleet) = (scene.steward.client.clone(), name("lab").unwrap());
+    scene.steward.run(async {
+        let desk = Desk::open(client.clone(), &fleet).await.unwrap();
+        // From now on replicas do not answer by themselves; whoever leads does.
+        let context = jetstream::new(client.clone());
+        let policy = context.get_stream(subject::stream_of(subject::POLICY)).await.unwrap();
+        let before = policy.cached_info().config.clone();
+        let config = stream::Config { allow_direct: false, ..before };
+        context.update_stream(config).await.unwrap();
+        assert_eq!(desk.roll_out().await.unwrap().unwrap().version, version);
+        let announced = connection::announced(&client, &fleet).await.unwrap();
+        assert_eq!(announced.value.unwrap().version.number, 1);
+        assert!(connection::under_way(&client, &fleet).await.unwrap().is_some());
+    });
 }

@@ -41,8 +41,8 @@ pub fn bundle(version: u64) -> String {
     format!("bundle.{version}")
 }
 
-/// Where to ask for the last message under a key of [`POLICY`]. Each replica of the stream answers, so that no one
-/// server is asked by all hosts.
+/// Where a host asks for the last message under a key of [`POLICY`]. Each replica of the stream answers, so that no one
+/// server is asked by all hosts; one that is behind does so with what was there before, which a host hears again.
 pub fn ask(policy_key: &str) -> String {
     format!("$JS.API.DIRECT.GET.{}.{}", stream_of(POLICY), key(POLICY, policy_key))
 }
