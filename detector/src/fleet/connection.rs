@@ -203,7 +203,8 @@ pub struct Last<T> {
     pub revision: u64,
 }
 
-/// What is announced.
+/// What is announced, or is to be where whoever drove the last roll-out has not come to that: it is over, and what has
+/// become of it holds. Or why nothing else can be offered now.
 ///
 /// # Errors
 ///
@@ -211,19 +212,45 @@ pub struct Last<T> {
 pub async fn announced(
     client: &Client,
     fleet: &Name,
-) -> Result<Last<Announcement>, ConnectionError> {
-    last(client, fleet, subject::ANNOUNCED, "what is announced is not known").await
+) -> Result<Result<Last<Announcement>, String>, ConnectionError> {
+    const WHAT: &str = "what is announced is not known";
+    // In this order: what follows from the roll-out is offered only over what was announced before that was looked at.
+    let announced: Last<Announcement> = last(client, fleet, subject::ANNOUNCED, WHAT).await?;
+    let roll_out: Last<RollOut> = last(client, fleet, subject::ROLL_OUT, WHAT).await?;
+    let later = announced.revision > roll_out.revision;
+    Ok(match roll_out.value {
+        Some(roll_out) if roll_out.is_under_way() => Err(in_the_way(&roll_out)),
+        Some(roll_out) => {
+            let due = roll_out.due(announced.value.as_ref(), later);
+            Ok(Last { value: due.or(announced.value), ..announced })
+        }
+        None => Ok(announced),
+    })
 }
 
-/// Why nothing else can be offered now, where a roll-out is under way.
+/// Why what was just offered may not stay so: somebody has begun or stopped a roll-out meanwhile.
 ///
 /// # Errors
 ///
 /// It cannot be asked for, or read.
-pub async fn under_way(client: &Client, fleet: &Name) -> Result<Option<String>, ConnectionError> {
-    const WHAT: &str = "whether a roll-out is under way is not known";
-    let last: Last<RollOut> = last(client, fleet, subject::ROLL_OUT, WHAT).await?;
-    Ok(last.value.filter(RollOut::is_under_way).map(|roll_out| in_the_way(&roll_out)))
+pub async fn overtaken(
+    client: &Client,
+    fleet: &Name,
+    offered: &Announcement,
+) -> Result<Option<String>, ConnectionError> {
+    const WHAT: &str = "whether a roll-out was begun or stopped meanwhile is not known";
+    let roll_out: Last<RollOut> = last(client, fleet, subject::ROLL_OUT, WHAT).await?;
+    Ok(roll_out.value.and_then(|roll_out| {
+        let is_stopped = || roll_out.due(Some(offered), true).is_some();
+        if roll_out.is_under_way() {
+            Some(in_the_way(&roll_out))
+        } else {
+            is_stopped().then(|| {
+                let number = roll_out.version.number;
+                format!("version {number} was stopped meanwhile, and is not withdrawn yet: see to it with `roll-out continue`")
+            })
+        }
+    }))
 }
 
 pub(super) fn in_the_way(under_way: &RollOut) -> String {

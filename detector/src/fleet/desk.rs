@@ -55,6 +55,14 @@ struct Kept<T> {
     revision: u64,
 }
 
+impl Kept<RollOut> {
+    /// What is to be announced in place of what is.
+    fn due(&self, announced: Option<&Kept<Announcement>>) -> Option<Announcement> {
+        let later = announced.is_some_and(|announced| announced.revision > self.revision);
+        self.value.due(announced.map(|announced| &announced.value), later)
+    }
+}
+
 impl Desk {
     /// Listens; returns when it has heard of every host that has ever spoken.
     ///
@@ -103,14 +111,9 @@ impl Desk {
             return Err(failed(NOT_BEGUN, connection::in_the_way(value)));
         }
         let announced: Option<Kept<Announcement>> = self.kept(subject::ANNOUNCED).await?;
-        let is_told = |last: &Kept<RollOut>| {
-            announced.as_ref().is_some_and(|announced| announced.revision > last.revision)
-        };
         // What has become of the last one holds, also where whoever stopped it was killed before hosts were told.
-        let announced = match last.as_ref().filter(|last| !is_told(last)) {
-            Some(last) => Some(last.value.announcement()),
-            None => announced.map(|announced| announced.value),
-        };
+        let due = last.as_ref().and_then(|last| last.due(announced.as_ref()));
+        let announced = due.or_else(|| announced.map(|announced| announced.value));
         let over = last.map_or(0, |last| last.revision);
         let begun = RollOut::begin(bundle, announced.as_ref(), &self.hosts, (by, Time::now()));
         Ok(begun.map(|roll_out| Planned { roll_out, over }))
@@ -199,21 +202,18 @@ impl Desk {
     /// Whether hosts are told what follows from a roll-out.
     async fn announce(
         &mut self,
-        Kept { value: roll_out, revision }: &Kept<RollOut>,
+        roll_out: &Kept<RollOut>,
         announced: Option<Kept<Announcement>>,
     ) -> Result<bool, ConnectionError> {
-        let wanted = roll_out.announcement();
-        if announced.as_ref().is_some_and(|announced| announced.value == wanted) {
-            if self.told.is_none_or(|told| told.elapsed() >= AGAIN) {
-                self.tell_hosts(&wanted).await?;
+        let Some(wanted) = roll_out.due(announced.as_ref()) else {
+            if let Some(Kept { value, .. }) = announced
+                && self.told.is_none_or(|told| told.elapsed() >= AGAIN)
+            {
+                self.tell_hosts(&value).await?;
             }
             return Ok(true);
-        }
+        };
         let over = announced.map_or(0, |announced| announced.revision);
-        // What was offered after it was over is not its matter.
-        if !roll_out.is_under_way() && over > *revision {
-            return Ok(true);
-        }
         let is_written = self.write(subject::ANNOUNCED, &wanted, over).await?;
         if is_written {
             self.tell_hosts(&wanted).await?;
@@ -232,17 +232,15 @@ impl Desk {
         loop {
             let announced: Option<Kept<Announcement>> = self.kept(subject::ANNOUNCED).await?;
             let kept: Option<Kept<RollOut>> = self.kept(subject::ROLL_OUT).await?;
-            let Kept { value: roll_out, revision } =
-                kept.ok_or_else(|| failed(WHAT, "there is no roll-out"))?;
-            let later = announced.filter(|announced| {
-                !roll_out.is_under_way()
-                    && announced.revision > revision
-                    && announced.value != roll_out.announcement()
-            });
-            if let Some(Kept { value, .. }) = later {
+            let kept = kept.ok_or_else(|| failed(WHAT, "there is no roll-out"))?;
+            if let Some(Kept { value, revision }) = &announced
+                && kept.value.is_overtaken(value, *revision > kept.revision)
+                && kept.due(announced.as_ref()).is_none()
+            {
                 let number = value.version.number;
                 return Err(failed(WHAT, format!("version {number} was offered since")));
             }
+            let Kept { value: roll_out, revision } = kept;
             let Some(stage) = roll_out.halt(why, Time::now()) else { return Ok(()) };
             let halted = RollOut { stage, ..roll_out };
             if self.write(subject::ROLL_OUT, &halted, revision).await? {

@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream};
 use detector::fleet::connection;
 use detector::fleet::desk::Desk;
 use detector::fleet::pack;
-use detector_core::fleet::message::{Time, Version};
+use detector_core::fleet::message::{Time, Version, seal};
 use detector_core::fleet::roll_out::{Plan, RollOut, Stage};
 use detector_core::fleet::subject::{self, Holder};
 use detector_tests::host::Host;
@@ -195,8 +195,40 @@ fn who_decides_asks_the_leader_and_no_replica() {
         let config = stream::Config { allow_direct: false, ..before };
         context.update_stream(config).await.unwrap();
         assert_eq!(desk.roll_out().await.unwrap().unwrap().version, version);
-        let announced = connection::announced(&client, &fleet).await.unwrap();
-        assert_eq!(announced.value.unwrap().version.number, 1);
-        assert!(connection::under_way(&client, &fleet).await.unwrap().is_some());
+        let in_the_way = connection::announced(&client, &fleet).await.unwrap().err().unwrap();
+        assert!(in_the_way.contains("version 2 is under way"), "{in_the_way}");
     });
+}
+
+#[test]
+fn what_was_stopped_is_withdrawn_whoever_was_late_or_offers_something_else() {
+    let host = Host::new().unwrap();
+    let scene = Scene::new(&host);
+    let (first, version) = scene.sealed(1);
+    scene.nats.office(&["policy", "offer", &first]).unwrap();
+    scene.say(0, version);
+    scene.say(1, version);
+
+    // Somebody who drives it announces the first wave after it was stopped, and is killed.
+    let (begun, _) = scene.begin(2);
+    scene.halt();
+    let said = seal(&name("lab").unwrap(), &name("lab").unwrap(), &begun.announcement()).unwrap();
+    let place = subject::key(subject::POLICY, subject::ANNOUNCED);
+    assert!(scene.steward.keeps_this(&place, &String::from_utf8(said).unwrap()));
+    assert_eq!(scene.announced(), (2, vec![], Some(1)));
+    assert!(scene.roll_out(&["continue"]).is_err(), "it was stopped");
+    assert_eq!(scene.announced(), (1, vec![2], None));
+
+    // The first host has it, whoever has stopped it is killed before they announce that, and another bundle comes to the
+    // other host.
+    let (_, version) = scene.begin(3);
+    let mut driver = scene.drive(&["continue"]);
+    await_that("the first wave", || scene.announced() == (3, vec![2], Some(1)));
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    scene.say(0, version);
+    scene.halt();
+    let (fourth, _) = scene.sealed(4);
+    scene.nats.office(&["policy", "offer", &fourth, "--host", "h2"]).unwrap();
+    assert_eq!(scene.announced(), (4, vec![2, 3], Some(1)));
 }

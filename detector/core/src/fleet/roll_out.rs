@@ -164,16 +164,50 @@ impl RollOut {
                 ..base
             },
             (Stage::Halted { .. }, before) => {
-                let mut withdrawn = withdrawn.clone();
-                withdrawn.push(*version);
-                let spare = withdrawn.len().saturating_sub(MOST_WITHDRAWN);
-                withdrawn.drain(..spare);
+                let withdrawn = self.with_itself(withdrawn);
                 match before {
                     Some(before) => Announcement { withdrawn, ..Announcement::to_all(*before) },
                     None => Announcement { share: Some(0), withdrawn, ..base },
                 }
             }
         }
+    }
+
+    /// These, and it among those that are withdrawn.
+    fn with_itself(&self, withdrawn: &[Version]) -> Vec<Version> {
+        let all = [withdrawn, &[self.version]].concat();
+        let spare = all.len().saturating_sub(MOST_WITHDRAWN);
+        all.into_iter().skip(spare).collect()
+    }
+
+    /// What is to be announced in place of what is, where hosts do not know yet what this roll-out has become; `None`
+    /// where they do. `later` is whether it was announced after this stage was kept. Whoever drove it may have been killed
+    /// before they announced, or have announced an earlier stage after that, not knowing of a later one.
+    pub fn due(&self, announced: Option<&Announcement>, later: bool) -> Option<Announcement> {
+        let wanted = self.announcement();
+        match announced {
+            Some(announced) if *announced == wanted => None,
+            Some(offered) if self.is_overtaken(offered, later) => {
+                let is_missing = matches!(self.stage, Stage::Halted { .. })
+                    && !offered.withdrawn.contains(&self.version);
+                // Offered by somebody who did not know yet that it was stopped.
+                is_missing.then(|| Announcement {
+                    withdrawn: self.with_itself(&offered.withdrawn),
+                    others: offered.others.and_then(|others| {
+                        if others == self.version { self.before } else { Some(others) }
+                    }),
+                    ..offered.clone()
+                })
+            }
+            _ => Some(wanted),
+        }
+    }
+
+    /// Whether something else was offered since it was over.
+    pub fn is_overtaken(&self, announced: &Announcement, later: bool) -> bool {
+        // Nobody but a roll-out announces shares.
+        let is_its_own = announced.version == self.version && announced.share.is_some();
+        later && !self.is_under_way() && !is_its_own && *announced != self.announcement()
     }
 
     /// Where it stands.

@@ -90,10 +90,10 @@ fn offer(path: &Path, at: &AtArgs, hosts: Vec<Name>) -> Result<()> {
     let (steward, version) = offered(&bytes, at)?;
     let fleet = &steward.fleet;
     let in_the_way = steward.speak(async |client| {
-        let before = connection::announced(&client, fleet).await?;
-        if let Some(under_way) = connection::under_way(&client, fleet).await? {
-            return Ok(Some(under_way));
-        }
+        let before = match connection::announced(&client, fleet).await? {
+            Ok(before) => before,
+            Err(in_the_way) => return Ok(Some(in_the_way)),
+        };
         let announcement = match &before.value {
             Some(before) => match before.may_be_followed_by(version) {
                 Ok(()) => before.followed_by(version, hosts),
@@ -103,8 +103,7 @@ fn offer(path: &Path, at: &AtArgs, hosts: Vec<Name>) -> Result<()> {
         };
         let announced = (&announcement, before.revision);
         connection::offer(&client, (fleet, fleet), &bytes, announced).await?;
-        // Whoever has begun one meanwhile announces that.
-        connection::under_way(&client, fleet).await
+        connection::overtaken(&client, fleet, &announcement).await
     })?;
     if let Some(why) = in_the_way {
         bail!(why);

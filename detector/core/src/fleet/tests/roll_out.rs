@@ -266,6 +266,43 @@ fn what_was_stopped_or_is_done_is_taken_back_and_shows_who_still_has_it() {
 }
 
 #[test]
+fn what_it_has_become_is_announced_whoever_was_late() {
+    let third = Version { number: 3, sha256: Digest([3; 32]) };
+    let at_stage = |stage| RollOut { stage, ..begun() };
+    let spreading = begun().announcement();
+    let halted = at_stage(Stage::Halted { wave: 0, at: at(1), why: String::new() });
+    let done = at_stage(Stage::Done { at: at(1) });
+    let (is_halted, is_done) = (halted.announcement(), done.announcement());
+    let all = Announcement::to_all(third);
+    let of = |withdrawn: &[Version], others| Announcement {
+        hosts: vec![name("b")],
+        withdrawn: withdrawn.to_vec(),
+        others,
+        ..all.clone()
+    };
+    for (what, roll_out, announced, later, due) in [
+        ("under way", &begun(), Some(&all), true, Some(&spreading)),
+        ("told", &halted, Some(&is_halted), true, None),
+        ("nobody was told", &halted, Some(&spreading), false, Some(&is_halted)),
+        ("somebody was late", &halted, Some(&spreading), true, Some(&is_halted)),
+        ("the same where it is done", &done, Some(&spreading), true, Some(&is_done)),
+        ("nothing was ever", &done, None, false, Some(&is_done)),
+        ("offered since", &done, Some(&all), true, None),
+        ("offered before", &done, Some(&all), false, Some(&is_done)),
+        ("and stays withdrawn", &halted, Some(&of(&[NEW], Some(OLD))), true, None),
+        (
+            "offered by who did not know of it",
+            &halted,
+            Some(&of(&[], Some(NEW))),
+            true,
+            Some(&of(&[NEW], Some(OLD))),
+        ),
+    ] {
+        assert_eq!(roll_out.due(announced, later).as_ref(), due, "{what}");
+    }
+}
+
+#[test]
 fn only_what_hosts_would_take_follows() {
     let version = |number, text| Version { number, sha256: Digest([text; 32]) };
     let all = Announcement::to_all(version(5, 5));
