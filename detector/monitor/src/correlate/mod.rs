@@ -15,6 +15,7 @@ use detector_core::{
 use ipnet::IpNet;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::estate::Estate;
 
@@ -83,6 +84,9 @@ pub struct Correlation {
     pub title: String,
     #[schema(value_type = String)]
     pub severity: Severity,
+    /// It may be that one host hands over to the other.
+    #[serde(skip)]
+    pub handover: bool,
 }
 
 /// All that follows. `apart` are networks that each host has for itself, where one address on two hosts is nothing.
@@ -94,7 +98,7 @@ pub fn correlate(estate: &Estate, now: Time, apart: &[IpNet]) -> Vec<Correlation
         if host.is_silent(now) || host.lost.is_some() {
             let why = host.lost.as_deref().unwrap_or("it has said nothing for too long");
             let title = format!("Nothing is known of {name} for now: {why}");
-            push(&mut found, Kind::HostSilent, name, [name.as_str()].into(), title);
+            push(&mut found, Kind::HostSilent, name, [name.as_str()].into(), title, false);
         }
     }
     policies(estate, &mut found);
@@ -108,59 +112,69 @@ fn push(
     subject: &str,
     hosts: BTreeSet<&str>,
     title: String,
+    handover: bool,
 ) {
     let hosts = hosts.into_iter().map(str::to_owned).collect();
     let (subject, severity) = (subject.to_owned(), kind.severity());
-    found.push(Correlation { kind, subject, hosts, title, severity });
+    found.push(Correlation { kind, subject, hosts, title, severity, handover });
 }
 
-type Users<'a> = BTreeMap<String, BTreeSet<&'a str>>;
+/// By which VMs something is used, by host; and whether each of them says that it is on its way from there, or to there.
+type Users<'a> = BTreeMap<String, BTreeMap<&'a str, BTreeSet<(Uuid, bool)>>>;
 
-/// Whether its guest runs here, and nobody moves it: one that is in transit is on both hosts, as it should be.
-fn is_active(vm: &VmState) -> bool {
-    !matches!(vm.power.as_str(), "off" | "in-transit")
+fn is_in_transit(vm: &VmState) -> bool {
+    vm.power == "in-transit"
+}
+
+/// A VM of a host uses this.
+fn note<'a>(users: &mut Users<'a>, what: String, host: &'a str, vm: &VmState) {
+    let used = (vm.uuid, is_in_transit(vm));
+    users.entry(what).or_default().entry(host).or_default().insert(used);
+}
+
+/// Whether one VM is on its way from one of these hosts to the other, which are all there are.
+fn is_handover(users: &BTreeMap<&str, BTreeSet<(Uuid, bool)>>) -> bool {
+    let all: BTreeSet<_> = users.values().flatten().collect();
+    let vms: BTreeSet<_> = all.iter().map(|(vm, _)| vm).collect();
+    users.len() == 2 && vms.len() == 1 && all.iter().any(|(_, in_transit)| *in_transit)
 }
 
 fn identities(estate: &Estate, apart: &[IpNet], found: &mut Vec<Correlation>) {
     let (mut uuids, mut macs, mut addresses) = (Users::new(), Users::new(), Users::new());
     let mut cut_off: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    let mut free: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    // A VM that is on its way may show up on both hosts under any of its names.
-    let moving: BTreeSet<_> =
-        estate.vms().filter(|(_, vm)| vm.power == "in-transit").map(|(_, vm)| vm.uuid).collect();
+    let mut free: BTreeMap<String, BTreeMap<&str, bool>> = BTreeMap::new();
     for (host, vm) in estate.vms() {
         let uuid = vm.uuid.to_string();
-        match vm.status.as_str() {
-            "quarantined" => {
-                cut_off.entry(uuid.clone()).or_default().insert(host);
-            }
-            "approved" | "pending" | "denied" if is_active(vm) => {
-                free.entry(uuid.clone()).or_default().insert(host);
-            }
-            _ => {}
+        if vm.status == "quarantined" {
+            cut_off.entry(uuid.clone()).or_default().insert(host);
         }
-        if !is_active(vm) || moving.contains(&vm.uuid) {
+        if vm.power == "off" {
             continue;
         }
-        uuids.entry(uuid).or_default().insert(host);
+        if matches!(vm.status.as_str(), "approved" | "pending" | "denied") {
+            free.entry(uuid.clone()).or_default().insert(host, is_in_transit(vm));
+        }
+        note(&mut uuids, uuid, host, vm);
         for nic in &vm.nics {
-            macs.entry(nic.mac.clone()).or_default().insert(host);
+            note(&mut macs, nic.mac.clone(), host, vm);
             for text in nic.addresses.iter().filter(|text| is_shared(text, apart)) {
-                addresses.entry(text.clone()).or_default().insert(host);
+                note(&mut addresses, text.clone(), host, vm);
             }
         }
     }
     for (uuid, hosts) in &cut_off {
-        let others: BTreeSet<_> =
-            free.get(uuid).into_iter().flatten().filter(|host| !hosts.contains(*host)).collect();
+        let free = free.get(uuid).into_iter().flatten();
+        let others: BTreeMap<_, _> = free.filter(|(host, _)| !hosts.contains(*host)).collect();
         if !others.is_empty() {
-            let all = hosts.iter().chain(others.iter().copied()).copied().collect();
+            let all = hosts.iter().chain(others.keys().copied()).copied().collect();
             let title = format!(
                 "VM {uuid} is quarantined on {} and runs on {}",
                 list(hosts.iter().copied()),
-                list(others.iter().map(|host| **host))
+                list(others.keys().map(|host| **host))
             );
-            push(found, Kind::QuarantineEvaded, uuid, all, title);
+            let handover =
+                hosts.len() == 1 && others.len() == 1 && others.values().all(|one| **one);
+            push(found, Kind::QuarantineEvaded, uuid, all, title, handover);
         }
     }
     let all = [
@@ -169,9 +183,10 @@ fn identities(estate: &Estate, apart: &[IpNet], found: &mut Vec<Correlation>) {
         (Kind::AddressTwice, "Address", &addresses),
     ];
     for (kind, what, users) in all {
-        for (subject, hosts) in users.iter().filter(|(_, hosts)| hosts.len() > 1) {
+        for (subject, users) in users.iter().filter(|(_, users)| users.len() > 1) {
+            let hosts: BTreeSet<_> = users.keys().copied().collect();
             let title = format!("{what} {subject} is on {} at once", list(hosts.iter().copied()));
-            push(found, kind, subject, hosts.clone(), title);
+            push(found, kind, subject, hosts, title, is_handover(users));
         }
     }
 }
@@ -188,7 +203,7 @@ fn is_shared(text: &str, apart: &[IpNet]) -> bool {
 
 /// Digests that findings of rogue VMs name are of images that no template has.
 fn images(estate: &Estate, found: &mut Vec<Correlation>) {
-    let mut seen = Users::new();
+    let mut seen: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for (host, finding) in estate.findings().filter(|(_, finding)| finding.kind == "rogue-vm") {
         for digest in finding.evidence.iter().flat_map(|(_, text)| digests(text)) {
             seen.entry(digest).or_default().insert(host);
@@ -198,7 +213,7 @@ fn images(estate: &Estate, found: &mut Vec<Correlation>) {
         let short = &digest[..12];
         let title =
             format!("The unknown image {short}… is booted on {}", list(hosts.iter().copied()));
-        push(found, Kind::UnknownImageSpread, digest, hosts.clone(), title);
+        push(found, Kind::UnknownImageSpread, digest, hosts.clone(), title, false);
     }
 }
 
@@ -221,7 +236,7 @@ fn policies(estate: &Estate, found: &mut Vec<Correlation>) {
             format!("{name} does not take bundle {}: {}", refused.version, refused.why)
         });
         if let Some(title) = drift.or(refused) {
-            push(found, Kind::PolicyDiffers, name, [name.as_str()].into(), title);
+            push(found, Kind::PolicyDiffers, name, [name.as_str()].into(), title, false);
         }
     }
     // Where all hosts go by one bundle, or by none, or where as many go by each, nobody differs.
@@ -238,7 +253,7 @@ fn policies(estate: &Estate, found: &mut Vec<Correlation>) {
             if !known {
                 let title =
                     format!("{host} goes by {}, most hosts by {}", word(version), word(usual));
-                push(found, Kind::PolicyDiffers, host, [*host].into(), title);
+                push(found, Kind::PolicyDiffers, host, [*host].into(), title, false);
             }
         }
     }

@@ -4,13 +4,23 @@ use detector_core::fleet::message::Time;
 
 use super::{Correlation, Kind};
 
+/// For so many seconds a VM may be on its way between two hosts; a host that says so for longer hides a twin.
+const HANDOVER: i64 = 60 * 60;
+
 /// Since when each is the case. Hosts say what has changed one after another, so that a VM that moves is for a moment on
 /// both, or on neither: what may be such a moment is told once it has lasted.
 #[derive(Debug)]
 pub struct Settling {
     lasts: i64,
     /// By what is the matter with what: a host that joins in and leaves again begins nothing anew.
-    since: BTreeMap<(Kind, String), Time>,
+    since: BTreeMap<(Kind, String), Since>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    any: Time,
+    /// Since it can be no handover.
+    plain: Option<Time>,
 }
 
 impl Settling {
@@ -25,13 +35,19 @@ impl Settling {
         let before = std::mem::take(&mut self.since);
         for one in &found {
             let key = key(one);
-            let since = before.get(&key).copied().unwrap_or(now).min(now);
-            self.since.insert(key, since);
+            let known = before.get(&key);
+            let at = |before: Option<Time>| before.unwrap_or(now).min(now);
+            let any = at(known.map(|since| since.any));
+            let plain = (!one.handover).then(|| at(known.and_then(|since| since.plain)));
+            self.since.insert(key, Since { any, plain });
         }
+        let lasts = |since: Time| now.as_second() - since.as_second();
         let since = |one: Correlation| {
-            let since = *self.since.get(&key(&one))?;
-            let lasts = now.as_second() - since.as_second();
-            (!one.kind.may_be_between() || lasts >= self.lasts).then_some((one, since))
+            let Since { any, plain } = *self.since.get(&key(&one))?;
+            let settled = plain
+                .filter(|since| !one.kind.may_be_between() || lasts(*since) >= self.lasts)
+                .or_else(|| Some(any).filter(|since| lasts(*since) >= HANDOVER));
+            Some((one, settled?))
         };
         found.into_iter().filter_map(since).collect()
     }

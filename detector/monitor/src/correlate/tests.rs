@@ -40,7 +40,8 @@ fn estate(vms: &[(&str, VmState)]) -> Estate {
 fn kinds(estate: &Estate) -> Vec<(Kind, String)> {
     let apart = ["192.168.122.0/24".parse().unwrap()];
     let found = correlate(estate, at(1), &apart);
-    found.into_iter().map(|one| (one.kind, one.hosts.into_iter().collect())).collect()
+    let found = found.into_iter().filter(|one| !one.handover);
+    found.map(|one| (one.kind, one.hosts.into_iter().collect())).collect()
 }
 
 #[test]
@@ -124,6 +125,92 @@ fn one_identity_on_two_hosts() {
     for (what, on_a, on_b, expect) in cases {
         assert_eq!(kinds(&estate(&[("a", on_a), ("b", on_b)])), expect, "{what}");
     }
+}
+
+#[test]
+fn a_vm_on_its_way_excuses_nobody_but_the_two_hosts_that_hand_it_over() {
+    let mac = "52:54:00:00:00:01";
+    let one = |number, power| with(vm(number, "approved"), power, mac, &["192.0.2.1"]);
+    let all = |hosts: &str| {
+        [Kind::UuidTwice, Kind::MacTwice, Kind::AddressTwice]
+            .map(|kind| (kind, hosts.to_owned()))
+            .to_vec()
+    };
+    let other = || all("abc")[1..].to_vec();
+    let cases = [
+        (
+            "a third that runs it",
+            [one(1, "running"), one(1, "in-transit"), one(1, "running")],
+            all("abc"),
+        ),
+        (
+            "a third that says so as well",
+            [one(1, "running"), one(1, "running"), one(1, "in-transit")],
+            all("abc"),
+        ),
+        (
+            "two that say so",
+            [one(1, "running"), one(1, "in-transit"), one(1, "in-transit")],
+            all("abc"),
+        ),
+        (
+            "another VM of its MAC",
+            [one(1, "running"), one(1, "in-transit"), one(2, "running")],
+            other(),
+        ),
+        (
+            "and one on its way, too",
+            [one(1, "running"), one(1, "in-transit"), one(2, "in-transit")],
+            other(),
+        ),
+        (
+            "a third where it is off",
+            [one(1, "running"), one(1, "in-transit"), one(1, "off")],
+            vec![],
+        ),
+    ];
+    for (what, [a, b, c], expect) in cases {
+        assert_eq!(kinds(&estate(&[("a", a), ("b", b), ("c", c)])), expect, "{what}");
+    }
+    // One VM of two hosts that is on its way beside another one there of the same MAC.
+    let beside = [("a", one(1, "running")), ("b", one(1, "in-transit")), ("b", one(2, "running"))];
+    let ab = all("ab")[1..].to_vec();
+    assert_eq!(kinds(&estate(&beside)), ab);
+    // A quarantined one that moves is not evaded while it moves.
+    let cut_off = || with(vm(1, "quarantined"), "running", mac, &[]);
+    let evaded = |power, also: Option<&str>| {
+        let also = also.map(|power| ("c", one(1, power)));
+        let vms: Vec<_> =
+            [("a", cut_off()), ("b", one(1, power))].into_iter().chain(also).collect();
+        kinds(&estate(&vms)).iter().any(|(kind, _)| *kind == Kind::QuarantineEvaded)
+    };
+    assert!(!evaded("in-transit", None) && evaded("running", None));
+    assert!(evaded("in-transit", Some("in-transit")) && evaded("in-transit", Some("running")));
+}
+
+#[test]
+fn a_vm_is_on_its_way_for_an_hour_at_the_most() {
+    let mac = "52:54:00:00:00:01";
+    let on = |a, b| {
+        let one = |power| with(vm(1, "approved"), power, mac, &[]);
+        estate(&[("a", one(a)), ("b", one(b))])
+    };
+    let (moves, both, over) =
+        (on("running", "in-transit"), on("running", "running"), on("off", "running"));
+    let mut settling = Settling::new(20);
+    let mut told =
+        |second, estate: &Estate| settling.turn(at(second), correlate(estate, at(1), &[])).len();
+    assert_eq!([0, 1800, 3580].map(|second| told(second, &moves)), [0; 3]);
+    // At its end it is on both for a moment.
+    assert_eq!((told(3590, &both), told(3595, &over)), (0, 0));
+    // A host that says so for ever, or now and then.
+    assert_eq!((told(4000, &moves), told(7599, &moves), told(7600, &moves)), (0, 0, 2));
+    assert_eq!(told(7601, &over), 0);
+    for second in (8000..11_600).step_by(10) {
+        let estate = if second % 20 == 0 { &moves } else { &both };
+        assert_eq!(told(second, estate), 0, "{second}");
+    }
+    assert_eq!(told(11_600, &moves), 2);
 }
 
 #[test]
