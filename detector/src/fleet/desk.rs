@@ -184,7 +184,7 @@ impl Desk {
         let watched = self.watched(&roll_out.stage);
         // Before hosts are told nothing can have come of it.
         if let Some(stage) = roll_out.next(&progress, now, watched).filter(|_| is_told) {
-            let next = RollOut { stage, ..roll_out.clone() };
+            let next = roll_out.moved_to(stage, &progress);
             self.write(subject::ROLL_OUT, &next, revision).await?;
         }
         Ok((roll_out, progress, is_told))

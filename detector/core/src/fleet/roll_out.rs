@@ -3,7 +3,7 @@
 
 mod plan;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ pub use plan::{BadPlan, Plan};
 pub const ALL: u16 = 1000;
 /// Bundles that a fleet remembers to have withdrawn.
 const MOST_WITHDRAWN: usize = 8;
+/// So often one host may break the soaks of a wave …
+const MOST_BROKEN: u8 = 3;
+/// … and so many hosts may.
+const MOST_BREAKERS: usize = 64;
 /// Characters of the reason why one was stopped.
 const LONGEST_REASON: usize = 512;
 /// So many times the span in which a host speaks at the latest, and it is silent.
@@ -43,6 +47,10 @@ pub struct RollOut {
     /// The same of hosts that were silent, as far as they had said it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub absent: BTreeMap<Name, u64>,
+    /// How often a host was missing in a soak of this wave, so that it began anew: the one of those that were missing that has
+    /// been most often.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub broken: BTreeMap<Name, u8>,
     pub stage: Stage,
 }
 
@@ -129,8 +137,19 @@ impl RollOut {
         }
         let withdrawn = announced.map(|before| before.withdrawn.clone()).unwrap_or_default();
         let stage = Stage::Spreading { wave: 0, since: now };
-        let begun =
-            Self { version, before, withdrawn, plan, by, begun: now, baseline, absent, stage };
+        let broken = BTreeMap::new();
+        let begun = Self {
+            version,
+            before,
+            withdrawn,
+            plan,
+            by,
+            begun: now,
+            baseline,
+            absent,
+            broken,
+            stage,
+        };
         let told = begun.announcement();
         let is_first = |name| told.version_for(name) == Some(version);
         if begun.baseline.keys().any(is_first) { Ok(begun) } else { Err(BadPlan::Nobody) }
@@ -283,7 +302,15 @@ impl RollOut {
         if let Some(host) = waiting.first().filter(|_| late > self.plan.late) {
             return match soaks {
                 // One that went by it, and does no more or is silent.
-                true => Some(Stage::Spreading { wave, since: now }),
+                true => match self.broken_again(progress) {
+                    Some((host, MOST_BROKEN..)) => halt(format!(
+                        "{host} went by it, and {MOST_BROKEN} times was silent then or did no more"
+                    )),
+                    _ if self.broken.len() >= MOST_BREAKERS => halt(format!(
+                        "{MOST_BREAKERS} hosts of a wave went by it, and were silent then or did no more"
+                    )),
+                    _ => Some(Stage::Spreading { wave, since: now }),
+                },
                 false if lasted(self.plan.patience) => {
                     let more = match late {
                         1 => String::new(),
@@ -305,6 +332,26 @@ impl RollOut {
             }
             true => Some(Stage::Done { at: now }),
         }
+    }
+
+    /// By whom a soak is broken, and how often that host has done so then.
+    fn broken_again<'a>(&self, progress: &'a Progress) -> Option<(&'a Name, u8)> {
+        let times = |host: &Name| self.broken.get(host).copied().unwrap_or(0);
+        let most = progress.waiting.iter().max_by_key(|host| (times(host), Reverse(*host)))?;
+        Some((most, times(most).saturating_add(1)))
+    }
+
+    /// The same in the stage that follows.
+    pub fn moved_to(&self, stage: Stage, progress: &Progress) -> Self {
+        let mut next = Self { stage, ..self.clone() };
+        if next.wave() != self.wave() {
+            next.broken.clear();
+        } else if let (Stage::Soaking { .. }, Stage::Spreading { .. }) = (&self.stage, &next.stage)
+        {
+            let by = self.broken_again(progress);
+            next.broken.extend(by.map(|(host, times)| (host.clone(), times)));
+        }
+        next
     }
 
     /// Somebody stops it, or takes it back once it is for all hosts; `None` where that was done before.
