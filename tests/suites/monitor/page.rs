@@ -1,13 +1,21 @@
 //! The page in a real browser.
 
+use std::collections::BTreeMap;
+
+use detector_core::fleet::message::{HostState, PolicyState, RefusedBundle, Time, Version, seal};
+use detector_core::fleet::roll_out::{Plan, RollOut, Stage};
+use detector_core::fleet::subject::{self, Holder};
+use detector_core::model::Digest;
 use detector_tests::browser::{Browser, Shape};
 use detector_tests::daemon::Daemon;
+use detector_tests::host::Host;
 use detector_tests::monitor::{Monitor, PASSWORD};
+use detector_tests::nats::{FLEET, Member, Nats, name};
 use detector_tests::scene::{PATIENCE, Scene, vm};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{A, B, HOSTILE, await_that, daemon, monitor};
+use super::{A, B, HOSTILE, PORT, await_that, daemon, monitor};
 
 /// What is wrong with a page for somebody with a small screen, weak eyes or a keyboard only.
 const LOOK: &str = include_str!("look.js");
@@ -214,5 +222,109 @@ fn every_page_can_be_read_by_everybody() {
     tour.visit("200", &pages);
     let nowhere = format!("{host}/vms/00000000-0000-4000-8000-000000000001");
     tour.visit("200", &[("vm", &rogue), ("none", "/vms?q=nobody"), ("nowhere", &nowhere)]);
+    assert!(tour.faults.is_empty(), "{}", tour.faults.join("\n"));
+}
+
+#[test]
+fn how_a_roll_out_goes_is_shown_while_it_goes() {
+    let host = Host::new().unwrap();
+    let nats = Nats::found(&host).unwrap();
+    let fleet = name(FLEET).unwrap();
+    let steward = nats.steward().unwrap();
+    let keep = |member: &Member, place: &str, said: Vec<u8>| {
+        let said = String::from_utf8(said).unwrap();
+        assert!(member.keeps_this(place, &said), "{place}");
+    };
+    let version = |number| Version { number, sha256: Digest([number as u8; 32]) };
+    let hosts = ["h1", "h2"].map(|host| {
+        let holder = Holder::Host(name(host).unwrap());
+        (host, nats.connect(&holder, &nats.enrol(&holder).unwrap()).unwrap())
+    });
+    let say = |which: usize, in_force: u64, refused: Option<&str>| {
+        let (host, member) = &hosts[which];
+        let refused =
+            refused.map(|why| RefusedBundle { version: 8, sha256: None, why: why.to_owned() });
+        let policy = PolicyState { in_force: Some(version(in_force)), refused, drift: Vec::new() };
+        let state = HostState {
+            at: Time::now(),
+            every: 3600,
+            life: uuid::Uuid::nil(),
+            release: "0".to_owned(),
+            started: Time::now(),
+            mode: "enforce".to_owned(),
+            policy,
+            vms: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            troubles: Vec::new(),
+            pages: 0,
+            open_pages: None,
+        };
+        let said = seal(&fleet, &name(host).unwrap(), &state).unwrap();
+        keep(member, &subject::key(subject::HOSTS, host), said);
+    };
+    let begun = RollOut {
+        version: version(8),
+        before: Some(version(7)),
+        withdrawn: Vec::new(),
+        plan: Plan {
+            canaries: vec![name("h1").unwrap()],
+            waves: vec![1000],
+            soak: 600,
+            patience: 600,
+            most: 3,
+            late: 0,
+        },
+        by: "<b>alice</b>".to_owned(),
+        begun: Time::now(),
+        baseline: ["h1", "h2"].map(|host| (name(host).unwrap(), 0)).into(),
+        absent: BTreeMap::new(),
+        broken: BTreeMap::new(),
+        stage: Stage::Spreading { wave: 1, since: Time::now() },
+    };
+    let rolls = |stage: Stage| {
+        let roll_out = RollOut { stage, ..begun.clone() };
+        let said = seal(&fleet, &fleet, &roll_out).unwrap();
+        keep(&steward, &subject::key(subject::POLICY, subject::ROLL_OUT), said);
+    };
+    say(0, 8, None);
+    say(1, 7, None);
+    let monitor = Monitor::of_fleet(&host, &nats, "left", PORT).unwrap();
+    let mut vera = monitor.log_in("vera").unwrap();
+    assert_eq!(vera.get("/api/v1/roll-out").unwrap().status, 404);
+
+    rolls(begun.stage.clone());
+    let browser = Browser::start(&host).unwrap();
+    let mut tour = Tour { browser, monitor: &monitor, faults: Vec::new() };
+    log_in(&mut tour.browser, &monitor, "vera");
+    tour.browser.await_text("Wave 2 of 2, until its hosts go by it").unwrap();
+    tour.browser.await_text("1 of 2 hosts").unwrap();
+    let shown = tour.browser.text().unwrap();
+    assert!(shown.contains("<b>alice</b>") && shown.contains("h2"), "{shown}");
+    let pages = [("overview", "/"), ("hosts", "/hosts")];
+    tour.visit("roll-out", &pages);
+
+    // It is stopped, and one host does not give it back: nobody loads the page again.
+    tour.browser.open(&monitor.url()).unwrap();
+    say(1, 8, Some("it was withdrawn, and stays: <img src=x>"));
+    say(0, 7, None);
+    let why = "h2 does not take it: <script>alert(1)</script>".to_owned();
+    rolls(Stage::Halted { wave: 1, at: Time::now(), why });
+    tour.browser.await_text("Stopped in wave 2 of 2").unwrap();
+    tour.browser.await_text("it was withdrawn, and stays: <img src=x>").unwrap();
+    let foreign = "document.querySelectorAll('main script, main img, main b').length";
+    assert_eq!(tour.browser.evaluate(foreign).unwrap(), 0);
+    tour.visit("roll-out-stopped", &pages);
+    let view = vera.json("/api/v1/roll-out").unwrap();
+    assert_eq!((&view["stage"], &view["waiting"]), (&"halted".into(), &json!(["h2"])), "{view}");
+    // Without a script it says the same.
+    assert!(vera.get("/hosts").unwrap().text.contains("Does not give it back"));
+
+    // One that is done is no news.
+    rolls(Stage::Done { at: Time::now() });
+    await_that("it to be done", || {
+        vera.get("/hosts").unwrap().text.contains("Every host is to go by it").then_some(())
+    });
+    assert!(!vera.get("/").unwrap().text.contains("Roll-out"));
     assert!(tour.faults.is_empty(), "{}", tour.faults.join("\n"));
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use detector_core::fleet::{
     message::{FindingNews, HostState, Time, VmState},
     page,
+    roll_out::RollOut,
 };
 
 use super::{Estate, Host, MOST_FINDINGS, News, OpenFinding};
@@ -38,6 +39,8 @@ pub enum Told {
     },
     /// Which bundle is offered.
     Offered(u64),
+    /// Where a roll-out stands.
+    RollOut(Box<RollOut>),
     /// A host does not answer.
     Silent {
         host: String,
@@ -68,6 +71,7 @@ impl Estate {
             }
             Told::Finding { host, news } => self.hosts.entry(host).or_default().take(news),
             Told::Offered(version) => self.offered = Some(version),
+            Told::RollOut(roll_out) => self.roll_out = Some(*roll_out),
             Told::Silent { host, why } => {
                 self.hosts.entry(host).or_default().lost = Some(why);
             }

@@ -7,7 +7,10 @@ pub(crate) mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use detector_core::{
-    fleet::message::{HostState, Time, VmState},
+    fleet::{
+        message::{HostState, Time, VmState},
+        roll_out::RollOut,
+    },
     model::Severity,
 };
 use uuid::Uuid;
@@ -28,6 +31,8 @@ pub struct Estate {
     pub lost: Option<String>,
     /// What the whole fleet is offered, by its number.
     pub offered: Option<u64>,
+    /// The roll-out that was begun last.
+    pub roll_out: Option<RollOut>,
 }
 
 /// One host, as it was heard of last.

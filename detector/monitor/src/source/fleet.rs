@@ -17,6 +17,7 @@ use detector_core::{
         Name,
         message::{Announcement, Answer, Command, FindingNews, HostState, open, seal},
         page::{OpenPage, Page},
+        roll_out::RollOut,
         subject::{self, Holder, Paged},
     },
 };
@@ -88,7 +89,7 @@ impl Fleet {
             .await
     }
 
-    fn places() -> [Place; 4] {
+    fn places() -> [Place; 5] {
         let bucket = |bucket: &str, key: &str, read| Place {
             stream: subject::stream_of(bucket),
             filter: subject::key(bucket, key),
@@ -99,6 +100,7 @@ impl Fleet {
             bucket(subject::VMS, ">", Self::page),
             bucket(subject::HOSTS, ">", Self::state),
             bucket(subject::POLICY, subject::ANNOUNCED, Self::announced),
+            bucket(subject::POLICY, subject::ROLL_OUT, Self::roll_out),
             Place {
                 stream: subject::FINDINGS.to_owned(),
                 filter: "detector.finding.*".to_owned(),
@@ -147,6 +149,11 @@ impl Fleet {
     fn announced(&self, _: &str, payload: &[u8]) -> Option<Told> {
         let (_, said) = open::<Announcement>(payload, &self.access.fleet, None).ok()?;
         Some(Told::Offered(said.version.number))
+    }
+
+    fn roll_out(&self, _: &str, payload: &[u8]) -> Option<Told> {
+        let (_, said) = open::<RollOut>(payload, &self.access.fleet, None).ok()?;
+        Some(Told::RollOut(Box::new(said)))
     }
 
     /// Tells what one place keeps, and what comes there; ends when that cannot be heard any more.

@@ -7,6 +7,7 @@ mod host;
 mod overview;
 mod plan;
 mod queue;
+mod roll_out;
 mod rules;
 mod vm;
 
@@ -23,6 +24,7 @@ pub use host::{BridgeView, HostRow, HostView, PortRow, host, hosts};
 pub use overview::{Overview, overview};
 pub use plan::{HostPlan, Plan, plan};
 pub use queue::{Queue, QueueItem, queue};
+pub use roll_out::{RefusalRow, RollOutView, roll_out};
 pub use rules::{PolicyView, RuleRow, TemplateRow, policy, templates};
 pub use vm::{
     Event, MediumRow, NicRow, RemediationRow, Remedy, RequirementRow, StepRow, VmDetail, VmFilter,

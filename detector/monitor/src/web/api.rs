@@ -15,8 +15,8 @@ use super::{App, act, session::Identity};
 use crate::{
     source::AskError,
     view::{
-        self, FindingRow, HostRow, HostView, Missing, Overview, PolicyView, Queue, TemplateRow,
-        VmDetail, VmFilter, VmPage,
+        self, FindingRow, HostRow, HostView, Missing, Overview, PolicyView, Queue, RollOutView,
+        TemplateRow, VmDetail, VmFilter, VmPage,
     },
 };
 
@@ -36,6 +36,7 @@ use crate::{
         vm,
         queue,
         findings,
+        roll_out,
         templates,
         policy,
         act::by_json,
@@ -57,6 +58,7 @@ pub(super) fn router() -> Router<App> {
         .route("/vms", get(vms))
         .route("/quarantine", get(queue))
         .route("/findings", get(findings))
+        .route("/roll-out", get(roll_out))
         .route("/openapi.json", get(description))
 }
 
@@ -154,6 +156,13 @@ async fn queue(
 #[utoipa::path(get, path = "/api/v1/findings", tag = "looking", responses((status = 200, body = Vec<FindingRow>)))]
 async fn findings(State(app): State<App>) -> impl IntoResponse {
     Json(view::findings(&app.desk))
+}
+
+/// Where the roll-out of a bundle stands that was begun last.
+#[utoipa::path(get, path = "/api/v1/roll-out", tag = "looking",
+    responses((status = 200, body = RollOutView), (status = 404, body = Fault)))]
+async fn roll_out(State(app): State<App>) -> Response {
+    answer(view::roll_out(&app.desk))
 }
 
 /// The templates of a host.

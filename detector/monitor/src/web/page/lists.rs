@@ -3,9 +3,10 @@ use maud::{Markup, html};
 use super::{
     form::{Place, acknowledge, only_looks},
     part::{empty, host_path, icon, segment, severity, state, text, tone, vm_path, when},
+    roll_out,
 };
 use crate::{
-    view::{Counts, FindingRow, HostRow, VmFilter, VmPage},
+    view::{Counts, FindingRow, HostRow, RollOutView, VmFilter, VmPage},
     web::session::Identity,
 };
 
@@ -66,9 +67,10 @@ fn link(filter: &VmFilter, page: usize) -> String {
     format!("/vms?q={}&status={}&host={}&page={page}", segment(q), segment(status), segment(host))
 }
 
-pub(super) fn hosts(hosts: &[HostRow]) -> Markup {
+pub(super) fn hosts(hosts: &[HostRow], rolls: Option<&RollOutView>) -> Markup {
     html! {
         div.title { h1 { "Hosts" } }
+        @if let Some(view) = rolls { (roll_out::show(view)) }
         @if hosts.is_empty() {
             (empty("host", "No host has been heard of", &html! { "Enrol one with " code { "detector fleet enrol" } ", or see whether its daemon runs: " code { "systemctl status detector" } "." }))
         } @else { (hosts_table(hosts)) }

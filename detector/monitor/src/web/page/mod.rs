@@ -8,6 +8,7 @@ mod overview;
 mod part;
 mod picture;
 mod queue;
+mod roll_out;
 mod rules;
 mod vm;
 
@@ -82,8 +83,9 @@ pub(super) async fn overview(State(app): State<App>, Extension(identity): Known)
         [only] => view::host(&app.desk, &only.name, &identity.user).await.ok(),
         _ => None,
     };
-    let viewer = Viewer { app: &app, identity: &identity };
-    viewer.page("overview", "Overview", &overview::show(&view, &hosts, picture.as_ref()))
+    let roll_out = view::roll_out(&app.desk).ok().filter(view::RollOutView::is_news);
+    let body = overview::show(&view, &hosts, (picture.as_ref(), roll_out.as_ref()));
+    Viewer { app: &app, identity: &identity }.page("overview", "Overview", &body)
 }
 
 pub(super) async fn queue(State(app): State<App>, Extension(identity): Known) -> Response {
@@ -106,7 +108,9 @@ pub(super) async fn vms(
 
 pub(super) async fn hosts(State(app): State<App>, Extension(identity): Known) -> Response {
     let hosts = view::hosts(&app.desk);
-    Viewer { app: &app, identity: &identity }.page("hosts", "Hosts", &lists::hosts(&hosts))
+    let roll_out = view::roll_out(&app.desk).ok();
+    let body = lists::hosts(&hosts, roll_out.as_ref());
+    Viewer { app: &app, identity: &identity }.page("hosts", "Hosts", &body)
 }
 
 pub(super) async fn findings(State(app): State<App>, Extension(identity): Known) -> Response {

@@ -3,17 +3,21 @@ use maud::{Markup, html};
 use super::{
     lists,
     part::{bar, empty, icon, line, severity, text, when},
-    picture,
+    picture, roll_out,
 };
 use crate::{
     history::Sample,
-    view::{Counts, HostRow, HostView, Overview},
+    view::{Counts, HostRow, HostView, Overview, RollOutView},
 };
 
 /// Ports of a bridge that are shown here; the host's own page has more.
 const PORTS: usize = 8;
 
-pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView>) -> Markup {
+pub(super) fn show(
+    view: &Overview,
+    hosts: &[HostRow],
+    (picture, rolls): (Option<&HostView>, Option<&RollOutView>),
+) -> Markup {
     let count = |word: &str| view.vms.get(word).copied().unwrap_or(0);
     let (denied, cut_off) = (count("denied"), count("quarantined"));
     let total: u64 = view.vms.values().sum();
@@ -41,6 +45,7 @@ pub(super) fn show(view: &Overview, hosts: &[HostRow], picture: Option<&HostView
             (tile("Cut off", denied + cut_off, &view.history, |one| one.cut_off))
             (tile("Open findings", open, &view.history, |one| one.findings))
         }
+        @if let Some(view) = rolls { (roll_out::show(view)) }
         @if !view.correlations.is_empty() {
             section {
                 h2 { "Across hosts" }

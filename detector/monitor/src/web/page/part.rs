@@ -70,10 +70,9 @@ pub(super) fn state(word: &str) -> Markup {
     let (tone, name) = match word {
         "approved" | "granted" | "well" | "enforce" | "met" | "done" => ("good", "ok"),
         "pending" | "kept" | "unknown" | "begun" | "waiting" | "deprecated" | "observe"
-        | "troubled" => ("attention", "wait"),
-        "denied" | "failed" | "revoked" | "expired" | "unguarded" | "silent" | "unreadable" => {
-            ("bad", "no")
-        }
+        | "troubled" | "spreading" | "soaking" => ("attention", "wait"),
+        "denied" | "failed" | "revoked" | "expired" | "unguarded" | "silent" | "unreadable"
+        | "halted" => ("bad", "no"),
         "quarantined" | "isolated" => ("cut", "lock"),
         _ => ("plain", "off"),
     };

@@ -16,8 +16,11 @@ use axum::{
 };
 use detector_core::{
     api::{ApiError, ErrorCode, Reply, Request as Asked, Role, view::QuarantineView},
-    fleet::message::{NicState, Time},
-    model::{QuarantineTarget, Severity},
+    fleet::{
+        message::{NicState, Time, Version},
+        roll_out::{Plan, RollOut, Stage},
+    },
+    model::{Digest, QuarantineTarget, Severity},
 };
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
@@ -39,6 +42,30 @@ use crate::{
 pub(super) const PASSWORD: &str = "correct horse battery";
 /// What a guest would like to be read as something else than text.
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x>\u{202e}gpj\u{1b}[31m";
+
+/// A roll-out that was stopped for what a host has said.
+fn stopped() -> RollOut {
+    let plan = Plan {
+        canaries: vec!["h1".parse().unwrap()],
+        waves: vec![1000],
+        soak: 1,
+        patience: 1,
+        most: 0,
+        late: 0,
+    };
+    RollOut {
+        version: Version { number: 8, sha256: Digest([8; 32]) },
+        before: None,
+        withdrawn: Vec::new(),
+        plan,
+        by: HOSTILE.to_owned(),
+        begun: Time::now(),
+        baseline: [("h1".parse().unwrap(), 0)].into(),
+        absent: BTreeMap::new(),
+        broken: BTreeMap::new(),
+        stage: Stage::Halted { wave: 0, at: Time::now(), why: HOSTILE.to_owned() },
+    }
+}
 
 /// A host that knows one hostile VM and refuses to lift anything.
 #[derive(Default)]
@@ -67,6 +94,7 @@ impl Source for Known {
                 vm: Some(one.uuid),
                 settled: false,
             };
+            let _ = told.send(Told::RollOut(Box::new(stopped()))).await;
             let (host, state) = ("h1".to_owned(), state(1));
             let (vms, findings) = (vec![one, vm(2, "approved")], vec![finding]);
             let _ = told.send(Told::Whole { host, state, vms, findings }).await;

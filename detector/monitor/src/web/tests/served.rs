@@ -20,7 +20,7 @@ const PAGES: [&str; 10] = [
     "/vms?q=%3Cscript%3E",
 ];
 
-const DATA: [&str; 10] = [
+const DATA: [&str; 11] = [
     "/api/v1/session",
     "/api/v1/overview",
     "/api/v1/hosts",
@@ -30,6 +30,7 @@ const DATA: [&str; 10] = [
     "/api/v1/vms",
     "/api/v1/quarantine",
     "/api/v1/findings",
+    "/api/v1/roll-out",
     "/api/v1/openapi.json",
 ];
 
@@ -96,6 +97,8 @@ async fn names_that_guests_choose_are_text_everywhere() {
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         serde_json::from_str::<Value>(&answer.text).unwrap();
     }
+    let page = browser.get("/hosts").await.text;
+    assert!(page.contains("Roll-out of bundle 8") && page.contains("Stopped in wave 1 of 2"));
     let vms: Value = serde_json::from_str(&browser.get("/api/v1/vms").await.text).unwrap();
     assert_eq!(vms["vms"][0]["name"], HOSTILE);
 }
