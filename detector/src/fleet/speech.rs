@@ -19,7 +19,7 @@ use detector_core::fleet::{
 };
 use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 use uuid::Uuid;
@@ -55,6 +55,8 @@ struct Shared {
     linked: AtomicBool,
     tickets: AtomicU64,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Result<(), String>>>>,
+    /// That something has happened to a finding.
+    happened: Notify,
 }
 
 /// Why something was not said.
@@ -167,6 +169,16 @@ impl Speech {
 
     pub(crate) fn host(&self) -> &Name {
         &self.host
+    }
+
+    /// Something has happened to a finding, of which whoever tells what is open may want to know.
+    pub(crate) fn happened(&self) {
+        self.shared.happened.notify_one();
+    }
+
+    /// Waits until something has happened to a finding since the last time that somebody has waited.
+    pub(crate) async fn await_happening(&self) {
+        self.shared.happened.notified().await;
     }
 
     /// Says something, and returns when the fleet keeps it.

@@ -1,6 +1,7 @@
 //! What a host tells, and that nothing depends on whether it can.
 
 use detector_core::fleet::subject;
+use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::nats::Nats;
 use detector_tests::scene::{PATIENCE, Scene};
 
@@ -80,6 +81,23 @@ fn a_host_goes_on_without_its_fleet_and_catches_up() {
         (*seqs.last()? >= wanted)
             .then(|| assert!(seqs.iter().copied().eq(1..=*seqs.last().unwrap()), "{seqs:?}"))
     });
+}
+
+#[test]
+fn what_opens_is_told_at_once_however_seldom_all_is_looked_at() {
+    let scene = Scene::new().unwrap();
+    let nats = Nats::found(scene.host()).unwrap();
+    let fleet = nats.section("h1", "").unwrap().replace("\"200ms\"", "\"5m\"");
+    let more = format!("unknown_port_grace = \"200ms\"\n{fleet}");
+    let settings = Settings { more, ..Settings::default() };
+    let daemon = Daemon::start(scene.host(), &settings).unwrap();
+    let monitor = nats.monitor().unwrap();
+    await_that(&daemon, "the first report", || monitor.value(subject::HOSTS, "h1"));
+    let open = || monitor.value(subject::VMS, "h1.open-0").map(|page| page.to_string());
+    let stray = scene.plug("stray0").unwrap();
+    await_that(&daemon, "what is open", || open().filter(|page| page.contains("stray0")));
+    drop(stray);
+    await_that(&daemon, "that it is closed", || open().filter(|page| !page.contains("stray0")));
 }
 
 #[test]

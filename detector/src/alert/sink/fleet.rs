@@ -21,6 +21,7 @@ impl Fleet {
     }
 
     pub(super) async fn deliver(&self, notices: &[Notice]) -> Delivered {
+        self.0.happened();
         for notice in notices {
             let said = self.0.put(Place::Finding, &news(notice), Some(notice.id)).await;
             said.map_err(|unsaid| match unsaid {

@@ -10,7 +10,7 @@ use detector_core::fleet::{
 use tokio::{
     sync::watch,
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
 
@@ -29,6 +29,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(30);
 /// How often all of it is told anew: the fleet keeps it for some days only, and another host may have taken its place.
 const ANEW: Duration = Duration::from_secs(15 * 60);
+/// How soon after it was told it is told again what is open, however much happens to findings.
+const SOON: Duration = Duration::from_secs(1);
 /// How often no more than the text of open findings is told, such as a count that goes up.
 const TEXT: Duration = Duration::from_secs(60);
 
@@ -56,12 +58,18 @@ pub(super) async fn keep_telling(
 ) {
     let life = Uuid::new_v5(&Uuid::NAMESPACE_OID, jiff::Timestamp::now().to_string().as_bytes());
     let (mut said, mut anew) = (Said::default(), Instant::now());
+    let mut told = Instant::now();
     loop {
-        let again = tokio::select! {
-            () = sleep(interval) => anew.elapsed() >= ANEW,
+        let linked = tokio::select! {
+            () = sleep(interval) => false,
             Ok(()) = connected.changed() => true,
+            () = speech.await_happening() => {
+                sleep_until(told + SOON).await;
+                false
+            }
         };
-        if again {
+        told = Instant::now();
+        if linked || anew.elapsed() >= ANEW {
             (said, anew) = (Said::default(), Instant::now());
         }
         let looked = Arc::clone(&store);
