@@ -5,13 +5,13 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-use detector_core::{
-    fleet::message::{Time, VmState},
-    model::Severity,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
 };
+
+use detector_core::{fleet::message::Time, model::Severity};
 use ipnet::IpNet;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -119,47 +119,51 @@ fn push(
     found.push(Correlation { kind, subject, hosts, title, severity, handover });
 }
 
-/// By which VMs something is used, by host; and whether each of them says that it is on its way from there, or to there.
-type Users<'a> = BTreeMap<String, BTreeMap<&'a str, BTreeSet<(Uuid, bool)>>>;
-
-fn is_in_transit(vm: &VmState) -> bool {
-    vm.power == "in-transit"
+/// That a VM goes by something somewhere. Ordered by what that is, and then by host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Use<'a, What> {
+    what: What,
+    host: &'a str,
+    vm: Uuid,
+    in_transit: bool,
 }
 
-/// A VM of a host uses this.
-fn note<'a>(users: &mut Users<'a>, what: String, host: &'a str, vm: &VmState) {
-    let used = (vm.uuid, is_in_transit(vm));
-    users.entry(what).or_default().entry(host).or_default().insert(used);
+/// Who uses what is used on several hosts, each as a run of its own. (A fleet has a hundred thousand uses and more, nearly
+/// all of them on one host: they are sorted, and nothing is made of those.)
+fn on_several<'a, 'b, What: Copy + Ord>(
+    uses: &'b mut [Use<'a, What>],
+) -> impl Iterator<Item = &'b [Use<'a, What>]> {
+    uses.sort_unstable();
+    uses.chunk_by(|one, other| one.what == other.what)
+        .filter(|users| users.first().map(|one| one.host) != users.last().map(|one| one.host))
 }
 
 /// Whether one VM is on its way from one of these hosts to the other, which are all there are.
-fn is_handover(users: &BTreeMap<&str, BTreeSet<(Uuid, bool)>>) -> bool {
-    let all: BTreeSet<_> = users.values().flatten().collect();
-    let vms: BTreeSet<_> = all.iter().map(|(vm, _)| vm).collect();
-    users.len() == 2 && vms.len() == 1 && all.iter().any(|(_, in_transit)| *in_transit)
+fn is_handover<What>(users: &[Use<'_, What>]) -> bool {
+    let hosts: BTreeSet<_> = users.iter().map(|user| user.host).collect();
+    let vms: BTreeSet<_> = users.iter().map(|user| user.vm).collect();
+    hosts.len() == 2 && vms.len() == 1 && users.iter().any(|user| user.in_transit)
 }
 
 fn identities(estate: &Estate, apart: &[IpNet], found: &mut Vec<Correlation>) {
-    let (mut uuids, mut macs, mut addresses) = (Users::new(), Users::new(), Users::new());
-    let mut cut_off: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    let mut free: BTreeMap<String, BTreeMap<&str, bool>> = BTreeMap::new();
-    for (host, vm) in estate.vms() {
-        let uuid = vm.uuid.to_string();
-        if vm.status == "quarantined" {
-            cut_off.entry(uuid.clone()).or_default().insert(host);
+    let mut cut_off: BTreeMap<Uuid, BTreeSet<&str>> = BTreeMap::new();
+    for (host, vm) in estate.vms().filter(|(_, vm)| vm.status == "quarantined") {
+        cut_off.entry(vm.uuid).or_default().insert(host);
+    }
+    let mut free: BTreeMap<Uuid, BTreeMap<&str, bool>> = BTreeMap::new();
+    let (mut uuids, mut macs, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+    for (host, vm) in estate.vms().filter(|(_, vm)| vm.power != "off") {
+        let in_transit = vm.power == "in-transit";
+        let is_free = matches!(vm.status.as_str(), "approved" | "pending" | "denied");
+        if is_free && cut_off.contains_key(&vm.uuid) {
+            free.entry(vm.uuid).or_default().insert(host, in_transit);
         }
-        if vm.power == "off" {
-            continue;
-        }
-        if matches!(vm.status.as_str(), "approved" | "pending" | "denied") {
-            free.entry(uuid.clone()).or_default().insert(host, is_in_transit(vm));
-        }
-        note(&mut uuids, uuid, host, vm);
+        uuids.push(Use { what: vm.uuid, host, vm: vm.uuid, in_transit });
+        let uses = |what| Use { what, host, vm: vm.uuid, in_transit };
         for nic in &vm.nics {
-            note(&mut macs, nic.mac.clone(), host, vm);
-            for text in nic.addresses.iter().filter(|text| is_shared(text, apart)) {
-                note(&mut addresses, text.clone(), host, vm);
-            }
+            macs.push(uses(nic.mac.as_str()));
+            let shared = nic.addresses.iter().filter(|text| is_shared(text, apart));
+            addresses.extend(shared.map(|text| uses(text.as_str())));
         }
     }
     for (uuid, hosts) in &cut_off {
@@ -174,20 +178,25 @@ fn identities(estate: &Estate, apart: &[IpNet], found: &mut Vec<Correlation>) {
             );
             let handover =
                 hosts.len() == 1 && others.len() == 1 && others.values().all(|one| **one);
-            push(found, Kind::QuarantineEvaded, uuid, all, title, handover);
+            push(found, Kind::QuarantineEvaded, &uuid.to_string(), all, title, handover);
         }
     }
-    let all = [
-        (Kind::UuidTwice, "VM", &uuids),
-        (Kind::MacTwice, "MAC", &macs),
-        (Kind::AddressTwice, "Address", &addresses),
-    ];
-    for (kind, what, users) in all {
-        for (subject, users) in users.iter().filter(|(_, users)| users.len() > 1) {
-            let hosts: BTreeSet<_> = users.keys().copied().collect();
-            let title = format!("{what} {subject} is on {} at once", list(hosts.iter().copied()));
-            push(found, kind, subject, hosts, title, is_handover(users));
-        }
+    twice(Kind::UuidTwice, "VM", &mut uuids, found);
+    twice(Kind::MacTwice, "MAC", &mut macs, found);
+    twice(Kind::AddressTwice, "Address", &mut addresses, found);
+}
+
+fn twice<What: Copy + Ord + fmt::Display>(
+    kind: Kind,
+    of: &str,
+    uses: &mut [Use<'_, What>],
+    found: &mut Vec<Correlation>,
+) {
+    for users in on_several(uses) {
+        let [Use { what, .. }, ..] = users else { continue };
+        let hosts: BTreeSet<_> = users.iter().map(|user| user.host).collect();
+        let title = format!("{of} {what} is on {} at once", list(hosts.iter().copied()));
+        push(found, kind, &what.to_string(), hosts, title, is_handover(users));
     }
 }
 
