@@ -178,7 +178,7 @@ fn a_vm_on_its_way_excuses_nobody_but_the_two_hosts_that_hand_it_over() {
     assert_eq!(kinds(&estate(&beside)), ab);
     // A quarantined one that moves is not evaded while it moves.
     let cut_off = || with(vm(1, "quarantined"), "running", mac, &[]);
-    let evaded = |power, also: Option<&str>| {
+    let evaded = |power, also: Option<&'static str>| {
         let also = also.map(|power| ("c", one(1, power)));
         let vms: Vec<_> =
             [("a", cut_off()), ("b", one(1, power))].into_iter().chain(also).collect();
