@@ -17,6 +17,9 @@ pub use plan::{BadPlan, Plan};
 pub const ALL: u16 = 1000;
 /// Bundles that a fleet remembers to have withdrawn.
 const MOST_WITHDRAWN: usize = 8;
+/// Nobody breaks a soak of which they have watched less: who has only begun to look may not have heard of every host yet,
+/// and those who drive beside them have.
+const BREAKS_AFTER: Duration = Duration::from_secs(10);
 /// So often one host may break the soaks of a wave …
 const MOST_BROKEN: u8 = 3;
 /// … and so many hosts may.
@@ -301,6 +304,7 @@ impl RollOut {
         let late = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
         if let Some(host) = waiting.first().filter(|_| late > self.plan.late) {
             return match soaks {
+                true if watched < BREAKS_AFTER => None,
                 // One that went by it, and does no more or is silent.
                 true => match self.broken_again(progress) {
                     Some((host, MOST_BROKEN..)) => halt(format!(

@@ -131,6 +131,14 @@ fn it_goes_on_wave_by_wave_while_it_does_no_harm() {
             Ok(Some(spreading(0, 200))),
         ),
         (
+            "or so it seems to who begins to look",
+            soaking(0, 10),
+            19,
+            new(-100, 1),
+            old(15),
+            Ok(None),
+        ),
+        (
             "and goes by another in it",
             soaking(0, 10),
             20,
