@@ -182,8 +182,9 @@ fn whoever_drives_may_die_and_what_was_decided_last_holds() {
 fn who_decides_asks_the_leader_and_no_replica() {
     let host = Host::new().unwrap();
     let scene = Scene::new(&host);
-    let (first, _) = scene.sealed(1);
+    let (first, version) = scene.sealed(1);
     scene.nats.office(&["policy", "offer", &first]).unwrap();
+    scene.say(0, version);
     let (_, version) = scene.begin(2);
     let (client, fleet) = (scene.steward.client.clone(), name("lab").unwrap());
     scene.steward.run(async {
@@ -194,6 +195,8 @@ fn who_decides_asks_the_leader_and_no_replica() {
         let before = policy.cached_info().config.clone();
         let config = stream::Config { allow_direct: false, ..before };
         context.update_stream(config).await.unwrap();
+        let asked = client.request(subject::ask(subject::ROLL_OUT), "".into()).await;
+        assert!(asked.is_err(), "{asked:?}");
         assert_eq!(desk.roll_out().await.unwrap().unwrap().version, version);
         let in_the_way = connection::announced(&client, &fleet).await.unwrap().err().unwrap();
         assert!(in_the_way.contains("version 2 is under way"), "{in_the_way}");

@@ -11,7 +11,7 @@ use super::{
     message::{
         Announcement, LONGEST, NicState, OpenFinding, Refused, Version, VmState, open, seal,
     },
-    page::{OpenPage, Page, open_pages, pages},
+    page::{Page, open_pages, pages},
     subject::{self, Holder, Paged},
 };
 use crate::model::{Digest, Severity};
@@ -266,26 +266,38 @@ fn open_findings_are_on_one_page_each_and_pages_fit_a_message() {
         id: format!("{number:010x}"),
         kind: "rogue-vm".to_owned(),
         severity: if number == 9000 { Severity::Critical } else { Severity::Low },
-        title: "\u{1}".repeat(100_000),
-        evidence: vec![("\u{1}".repeat(1000), "\u{1}".repeat(1000)); 100],
-        next: Some("\u{1}".repeat(1000)),
+        title: "t".to_owned(),
+        evidence: vec![("n".to_owned(), "v".to_owned())],
+        next: None,
         since: jiff::Timestamp::UNIX_EPOCH,
         vm: None,
         settled: false,
     };
-    let (fleet, host) = (name("prod"), name("h1"));
-    let sealed = |page: &OpenPage| seal(&fleet, &host, page);
     for (count, of, told) in [(0, 1, 0), (33, 2, 33), (9001, 256, 8192)] {
         let all = open_pages((0..count).map(finding).collect());
         assert_eq!(all.len(), of, "{count}");
-        assert_eq!(all.iter().map(|page| page.findings.len()).sum::<usize>(), told, "{count}");
-        for page in &all {
-            assert!(sealed(page).or_else(|_| sealed(&page.clone().lighter())).is_ok());
-        }
-        let is_there =
-            all.iter().flat_map(|page| &page.findings).any(|one| one.id == finding(9000).id);
-        assert_eq!(is_there, count > 9000, "the most severe is not left out");
+        let ids: Vec<_> =
+            all.iter().flat_map(|page| &page.findings).map(|one| one.id.clone()).collect();
+        assert_eq!(ids.len(), told, "{count}");
+        let has_worst = ids.contains(&finding(9000).id);
+        assert_eq!(has_worst, count > 9000, "the most severe is not left out");
+        // As long as anybody can have it, where all of them are.
+        let fullest = all.iter().map(|page| page.findings.len()).max().unwrap();
+        assert!(fullest < 2 * 32, "{count}: {fullest}");
     }
+    let text = |length: usize| "\u{1}".repeat(length);
+    let hostile = |number| OpenFinding {
+        title: text(10_000),
+        evidence: vec![(text(300), text(300)); 40],
+        next: Some(text(300)),
+        ..finding(number)
+    };
+    let (fleet, host) = (name("prod"), name("h1"));
+    let mut page = open_pages((0..20).map(hostile).collect()).remove(0);
+    assert!(page.findings[0].title.ends_with('…') && page.findings[0].evidence.len() == 32);
+    page.findings = page.findings.iter().cycle().take(2 * 32).cloned().collect();
+    assert!(matches!(seal(&fleet, &host, &page), Err(Refused::TooLong(_))));
+    assert!(seal(&fleet, &host, &page.lighter()).is_ok());
     // What is told at once is what somebody would act by.
     let page = |findings: Vec<OpenFinding>| open_pages(findings).remove(0);
     let before = page(vec![finding(1)]);
