@@ -235,7 +235,7 @@ fn how_a_roll_out_goes_is_shown_while_it_goes() {
         let said = String::from_utf8(said).unwrap();
         assert!(member.keeps_this(place, &said), "{place}");
     };
-    let version = |number| Version { number, sha256: Digest([number as u8; 32]) };
+    let version = |number: u64| Version { number, sha256: Digest([number as u8; 32]) };
     let hosts = ["h1", "h2"].map(|host| {
         let holder = Holder::Host(name(host).unwrap());
         (host, nats.connect(&holder, &nats.enrol(&holder).unwrap()).unwrap())

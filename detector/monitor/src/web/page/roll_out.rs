@@ -21,7 +21,7 @@ pub(super) fn show(view: &RollOutView) -> Markup {
                 div.title {
                     (state(&view.stage))
                     strong { (stage(view)) }
-                    span.hint { "since " (when(view.since)) }
+                    span.hint { (when(view.since)) }
                 }
                 @if let Some(why) = &view.why { div.note.bad { (icon("alert")) p { (text(why)) } } }
                 p.hint {
