@@ -1,4 +1,4 @@
-export PATH=/usr/sbin:/usr/bin HOME=/root DETECTOR_BIN=/binaries/detector DETECTOR_TESTS_SLOWNESS=10
+export PATH=/usr/sbin:/usr/bin HOME=/root DETECTOR_BIN=/binaries/detector DETECTOR_TESTS_SLOWNESS=6
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mkdir /dev/shm
