@@ -108,9 +108,11 @@ fn two_monitors_of_two_hosts_agree_and_one_acts() {
         let granted = text.matches("\"status\":\"granted\"").count();
         (has_all.iter().all(|word| text.contains(word)) && granted == 2).then_some(seen)
     };
-    let seen = await_that("all of it", || complete(&mut otto));
     let mut vera = right.log_in("vera").unwrap();
-    await_that("the other to agree", || (complete(&mut vera)? == seen).then_some(()));
+    let seen = await_that("all of it, and both to agree", || {
+        let seen = complete(&mut otto)?;
+        (complete(&mut vera)? == seen).then_some(seen)
+    });
     let (code, table) = right.read(&["hosts"]).unwrap();
     assert!(code == 0 && table.contains("h1") && table.contains("h2"), "{table}");
 
