@@ -115,12 +115,12 @@ async fn nothing_is_done_without_token_role_and_reason() {
     // What a host says is text, and is said once, to a person.
     browser.post("/act", &act(&csrf, "release", "ticket 42")).await;
     browser.more = vec![("x-renews", "1".to_owned())];
-    assert!(!browser.get("/").await.text.contains("note bad"));
+    assert!(!browser.get("/vms").await.text.contains("note bad"));
     browser.more.clear();
-    let text = browser.get("/").await.text;
+    let text = browser.get("/vms").await.text;
     assert!(text.contains("note bad") && text.contains("&lt;script&gt;"), "{text}");
     assert!(!text.contains(HOSTILE));
-    assert!(!browser.get("/").await.text.contains("note bad"));
+    assert!(!browser.get("/vms").await.text.contains("note bad"));
     // Nobody is sent elsewhere.
     let mut elsewhere = act(&csrf, "quarantine", "x");
     elsewhere.retain(|(name, _)| *name != "back");
