@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::host::Host;
+use crate::monitor::{Monitor, PASSWORD};
 use crate::scene::PATIENCE;
 use crate::wait;
 
@@ -181,6 +182,15 @@ impl Browser {
             Ok(last.contains(wanted).then_some(()))
         })
         .with_context(|| last.clone())
+    }
+
+    /// Logs in at a monitor, as a person does.
+    pub fn log_in(&mut self, monitor: &Monitor<'_>, name: &str) -> Result<()> {
+        self.open(&monitor.url())?;
+        self.fill("input[name=name]", name)?;
+        self.fill("input[name=password]", PASSWORD)?;
+        self.click("form.login button")?;
+        self.await_text("Up to date by itself")
     }
 
     /// Clicks on what a person would see there, with a mouse.

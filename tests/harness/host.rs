@@ -163,6 +163,11 @@ impl Host {
         format!("nsenter --target {} --all", self.init)
     }
 
+    /// The command by which a person's program is in the host's network, and otherwise where it is.
+    pub fn how_to_reach(&self) -> String {
+        format!("nsenter --target {} --net", self.init)
+    }
+
     /// Starts a program inside.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let inside: Vec<_> =

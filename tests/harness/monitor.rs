@@ -153,6 +153,17 @@ impl<'a> Monitor<'a> {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The command by which a person has a browser show its page.
+    pub fn how_to_look(&self) -> String {
+        format!("{} chromium --no-sandbox {}", self.host.how_to_reach(), self.url())
+    }
+
+    /// How a person calls its command line inside the host.
+    pub fn command_line(&self) -> Result<String> {
+        let program = artefacts::monitor()?;
+        Ok(format!("{} --config {}", program.display(), self.config().display()))
+    }
+
     /// What a command of its command line prints, and its exit code.
     pub fn read(&self, words: &[&str]) -> Result<(i32, String)> {
         let mut command = Command::new(artefacts::monitor()?);

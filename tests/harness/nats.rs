@@ -1,5 +1,7 @@
 //! A real NATS server of a fleet inside a host, and whoever speaks to it.
 
+mod relay;
+
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,13 +1,7 @@
 //! Two hosts and two monitors of one fleet, over a real NATS server.
 
-use std::io::copy;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::thread;
-
-use anyhow::Result;
 use detector_core::decide::policy::DEFAULT;
 use detector_tests::daemon::{Daemon, Settings};
-use detector_tests::host::Host;
 use detector_tests::monitor::{Monitor, Visitor};
 use detector_tests::nats::Nats;
 use detector_tests::scene::{PATIENCE, Scene, vm};
@@ -23,46 +17,6 @@ const NO_C: &str = r#"
 forbid (principal, action == Action::"join", resource == Network::"br0")
 unless { principal has name && principal.name != "c" };
 "#;
-
-const NATS: (&str, u16) = ("127.0.0.1", 4222);
-
-/// Lets one host reach the NATS server of another by its own loopback address.
-fn join(from: &Host, to: &Host) -> Result<()> {
-    let listener = from.network().run(|| Ok(TcpListener::bind(NATS)?))?;
-    // Connections are made by a thread that stays in the other host.
-    let (ask, asked) = std::sync::mpsc::channel::<std::sync::mpsc::Sender<TcpStream>>();
-    let serve = move || {
-        for to in asked {
-            if let Ok(stream) = TcpStream::connect(NATS) {
-                let _ = to.send(stream);
-            }
-        }
-    };
-    to.network().run(move || {
-        thread::spawn(serve);
-        Ok(())
-    })?;
-    thread::spawn(move || {
-        for near in listener.incoming().flatten() {
-            let (tell, told) = std::sync::mpsc::channel();
-            if ask.send(tell).is_err() {
-                return;
-            }
-            let Ok(far) = told.recv() else { continue };
-            for (mut from, mut to) in
-                [(near.try_clone(), far.try_clone()), (far.try_clone(), near.try_clone())]
-                    .into_iter()
-                    .filter_map(|(from, to)| Some((from.ok()?, to.ok()?)))
-            {
-                thread::spawn(move || {
-                    let _ = copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
-                });
-            }
-        }
-    });
-    Ok(())
-}
 
 fn host<'a>(scene: &'a Scene, nats: &Nats<'_>, host: &str, inventory: String) -> Daemon<'a> {
     let fleet = nats.section(host, "role = \"operate\"\n").unwrap();
@@ -90,7 +44,7 @@ fn estate(visitor: &mut Visitor<'_>) -> Value {
 fn two_monitors_of_two_hosts_agree_and_one_acts() {
     let (one, two) = (Scene::new().unwrap(), Scene::new().unwrap());
     let nats = Nats::found(one.host()).unwrap();
-    join(two.host(), one.host()).unwrap();
+    nats.reach_from(two.host()).unwrap();
     let first = host(&one, &nats, "h1", [vm("a", "tap-a", A), vm("b", "tap-b", B)].concat());
     // Another VM under a MAC that one of the first host has.
     let second = host(&two, &nats, "h2", vm("c", "tap-c", A));

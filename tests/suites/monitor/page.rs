@@ -9,7 +9,7 @@ use detector_core::model::Digest;
 use detector_tests::browser::{Browser, Shape};
 use detector_tests::daemon::Daemon;
 use detector_tests::host::Host;
-use detector_tests::monitor::{Monitor, PASSWORD};
+use detector_tests::monitor::Monitor;
 use detector_tests::nats::{FLEET, Member, Nats, name};
 use detector_tests::scene::{PATIENCE, Scene, vm};
 
@@ -26,14 +26,6 @@ const SHAPES: [(&str, Shape); 4] = [
     ("phone-dark", Shape { width: 360, dark: true }),
 ];
 
-fn log_in(browser: &mut Browser, monitor: &Monitor<'_>, name: &str) {
-    browser.open(&monitor.url()).unwrap();
-    browser.fill("input[name=name]", name).unwrap();
-    browser.fill("input[name=password]", PASSWORD).unwrap();
-    browser.click("form.login button").unwrap();
-    browser.await_text("Up to date by itself").unwrap();
-}
-
 #[test]
 fn a_rogue_from_alert_to_release_by_clicking() {
     let scene = Scene::new().unwrap();
@@ -43,7 +35,7 @@ fn a_rogue_from_alert_to_release_by_clicking() {
     let monitor = monitor(&scene);
     let _a = scene.plug_granted(&daemon, "tap-a").unwrap();
     let mut browser = Browser::start(scene.host()).unwrap();
-    log_in(&mut browser, &monitor, "otto");
+    browser.log_in(&monitor, "otto").unwrap();
 
     // It appears, and nobody loads the page again.
     browser.evaluate("window.before = true").unwrap();
@@ -118,7 +110,7 @@ fn a_rogue_from_alert_to_release_by_clicking() {
     // Who only looks has nothing to click on, and a form of their own making is refused.
     browser.click("form[action='/logout'] button").unwrap();
     browser.await_text("Password").unwrap();
-    log_in(&mut browser, &monitor, "vera");
+    browser.log_in(&monitor, "vera").unwrap();
     browser.open(&page).unwrap();
     browser.await_text("yours is view").unwrap();
     let ways = "document.querySelectorAll('details.deed, form[action=\"/act\"]').length";
@@ -178,7 +170,7 @@ fn every_page_can_be_read_by_everybody() {
     let browser = Browser::start(scene.host()).unwrap();
     let mut tour = Tour { browser, monitor: &monitor, faults: Vec::new() };
     tour.visit("0", &[("login", "/login")]);
-    log_in(&mut tour.browser, &monitor, "ada");
+    tour.browser.log_in(&monitor, "ada").unwrap();
     let mut ada = monitor.log_in("ada").unwrap();
     let host = ada.json("/api/v1/hosts").unwrap()[0]["name"].as_str().unwrap().to_owned();
     let host = format!("/hosts/{host}");
@@ -296,7 +288,7 @@ fn how_a_roll_out_goes_is_shown_while_it_goes() {
     rolls(begun.stage.clone());
     let browser = Browser::start(&host).unwrap();
     let mut tour = Tour { browser, monitor: &monitor, faults: Vec::new() };
-    log_in(&mut tour.browser, &monitor, "vera");
+    tour.browser.log_in(&monitor, "vera").unwrap();
     tour.browser.await_text("Wave 2 of 2, until its hosts go by it").unwrap();
     tour.browser.await_text("1 of 2 hosts").unwrap();
     let shown = tour.browser.text().unwrap();
