@@ -7,7 +7,7 @@ use super::{Cast, Stage};
 use crate::wait;
 
 pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let guest = &stage.web;
     narrator.say("web1 starts; disk, kernel and initrd are registered by their digests");
     libvirt.define(guest, &stage.approved, "br0")?;

@@ -12,7 +12,7 @@ use crate::wait;
 
 /// A VM that lacks something gets it while it is off, in a machine without a network.
 pub(super) fn patched(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let guest = &stage.lost;
     narrator.say("lost1, old1 and rogue run, and nobody hears them");
     stage.define_lost(libvirt)?;
@@ -54,7 +54,7 @@ pub(super) fn patched(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
 
 /// A VM of the approved template takes the place of a rogue one.
 pub(super) fn replaced(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let guest = &stage.old;
     let words = ["start", "old1", "--outcome", "replaced", "--template", "debian-lab"];
     remediate(daemon, &[&words[..], &["--reason", "nobody knows it"]].concat())?;

@@ -10,7 +10,7 @@ use crate::tap::{Header, Tap};
 const STRAY: Station = Station::number(98);
 
 pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let network = stage.host.network();
     let stray = Tap::open(network, "stray3", Header::None)?;
     network.ip("link set stray3 up")?;

@@ -6,7 +6,7 @@ use super::stage::BOOT;
 use super::{Cast, Stage};
 
 pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let (guest, neighbour) = (&stage.rogue, &stage.web);
     let from = stage.outside(neighbour.mac)?.last_seq().context("web1 is silent")?;
     narrator.say("rogue starts; its disk is registered nowhere");

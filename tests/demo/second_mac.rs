@@ -7,7 +7,7 @@ use super::{Cast, Stage};
 use crate::wait;
 
 pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let guest = &stage.nested;
     let foreign = guest.foreign.context("nested has no second MAC")?;
     narrator.say("nested starts, approved; after a while it sends from a second MAC as well");

@@ -13,7 +13,7 @@ const ANNOUNCEMENTS: usize = 5;
 const HANG: Duration = Duration::from_secs(2);
 
 pub(super) fn play(stage: &Stage<'_>, cast: &mut Cast<'_>) -> Result<()> {
-    let Cast { daemon, libvirt, narrator } = cast;
+    let Cast { daemon, libvirt, narrator, .. } = cast;
     let guest = &stage.app;
     narrator.say("the daemon is stopped (SIGSTOP) for 2 s while app1 starts");
     libvirt.define(guest, &stage.approved, "br0")?;

@@ -91,7 +91,18 @@ fn missing_programs(profile: Profile) -> Vec<&'static str> {
     let needs: [(Profile, &[_]); 3] = [
         (Profile::Build, &["pkg-config", "gcc"]),
         (Profile::Unit, &["qemu-img", "nft", "ip"]),
-        (Profile::Lab, &["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "chromium"]),
+        (
+            Profile::Lab,
+            &[
+                "libvirtd",
+                "virsh",
+                "qemu-system-x86_64",
+                "unshare",
+                "chromium",
+                "nats-server",
+                "minisign",
+            ],
+        ),
     ];
     let wanted = needs.iter().filter(|(of, _)| *of <= profile).flat_map(|(_, programs)| *programs);
     wanted.copied().filter(|program| process::find(program).is_none()).collect()
