@@ -36,6 +36,11 @@ pub fn holder() -> Result<PathBuf> {
     existing(&detector()?.with_file_name("holder"), "cargo build --bins")
 }
 
+/// What measures fleets of many hosts, beside the daemon.
+pub fn scale() -> Result<PathBuf> {
+    existing(&detector()?.with_file_name("scale"), "cargo build --bins")
+}
+
 /// The guest's only program.
 pub fn guest_init() -> Result<PathBuf> {
     existing(&target().join("lab/guest-init"), "cargo xtask demo")

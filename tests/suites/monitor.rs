@@ -10,6 +10,8 @@ mod local;
 mod metrics;
 #[path = "monitor/page.rs"]
 mod page;
+#[path = "monitor/scale.rs"]
+mod scale;
 
 use detector_tests::daemon::{Daemon, Settings};
 use detector_tests::frames::Station;

@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod matrix;
 mod process;
+mod scale;
 mod setup;
 mod steps;
 mod test;
@@ -37,6 +38,8 @@ enum Command {
     Dist(dist::Args),
     /// Measure the cost of a verdict
     Bench(bench::Args),
+    /// Measure a fleet of many hosts: what it costs its monitor, how long news take
+    Scale(scale::Args),
     /// The tidy rules: length of files, direction of imports, lint exceptions
     Check,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Check => check::run(),
     };
     match result {
