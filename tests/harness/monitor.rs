@@ -321,7 +321,7 @@ pub struct Changes(BufReader<TcpStream>);
 
 impl Changes {
     /// Waits until there is something else to see.
-    pub fn next(&mut self) -> Result<()> {
+    pub fn wait(&mut self) -> Result<()> {
         let mut line = String::new();
         while !line.starts_with("event: changed") {
             line.clear();

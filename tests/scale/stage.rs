@@ -158,7 +158,7 @@ fn look(monitor: &Monitor<'_>, time: Duration) -> Result<()> {
     let mut changes = visitor.follow(PATIENCE)?;
     let began = Instant::now();
     while began.elapsed() < time {
-        changes.next()?;
+        changes.wait()?;
         renew(&mut visitor, "/")?;
     }
     Ok(())
@@ -188,7 +188,7 @@ fn findings(monitor: &Monitor<'_>, crowd: &Crowd, size: Size) -> Result<Vec<Dura
         });
         let mut times = Vec::new();
         while times.len() < size.findings as usize {
-            changes.next()?;
+            changes.wait()?;
             let page = renew(&mut visitor, "/findings")?;
             let now = Instant::now();
             let mut waiting = waiting();
