@@ -33,9 +33,9 @@ impl Crowd {
             orders: Vec::with_capacity(credentials.len()),
             took: Mutex::new(heard),
             failed: Arc::default(),
-            runtime: runtime,
+            runtime,
         };
-        let joined = crowd.begin(Arc::new(terms), credentials, &took);
+        let joined = crowd.begin(&Arc::new(terms), credentials, &took);
         for result in joined {
             result?;
         }
@@ -45,7 +45,7 @@ impl Crowd {
     /// Begins the life of each host; the answer is how they have joined.
     fn begin(
         &mut self,
-        terms: Arc<Terms>,
+        terms: &Arc<Terms>,
         credentials: Vec<String>,
         took: &Sender<Instant>,
     ) -> Receiver<Result<()>> {
@@ -54,7 +54,7 @@ impl Crowd {
         for (number, credentials) in (0..).zip(credentials) {
             let (order, orders) = mpsc::unbounded_channel();
             self.orders.push(order);
-            let (terms, room) = (Arc::clone(&terms), Arc::clone(&room));
+            let (terms, room) = (Arc::clone(terms), Arc::clone(&room));
             let (tell, took, failed) = (tell.clone(), took.clone(), Arc::clone(&self.failed));
             self.runtime.spawn(async move {
                 let place = room.acquire().await;

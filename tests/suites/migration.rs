@@ -22,6 +22,8 @@ use detector_tests::packet::PacketSocket;
 use detector_tests::scene::same;
 use detector_tests::{link, wait};
 
+#[path = "migration/fleet.rs"]
+mod fleet;
 #[path = "migration/trouble.rs"]
 mod trouble;
 
@@ -81,13 +83,16 @@ impl Street {
 
     /// Settles in; the guest runs at the first.
     fn homes(&self) -> [Home<'_>; 2] {
-        self.homes_with(|daemon, _| daemon.hook())
+        self.homes_with(|daemon, _| daemon.hook(), ["", ""])
     }
 
-    /// The same with a hook of the test's for each host.
-    fn homes_with(&self, hook: impl Fn(&Daemon<'_>, &Host) -> String) -> [Home<'_>; 2] {
-        let [one, two] = &self.hosts;
-        let homes = [(one, 1), (two, 2)].map(|(host, number)| Home::new(self, host, number, &hook));
+    /// The same with a hook of the test's for each host, and with more in their configurations.
+    fn homes_with(
+        &self,
+        hook: impl Fn(&Daemon<'_>, &Host) -> String,
+        [one, two]: [&str; 2],
+    ) -> [Home<'_>; 2] {
+        let homes = [(1, one), (2, two)].map(|(number, more)| Home::new(self, number, more, &hook));
         let [from, _] = &homes;
         from.libvirt.define(&self.guest, &self.image, "br0").unwrap();
         from.libvirt.start_domain(&self.guest).unwrap();
@@ -145,11 +150,12 @@ impl Street {
 
 impl<'a> Home<'a> {
     fn new(
-        street: &Street,
-        host: &'a Host,
+        street: &'a Street,
         number: u8,
+        more: &str,
         hook: impl Fn(&Daemon<'_>, &Host) -> String,
     ) -> Self {
+        let host = &street.hosts[usize::from(number) - 1];
         let manifest = street.image.manifest("base").unwrap();
         // The second host lets it have what a server leases only, and there is none.
         let nic = format!("[[nic]]\nmac = \"{}\"\nrule = \"dhcp\"\n", hex(street.guest.mac));
@@ -158,6 +164,7 @@ impl<'a> Home<'a> {
             libvirt: true,
             inventory: if number == 2 { nic } else { String::new() },
             templates: vec![("base.toml".to_owned(), manifest)],
+            more: more.to_owned(),
             ..Settings::default()
         };
         let mut daemon = Daemon::configure(host, &settings).unwrap();

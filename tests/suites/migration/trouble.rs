@@ -9,7 +9,7 @@ const SLOWLY: [&str; 2] = ["--bandwidth", "1"];
 
 impl Street {
     /// Starts to move the guest, slowly; returns when it is announced at the other host.
-    fn set_out(&self, [from, to]: &[Home<'_>; 2], options: &[&str]) -> Child {
+    pub(super) fn set_out(&self, [from, to]: &[Home<'_>; 2], options: &[&str]) -> Child {
         let options = [options, &SLOWLY].concat();
         let migration = from.libvirt.migrate(&self.guest, &to.libvirt, to.address, &options);
         let migration = migration.unwrap();
@@ -18,7 +18,7 @@ impl Street {
     }
 
     /// Has the rest of its memory follow at once.
-    fn hurry(&self, from: &Home<'_>) {
+    pub(super) fn hurry(&self, from: &Home<'_>) {
         from.libvirt.virsh(&["migrate-setspeed", &self.guest.name, "1000"]).unwrap();
     }
 }
@@ -115,15 +115,18 @@ fn no_clone_is_believed_in_any_phase() {
 fn the_grant_is_in_force_before_the_guest_arrives() {
     let street = Street::new();
     // The test ends what the hook waits for.
-    let homes = street.homes_with(|daemon, host| {
-        let place = host.directory().display();
-        let ask = daemon.hook();
-        let ask = ask.lines().last().unwrap().trim_start_matches("exec ");
-        format!(
-            "#!/bin/sh\n{ask}\ncode=$?\n[ \"$2 $3\" != \"start begin\" ] || {{\n\
+    let homes = street.homes_with(
+        |daemon, host| {
+            let place = host.directory().display();
+            let ask = daemon.hook();
+            let ask = ask.lines().last().unwrap().trim_start_matches("exec ");
+            format!(
+                "#!/bin/sh\n{ask}\ncode=$?\n[ \"$2 $3\" != \"start begin\" ] || {{\n\
              touch {place}/asked\nwhile [ -e {place}/wait ]; do sleep 0.05; done\n}}\nexit $code\n"
-        )
-    });
+            )
+        },
+        ["", ""],
+    );
     let [from, to] = &homes;
     let [asked, hold] = ["asked", "wait"].map(|name| to.host.path(name));
     std::fs::write(&hold, "").unwrap();
