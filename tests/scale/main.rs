@@ -39,11 +39,11 @@ struct Options {
     /// VMs of each host
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     vms: u32,
-    /// Findings that are told while somebody looks
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    /// Findings that are told while somebody looks, ten a second: for as long as a page follows without asking anew
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=2000))]
     findings: u32,
     /// For how many seconds processors are watched
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=240))]
     watch: u64,
     /// Where the figures go [default: target/scale.json]
     #[arg(long, value_name = "FILE")]

@@ -15,7 +15,7 @@ use detector_core::fleet::message::{
     self, Announcement, FindingNews, HostState, NicState, OpenFinding, PolicyState, Time, Version,
     VmState,
 };
-use detector_core::fleet::page::{Page, open_pages, pages};
+use detector_core::fleet::page::{OpenPage, Page, open_pages, pages};
 use detector_core::fleet::subject::{self, Holder};
 use detector_core::model::Severity;
 use futures::StreamExt;
@@ -100,7 +100,7 @@ impl Speaker {
             in_force: None,
             changes: 0,
         };
-        for page in pages(own.vms.clone()) {
+        for page in pages(own.vms.clone()).into_iter().rev() {
             own.say_page(&page).await?;
         }
         own.say_open().await?;
@@ -167,8 +167,12 @@ impl Speaker {
         self.put(subject::key(subject::VMS, &key), page, None).await
     }
 
+    fn open_pages(&self) -> Vec<OpenPage> {
+        open_pages(self.open.values().cloned().collect())
+    }
+
     async fn say_open(&self) -> Result<()> {
-        for page in open_pages(self.open.values().cloned().collect()) {
+        for page in self.open_pages().into_iter().rev() {
             let key = subject::open_page(&self.name, page.number);
             self.put(subject::key(subject::VMS, &key), &page, None).await?;
         }
@@ -194,7 +198,7 @@ impl Speaker {
             findings: [("high".to_owned(), self.open.len() as u64)].into(),
             troubles: Vec::new(),
             pages: u32::try_from(pages(self.vms.clone()).len())?,
-            open_pages: Some(1),
+            open_pages: u32::try_from(self.open_pages().len()).ok(),
         };
         self.put(subject::key(subject::HOSTS, self.name.as_str()), &state, None).await
     }

@@ -188,6 +188,7 @@ fn findings(monitor: &Monitor<'_>, crowd: &Crowd, size: Size) -> Result<Vec<Dura
         });
         let mut times = Vec::new();
         while times.len() < size.findings as usize {
+            crowd.check()?;
             changes.wait()?;
             let page = renew(&mut visitor, "/findings")?;
             let now = Instant::now();
