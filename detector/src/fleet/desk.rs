@@ -13,7 +13,7 @@ use async_nats::{
 };
 use detector_core::fleet::{
     Name,
-    message::{self, Announcement, HostState, Time, Version, seal},
+    message::{self, Announcement, HostState, LONGEST, Time, Version, seal},
     roll_out::{BadPlan, Heard, Plan, Progress, RollOut, Stage},
     subject,
 };
@@ -27,6 +27,9 @@ use super::connection::{self, ConnectionError, Last, PATIENCE, failed};
 const TICK: Duration = Duration::from_millis(500);
 /// So often hosts are told again, which may have missed the word: they ask by themselves minutes later.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// What a roll-out may grow by while it is under way: why it was stopped, and who has broken a soak. It can always be kept.
+const ROOM: usize = 16 << 10;
 
 /// A connection that hears the hosts of a fleet.
 pub struct Desk {
@@ -126,6 +129,12 @@ impl Desk {
     /// Another one has begun meanwhile, or it cannot be written.
     pub async fn begin(&self, bundle: &[u8], planned: &Planned) -> Result<(), ConnectionError> {
         let Planned { roll_out, over } = planned;
+        let said =
+            seal(&self.fleet, &self.fleet, roll_out).map_err(|why| failed(NOT_BEGUN, why))?;
+        if said.len() > LONGEST - ROOM {
+            let why = "the fleet has more hosts than one roll-out counts: offer it to some by name";
+            return Err(failed(NOT_BEGUN, why));
+        }
         let key = subject::bundle(roll_out.version.number);
         let put = self.policy.put(key, bundle.to_vec().into()).await;
         put.map_err(|why| failed(NOT_BEGUN, why))?;
