@@ -28,6 +28,8 @@ pub struct RollOutView {
     /// Which wave it is in, from 1 on, or was stopped in.
     pub wave: usize,
     pub waves: usize,
+    /// The bundle that was offered since it was over, by its number.
+    pub superseded_by: Option<u64>,
     /// Why it was stopped.
     pub why: Option<String>,
     /// Hosts that are to go by it by now, and spoke when it began. Of one that was stopped those that go by it yet.
@@ -69,6 +71,7 @@ pub fn roll_out(desk: &Desk) -> Result<RollOutView, Missing> {
         Stage::Halted { at, why, .. } => ("halted", *at, Some(why.clone())),
         Stage::Done { at } => ("done", *at, None),
     };
+    let later = estate.offered.filter(|offered| *offered > roll_out.version.number);
     let refusal = |(host, why): (Name, String)| RefusalRow { host: host.to_string(), why };
     Ok(RollOutView {
         version: roll_out.version.number,
@@ -79,6 +82,7 @@ pub fn roll_out(desk: &Desk) -> Result<RollOutView, Missing> {
         since,
         wave: roll_out.wave().saturating_add(1),
         waves: roll_out.plan.wave_count(),
+        superseded_by: later.filter(|_| !roll_out.is_under_way()),
         why,
         hosts: progress.hosts,
         going_by_it: progress.going_by_it,
@@ -90,8 +94,8 @@ pub fn roll_out(desk: &Desk) -> Result<RollOutView, Missing> {
 }
 
 impl RollOutView {
-    /// Whether somebody should look at it: it is under way, or was stopped.
+    /// Whether somebody should look at it: it is under way, or was stopped and nothing else was offered since.
     pub fn is_news(&self) -> bool {
-        self.stage != "done"
+        self.stage != "done" && self.superseded_by.is_none()
     }
 }

@@ -9,6 +9,7 @@ const NAMED: usize = 8;
 /// Where a bundle stands that comes in waves.
 pub(super) fn show(view: &RollOutView) -> Markup {
     let tone = match view.stage.as_str() {
+        _ if view.superseded_by.is_some() => "",
         "halted" => "bad",
         "done" => "good",
         _ => "attention",
@@ -23,6 +24,7 @@ pub(super) fn show(view: &RollOutView) -> Markup {
                     strong { (stage(view)) }
                     span.hint { (when(view.since)) }
                 }
+                @if let Some(later) = view.superseded_by { p { "Bundle " (later) " was offered since: hosts are to go by that." } }
                 @if let Some(why) = &view.why { div.note.bad { (icon("alert")) p { (text(why)) } } }
                 p.hint {
                     "Begun by " (text(&view.by)) ", " (when(view.begun)) ", after "
