@@ -25,12 +25,15 @@ pub enum Told {
     Page {
         host: String,
         number: u32,
+        /// How many pages there are.
+        of: u32,
         vms: Vec<VmState>,
     },
     /// Open findings, as the host lists them.
     Open {
         host: String,
         number: u32,
+        of: u32,
         findings: Vec<OpenFinding>,
     },
     Finding {
@@ -59,15 +62,15 @@ impl Estate {
             Told::Whole { host, state, vms, findings } => {
                 let host = self.hosts.entry(host).or_default();
                 host.replace_findings(now, findings);
-                host.put_page(now, 0, vms);
+                host.put_page(now, (0, 1), vms);
                 host.hear(now, HostState { pages: 1, ..state });
             }
             Told::State { host, state } => self.hosts.entry(host).or_default().hear(now, state),
-            Told::Page { host, number, vms } => {
-                self.hosts.entry(host).or_default().put_page(now, number, vms);
+            Told::Page { host, number, of, vms } => {
+                self.hosts.entry(host).or_default().put_page(now, (number, of), vms);
             }
-            Told::Open { host, number, findings } => {
-                self.hosts.entry(host).or_default().put_open(number, findings);
+            Told::Open { host, number, of, findings } => {
+                self.hosts.entry(host).or_default().put_open((number, of), findings);
             }
             Told::Finding { host, news } => self.hosts.entry(host).or_default().take(news),
             Told::Offered(version) => self.offered = Some(version),
@@ -85,27 +88,15 @@ impl Host {
     fn hear(&mut self, now: Time, state: HostState) {
         self.lost = None;
         self.heard = Some(now);
-        self.pages.retain(|number, _| *number < state.pages);
-        // What a later release has said may be heard before the state that it says then.
-        let count = state.open_pages.unwrap_or(u32::MAX);
-        self.open.retain(|number, _| *number < count);
         self.state = Some(state);
     }
 
-    fn put_page(&mut self, now: Time, number: u32, vms: Vec<VmState>) {
-        // No host has more, whatever it says.
-        if number >= page::MOST {
-            return;
-        }
-        let before: BTreeMap<_, _> = self
-            .pages
-            .get(&number)
-            .into_iter()
-            .flatten()
-            .map(|vm| (vm.uuid, vm.status.clone()))
-            .collect();
+    fn put_page(&mut self, now: Time, (number, of): (u32, u32), vms: Vec<VmState>) {
+        let known = self.pages.page(number);
+        let before: BTreeMap<_, _> =
+            known.into_iter().flatten().map(|vm| (vm.uuid, vm.status.clone())).collect();
         // What is heard for the first time has not just happened.
-        let known = self.pages.contains_key(&number);
+        let known = known.is_some();
         for vm in &vms {
             let was = before.get(&vm.uuid);
             if known && was != Some(&vm.status) {
@@ -118,14 +109,14 @@ impl Host {
                 self.note(News { at, vm, event, what, severity: None });
             }
         }
-        self.pages.insert(number, vms);
+        self.pages.put((number, of), vms);
     }
 
     /// What has happened to them is told besides.
-    fn put_open(&mut self, number: u32, findings: Vec<OpenFinding>) {
-        if number < page::MOST {
-            self.open.insert(number, findings);
-        }
+    fn put_open(&mut self, (number, of): (u32, u32), mut findings: Vec<OpenFinding>) {
+        findings.truncate(MOST_FINDINGS.saturating_sub(self.open.beside(number)));
+        findings.iter_mut().for_each(|finding| finding.evidence.truncate(page::MOST_EVIDENCE));
+        self.open.put((number, of), findings);
     }
 
     /// What is open now, by a host that tells all of it; what has changed is news.

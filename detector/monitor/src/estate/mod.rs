@@ -1,10 +1,11 @@
 //! What is known of all hosts, made from what they tell and from nothing else: whoever hears the same has the same.
 
 mod apply;
+mod paged;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use detector_core::{
     fleet::{
@@ -14,6 +15,8 @@ use detector_core::{
     model::Severity,
 };
 use uuid::Uuid;
+
+use paged::Paged;
 
 pub use apply::Told;
 pub use detector_core::fleet::message::OpenFinding;
@@ -44,11 +47,11 @@ pub struct Host {
     pub heard: Option<Time>,
     /// Why it does not answer, where that is known.
     pub lost: Option<String>,
-    pages: BTreeMap<u32, Vec<VmState>>,
+    pages: Paged<VmState>,
     /// What is open by what has happened to findings, …
     told: BTreeMap<String, OpenFinding>,
     /// … and as it lists them, which counts where it does.
-    open: BTreeMap<u32, Vec<OpenFinding>>,
+    open: Paged<OpenFinding>,
     /// What has happened, the latest last.
     pub news: VecDeque<News>,
 }
@@ -67,15 +70,20 @@ pub struct News {
 impl Host {
     /// The VMs that it has said it has, without those of pages of earlier times.
     pub fn vms(&self) -> impl Iterator<Item = &VmState> {
-        let count = self.state.as_ref().map_or(u32::MAX, |state| state.pages);
-        self.pages.range(..count).flat_map(|(_, vms)| vms)
+        self.pages.all(self.state.as_ref().map_or(u32::MAX, |state| state.pages))
     }
 
-    /// Its open findings.
+    /// Its open findings: as it lists them, and where it does not, or not all of that was heard, by what has happened.
     pub fn findings(&self) -> impl Iterator<Item = &OpenFinding> {
-        let count = self.state.as_ref().and_then(|state| state.open_pages);
-        let told = self.told.values().filter(move |_| count.is_none());
-        self.open.range(..count.unwrap_or(0)).flat_map(|(_, findings)| findings).chain(told)
+        let said = self.state.as_ref().and_then(|state| state.open_pages);
+        let listed = said.into_iter().flat_map(|said| self.open.all(said));
+        let is_whole = said.is_some_and(|said| self.open.is_whole(said));
+        let known: BTreeSet<&str> = match is_whole {
+            true => BTreeSet::new(),
+            false => listed.clone().map(|finding| finding.id.as_str()).collect(),
+        };
+        let told = self.told.values();
+        listed.chain(told.filter(move |one| !is_whole && !known.contains(one.id.as_str())))
     }
 
     /// Whether it has not been heard of for so long that it is not well.

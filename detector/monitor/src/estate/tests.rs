@@ -83,10 +83,10 @@ fn host() -> String {
 fn what_is_heard_in_any_pieces_makes_the_same_estate() {
     let (one, two) = (vm(1, "approved"), vm(2, "denied"));
     let pieces = [
-        Told::Page { host: host(), number: 1, vms: vec![two] },
+        Told::Page { host: host(), number: 1, of: 2, vms: vec![two] },
         Told::State { host: host(), state: state(2) },
         Told::Finding { host: host(), news: news("opened", 1) },
-        Told::Page { host: host(), number: 0, vms: vec![one] },
+        Told::Page { host: host(), number: 0, of: 2, vms: vec![one] },
     ];
     let heard = |order: [usize; 4]| {
         let mut estate = Estate::default();
@@ -101,11 +101,16 @@ fn what_is_heard_in_any_pieces_makes_the_same_estate() {
 #[test]
 fn pages_of_earlier_times_do_not_count() {
     let mut estate = Estate::default();
-    for number in 0..4 {
+    let mut tell = |number: u32, of| {
         let vms = vec![vm(u128::from(number), "approved")];
-        estate.apply(at(1), Told::Page { host: host(), number, vms });
-    }
-    estate.apply(at(1), Told::State { host: host(), state: state(2) });
+        estate.apply(at(1), Told::Page { host: host(), number, of, vms });
+        estate.vms().count()
+    };
+    let seen =
+        [(3, 4), (2, 4), (1, 4), (0, 4), (1, 2), (0, 2)].map(|(number, of)| tell(number, of));
+    assert_eq!(seen, [1, 2, 3, 4, 4, 2]);
+    // Which state is heard with them does not matter: it may be of before.
+    estate.apply(at(1), Told::State { host: host(), state: state(1) });
     assert_eq!(estate.vms().count(), 2);
 }
 
@@ -136,9 +141,10 @@ fn a_finding_opens_settles_and_closes() {
 fn what_a_host_lists_as_open_is_open_and_no_news() {
     let mut estate = Estate::default();
     let lists = |pages| HostState { open_pages: Some(pages), ..state(1) };
-    let page = |number, ids: &[usize]| Told::Open {
+    let page = |number, of, ids: &[usize]| Told::Open {
         host: host(),
         number,
+        of,
         findings: ids.iter().map(|id| open_finding(&format!("{id:010x}"))).collect(),
     };
     let open = |estate: &Estate| {
@@ -152,12 +158,15 @@ fn what_a_host_lists_as_open_is_open_and_no_news() {
     let happened = |event, id| Told::Finding { host: host(), news: news(event, id) };
     tell(vec![happened("opened", 1), Told::State { host: host(), state: state(1) }], "1");
     // It is of a later release from now on; its pages may come before it says so.
-    tell(vec![page(0, &[2, 3]), page(1, &[4])], "1");
+    tell(vec![page(1, 2, &[4]), page(0, 2, &[2, 3])], "1");
     tell(vec![Told::State { host: host(), state: lists(2) }], "2 3 4");
     // What closed while nobody could tell is closed.
-    tell(vec![page(0, &[3]), happened("changed", 2)], "3 4");
-    tell(vec![page(0, &[3, 4]), Told::State { host: host(), state: lists(1) }], "3 4");
-    tell(vec![page(page::MOST, &[5]), page(u32::MAX, &[5])], "3 4");
+    tell(vec![page(0, 2, &[3]), happened("changed", 2)], "3 4");
+    tell(vec![page(0, 1, &[3, 4]), Told::State { host: host(), state: lists(1) }], "3 4");
+    tell(vec![page(page::MOST, 1, &[5]), page(u32::MAX, 1, &[5])], "3 4");
+    // Of a page that is missing, what has happened is all there is.
+    tell(vec![page(0, 2, &[3])], "3 1 2");
+    tell(vec![page(1, 2, &[4])], "3 4");
     // And of the earlier one again.
     tell(vec![happened("closed", 1), Told::State { host: host(), state: state(1) }], "2");
     assert_eq!(estate.hosts[&host()].news.len(), 3);
@@ -172,11 +181,22 @@ fn what_a_host_says_is_bounded() {
     assert_eq!(estate.findings().count(), MOST_FINDINGS);
     for number in [0, page::MOST - 1, page::MOST, u32::MAX] {
         let vms = vec![vm(number.into(), "approved")];
-        estate.apply(at(9), Told::Page { host: host(), number, vms });
+        estate.apply(at(9), Told::Page { host: host(), number, of: page::MOST, vms });
     }
-    assert_eq!(estate.hosts[&host()].pages.len(), 2);
-    estate.apply(at(9), Told::State { host: host(), state: state(1) });
-    assert_eq!(estate.hosts[&host()].pages.len(), 1, "of earlier times");
+    assert_eq!(estate.vms().count(), 2);
+    let evidence = vec![(String::new(), String::new()); 1000];
+    for number in 0..page::MOST {
+        let finding = |id| OpenFinding {
+            evidence: evidence.clone(),
+            ..open_finding(&format!("{number}-{id}"))
+        };
+        let findings = (0..50).map(finding).collect();
+        estate.apply(at(9), Told::Open { host: host(), number, of: page::MOST, findings });
+    }
+    let state = HostState { open_pages: Some(page::MOST), ..state(1) };
+    estate.apply(at(9), Told::State { host: host(), state });
+    assert_eq!(estate.findings().count(), MOST_FINDINGS);
+    assert!(estate.findings().all(|(_, one)| one.evidence.len() <= page::MOST_EVIDENCE));
     assert_eq!(estate.hosts[&host()].news.len(), MOST_NEWS);
 }
 
@@ -204,7 +224,7 @@ fn a_host_that_tells_all_of_it_makes_news_of_what_has_changed() {
 fn who_is_silent() {
     let mut estate = Estate::default();
     let silent = |estate: &Estate, second| estate.hosts[&host()].is_silent(at(second));
-    estate.apply(at(0), Told::Page { host: host(), number: 0, vms: Vec::new() });
+    estate.apply(at(0), Told::Page { host: host(), number: 0, of: 1, vms: Vec::new() });
     assert!(silent(&estate, 0), "it has never said how it is");
     estate.apply(at(100), Told::State { host: host(), state: state(1) });
     for (second, expect) in [(100, false), (190, false), (191, true), (0, false)] {

@@ -131,12 +131,17 @@ impl Fleet {
         match subject::paged(subject)? {
             (host, Paged::Vms(number)) => {
                 let (host, page) = self.read::<Page>(host, payload)?;
-                (page.number == number).then_some(Told::Page { host, number, vms: page.vms })
+                (page.number == number).then_some(Told::Page {
+                    host,
+                    number,
+                    of: page.of,
+                    vms: page.vms,
+                })
             }
             (host, Paged::Open(number)) => {
                 let (host, page) = self.read::<OpenPage>(host, payload)?;
-                let findings = page.findings;
-                (page.number == number).then_some(Told::Open { host, number, findings })
+                let OpenPage { number: said, of, findings } = page;
+                (said == number).then_some(Told::Open { host, number, of, findings })
             }
         }
     }

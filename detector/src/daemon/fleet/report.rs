@@ -7,6 +7,7 @@ use detector_core::fleet::{
     page::{OpenPage, Page, open_pages, pages},
     report::{self, Life},
 };
+use serde::Serialize;
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -38,9 +39,12 @@ const TEXT: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct Said {
     host: Option<(HostState, Instant)>,
-    pages: BTreeMap<u32, Page>,
-    open: BTreeMap<u32, (OpenPage, Instant)>,
+    vms: Pages<Page>,
+    open: Pages<OpenPage>,
 }
+
+/// Pages by number, and when each was told.
+type Pages<P> = BTreeMap<u32, (P, Instant)>;
 
 /// What there is to tell.
 struct Report {
@@ -97,58 +101,114 @@ pub(super) async fn keep_telling(
         });
         let policy = PolicyState { in_force, refused, drift };
         let vms = pages(vms.iter().map(report::vm).collect());
-        let life = Life { id: life, every: EVERY.as_secs() };
+        // Whoever looks more seldom speaks more seldom.
+        let life = Life { id: life, every: EVERY.max(interval).as_secs() };
         let mut host = report::host(jiff::Timestamp::now(), life, &status, policy, vms.len());
         let open = open_pages(status.findings.into_iter().map(report::finding).collect());
         host.open_pages = u32::try_from(open.len()).ok();
         let report = Report { host, vms, open };
-        if let Err(Unsaid::Never(why)) = tell(&speech, &mut said, report).await {
-            tracing::warn!(%why, "fleet: what there is to tell is not told");
+        match tell(&speech, &mut said, report).await {
+            Ok(()) => {}
+            // That there is no connection is a finding of its own.
+            Err(Unsaid::Later(why)) => tracing::info!(why, "fleet: not all is told for now"),
+            Err(Unsaid::Never(why)) => {
+                tracing::warn!(%why, "fleet: what there is to tell is not told");
+            }
         }
     }
 }
 
-/// Tells what has changed. What is not kept there is told again the next time.
+/// Tells what has changed. What is not kept there is told again the next time, and keeps nothing else from being told.
 async fn tell(speech: &Speech, said: &mut Said, report: Report) -> Result<(), Unsaid> {
     let Report { host, vms, open } = report;
-    for page in vms {
-        if said.pages.get(&page.number) == Some(&page) {
-            continue;
-        }
-        said.pages.remove(&page.number);
-        let place = Place::Vms(page.number);
-        match speech.put(place, &page, None).await {
-            Err(Unsaid::Never(_)) => speech.put(place, &page.clone().lighter(), None).await?,
-            outcome => outcome?,
-        }
-        said.pages.insert(page.number, page);
-    }
-    said.pages.retain(|number, _| *number < host.pages);
-    for page in open {
-        let known = |(before, at): &(OpenPage, Instant)| {
-            *before == page || (before.is_alike(&page) && at.elapsed() < TEXT)
-        };
-        if said.open.get(&page.number).is_some_and(known) {
-            continue;
-        }
-        said.open.remove(&page.number);
-        let place = Place::Open(page.number);
-        match speech.put(place, &page, None).await {
-            Err(Unsaid::Never(_)) => speech.put(place, &page.clone().lighter(), None).await?,
-            outcome => outcome?,
-        }
-        said.open.insert(page.number, (page, Instant::now()));
-    }
-    said.open.retain(|number, _| host.open_pages.is_some_and(|count| *number < count));
+    let vms = tell_pages(speech, &mut said.vms, vms).await;
+    let open = tell_pages(speech, &mut said.open, open).await;
     let same = |(before, at): &(HostState, Instant)| {
         let before = HostState { at: host.at, ..before.clone() };
         before == host && at.elapsed() < EVERY
     };
-    // After the pages, so that how many there are is never ahead of them.
     if !said.host.as_ref().is_some_and(same) {
         said.host = None;
         speech.put(Place::Host, &host, None).await?;
         said.host = Some((host, Instant::now()));
     }
-    Ok(())
+    vms.and(open)
+}
+
+/// Tells those that the fleet does not have. The first one says how many there are, and comes last: then all others are
+/// there.
+async fn tell_pages<P: Part>(
+    speech: &Speech,
+    said: &mut Pages<P>,
+    pages: Vec<P>,
+) -> Result<(), Unsaid> {
+    let mut outcome = Ok(());
+    let count = pages.len();
+    for page in pages.into_iter().rev() {
+        let number = page.number();
+        if said.get(&number).is_some_and(|(before, at)| page.is_known(before, *at)) {
+            continue;
+        }
+        said.remove(&number);
+        let put = match speech.put(P::place(number), &page, None).await {
+            Err(Unsaid::Never(_)) => {
+                speech.put(P::place(number), &page.clone().lighter(), None).await
+            }
+            put => put,
+        };
+        match put {
+            Ok(()) => drop(said.insert(number, (page, Instant::now()))),
+            // The others would fare no better for now.
+            Err(later @ Unsaid::Later(_)) => return outcome.and(Err(later)),
+            Err(never) => outcome = outcome.and(Err(never)),
+        }
+    }
+    said.retain(|number, _| (*number as usize) < count);
+    outcome
+}
+
+/// A page of what there is to tell.
+trait Part: Clone + Serialize {
+    fn number(&self) -> u32;
+    fn place(number: u32) -> Place;
+    /// The same for where it is too long.
+    fn lighter(self) -> Self;
+    /// Whether the fleet need not be told it, which was told that before.
+    fn is_known(&self, before: &Self, at: Instant) -> bool;
+}
+
+impl Part for Page {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn place(number: u32) -> Place {
+        Place::Vms(number)
+    }
+
+    fn lighter(self) -> Self {
+        Self::lighter(self)
+    }
+
+    fn is_known(&self, before: &Self, _: Instant) -> bool {
+        self == before
+    }
+}
+
+impl Part for OpenPage {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn place(number: u32) -> Place {
+        Place::Open(number)
+    }
+
+    fn lighter(self) -> Self {
+        Self::lighter(self)
+    }
+
+    fn is_known(&self, before: &Self, at: Instant) -> bool {
+        self == before || (self.is_alike(before) && at.elapsed() < TEXT)
+    }
 }
