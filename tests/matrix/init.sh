@@ -23,6 +23,8 @@ for directory in bin sbin lib lib64; do
 done
 echo root:x:0:0:root:/root:/bin/sh >etc/passwd
 echo root:x:0: >etc/group
+# The group of the daemon's socket in a test.
+echo daemon:x:1: >>etc/group
 $b cp /begin begin
 for place in proc sys dev; do
     $b mount -o move /$place $place
