@@ -28,8 +28,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// So often hosts are told again, which may have missed the word: they ask by themselves minutes later.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What a roll-out may grow by while it is under way: why it was stopped, and who has broken a soak. It can always be kept.
-const ROOM: usize = 16 << 10;
+/// What a roll-out may grow by while it is under way: why it was stopped, who has broken soaks, and who was
+/// missing before. It can always be kept.
+const ROOM: usize = 20 << 10;
 
 /// A connection that hears the hosts of a fleet.
 pub struct Desk {

@@ -1,6 +1,6 @@
 //! The page in a real browser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use detector_core::fleet::message::{HostState, PolicyState, RefusedBundle, Time, Version, seal};
 use detector_core::fleet::roll_out::{Plan, RollOut, Stage};
@@ -273,6 +273,8 @@ fn how_a_roll_out_goes_is_shown_while_it_goes() {
         baseline: ["h1", "h2"].map(|host| (name(host).unwrap(), 0)).into(),
         absent: BTreeMap::new(),
         broken: BTreeMap::new(),
+        breaks: 0,
+        missing: BTreeSet::new(),
         stage: Stage::Spreading { wave: 1, since: Time::now() },
     };
     let rolls = |stage: Stage| {

@@ -3,7 +3,10 @@
 
 mod plan;
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +25,11 @@ const MOST_WITHDRAWN: usize = 8;
 const BREAKS_AFTER: Duration = Duration::from_secs(10);
 /// So often one host may break the soaks of a wave …
 const MOST_BROKEN: u8 = 3;
-/// … and so many hosts may.
+/// … and so often all hosts together.
+const MOST_BREAKS: u8 = 16;
+/// Hosts that are remembered of those that have broken soaks, and of those that were missing before.
 const MOST_BREAKERS: usize = 64;
+const MOST_MISSING: usize = 128;
 /// Characters of the reason why one was stopped.
 const LONGEST_REASON: usize = 512;
 /// So many times the span in which a host speaks at the latest, and it is silent.
@@ -50,10 +56,15 @@ pub struct RollOut {
     /// The same of hosts that were silent, as far as they had said it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub absent: BTreeMap<Name, u64>,
-    /// How often a host was missing in a soak of this wave, so that it began anew: the one of those that were missing that has
-    /// been most often.
+    /// How often hosts went missing in a soak of this wave, so that it began anew: as many of them as are remembered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub broken: BTreeMap<Name, u8>,
+    /// How many soaks of this wave were broken.
+    #[serde(default)]
+    pub breaks: u8,
+    /// Hosts that were missing when this soak began, as may be: they break nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing: BTreeSet<Name>,
     pub stage: Stage,
 }
 
@@ -140,7 +151,6 @@ impl RollOut {
         }
         let withdrawn = announced.map(|before| before.withdrawn.clone()).unwrap_or_default();
         let stage = Stage::Spreading { wave: 0, since: now };
-        let broken = BTreeMap::new();
         let begun = Self {
             version,
             before,
@@ -150,7 +160,9 @@ impl RollOut {
             begun: now,
             baseline,
             absent,
-            broken,
+            broken: BTreeMap::new(),
+            breaks: 0,
+            missing: BTreeSet::new(),
             stage,
         };
         let told = begun.announcement();
@@ -306,15 +318,17 @@ impl RollOut {
             return match soaks {
                 true if watched < BREAKS_AFTER => None,
                 // One that went by it, and does no more or is silent.
-                true => match self.broken_again(progress) {
-                    Some((host, MOST_BROKEN..)) => halt(format!(
-                        "{host} went by it, and {MOST_BROKEN} times was silent then or did no more"
-                    )),
-                    _ if self.broken.len() >= MOST_BREAKERS => halt(format!(
-                        "{MOST_BREAKERS} hosts of a wave went by it, and were silent then or did no more"
-                    )),
-                    _ => Some(Stage::Spreading { wave, since: now }),
-                },
+                true => {
+                    match self.breakers(progress).find(|host| self.times(host) + 1 >= MOST_BROKEN) {
+                        Some(host) => halt(format!(
+                            "{host} went by it, and {MOST_BROKEN} times was silent then or did no more"
+                        )),
+                        None if self.breaks + 1 >= MOST_BREAKS => halt(format!(
+                            "{MOST_BREAKS} times hosts of a wave went by it, and were silent then or did no more"
+                        )),
+                        None => Some(Stage::Spreading { wave, since: now }),
+                    }
+                }
                 false if lasted(self.plan.patience) => {
                     let more = match late {
                         1 => String::new(),
@@ -338,22 +352,37 @@ impl RollOut {
         }
     }
 
-    /// By whom a soak is broken, and how often that host has done so then.
-    fn broken_again<'a>(&self, progress: &'a Progress) -> Option<(&'a Name, u8)> {
-        let times = |host: &Name| self.broken.get(host).copied().unwrap_or(0);
-        let most = progress.waiting.iter().max_by_key(|host| (times(host), Reverse(*host)))?;
-        Some((most, times(most).saturating_add(1)))
+    /// By whom a soak is broken.
+    fn breakers<'a>(&'a self, progress: &'a Progress) -> impl Iterator<Item = &'a Name> {
+        progress.waiting.iter().filter(|host| !self.missing.contains(*host))
+    }
+
+    /// How many soaks of this wave a host has broken.
+    fn times(&self, host: &Name) -> u8 {
+        self.broken.get(host).copied().unwrap_or(0)
     }
 
     /// The same in the stage that follows.
     pub fn moved_to(&self, stage: Stage, progress: &Progress) -> Self {
-        let mut next = Self { stage, ..self.clone() };
-        if next.wave() != self.wave() {
-            next.broken.clear();
-        } else if let (Stage::Soaking { .. }, Stage::Spreading { .. }) = (&self.stage, &next.stage)
-        {
-            let by = self.broken_again(progress);
-            next.broken.extend(by.map(|(host, times)| (host.clone(), times)));
+        let mut next = Self { stage, missing: BTreeSet::new(), ..self.clone() };
+        match (&self.stage, &next.stage) {
+            _ if next.wave() != self.wave() => {
+                next.broken.clear();
+                next.breaks = 0;
+            }
+            (Stage::Spreading { .. }, Stage::Soaking { .. }) => {
+                next.missing = progress.waiting.iter().take(MOST_MISSING).cloned().collect();
+            }
+            (Stage::Soaking { .. }, Stage::Spreading { .. }) => {
+                next.breaks = next.breaks.saturating_add(1);
+                for host in self.breakers(progress) {
+                    let times = self.times(host);
+                    if times > 0 || next.broken.len() < MOST_BREAKERS {
+                        next.broken.insert(host.clone(), times.saturating_add(1));
+                    }
+                }
+            }
+            _ => {}
         }
         next
     }

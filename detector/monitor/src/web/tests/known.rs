@@ -1,7 +1,7 @@
 //! A host with hostile guests, and somebody who asks for pages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -63,6 +63,8 @@ fn stopped() -> RollOut {
         baseline: [("h1".parse().unwrap(), 0)].into(),
         absent: BTreeMap::new(),
         broken: BTreeMap::new(),
+        breaks: 0,
+        missing: BTreeSet::new(),
         stage: Stage::Halted { wave: 0, at: Time::now(), why: HOSTILE.to_owned() },
     }
 }

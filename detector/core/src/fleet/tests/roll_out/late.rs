@@ -2,15 +2,26 @@
 
 use super::*;
 
-/// Each soak is broken by hosts that are silent in it, until it is stopped: after how many, and why.
-fn broken_by(roll_out: &RollOut, silent: impl Fn(usize) -> Vec<String>) -> (usize, String) {
-    let mut roll_out = roll_out.clone();
+/// Each soak is broken by hosts that are silent in it, until it is stopped: after how many, and why. `dead` are silent before
+/// it begins, too.
+fn broken_by(
+    roll_out: &RollOut,
+    dead: &[&str],
+    silent: impl Fn(usize) -> Vec<String>,
+) -> (usize, String) {
+    let all = |names: Vec<String>| Progress {
+        waiting: dead
+            .iter()
+            .map(|host| name(host))
+            .chain(names.iter().map(|host| name(host)))
+            .collect(),
+        ..Progress::default()
+    };
+    let mut roll_out =
+        RollOut { stage: Stage::Spreading { wave: 1, since: at(0) }, ..roll_out.clone() };
     for soak in 1..1000 {
-        roll_out.stage = Stage::Soaking { wave: 1, since: at(0) };
-        let progress = Progress {
-            waiting: silent(soak).iter().map(|host| name(host)).collect(),
-            ..Progress::default()
-        };
+        roll_out = roll_out.moved_to(Stage::Soaking { wave: 1, since: at(0) }, &all(Vec::new()));
+        let progress = all(silent(soak));
         let stage = roll_out.next(&progress, at(10), seconds(10)).unwrap();
         if let Stage::Halted { why, .. } = stage {
             return (soak, why);
@@ -23,30 +34,38 @@ fn broken_by(roll_out: &RollOut, silent: impl Fn(usize) -> Vec<String>) -> (usiz
 
 #[test]
 fn who_breaks_soak_after_soak_stops_it() {
+    let strict = begun();
+    let lenient = RollOut { plan: Plan { late: 1, ..plan() }, ..begun() };
+    let once = |soak: usize| format!("a{soak}");
     let text = str::to_owned;
-    let (soaks, why) = broken_by(&begun(), |_| vec![text("b")]);
-    assert!(soaks == 3 && why.starts_with("b went by it, and 3 times"), "{soaks} {why}");
-    // Whoever else is silent at that time.
-    let (soaks, why) = broken_by(&begun(), |soak| vec![format!("a{soak}"), text("b")]);
-    assert!(soaks <= 66, "{soaks} {why}");
-    // Each of many once.
-    let (soaks, why) = broken_by(&begun(), |soak| vec![format!("a{soak}")]);
-    assert!(soaks == 65 && why.starts_with("64 hosts"), "{soaks} {why}");
-    // A whole rack at once is one break, and the next wave has all of its own.
-    let rack = Progress {
-        waiting: (0..300).map(|number| name(&format!("r{number}"))).collect(),
-        ..Progress::default()
-    };
+    /// What it is about, who is dead, who is silent in each soak, and after how many it is stopped and why.
+    type Case<'a> = (&'a str, &'a [&'a str], &'a dyn Fn(usize) -> Vec<String>, usize, &'a str);
+    let cases: [Case<'_>; 6] = [
+        ("one", &[], &|_| vec![text("b")], 3, "b went by it, and 3 times"),
+        ("whoever else is", &[], &|n| vec![once(n), text("b")], 3, "b went by it"),
+        ("each of many once", &[], &|n| vec![once(n)], 16, "16 times hosts"),
+        ("a rack", &[], &|_| (0..300).map(once).collect(), 3, "a0 went by it"),
+        // Who is dead from the beginning, as one may be, breaks nothing.
+        ("beside a dead one", &["a"], &|n| vec![once(n)], 16, "16 times hosts"),
+        ("one beside a dead one", &["a"], &|_| vec![text("b")], 3, "b went by it"),
+    ];
+    for (what, dead, silent, soaks, why) in cases {
+        let roll_out = if dead.is_empty() { &strict } else { &lenient };
+        let (after, said) = broken_by(roll_out, dead, silent);
+        assert!(after == soaks && said.starts_with(why), "{what}: {after} {said}");
+    }
+    // The next wave has all of its own.
+    let one = Progress { waiting: vec![name("b")], ..Progress::default() };
     let soaking = |wave| Stage::Soaking { wave, since: at(0) };
     let spreading = |wave| Stage::Spreading { wave, since: at(0) };
-    let broken = RollOut { stage: soaking(0), ..begun() }.moved_to(spreading(0), &rack);
-    assert_eq!(broken.broken.len(), 1);
+    let broken = RollOut { stage: soaking(0), ..begun() }.moved_to(spreading(0), &one);
+    assert_eq!((broken.broken.len(), broken.breaks), (1, 1));
     let soaks = broken.moved_to(soaking(0), &Progress::default());
-    assert_eq!(soaks.broken.len(), 1);
-    assert!(soaks.moved_to(spreading(1), &Progress::default()).broken.is_empty());
+    assert_eq!((soaks.broken.len(), soaks.breaks), (1, 1));
+    let next = soaks.moved_to(spreading(1), &Progress::default());
+    assert_eq!((next.broken.len(), next.breaks), (0, 0));
     // Where so many may be late nothing is broken.
-    let lenient = RollOut { plan: Plan { late: 1, ..plan() }, stage: soaking(1), ..begun() };
-    let one = Progress { waiting: vec![name("b")], ..Progress::default() };
+    let lenient = RollOut { stage: soaking(1), ..lenient };
     assert_eq!(lenient.next(&one, at(10), seconds(10)), None);
 }
 
