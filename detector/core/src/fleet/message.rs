@@ -118,7 +118,7 @@ pub struct HostState {
     pub findings: BTreeMap<String, u64>,
     /// What the host cannot see or do, in words; the first few.
     pub troubles: Vec<String>,
-    /// How many pages its VMs have: pages from there on are of earlier times.
+    /// How many pages its VMs have; what the first page says of that counts before this.
     pub pages: u32,
     /// The same of its open findings; `None` of a release that tells only what happens to findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
